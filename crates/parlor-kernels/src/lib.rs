@@ -1,1 +1,29 @@
-//! Under construction.
+//! Memory and fused operations, forward and backward. This crate knows no model.
+//!
+//! - [`Tensor`] holds bytes: shape, dtype, and storage that is owned or a read-only memory map. It has no
+//!   arithmetic of its own.
+//! - The operations are plain functions over slices of `f32` activations and [`View`]s of weights. Each
+//!   forward stands beside its backward, and each backward *accumulates* into gradients it is given.
+//! - Activations are row-major `[tokens, features]`: a ragged batch has no padding and no mask tensor.
+//!
+//! Instruction sets are chosen at run time, here and nowhere else (see [`mod@simd`]). Results do not depend on
+//! the number of threads: every parallel reduction has a fixed partition.
+
+pub mod activation;
+pub mod attention;
+pub mod cross_entropy;
+pub mod embedding;
+pub mod linear;
+pub mod norm;
+pub mod optimizer;
+pub mod rope;
+pub mod simd;
+pub mod threads;
+
+mod mapped;
+mod matmul;
+mod pointer;
+mod tensor;
+
+pub use mapped::MappedFile;
+pub use tensor::{DType, Tensor, TensorError, View};

@@ -1,0 +1,293 @@
+//! Shape, dtype and bytes: the one container of numbers. It computes nothing.
+//!
+//! Leaves out: strides (rows are contiguous), devices other than the CPU, and block-quantized types.
+
+use std::sync::Arc;
+
+use half::{bf16, f16};
+use half::slice::HalfFloatSliceExt;
+
+use crate::MappedFile;
+
+/// Element type of a [`Tensor`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// IEEE 754 single precision.
+    F32,
+    /// bfloat16: the upper half of an f32.
+    Bf16,
+    /// IEEE 754 half precision.
+    F16,
+}
+
+impl DType {
+    /// Bytes per element.
+    pub fn size(self) -> usize {
+        match self {
+            DType::F32 => 4,
+            DType::Bf16 | DType::F16 => 2,
+        }
+    }
+
+    /// The name Hugging Face configs use: `float32`, `bfloat16`, `float16`.
+    pub fn name(self) -> &'static str {
+        match self {
+            DType::F32 => "float32",
+            DType::Bf16 => "bfloat16",
+            DType::F16 => "float16",
+        }
+    }
+}
+
+/// Why bytes could not become a tensor.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum TensorError {
+    /// The number of elements does not fill the shape.
+    #[error("a tensor of shape {shape:?} holds {expected} elements, but {found} were given")]
+    Length {
+        /// The shape asked for.
+        shape: Vec<usize>,
+        /// Elements in that shape.
+        expected: usize,
+        /// Elements given.
+        found: usize,
+    },
+    /// The bytes asked for lie outside the file.
+    #[error("bytes {start}..{end} lie outside the file of {file} bytes")]
+    OutOfFile {
+        /// First byte.
+        start: usize,
+        /// One past the last byte.
+        end: usize,
+        /// Size of the file.
+        file: usize,
+    },
+    /// The element count of the shape overflows memory.
+    #[error("a tensor of shape {shape:?} is larger than the address space")]
+    TooLarge {
+        /// The shape asked for.
+        shape: Vec<usize>,
+    },
+}
+
+/// The elements of a [`Tensor`], borrowed, by dtype.
+#[derive(Clone, Copy, Debug)]
+pub enum View<'a> {
+    /// f32 elements.
+    F32(&'a [f32]),
+    /// bf16 elements.
+    Bf16(&'a [bf16]),
+    /// f16 elements.
+    F16(&'a [f16]),
+}
+
+impl<'a> View<'a> {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            View::F32(values) => values.len(),
+            View::Bf16(values) => values.len(),
+            View::F16(values) => values.len(),
+        }
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The elements `range`.
+    ///
+    /// # Panics
+    /// When `range` is out of bounds: a caller's mistake, since shapes are checked at construction.
+    pub fn slice(self, range: std::ops::Range<usize>) -> View<'a> {
+        match self {
+            View::F32(values) => View::F32(&values[range]),
+            View::Bf16(values) => View::Bf16(&values[range]),
+            View::F16(values) => View::F16(&values[range]),
+        }
+    }
+
+    /// Widens into `out` (same length).
+    pub fn widen_into(self, out: &mut [f32]) {
+        match self {
+            View::F32(values) => out.copy_from_slice(values),
+            View::Bf16(values) => crate::simd::widen_bf16(values, out),
+            View::F16(values) => values.convert_to_f32_slice(out),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Storage {
+    F32(Vec<f32>),
+    Bf16(Vec<bf16>),
+    F16(Vec<f16>),
+    Mapped { file: Arc<MappedFile>, start: usize, end: usize },
+}
+
+/// Numbers with a shape; row-major and contiguous.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    shape: Vec<usize>,
+    dtype: DType,
+    storage: Storage,
+}
+
+fn count(shape: &[usize]) -> Result<usize, TensorError> {
+    shape
+        .iter()
+        .try_fold(1usize, |total, &n| total.checked_mul(n))
+        .filter(|total| total.checked_mul(4).is_some_and(|bytes| isize::try_from(bytes).is_ok()))
+        .ok_or_else(|| TensorError::TooLarge { shape: shape.to_vec() })
+}
+
+impl Tensor {
+    /// An f32 tensor that owns `values`.
+    ///
+    /// # Errors
+    /// [`TensorError::Length`] when `values` does not fill `shape`.
+    pub fn from_f32(shape: &[usize], values: Vec<f32>) -> Result<Self, TensorError> {
+        let expected = count(shape)?;
+        if values.len() != expected {
+            return Err(TensorError::Length { shape: shape.to_vec(), expected, found: values.len() });
+        }
+        Ok(Self { shape: shape.to_vec(), dtype: DType::F32, storage: Storage::F32(values) })
+    }
+
+    /// The `bytes` range of `file` as a tensor, without copying where the bytes are aligned for `dtype`
+    /// (safetensors aligns them), with one copy where they are not.
+    ///
+    /// # Errors
+    /// [`TensorError::OutOfFile`], or [`TensorError::Length`] when the range does not fill `shape`.
+    pub fn mapped(
+        file: &Arc<MappedFile>,
+        bytes: std::ops::Range<usize>,
+        shape: &[usize],
+        dtype: DType,
+    ) -> Result<Self, TensorError> {
+        let (start, end) = (bytes.start, bytes.end);
+        let slice = file.bytes().get(bytes).ok_or(TensorError::OutOfFile {
+            start,
+            end,
+            file: file.bytes().len(),
+        })?;
+        let expected = count(shape)?;
+        if slice.len() != expected * dtype.size() {
+            return Err(TensorError::Length {
+                shape: shape.to_vec(),
+                expected,
+                found: slice.len() / dtype.size(),
+            });
+        }
+        let aligned = slice.as_ptr().align_offset(dtype.size()) == 0;
+        let storage = if aligned {
+            Storage::Mapped { file: Arc::clone(file), start, end }
+        } else {
+            match dtype {
+                DType::F32 => Storage::F32(bytemuck::allocation::pod_collect_to_vec(slice)),
+                DType::Bf16 => Storage::Bf16(bytemuck::allocation::pod_collect_to_vec(slice)),
+                DType::F16 => Storage::F16(bytemuck::allocation::pod_collect_to_vec(slice)),
+            }
+        };
+        Ok(Self { shape: shape.to_vec(), dtype, storage })
+    }
+
+    /// Dimensions, slowest first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.view().len()
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes this tensor holds in memory of its own: zero for one that lies in a mapped file.
+    pub fn owned_bytes(&self) -> usize {
+        match self.storage {
+            Storage::Mapped { .. } => 0,
+            _ => self.len() * self.dtype.size(),
+        }
+    }
+
+    /// The elements, by dtype.
+    pub fn view(&self) -> View<'_> {
+        match &self.storage {
+            Storage::F32(values) => View::F32(values),
+            Storage::Bf16(values) => View::Bf16(values),
+            Storage::F16(values) => View::F16(values),
+            // The range and the alignment were checked when the tensor was made.
+            Storage::Mapped { file, start, end } => {
+                let bytes = &file.bytes()[*start..*end];
+                match self.dtype {
+                    DType::F32 => View::F32(bytemuck::cast_slice(bytes)),
+                    DType::Bf16 => View::Bf16(bytemuck::cast_slice(bytes)),
+                    DType::F16 => View::F16(bytemuck::cast_slice(bytes)),
+                }
+            }
+        }
+    }
+
+    /// The little-endian bytes of the elements, as safetensors stores them.
+    pub fn bytes(&self) -> &[u8] {
+        match self.view() {
+            View::F32(values) => bytemuck::cast_slice(values),
+            View::Bf16(values) => bytemuck::cast_slice(values),
+            View::F16(values) => bytemuck::cast_slice(values),
+        }
+    }
+
+    /// The elements, when they are f32.
+    pub fn as_f32(&self) -> Option<&[f32]> {
+        match self.view() {
+            View::F32(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    /// The elements for writing, when they are owned f32: what training needs.
+    pub fn as_f32_mut(&mut self) -> Option<&mut [f32]> {
+        match &mut self.storage {
+            Storage::F32(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    /// The elements, widened to f32.
+    pub fn to_f32_vec(&self) -> Vec<f32> {
+        let mut out = vec![0.0; self.len()];
+        self.view().widen_into(&mut out);
+        out
+    }
+
+    /// An owned copy in `dtype`, rounded to nearest even where it narrows.
+    pub fn to_dtype(&self, dtype: DType) -> Tensor {
+        let storage = match (dtype, self.view()) {
+            (DType::Bf16, View::Bf16(values)) => Storage::Bf16(values.to_vec()),
+            (DType::F16, View::F16(values)) => Storage::F16(values.to_vec()),
+            (DType::F32, _) => Storage::F32(self.to_f32_vec()),
+            (DType::Bf16, _) => {
+                let mut out = vec![bf16::ZERO; self.len()];
+                out.convert_from_f32_slice(&self.to_f32_vec());
+                Storage::Bf16(out)
+            }
+            (DType::F16, _) => {
+                let mut out = vec![f16::ZERO; self.len()];
+                out.convert_from_f32_slice(&self.to_f32_vec());
+                Storage::F16(out)
+            }
+        };
+        Tensor { shape: self.shape.clone(), dtype, storage }
+    }
+}

@@ -1,0 +1,219 @@
+//! The decoder: parameters and where each block finds them. Its passes are in `forward.rs` and `backward.rs`.
+
+use parlor_kernels::{DType, Tensor};
+
+use crate::decoder_config::DecoderConfig;
+use crate::initialise::initial_values;
+use crate::linear::Linear;
+use crate::parameter::{ParameterSpec, Part, Role, Site, parameter_specs};
+
+/// One parameter: what it is, and its numbers.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// Role, shape and kind.
+    pub spec: ParameterSpec,
+    /// The numbers, in `spec.shape`.
+    pub tensor: Tensor,
+}
+
+/// Index of a parameter within [`Decoder::parameters`].
+pub type ParameterId = usize;
+
+/// A normalisation layer's parameters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NormIds {
+    pub(crate) weight: ParameterId,
+    pub(crate) bias: Option<ParameterId>,
+}
+
+/// Where one block's parameters are.
+#[derive(Clone, Debug)]
+pub(crate) struct Block {
+    pub(crate) input_norm: NormIds,
+    pub(crate) q: Linear,
+    pub(crate) k: Linear,
+    pub(crate) v: Linear,
+    pub(crate) o: Linear,
+    pub(crate) q_norm: Option<ParameterId>,
+    pub(crate) k_norm: Option<ParameterId>,
+    pub(crate) mlp_norm: NormIds,
+    pub(crate) gate: Option<Linear>,
+    pub(crate) up: Linear,
+    pub(crate) down: Linear,
+}
+
+/// Why a decoder could not be assembled.
+#[derive(Debug, thiserror::Error)]
+pub enum DecoderError {
+    /// The configuration contradicts itself.
+    #[error("the model's configuration is inconsistent: {}", .0.join("; "))]
+    Config(Vec<String>),
+    /// The parameters are not those of the configuration.
+    #[error("parameter {index} should be `{expected}` {expected_shape:?}, but `{found}` {found_shape:?} was given")]
+    Parameters {
+        /// Place in the list.
+        index: usize,
+        /// Role expected there.
+        expected: String,
+        /// Shape expected there.
+        expected_shape: Vec<usize>,
+        /// Role found there.
+        found: String,
+        /// Shape found there.
+        found_shape: Vec<usize>,
+    },
+    /// There are too few or too many.
+    #[error("{expected} parameters are needed, but {found} were given")]
+    Count {
+        /// Number needed.
+        expected: usize,
+        /// Number given.
+        found: usize,
+    },
+    /// A batch that this decoder cannot run.
+    #[error("{0}")]
+    Batch(String),
+}
+
+/// A decoder-only transformer.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    pub(crate) config: DecoderConfig,
+    pub(crate) parameters: Vec<Parameter>,
+    pub(crate) embedding: ParameterId,
+    pub(crate) positions: Option<ParameterId>,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) final_norm: NormIds,
+    pub(crate) head: ParameterId,
+    pub(crate) inv_freq: Vec<f32>,
+}
+
+impl Decoder {
+    /// Assembles a decoder from its parameters, which must be those of
+    /// [`parameter_specs`]`(&config)` in that order; any dtype each.
+    ///
+    /// # Errors
+    /// When the configuration is inconsistent or a parameter is missing, superfluous or misshapen.
+    pub fn new(config: DecoderConfig, parameters: Vec<Parameter>) -> Result<Self, DecoderError> {
+        let problems = config.problems();
+        if !problems.is_empty() {
+            return Err(DecoderError::Config(problems));
+        }
+        let specs = parameter_specs(&config);
+        if specs.len() != parameters.len() {
+            return Err(DecoderError::Count { expected: specs.len(), found: parameters.len() });
+        }
+        for (index, (spec, given)) in specs.iter().zip(&parameters).enumerate() {
+            if spec.role != given.spec.role || spec.shape != given.tensor.shape() {
+                return Err(DecoderError::Parameters {
+                    index,
+                    expected: spec.role.to_string(),
+                    expected_shape: spec.shape.clone(),
+                    found: given.spec.role.to_string(),
+                    found_shape: given.tensor.shape().to_vec(),
+                });
+            }
+        }
+        let find = |role: Role| specs.iter().position(|spec| spec.role == role);
+        let need = |role: Role| find(role).ok_or(DecoderError::Count { expected: specs.len(), found: 0 });
+        let mut blocks = Vec::with_capacity(config.num_hidden_layers);
+        for layer in 0..config.num_hidden_layers {
+            let at = |site, part| Role::Block { layer, site, part };
+            let norm = |site| {
+                Ok::<_, DecoderError>(NormIds {
+                    weight: need(at(site, Part::Weight))?,
+                    bias: find(at(site, Part::Bias)),
+                })
+            };
+            let linear = |site| {
+                let weight = need(at(site, Part::Weight))?;
+                let shape = &specs[weight].shape;
+                Ok::<_, DecoderError>(Linear {
+                    weight,
+                    bias: find(at(site, Part::Bias)),
+                    outputs: shape[0],
+                    inputs: shape[1],
+                })
+            };
+            blocks.push(Block {
+                input_norm: norm(Site::InputNorm)?,
+                q: linear(Site::QProj)?,
+                k: linear(Site::KProj)?,
+                v: linear(Site::VProj)?,
+                o: linear(Site::OProj)?,
+                q_norm: find(at(Site::QNorm, Part::Weight)),
+                k_norm: find(at(Site::KNorm, Part::Weight)),
+                mlp_norm: norm(Site::PostAttentionNorm)?,
+                gate: find(at(Site::GateProj, Part::Weight)).map(|_| linear(Site::GateProj)).transpose()?,
+                up: linear(Site::UpProj)?,
+                down: linear(Site::DownProj)?,
+            });
+        }
+        let embedding = need(Role::TokenEmbedding)?;
+        Ok(Self {
+            embedding,
+            positions: find(Role::PositionEmbedding),
+            final_norm: NormIds {
+                weight: need(Role::FinalNorm(Part::Weight))?,
+                bias: find(Role::FinalNorm(Part::Bias)),
+            },
+            head: find(Role::Head).unwrap_or(embedding),
+            inv_freq: crate::rope_frequencies::inverse_frequencies(&config),
+            blocks,
+            config,
+            parameters,
+        })
+    }
+
+    /// A decoder with new f32 weights: matrices normal with `initializer_range`, norms one, biases zero; the
+    /// same for the same seed on every machine.
+    ///
+    /// # Errors
+    /// When the configuration is inconsistent.
+    pub fn initialise(config: DecoderConfig, seed: u64) -> Result<Self, DecoderError> {
+        let problems = config.problems();
+        if !problems.is_empty() {
+            return Err(DecoderError::Config(problems));
+        }
+        let parameters = parameter_specs(&config)
+            .into_iter()
+            .enumerate()
+            .map(|(index, spec)| {
+                let values = initial_values(&spec, &config, seed, index as u64);
+                let tensor = Tensor::from_f32(&spec.shape, values)
+                    .map_err(|error| DecoderError::Config(vec![error.to_string()]))?;
+                Ok(Parameter { spec, tensor })
+            })
+            .collect::<Result<Vec<_>, DecoderError>>()?;
+        Self::new(config, parameters)
+    }
+
+    /// The shape.
+    pub fn config(&self) -> &DecoderConfig {
+        &self.config
+    }
+
+    /// All parameters, in a fixed order.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// The numbers of parameter `id` for writing; `None` when they are not owned f32 (see [`Self::to_dtype`]).
+    pub fn values_mut(&mut self, id: ParameterId) -> Option<&mut [f32]> {
+        self.parameters.get_mut(id)?.tensor.as_f32_mut()
+    }
+
+    /// The same decoder with every parameter in `dtype` and in memory of its own.
+    pub fn to_dtype(&self, dtype: DType) -> Self {
+        let mut copy = self.clone();
+        for parameter in &mut copy.parameters {
+            parameter.tensor = parameter.tensor.to_dtype(dtype);
+        }
+        copy
+    }
+
+    /// Number of parameters, a tied head counted once.
+    pub fn parameter_count(&self) -> usize {
+        self.parameters.iter().map(|parameter| parameter.tensor.len()).sum()
+    }
+}

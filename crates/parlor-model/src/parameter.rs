@@ -1,0 +1,182 @@
+//! The parameters of a decoder: which there are, in a fixed order, and what each is for.
+//!
+//! A [`Role`] names a parameter independently of any vendor; `arch/` maps roles to the tensor names of a
+//! checkpoint. Matrices are `[out, in]`, as PyTorch's `nn.Linear` stores them.
+
+use std::fmt;
+
+use crate::decoder_config::{DecoderConfig, Head, Mlp, Norm, Positions, QkNorm};
+
+/// Weight or bias of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// The matrix, or a norm's scale.
+    Weight,
+    /// The vector that is added.
+    Bias,
+}
+
+/// A parameter's place within a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Site {
+    /// Norm before attention.
+    InputNorm,
+    /// Query projection.
+    QProj,
+    /// Key projection.
+    KProj,
+    /// Value projection.
+    VProj,
+    /// Attention output projection.
+    OProj,
+    /// Per-head norm of queries.
+    QNorm,
+    /// Per-head norm of keys.
+    KNorm,
+    /// Norm before the MLP.
+    PostAttentionNorm,
+    /// Gate projection of a gated MLP.
+    GateProj,
+    /// Up projection.
+    UpProj,
+    /// Down projection.
+    DownProj,
+}
+
+/// What a parameter is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Token embedding `[vocab, hidden]`; also the head when tied.
+    TokenEmbedding,
+    /// Learned positions `[max_position_embeddings, hidden]`.
+    PositionEmbedding,
+    /// A parameter of block `layer`.
+    Block {
+        /// Block number from 0.
+        layer: usize,
+        /// Which layer of the block.
+        site: Site,
+        /// Weight or bias.
+        part: Part,
+    },
+    /// Norm after the last block.
+    FinalNorm(Part),
+    /// Output head `[vocab, hidden]`, when it is not tied.
+    Head,
+}
+
+impl fmt::Display for Role {
+    /// A stable name, used for optimizer state and messages: `layers.3.q_proj.weight`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = |part: &Part| match part {
+            Part::Weight => "weight",
+            Part::Bias => "bias",
+        };
+        match self {
+            Role::TokenEmbedding => f.write_str("embed_tokens.weight"),
+            Role::PositionEmbedding => f.write_str("embed_positions.weight"),
+            Role::FinalNorm(p) => write!(f, "norm.{}", part(p)),
+            Role::Head => f.write_str("lm_head.weight"),
+            Role::Block { layer, site, part: p } => {
+                let site = match site {
+                    Site::InputNorm => "input_layernorm",
+                    Site::QProj => "q_proj",
+                    Site::KProj => "k_proj",
+                    Site::VProj => "v_proj",
+                    Site::OProj => "o_proj",
+                    Site::QNorm => "q_norm",
+                    Site::KNorm => "k_norm",
+                    Site::PostAttentionNorm => "post_attention_layernorm",
+                    Site::GateProj => "gate_proj",
+                    Site::UpProj => "up_proj",
+                    Site::DownProj => "down_proj",
+                };
+                write!(f, "layers.{layer}.{site}.{}", part(p))
+            }
+        }
+    }
+}
+
+/// What kind of array a parameter is: decides its initial values and whether weight decay applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A matrix: normal initial values, decayed.
+    Matrix,
+    /// A norm's scale: ones, not decayed.
+    NormWeight,
+    /// A bias (of a linear layer or a norm): zeros, not decayed.
+    Bias,
+}
+
+/// One parameter of a decoder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParameterSpec {
+    /// What it is for.
+    pub role: Role,
+    /// `[out, in]`, `[rows, hidden]` or `[n]`.
+    pub shape: Vec<usize>,
+    /// Matrix, norm weight or bias.
+    pub kind: Kind,
+}
+
+impl ParameterSpec {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// All parameters of a decoder of this shape, in the order in which [`crate::Decoder`] holds them.
+pub fn parameter_specs(config: &DecoderConfig) -> Vec<ParameterSpec> {
+    let mut specs = Vec::new();
+    let mut push = |role, shape: Vec<usize>, kind| specs.push(ParameterSpec { role, shape, kind });
+    let hidden = config.hidden_size;
+    push(Role::TokenEmbedding, vec![config.vocab_size, hidden], Kind::Matrix);
+    if config.positions == Positions::Learned {
+        push(Role::PositionEmbedding, vec![config.max_position_embeddings, hidden], Kind::Matrix);
+    }
+    for layer in 0..config.num_hidden_layers {
+        let (q, kv, inner) = (config.query_size(), config.key_value_size(), config.intermediate_size);
+        let block = |site, part| Role::Block { layer, site, part };
+        let mut norm = |site, width| {
+            push(block(site, Part::Weight), vec![width], Kind::NormWeight);
+            if matches!(config.norm, Norm::Layer { .. }) {
+                push(block(site, Part::Bias), vec![width], Kind::Bias);
+            }
+        };
+        norm(Site::InputNorm, hidden);
+        norm(Site::PostAttentionNorm, hidden);
+        if config.qk_norm == QkNorm::PerHead {
+            push(block(Site::QNorm, Part::Weight), vec![config.head_dim], Kind::NormWeight);
+            push(block(Site::KNorm, Part::Weight), vec![config.head_dim], Kind::NormWeight);
+        }
+        let mut linear = |site, out, input, bias| {
+            push(block(site, Part::Weight), vec![out, input], Kind::Matrix);
+            if bias {
+                push(block(site, Part::Bias), vec![out], Kind::Bias);
+            }
+        };
+        linear(Site::QProj, q, hidden, config.bias.on_qkv());
+        linear(Site::KProj, kv, hidden, config.bias.on_qkv());
+        linear(Site::VProj, kv, hidden, config.bias.on_qkv());
+        linear(Site::OProj, hidden, q, config.bias.on_attention_output());
+        if matches!(config.mlp, Mlp::Gated(_)) {
+            linear(Site::GateProj, inner, hidden, config.bias.on_mlp());
+        }
+        linear(Site::UpProj, inner, hidden, config.bias.on_mlp());
+        linear(Site::DownProj, hidden, inner, config.bias.on_mlp());
+    }
+    push(Role::FinalNorm(Part::Weight), vec![hidden], Kind::NormWeight);
+    if matches!(config.norm, Norm::Layer { .. }) {
+        push(Role::FinalNorm(Part::Bias), vec![hidden], Kind::Bias);
+    }
+    if config.head == Head::Separate {
+        push(Role::Head, vec![config.vocab_size, hidden], Kind::Matrix);
+    }
+    specs
+}
