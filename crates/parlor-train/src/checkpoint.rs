@@ -121,7 +121,8 @@ pub fn open_checkpoint(path: &Path) -> Result<Checkpoint, DamagedCheckpoint> {
             return Err(damaged(name, "its contents have changed since it was written".to_owned()));
         }
     }
-    let text = fs::read(path.join(TRAINER_STATE)).map_err(|error| damaged(TRAINER_STATE, error.to_string()))?;
+    let text =
+        fs::read(path.join(TRAINER_STATE)).map_err(|error| damaged(TRAINER_STATE, error.to_string()))?;
     let trainer_state: TrainerState =
         serde_json::from_slice(&text).map_err(|error| damaged(TRAINER_STATE, error.to_string()))?;
     Ok(Checkpoint { path: path.to_owned(), state, trainer_state })

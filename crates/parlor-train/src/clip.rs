@@ -18,7 +18,7 @@ pub fn group_norms(decoder: &Decoder, gradients: &Gradients, scale: f64) -> Vec<
         let name = parameter.spec.role.to_string();
         let parts = if name.starts_with("layers.") { 2 } else { 1 };
         let group = name.split('.').take(parts).collect::<Vec<_>>().join(".");
-        let square: f64 = gradients.get(id).iter().map(|&value| f64::from(value).powi(2)).sum();
+        let square = gradients.norm(id).powi(2);
         match groups.iter_mut().find(|(known, _)| *known == group) {
             Some((_, sum)) => *sum += square,
             None => groups.push((group, square)),

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use parlor_kernels::MappedFile;
-use parlor_kernels::optimizer::{AdamW, adamw, sgd};
+use parlor_kernels::optimizer::{AdamW, Sgd, adamw, sgd};
 use parlor_model::{Decoder, Gradients, Kind};
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, serialize_to_file};
 
@@ -67,7 +67,9 @@ pub enum OptimizerError {
         what: String,
     },
     /// A parameter cannot be written.
-    #[error("parameter `{0}` is not f32 in memory of its own; convert the decoder with `to_dtype(F32)` to train it")]
+    #[error(
+        "parameter `{0}` is not f32 in memory of its own; convert the decoder with `to_dtype(F32)` to train it"
+    )]
     Frozen(String),
 }
 
@@ -143,7 +145,10 @@ impl Optimizer {
                     let Moments { exp_avg, exp_avg_sq } = &mut moments[id];
                     adamw(values, gradient, exp_avg, exp_avg_sq, scale, &hyper);
                 }
-                State::Sgd => sgd(values, gradient, None, scale, learning_rate as f32, 0.0, weight_decay),
+                State::Sgd => {
+                    let hyper = Sgd { lr: learning_rate as f32, momentum: 0.0, weight_decay };
+                    sgd(values, gradient, None, scale, &hyper);
+                }
             }
         }
         Ok(())
@@ -183,7 +188,8 @@ impl Optimizer {
                 let Moments { exp_avg, exp_avg_sq } = moments;
                 for (suffix, values) in [("exp_avg", exp_avg), ("exp_avg_sq", exp_avg_sq)] {
                     let name = format!("{}.{suffix}", parameter.spec.role);
-                    let tensor = tensors.tensor(&name).map_err(|_| mismatch(format!("`{name}` is missing")))?;
+                    let tensor =
+                        tensors.tensor(&name).map_err(|_| mismatch(format!("`{name}` is missing")))?;
                     if tensor.dtype() != Dtype::F32 || tensor.shape() != parameter.spec.shape {
                         return Err(mismatch(format!(
                             "`{name}` is {:?} {:?}, expected F32 {:?}",

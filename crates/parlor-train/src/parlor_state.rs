@@ -157,14 +157,19 @@ mod exact {
         use serde::de::Error;
         use serde::{Deserialize, Deserializer, Serializer};
 
-        pub(in super::super) fn serialize<S: Serializer>(value: &Option<f64>, s: S) -> Result<S::Ok, S::Error> {
+        pub(in super::super) fn serialize<S: Serializer>(
+            value: &Option<f64>,
+            s: S,
+        ) -> Result<S::Ok, S::Error> {
             match value {
                 Some(value) => s.collect_str(value),
                 None => s.serialize_none(),
             }
         }
 
-        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<f64>, D::Error> {
+        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+            d: D,
+        ) -> Result<Option<f64>, D::Error> {
             let text = Option::<String>::deserialize(d)?;
             text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
         }

@@ -62,7 +62,8 @@ fn is_out_of_space(error: &(dyn Error + Send + Sync + 'static)) -> bool {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = next {
         if let Some(io) = error.downcast_ref::<io::Error>() {
-            let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge];
+            let full =
+                [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge];
             return full.contains(&io.kind());
         }
         next = error.source();
@@ -128,7 +129,7 @@ pub fn write_files_into(
     fill: &mut dyn FnMut(&Path) -> Result<(), FillError>,
 ) -> Result<(), StorageError> {
     let temporary = fill_temporary(target, "model", fill)?;
-    let mut moved = || -> io::Result<()> {
+    let moved = || -> io::Result<()> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&temporary)? {
             names.push(entry?.file_name());

@@ -40,7 +40,10 @@ pub fn problems(config: &TrainingConfig) -> Vec<Problem> {
     }
     if !(0.0..1.0).contains(&config.lora.lora_dropout) {
         let value = config.lora.lora_dropout;
-        found.push(problem("training.lora.lora_dropout", format!("it is {value}; it must be 0 or above, below 1")));
+        found.push(problem(
+            "training.lora.lora_dropout",
+            format!("it is {value}; it must be 0 or above, below 1"),
+        ));
     }
     if config.bf16 && config.fp16 {
         found.push(problem("training.fp16", "`bf16` is set too; choose one of them"));
@@ -54,7 +57,10 @@ fn of_hyperparameters(section: &str, values: &Hyperparameters) -> Vec<Problem> {
     let positive = [("learning_rate", values.learning_rate), ("adam_epsilon", values.adam_epsilon)];
     for (name, value) in positive {
         if !(value.is_finite() && value > 0.0) {
-            found.push(problem(key(name), format!("it is {value}; it must be a number above 0, such as 5e-5")));
+            found.push(problem(
+                key(name),
+                format!("it is {value}; it must be a number above 0, such as 5e-5"),
+            ));
         }
     }
     let not_negative = [
@@ -91,7 +97,8 @@ fn of_hyperparameters(section: &str, values: &Hyperparameters) -> Vec<Problem> {
         }
     }
     if values.max_steps == 0 || values.max_steps < -1 {
-        let message = format!("it is {}; it must be a number of steps, or -1 to count epochs", values.max_steps);
+        let message =
+            format!("it is {}; it must be a number of steps, or -1 to count epochs", values.max_steps);
         found.push(problem(key("max_steps"), message));
     }
     found
@@ -125,7 +132,11 @@ pub fn unsupported(config: &TrainingConfig) -> Vec<Problem> {
     );
     if !known {
         let name = format!("`{}`", config.lr_scheduler_type.name());
-        missing("training.lr_scheduler_type", &name, "use `linear`, `cosine`, `constant` or `constant_with_warmup`");
+        missing(
+            "training.lr_scheduler_type",
+            &name,
+            "use `linear`, `cosine`, `constant` or `constant_with_warmup`",
+        );
     }
     if config.bf16 {
         missing("training.bf16", "training in bfloat16", "leave it false: training runs in f32");

@@ -16,8 +16,7 @@ impl Objective for CrossEntropy {
 
     fn collate(&self, examples: &[&Example]) -> MicroBatch<()> {
         let batch = Batch::of_sequences(examples.iter().map(|example| example.ids.as_slice()));
-        let weights: Vec<f32> =
-            examples.iter().flat_map(|example| example.weights.iter().copied()).collect();
+        let weights: Vec<f32> = examples.iter().flat_map(|example| example.weights.iter().copied()).collect();
         let targets = Targets::next_token(&batch, &weights);
         MicroBatch { batch, targets, side: () }
     }
