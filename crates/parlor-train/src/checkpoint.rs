@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::parlor_state::{FileRecord, PARLOR_STATE, ParlorState, hex};
-use crate::storage::{FillError, StorageError, TEMPORARY_PREFIX, human_bytes, remove, write_directory};
+use crate::storage::{
+    FillError, StorageError, TEMPORARY_PREFIX, TEMPORARY_PREFIXES, human_bytes, remove, write_directory,
+};
 use crate::trainer_state::TrainerState;
 
 /// Name of the optimizer's state within a checkpoint.
@@ -173,7 +175,7 @@ pub fn remove_temporaries(output_dir: &Path) -> Vec<String> {
     let mut removed = Vec::new();
     for entry in fs::read_dir(output_dir).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with(TEMPORARY_PREFIX) {
+        if TEMPORARY_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
             remove(&entry.path());
             removed.push(name);
         }

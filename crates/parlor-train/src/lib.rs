@@ -10,7 +10,6 @@ pub mod checkpoint;
 pub mod clip;
 pub mod config;
 pub mod identity;
-pub mod memory;
 pub mod objectives;
 pub mod parlor_state;
 pub mod steps;

@@ -4,7 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use crate::error::TrainError;
-use crate::storage::{TEMPORARY_PREFIX, remove};
+use crate::storage::{TEMPORARY_PREFIXES, remove};
 
 /// What to do with a directory that holds a run already.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,5 +99,6 @@ impl OutputDir {
 fn belongs_to_run(name: &str) -> bool {
     let checkpoint = name.strip_prefix("checkpoint-").is_some_and(|step| step.parse::<u64>().is_ok());
     let model = name.ends_with(".safetensors") || name == "model.safetensors.index.json";
-    checkpoint || model || name == "best" || name.starts_with(TEMPORARY_PREFIX) || RUN_FILES.contains(&name)
+    let temporary = TEMPORARY_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    checkpoint || model || temporary || name == "best" || RUN_FILES.contains(&name)
 }

@@ -12,6 +12,8 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 /// Prefix of names that are still being written.
 pub const TEMPORARY_PREFIX: &str = ".tmp-";
+/// All such prefixes: this one, and that of `parlor_model::save_directory`.
+pub const TEMPORARY_PREFIXES: [&str; 2] = [TEMPORARY_PREFIX, ".saving-"];
 
 /// What a writer of a directory's contents may return.
 pub type FillError = Box<dyn Error + Send + Sync>;
@@ -116,33 +118,6 @@ pub fn write_directory(
     remove(&temporary);
     result.map_err(|error| StorageError::new(&target, error))?;
     Ok(target)
-}
-
-/// Moves the files that `fill` writes into `target`, one rename each, replacing files of the same names and leaving
-/// others. `last` names files to move last, so that their presence means that all others are there.
-///
-/// # Errors
-/// What `fill` or the system says.
-pub fn write_files_into(
-    target: &Path,
-    last: &[&str],
-    fill: &mut dyn FnMut(&Path) -> Result<(), FillError>,
-) -> Result<(), StorageError> {
-    let temporary = fill_temporary(target, "model", fill)?;
-    let moved = || -> io::Result<()> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&temporary)? {
-            names.push(entry?.file_name());
-        }
-        names.sort_by_key(|name| (last.iter().any(|last| name == last), name.clone()));
-        for name in names {
-            fs::rename(temporary.join(&name), target.join(&name))?;
-        }
-        sync_directory(target)
-    };
-    let result = moved();
-    remove(&temporary);
-    result.map_err(|error| StorageError::new(target, error))
 }
 
 fn fill_temporary(

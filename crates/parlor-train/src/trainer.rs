@@ -20,7 +20,6 @@ use crate::error::{NonFinite, TrainError};
 use crate::evaluation::evaluate_examples;
 use crate::event::{Flow, Outcome, StepReport, TrainEvent};
 use crate::identity::Identity;
-use crate::memory::memory_bytes;
 use crate::objective::Objective;
 use crate::optimizer::Optimizer;
 use crate::parlor_state::{Best, Cursor, Generator, ParlorState, Totals};
@@ -356,7 +355,7 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
             grad_norm: result.grad_norm,
             tokens: self.totals.tokens,
             tokens_per_second,
-            memory_bytes: memory_bytes(),
+            memory_bytes: parlor_model::memory::resident_bytes().unwrap_or(0),
             eta_seconds: pace * (self.plan.total_steps - step) as f64,
             logged,
         };

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use parlor_model::ArchitectureBlock;
+use parlor_model::{ArchitectureBlock, ModelPreset};
 
 use super::hyperparameters::training_section;
 
@@ -12,9 +12,9 @@ training_section! {
         num_train_epochs: 3,
         per_device_train_batch_size: 4,
         learning_rate: 5e-5,
-        /// Name of a size preset; a name that does not exist is answered with the list of those that do.
-        size: String = "tiny".to_owned(),
-        /// A full description of the model's shape instead of a preset.
+        /// Size of the model: `nano`, `micro`, `tiny`, `small` or `base` (2 to 92 million parameters).
+        size: ModelPreset = ModelPreset::default(),
+        /// The model's shape in full; a key that is absent here comes from `size`.
         architecture: Option<ArchitectureBlock> = None,
         /// Tokens in the vocabulary of a tokenizer that is trained here. Small data may fill fewer.
         #[schemars(range(min = 257))]

@@ -5,6 +5,7 @@ mod checkpoints;
 mod config;
 mod disk;
 mod optimizer;
+mod parity;
 mod resume;
 mod schedule;
 mod steps;

@@ -1,21 +1,29 @@
-//! Schedules against values worked out by hand; `fixtures/schedules.json` (from transformers) when it lands.
+//! Schedules against `fixtures/schedules.json`, which `transformers.get_scheduler` wrote.
+
+use std::collections::BTreeMap;
 
 use parlor_train::Schedule;
 use parlor_train::config::SchedulerName;
 
-fn check(kind: SchedulerName, expected: [f64; 6]) {
-    let schedule = Schedule { kind, learning_rate: 2.0, warmup_steps: 2, total_steps: 6 };
-    for (step, expected) in expected.into_iter().enumerate() {
-        let found = schedule.at(step as u64);
-        assert!((found - expected).abs() < 1e-12, "{} at {step}: {found}, expected {expected}", kind.name());
-    }
-}
+use crate::parity::fixtures;
 
 #[test]
-fn every_schedule_by_hand() {
-    let half = 1.0 + std::f64::consts::FRAC_1_SQRT_2;
-    check(SchedulerName::Linear, [0.0, 1.0, 2.0, 1.5, 1.0, 0.5]);
-    check(SchedulerName::Cosine, [0.0, 1.0, 2.0, half, 1.0, 2.0 - half]);
-    check(SchedulerName::Constant, [2.0; 6]);
-    check(SchedulerName::ConstantWithWarmup, [0.0, 1.0, 2.0, 2.0, 2.0, 2.0]);
+fn every_schedule_gives_the_rates_of_transformers() {
+    let text = std::fs::read(fixtures().join("schedules.json")).unwrap();
+    let table: BTreeMap<String, BTreeMap<String, Vec<f64>>> = serde_json::from_slice(&text).unwrap();
+    let mut seen = Vec::new();
+    for (name, by_warmup) in table {
+        let kind: SchedulerName = serde_json::from_value(name.clone().into()).unwrap();
+        seen.push(kind.name());
+        for (warmup, rates) in by_warmup {
+            // 50 steps from 3e-4, as fixtures/make/schedules.py says; the table goes on to step 60.
+            let warmup_steps = warmup.parse().unwrap();
+            let schedule = Schedule { kind, learning_rate: 3e-4, warmup_steps, total_steps: 50 };
+            for (step, expected) in rates.into_iter().enumerate() {
+                let found = schedule.at(step as u64);
+                assert!((found - expected).abs() < 1e-18, "{name} {warmup} at {step}: {found} {expected}");
+            }
+        }
+    }
+    assert_eq!(seen, ["constant", "constant_with_warmup", "cosine", "linear"]);
 }
