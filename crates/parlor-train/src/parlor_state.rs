@@ -4,20 +4,12 @@
 
 use std::collections::BTreeMap;
 
+use parlor_text::Cursor;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// A file's name.
 pub const PARLOR_STATE: &str = "parlor_state.json";
-
-/// Where the data stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cursor {
-    /// Epoch of the next step.
-    pub epoch: u64,
-    /// Place of the next example in that epoch's order.
-    pub example: usize,
-}
 
 /// The generator that orders the data: a function of these alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,12 +1,11 @@
-//! How examples become optimizer steps: counts, the order of each epoch, and which examples a step takes.
+//! How examples become optimizer steps: counts, and which places of an epoch's order a step takes.
 //!
 //! A step never spans two epochs, so the last one of an epoch may be smaller (as in HF's `Trainer` without
-//! `drop_last`). The order is a function of seed and epoch alone: that is the whole state of the data's generator.
+//! `drop_last`). The order itself is `parlor_text::epoch_order`: a function of seed and epoch alone, which is the whole
+//! state of the data's generator.
 
 use std::ops::Range;
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Hyperparameters;
@@ -67,20 +66,4 @@ impl StepPlan {
         let start = ((step % self.steps_per_epoch) as usize).saturating_mul(per_step).min(self.examples);
         start..start.saturating_add(per_step).min(self.examples)
     }
-}
-
-/// First stream of the generator that orders data; streams below it draw initial weights.
-const ORDER_STREAM: u64 = 1 << 32;
-
-/// The order of `examples` examples in `epoch` (Fisher and Yates; ChaCha8 with a stream per epoch).
-pub fn epoch_order(seed: u64, epoch: u64, examples: usize) -> Vec<usize> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(ORDER_STREAM.wrapping_add(epoch));
-    let mut order: Vec<usize> = (0..examples).collect();
-    for last in (1..examples).rev() {
-        // A 64-bit draw scaled to the range: biased by less than 2^-32 for any data set that fits in memory.
-        let pick = ((u128::from(rng.next_u64()) * (last as u128 + 1)) >> 64) as usize;
-        order.swap(last, pick);
-    }
-    order
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use parlor_model::{Decoder, DecoderError, Gradients, Saved};
+use parlor_text::epoch_order;
 use serde_json::{Map, Value, json};
 
 use crate::checkpoint::{Checkpoint, OPTIMIZER_STATE, list_checkpoints};
@@ -24,7 +25,7 @@ use crate::optimizer::Optimizer;
 use crate::parlor_state::{Best, Totals};
 use crate::recorder::Recorder;
 use crate::schedule::Schedule;
-use crate::steps::{StepPlan, epoch_order};
+use crate::steps::StepPlan;
 use crate::storage::FillError;
 
 /// Name of the directory of the model with the lowest evaluation loss.
@@ -253,7 +254,7 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
     fn take_step(&mut self) -> Result<StepResult, TrainError> {
         let epoch = self.plan.epoch(self.step);
         if self.order.0 != epoch {
-            self.order = (epoch, epoch_order(self.job.seed, epoch, self.job.train.len()));
+            self.order = (epoch, epoch_order(self.job.train.len(), self.job.seed, epoch));
         }
         let chosen: Vec<&'a O::Example> =
             self.order.1[self.plan.places(self.step)].iter().map(|&place| &self.job.train[place]).collect();

@@ -1,5 +1,6 @@
 //! What follows a step when it is due: evaluation with `best/`, and the checkpoint.
 
+use parlor_text::Cursor;
 use serde_json::json;
 
 use super::{BEST, Job, Trainer, row};
@@ -8,7 +9,7 @@ use crate::error::{NonFinite, TrainError};
 use crate::evaluation::evaluate_examples;
 use crate::event::TrainEvent;
 use crate::objective::Objective;
-use crate::parlor_state::{Best, Cursor, Generator, ParlorState};
+use crate::parlor_state::{Best, Generator, ParlorState};
 use crate::storage::{StorageError, available_bytes, human_bytes, write_directory};
 use crate::trainer_state::TrainerState;
 
@@ -113,7 +114,7 @@ impl<O: Objective> Trainer<'_, '_, O> {
             format: 1,
             step: self.step,
             evaluation_pending: self.evaluation_pending,
-            cursor: Cursor { epoch, example: self.plan.places(self.step).start },
+            cursor: Cursor { epoch, index: self.plan.places(self.step).start },
             generator: Generator { algorithm: "chacha8".to_owned(), seed: self.job.seed, epoch },
             identity: self.job.identity.values.clone(),
             config_sha256: self.job.identity.sha256(),

@@ -1,6 +1,7 @@
 //! Counts of steps, and the order of examples.
 
-use parlor_train::steps::{StepPlan, epoch_order};
+use parlor_text::epoch_order;
+use parlor_train::steps::StepPlan;
 use proptest::prelude::*;
 
 use crate::tiny;
@@ -47,7 +48,7 @@ proptest! {
         let plan = StepPlan::new(examples, &hyper);
         let mut orders = Vec::new();
         for epoch in 0..2 {
-            let order = epoch_order(seed, epoch, examples);
+            let order = epoch_order(examples, seed, epoch);
             let first = epoch * plan.steps_per_epoch;
             let mut taken: Vec<usize> = (first..first + plan.steps_per_epoch)
                 .flat_map(|step| order[plan.places(step)].to_vec())

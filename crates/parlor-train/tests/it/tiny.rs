@@ -1,12 +1,13 @@
 //! A decoder of a few thousand parameters, a few dozen examples, and one call that trains on them.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use parlor_model::{
     Activation, Bias, Decoder, DecoderConfig, Head, Mlp, Norm, Positions, QkNorm, Rope, RopeScaling,
 };
-use parlor_text::Example;
+use parlor_text::{Example, RowSource};
 use parlor_train::config::{OptimizerName, SchedulerName};
 use parlor_train::identity::Identity;
 use parlor_train::objectives::CrossEntropy;
@@ -55,7 +56,7 @@ pub(crate) fn examples(count: usize) -> Vec<Example> {
 }
 
 pub(crate) fn example(ids: Vec<u32>, weights: Vec<f32>, line: usize) -> Example {
-    Example { ids, weights, source: format!("train.jsonl:{line}") }
+    Example { ids, weights, source: RowSource { file: Arc::new("train.jsonl".into()), line } }
 }
 
 pub(crate) fn hyper() -> Hyperparameters {
