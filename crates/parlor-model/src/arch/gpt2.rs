@@ -1,0 +1,139 @@
+//! GPT-2 and DialoGPT (`GPT2LMHeadModel`). Source: `models/gpt2` in transformers.
+//!
+//! Its linear layers are `Conv1D`: `[in, out]` on disk, with query, key and value in one tensor. The published
+//! base checkpoints have no `transformer.` prefix and carry causal-mask buffers, which are ignored.
+//! Leaves out: dropout (`*_pdrop`, which only training would use), cross attention.
+
+use serde_json::{Map, Value, json};
+
+use super::hf_config::HfConfig;
+use super::lineage::shortest;
+use super::tensors::{DiskTensor, Layout};
+use crate::decoder_config::{Activation, Bias, DecoderConfig, Head, Mlp, Norm, Positions, QkNorm};
+use crate::error::ModelLoadError;
+use crate::parameter::{Part, Role, Site};
+
+/// The key that the file uses of the two that transformers accepts.
+fn either<'k>(config: &HfConfig<'_>, own: &'k str, general: &'k str) -> &'k str {
+    if config.get(own).is_none() && config.get(general).is_some() { general } else { own }
+}
+
+pub(super) fn decoder_config(config: &HfConfig<'_>) -> Result<DecoderConfig, ModelLoadError> {
+    for (key, supported, absent) in [
+        ("scale_attn_weights", true, true),
+        ("scale_attn_by_inverse_layer_idx", false, false),
+        ("add_cross_attention", false, false),
+    ] {
+        let found = config.flag(key, absent)?;
+        if found != supported {
+            return Err(config.unsupported(key, &json!(found), &format!("`{key}: {supported}`")));
+        }
+    }
+    let activation = match config.optional_text("activation_function")? {
+        None => return Err(config.missing("activation_function")),
+        Some("gelu_new" | "gelu_pytorch_tanh") => Activation::GeluTanh,
+        Some(other) => {
+            let supported = "`gelu_new` and `gelu_pytorch_tanh`";
+            return Err(config.unsupported("activation_function", &json!(other), supported));
+        }
+    };
+    let hidden_size = config.width(either(config, "n_embd", "hidden_size"))?;
+    let heads = config.heads(either(config, "n_head", "num_attention_heads"))?;
+    if !hidden_size.is_multiple_of(heads) {
+        return Err(ModelLoadError::corrupt(
+            config.file,
+            format!("`n_embd` ({hidden_size}) is not a multiple of `n_head` ({heads})"),
+            "restore these keys from the model's original config.json",
+        ));
+    }
+    let layers = config.layers(either(config, "n_layer", "num_hidden_layers"))?;
+    Ok(DecoderConfig {
+        vocab_size: config.width("vocab_size")?,
+        hidden_size,
+        intermediate_size: config.optional_width("n_inner")?.unwrap_or(4 * hidden_size),
+        num_hidden_layers: layers,
+        num_attention_heads: heads,
+        num_key_value_heads: heads,
+        head_dim: hidden_size / heads,
+        max_position_embeddings: config.context(either(config, "n_positions", "max_position_embeddings"))?,
+        norm: Norm::Layer { eps: config.positive("layer_norm_epsilon")? as f32 },
+        positions: Positions::Learned,
+        mlp: Mlp::Plain(activation),
+        bias: Bias::All,
+        qk_norm: QkNorm::None,
+        windows: vec![None; layers],
+        head: if config.flag("tie_word_embeddings", true)? { Head::Tied } else { Head::Separate },
+        initializer_range: config.optional_positive("initializer_range")?.unwrap_or(0.02) as f32,
+    })
+}
+
+pub(super) fn hf_keys(config: &DecoderConfig) -> Map<String, Value> {
+    let eps = match config.norm {
+        Norm::Rms { eps } | Norm::Layer { eps } => eps,
+    };
+    let mut map = Map::new();
+    let mut put = |key: &str, value: Value| map.insert(key.to_owned(), value);
+    put("vocab_size", json!(config.vocab_size));
+    put("n_embd", json!(config.hidden_size));
+    put("n_layer", json!(config.num_hidden_layers));
+    put("n_head", json!(config.num_attention_heads));
+    put("n_inner", json!(config.intermediate_size));
+    put("n_positions", json!(config.max_position_embeddings));
+    put("n_ctx", json!(config.max_position_embeddings));
+    put("activation_function", json!("gelu_new"));
+    put("layer_norm_epsilon", shortest(eps));
+    put("initializer_range", shortest(config.initializer_range));
+    put("tie_word_embeddings", json!(config.head == Head::Tied));
+    put("scale_attn_weights", json!(true));
+    put("scale_attn_by_inverse_layer_idx", json!(false));
+    put("reorder_and_upcast_attn", json!(false));
+    for key in ["resid_pdrop", "embd_pdrop", "attn_pdrop"] {
+        put(key, json!(0.0));
+    }
+    put("use_cache", json!(true));
+    map
+}
+
+pub(super) fn disk_tensors(config: &DecoderConfig) -> Vec<DiskTensor> {
+    let mut tensors = Vec::new();
+    let mut push = |bare: String, layout, roles: Vec<Role>| {
+        tensors.push(DiskTensor {
+            name: format!("transformer.{bare}"),
+            alternatives: vec![bare],
+            layout,
+            roles,
+        });
+    };
+    push("wte.weight".to_owned(), Layout::Plain, vec![Role::TokenEmbedding]);
+    push("wpe.weight".to_owned(), Layout::Plain, vec![Role::PositionEmbedding]);
+    for layer in 0..config.num_hidden_layers {
+        for (part, suffix) in [(Part::Weight, "weight"), (Part::Bias, "bias")] {
+            let role = |site| Role::Block { layer, site, part };
+            // A bias has one dimension: nothing to transpose.
+            let conv = if part == Part::Weight { Layout::Transposed } else { Layout::Plain };
+            let qkv = vec![role(Site::QProj), role(Site::KProj), role(Site::VProj)];
+            push(format!("h.{layer}.ln_1.{suffix}"), Layout::Plain, vec![role(Site::InputNorm)]);
+            push(format!("h.{layer}.attn.c_attn.{suffix}"), conv, qkv);
+            push(format!("h.{layer}.attn.c_proj.{suffix}"), conv, vec![role(Site::OProj)]);
+            push(format!("h.{layer}.ln_2.{suffix}"), Layout::Plain, vec![role(Site::PostAttentionNorm)]);
+            push(format!("h.{layer}.mlp.c_fc.{suffix}"), conv, vec![role(Site::UpProj)]);
+            push(format!("h.{layer}.mlp.c_proj.{suffix}"), conv, vec![role(Site::DownProj)]);
+        }
+    }
+    push("ln_f.weight".to_owned(), Layout::Plain, vec![Role::FinalNorm(Part::Weight)]);
+    push("ln_f.bias".to_owned(), Layout::Plain, vec![Role::FinalNorm(Part::Bias)]);
+    if config.head == Head::Separate {
+        tensors.push(DiskTensor {
+            name: "lm_head.weight".to_owned(),
+            alternatives: Vec::new(),
+            layout: Layout::Plain,
+            roles: vec![Role::Head],
+        });
+    }
+    tensors
+}
+
+/// The causal-mask buffers `h.N.attn.bias` and `h.N.attn.masked_bias`.
+pub(super) fn is_ignored(name: &str) -> bool {
+    name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
+}

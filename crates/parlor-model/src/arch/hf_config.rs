@@ -1,0 +1,143 @@
+//! Typed reading of a Hugging Face `config.json`: every failure names the key, the file and the family.
+//!
+//! Sizes are bounded here, so that no later product of them overflows whatever the file says.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::error::ModelLoadError;
+
+/// Largest accepted width, vocabulary or head count; about a hundred times the largest published model.
+const LARGEST_WIDTH: u64 = 1 << 24;
+const LARGEST_HEADS: u64 = 1 << 16;
+const LARGEST_LAYERS: u64 = 10_000;
+const LARGEST_CONTEXT: u64 = 1 << 31;
+
+/// A `config.json` that is being read as some family's.
+pub(crate) struct HfConfig<'a> {
+    pub(crate) map: &'a Map<String, Value>,
+    pub(crate) file: &'a Path,
+    pub(crate) family: &'static str,
+}
+
+/// `null` counts as absent, as in transformers.
+fn present<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
+    map.get(key).filter(|value| !value.is_null())
+}
+
+impl<'a> HfConfig<'a> {
+    pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
+        present(self.map, key)
+    }
+
+    /// Whether the key stands there as `null`, as opposed to not at all.
+    pub(crate) fn is_null(&self, key: &str) -> bool {
+        self.map.get(key).is_some_and(Value::is_null)
+    }
+
+    pub(crate) fn wrong(&self, key: &str, expected: &str, found: &Value) -> ModelLoadError {
+        let mut found = found.to_string();
+        if found.chars().count() > 60 {
+            found = found.chars().take(60).chain("...".chars()).collect();
+        }
+        ModelLoadError::corrupt(
+            self.file,
+            format!("`{key}` of this {} model should be {expected}, but is {found}", self.family),
+            format!("restore `{key}` from the model's original config.json"),
+        )
+    }
+
+    pub(crate) fn missing(&self, key: &str) -> ModelLoadError {
+        ModelLoadError::corrupt(
+            self.file,
+            format!("the key `{key}` is missing, which a {} model needs", self.family),
+            format!("restore `{key}` from the model's original config.json"),
+        )
+    }
+
+    pub(crate) fn unsupported(&self, key: &str, value: &Value, supported: &str) -> ModelLoadError {
+        ModelLoadError::incompatible(
+            self.file,
+            format!("`{key}: {value}` is not supported for {} models", self.family),
+            format!("Parlor supports {supported}; use a model with that"),
+        )
+    }
+
+    fn bounded(&self, key: &str, most: u64) -> Result<Option<usize>, ModelLoadError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        match value.as_u64() {
+            Some(number) if (1..=most).contains(&number) => Ok(Some(number as usize)),
+            _ => Err(self.wrong(key, &format!("a whole number from 1 to {most}"), value)),
+        }
+    }
+
+    /// A width that may be absent.
+    pub(crate) fn optional_width(&self, key: &str) -> Result<Option<usize>, ModelLoadError> {
+        self.bounded(key, LARGEST_WIDTH)
+    }
+
+    /// A width.
+    pub(crate) fn width(&self, key: &str) -> Result<usize, ModelLoadError> {
+        self.optional_width(key)?.ok_or_else(|| self.missing(key))
+    }
+
+    /// A number of heads, or the width of one.
+    pub(crate) fn optional_heads(&self, key: &str) -> Result<Option<usize>, ModelLoadError> {
+        self.bounded(key, LARGEST_HEADS)
+    }
+
+    pub(crate) fn heads(&self, key: &str) -> Result<usize, ModelLoadError> {
+        self.optional_heads(key)?.ok_or_else(|| self.missing(key))
+    }
+
+    pub(crate) fn layers(&self, key: &str) -> Result<usize, ModelLoadError> {
+        self.bounded(key, LARGEST_LAYERS)?.ok_or_else(|| self.missing(key))
+    }
+
+    /// A number of positions that may be absent.
+    pub(crate) fn optional_context(&self, key: &str) -> Result<Option<usize>, ModelLoadError> {
+        self.bounded(key, LARGEST_CONTEXT)
+    }
+
+    pub(crate) fn context(&self, key: &str) -> Result<usize, ModelLoadError> {
+        self.optional_context(key)?.ok_or_else(|| self.missing(key))
+    }
+
+    /// A number above zero that may be absent.
+    pub(crate) fn optional_positive(&self, key: &str) -> Result<Option<f64>, ModelLoadError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        match value.as_f64() {
+            Some(number) if number.is_finite() && number > 0.0 => Ok(Some(number)),
+            _ => Err(self.wrong(key, "a number above 0", value)),
+        }
+    }
+
+    pub(crate) fn positive(&self, key: &str) -> Result<f64, ModelLoadError> {
+        self.optional_positive(key)?.ok_or_else(|| self.missing(key))
+    }
+
+    /// A yes or no, with what absence means.
+    pub(crate) fn flag(&self, key: &str, absent: bool) -> Result<bool, ModelLoadError> {
+        match self.get(key) {
+            None => Ok(absent),
+            Some(value) => value.as_bool().ok_or_else(|| self.wrong(key, "true or false", value)),
+        }
+    }
+
+    pub(crate) fn optional_text(&self, key: &str) -> Result<Option<&'a str>, ModelLoadError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(value) => value.as_str().map(Some).ok_or_else(|| self.wrong(key, "a string", value)),
+        }
+    }
+
+    /// The object under `key`, read with the same care.
+    pub(crate) fn section(&self, key: &str) -> Result<Option<HfConfig<'a>>, ModelLoadError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Object(map)) => Ok(Some(HfConfig { map, file: self.file, family: self.family })),
+            Some(value) => Err(self.wrong(key, "an object", value)),
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! What the families descended from LLaMA share: config keys, rotary settings, tensor names.
+//!
+//! Sources: `modeling_rope_utils.py` and `models/{llama,mistral,qwen2,qwen3}` in transformers 4.57 and 5.23.
+//! Both spellings of the rotary settings are read (`rope_parameters`, preferred, and `rope_theta` with
+//! `rope_scaling`) and both are written, because transformers 4 silently takes theta 10000 from a file that has
+//! only the new one.
+
+use serde_json::{Map, Value, json};
+
+use super::hf_config::HfConfig;
+use super::tensors::{DiskTensor, Layout};
+use crate::decoder_config::{
+    Activation, Bias, DecoderConfig, Head, Mlp, Norm, Positions, QkNorm, Rope, RopeScaling,
+};
+use crate::error::ModelLoadError;
+use crate::parameter::{Part, Role, Site, parameter_specs};
+
+/// What differs between the families of this lineage when a config is read.
+pub(super) struct Traits {
+    /// Which layers have a bias.
+    pub(super) bias: Bias,
+    /// Query/key normalisation.
+    pub(super) qk_norm: QkNorm,
+    /// `head_dim` of a file that does not name it; `None` divides `hidden_size` by the heads.
+    pub(super) head_dim: Option<usize>,
+    /// `num_key_value_heads` of a file that does not name it; `None` is the number of heads.
+    pub(super) num_key_value_heads: Option<usize>,
+    /// Base wavelength of a file that does not name it; `None` makes its absence an error.
+    pub(super) rope_theta: Option<f64>,
+}
+
+/// Reads the shape; `windows` are every layer's, from the family.
+pub(super) fn decoder_config(
+    config: &HfConfig<'_>,
+    traits: &Traits,
+    windows: Vec<Option<usize>>,
+) -> Result<DecoderConfig, ModelLoadError> {
+    let hidden_size = config.width("hidden_size")?;
+    let heads = config.heads("num_attention_heads")?;
+    let head_dim = match config.optional_heads("head_dim")? {
+        Some(width) => width,
+        None => match traits.head_dim {
+            Some(width) if !config.is_null("head_dim") => width,
+            _ if hidden_size.is_multiple_of(heads) => hidden_size / heads,
+            _ => {
+                return Err(ModelLoadError::corrupt(
+                    config.file,
+                    format!(
+                        "`hidden_size` ({hidden_size}) is not a multiple of `num_attention_heads` ({heads}), and \
+                         there is no `head_dim`"
+                    ),
+                    "restore these keys from the model's original config.json",
+                ));
+            }
+        },
+    };
+    let num_key_value_heads = match config.optional_heads("num_key_value_heads")? {
+        Some(number) => number,
+        None if config.is_null("num_key_value_heads") => heads,
+        None => traits.num_key_value_heads.unwrap_or(heads),
+    };
+    match config.optional_text("hidden_act")? {
+        None => return Err(config.missing("hidden_act")),
+        Some("silu" | "swish") => {}
+        Some(other) => return Err(config.unsupported("hidden_act", &json!(other), "`silu`")),
+    }
+    let max_position_embeddings = config.context("max_position_embeddings")?;
+    Ok(DecoderConfig {
+        vocab_size: config.width("vocab_size")?,
+        hidden_size,
+        intermediate_size: config.width("intermediate_size")?,
+        num_hidden_layers: config.layers("num_hidden_layers")?,
+        num_attention_heads: heads,
+        num_key_value_heads,
+        head_dim,
+        max_position_embeddings,
+        norm: Norm::Rms { eps: config.positive("rms_norm_eps")? as f32 },
+        positions: Positions::Rope(rope(config, traits.rope_theta, max_position_embeddings)?),
+        mlp: Mlp::Gated(Activation::Silu),
+        bias: traits.bias,
+        qk_norm: traits.qk_norm,
+        windows,
+        head: if config.flag("tie_word_embeddings", false)? { Head::Tied } else { Head::Separate },
+        initializer_range: config.optional_positive("initializer_range")?.unwrap_or(0.02) as f32,
+    })
+}
+
+fn rope(config: &HfConfig<'_>, default_theta: Option<f64>, context: usize) -> Result<Rope, ModelLoadError> {
+    let new = config.section("rope_parameters")?;
+    let section = match new {
+        Some(section) => Some((section, "rope_parameters")),
+        None => config.section("rope_scaling")?.map(|section| (section, "rope_scaling")),
+    };
+    let inner_theta = match &section {
+        Some((section, _)) => section.optional_positive("rope_theta")?,
+        None => None,
+    };
+    let theta = match inner_theta {
+        Some(theta) => theta,
+        None => config
+            .optional_positive("rope_theta")?
+            .or(default_theta)
+            .ok_or_else(|| config.missing("rope_theta"))?,
+    };
+    let Some((section, name)) = section else {
+        return Ok(Rope { theta, scaling: RopeScaling::Default });
+    };
+    for scope in [config, &section] {
+        if let Some(factor) = scope.optional_positive("partial_rotary_factor")?
+            && factor != 1.0
+        {
+            return Err(config.unsupported(
+                "partial_rotary_factor",
+                &json!(factor),
+                "rotation of whole heads",
+            ));
+        }
+    }
+    if let Some((key, _)) = section.map.iter().find(|(_, value)| value.is_object()) {
+        return Err(config.unsupported(
+            &format!("{name}.{key}"),
+            &json!({}),
+            "one rotary setting for all layers",
+        ));
+    }
+    let kind = match section.optional_text("rope_type")? {
+        Some(kind) => kind,
+        None => section.optional_text("type")?.unwrap_or("default"),
+    };
+    let scaling = match kind {
+        "default" => RopeScaling::Default,
+        "linear" => RopeScaling::Linear { factor: section.positive("factor")? },
+        "llama3" => {
+            let original = match config.optional_context("original_max_position_embeddings")? {
+                Some(outer) => outer,
+                None => section.optional_context("original_max_position_embeddings")?.unwrap_or(context),
+            };
+            let low = section.positive("low_freq_factor")?;
+            let high = section.positive("high_freq_factor")?;
+            if high <= low {
+                return Err(config.wrong(
+                    &format!("{name}.high_freq_factor"),
+                    &format!("above `low_freq_factor` ({low})"),
+                    &json!(high),
+                ));
+            }
+            RopeScaling::Llama3 {
+                factor: section.positive("factor")?,
+                low_freq_factor: low,
+                high_freq_factor: high,
+                original_max_position_embeddings: original as f64,
+            }
+        }
+        other => {
+            return Err(config.unsupported(
+                &format!("{name}.rope_type"),
+                &json!(other),
+                "`default`, `linear` and `llama3`",
+            ));
+        }
+    };
+    Ok(Rope { theta, scaling })
+}
+
+/// Every layer's window, for families with `use_sliding_window`, `max_window_layers` and `layer_types`.
+pub(super) fn windows_by_layer(config: &HfConfig<'_>) -> Result<Vec<Option<usize>>, ModelLoadError> {
+    let layers = config.layers("num_hidden_layers")?;
+    let window = if config.flag("use_sliding_window", false)? {
+        config.optional_context("sliding_window")?
+    } else {
+        None
+    };
+    let Some(types) = config.get("layer_types") else {
+        // transformers' default is 28 layers.
+        let from = match config.get("max_window_layers") {
+            None => 28,
+            Some(value) => {
+                value.as_u64().ok_or_else(|| config.wrong("max_window_layers", "a whole number", value))?
+            }
+        };
+        return Ok((0..layers).map(|layer| window.filter(|_| layer as u64 >= from)).collect());
+    };
+    let list = types
+        .as_array()
+        .filter(|list| list.len() == layers)
+        .ok_or_else(|| config.wrong("layer_types", &format!("a list of {layers} names"), types))?;
+    list.iter()
+        .map(|kind| match kind.as_str() {
+            Some("full_attention") => Ok(None),
+            Some("sliding_attention") if window.is_some() => Ok(window),
+            Some("sliding_attention") => Err(ModelLoadError::corrupt(
+                config.file,
+                "`layer_types` has sliding layers, but `use_sliding_window` with `sliding_window` is not set",
+                "restore these keys from the model's original config.json",
+            )),
+            _ => Err(config.unsupported("layer_types", kind, "`full_attention` and `sliding_attention`")),
+        })
+        .collect()
+}
+
+/// The keys of `config.json` that all families of the lineage write.
+pub(super) fn hf_keys(config: &DecoderConfig) -> Map<String, Value> {
+    let mut map = Map::new();
+    let eps = match config.norm {
+        Norm::Rms { eps } | Norm::Layer { eps } => eps,
+    };
+    let mut put = |key: &str, value: Value| map.insert(key.to_owned(), value);
+    put("vocab_size", json!(config.vocab_size));
+    put("hidden_size", json!(config.hidden_size));
+    put("intermediate_size", json!(config.intermediate_size));
+    put("num_hidden_layers", json!(config.num_hidden_layers));
+    put("num_attention_heads", json!(config.num_attention_heads));
+    put("num_key_value_heads", json!(config.num_key_value_heads));
+    put("head_dim", json!(config.head_dim));
+    put("hidden_act", json!("silu"));
+    put("max_position_embeddings", json!(config.max_position_embeddings));
+    put("rms_norm_eps", shortest(eps));
+    put("initializer_range", shortest(config.initializer_range));
+    put("tie_word_embeddings", json!(config.head == Head::Tied));
+    put("attention_dropout", json!(0.0));
+    put("use_cache", json!(true));
+    rope_keys(config, &mut map);
+    map
+}
+
+/// Writes the rotary settings in both spellings.
+pub(super) fn rope_keys(config: &DecoderConfig, map: &mut Map<String, Value>) {
+    let Positions::Rope(rope) = config.positions else { return };
+    let mut scaling = Map::new();
+    match rope.scaling {
+        RopeScaling::Default => {
+            scaling.insert("rope_type".to_owned(), json!("default"));
+        }
+        RopeScaling::Linear { factor } => {
+            scaling.insert("rope_type".to_owned(), json!("linear"));
+            scaling.insert("factor".to_owned(), json!(factor));
+        }
+        RopeScaling::Llama3 {
+            factor,
+            low_freq_factor,
+            high_freq_factor,
+            original_max_position_embeddings,
+        } => {
+            scaling.insert("rope_type".to_owned(), json!("llama3"));
+            scaling.insert("factor".to_owned(), json!(factor));
+            scaling.insert("low_freq_factor".to_owned(), json!(low_freq_factor));
+            scaling.insert("high_freq_factor".to_owned(), json!(high_freq_factor));
+            scaling.insert(
+                "original_max_position_embeddings".to_owned(),
+                json!(original_max_position_embeddings as u64),
+            );
+        }
+    }
+    let old = if rope.scaling == RopeScaling::Default { Value::Null } else { json!(scaling) };
+    scaling.insert("rope_theta".to_owned(), json!(rope.theta));
+    map.insert("rope_theta".to_owned(), json!(rope.theta));
+    map.insert("rope_scaling".to_owned(), old);
+    map.insert("rope_parameters".to_owned(), json!(scaling));
+}
+
+/// The f32 in its shortest decimal form: 1e-6, not 9.999999974752427e-7.
+pub(super) fn shortest(value: f32) -> Value {
+    value.to_string().parse::<f64>().map_or(json!(value), |number| json!(number))
+}
+
+/// One disk tensor per parameter, `model.layers.N.self_attn.q_proj.weight` and so on.
+pub(super) fn disk_tensors(config: &DecoderConfig) -> Vec<DiskTensor> {
+    parameter_specs(config)
+        .into_iter()
+        .map(|spec| {
+            let bare = bare_name(spec.role);
+            let (name, alternatives) = if spec.role == Role::Head {
+                (bare, Vec::new())
+            } else {
+                (format!("model.{bare}"), vec![bare])
+            };
+            DiskTensor { name, alternatives, layout: Layout::Plain, roles: vec![spec.role] }
+        })
+        .collect()
+}
+
+fn bare_name(role: Role) -> String {
+    let part = |part| match part {
+        Part::Weight => "weight",
+        Part::Bias => "bias",
+    };
+    match role {
+        Role::TokenEmbedding => "embed_tokens.weight".to_owned(),
+        Role::PositionEmbedding => "embed_positions.weight".to_owned(),
+        Role::FinalNorm(p) => format!("norm.{}", part(p)),
+        Role::Head => "lm_head.weight".to_owned(),
+        Role::Block { layer, site, part: p } => {
+            let site = match site {
+                Site::InputNorm => "input_layernorm",
+                Site::PostAttentionNorm => "post_attention_layernorm",
+                Site::QProj => "self_attn.q_proj",
+                Site::KProj => "self_attn.k_proj",
+                Site::VProj => "self_attn.v_proj",
+                Site::OProj => "self_attn.o_proj",
+                Site::QNorm => "self_attn.q_norm",
+                Site::KNorm => "self_attn.k_norm",
+                Site::GateProj => "mlp.gate_proj",
+                Site::UpProj => "mlp.up_proj",
+                Site::DownProj => "mlp.down_proj",
+            };
+            format!("layers.{layer}.{site}.{}", part(p))
+        }
+    }
+}
+
+/// Buffers that old checkpoints carry and the decoder computes itself.
+pub(super) fn is_ignored(name: &str) -> bool {
+    name.ends_with(".rotary_emb.inv_freq")
+}

@@ -1,0 +1,35 @@
+//! Llama 2 and 3.x (`LlamaForCausalLM`). Source: `models/llama` in transformers.
+
+use serde_json::{Map, Value, json};
+
+use super::hf_config::HfConfig;
+use super::lineage::{self, Traits};
+use crate::decoder_config::{Bias, DecoderConfig, QkNorm};
+use crate::error::ModelLoadError;
+
+pub(super) fn decoder_config(config: &HfConfig<'_>) -> Result<DecoderConfig, ModelLoadError> {
+    let bias = match (config.flag("attention_bias", false)?, config.flag("mlp_bias", false)?) {
+        (false, false) => Bias::None,
+        (true, false) => Bias::Attention,
+        (false, true) => Bias::Mlp,
+        (true, true) => Bias::All,
+    };
+    let traits = Traits {
+        bias,
+        qk_norm: QkNorm::None,
+        head_dim: None,
+        num_key_value_heads: None,
+        // Llama 1 and 2 files were written before the key existed.
+        rope_theta: Some(10_000.0),
+    };
+    let windows = vec![None; config.layers("num_hidden_layers")?];
+    lineage::decoder_config(config, &traits, windows)
+}
+
+pub(super) fn hf_keys(config: &DecoderConfig) -> Map<String, Value> {
+    let mut map = lineage::hf_keys(config);
+    map.insert("attention_bias".to_owned(), json!(config.bias.on_qkv()));
+    map.insert("mlp_bias".to_owned(), json!(config.bias.on_mlp()));
+    map.insert("pretraining_tp".to_owned(), json!(1));
+    map
+}

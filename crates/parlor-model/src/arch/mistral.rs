@@ -1,0 +1,39 @@
+//! Mistral (`MistralForCausalLM`): every layer has the same sliding window, or none has.
+//! Source: `models/mistral` in transformers.
+
+use serde_json::{Map, Value, json};
+
+use super::hf_config::HfConfig;
+use super::lineage::{self, Traits};
+use crate::decoder_config::{Bias, DecoderConfig, QkNorm};
+use crate::error::ModelLoadError;
+
+pub(super) fn decoder_config(config: &HfConfig<'_>) -> Result<DecoderConfig, ModelLoadError> {
+    let window = match config.optional_context("sliding_window")? {
+        Some(window) => Some(window),
+        None if config.is_null("sliding_window") => None,
+        None => Some(4096),
+    };
+    if let (Some(types), Some(_)) = (config.get("layer_types"), window) {
+        let all_slide =
+            types.as_array().is_some_and(|list| list.iter().all(|kind| kind == "sliding_attention"));
+        if !all_slide {
+            return Err(config.unsupported("layer_types", types, "one sliding window for all layers"));
+        }
+    }
+    let traits = Traits {
+        bias: Bias::None,
+        qk_norm: QkNorm::None,
+        head_dim: None,
+        num_key_value_heads: Some(8),
+        rope_theta: None,
+    };
+    let windows = vec![window; config.layers("num_hidden_layers")?];
+    lineage::decoder_config(config, &traits, windows)
+}
+
+pub(super) fn hf_keys(config: &DecoderConfig) -> Map<String, Value> {
+    let mut map = lineage::hf_keys(config);
+    map.insert("sliding_window".to_owned(), json!(config.windows.first().copied().flatten()));
+    map
+}

@@ -1,0 +1,100 @@
+//! The `model:` section of the configuration.
+
+use std::path::PathBuf;
+
+use parlor_kernels::DType;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::arch;
+use crate::device::Device;
+
+/// Number format of the weights in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TorchDtype {
+    /// The one that each tensor has in the checkpoint: nothing is converted.
+    #[default]
+    Auto,
+    /// 4 bytes per weight; what training uses.
+    #[serde(alias = "fp32", alias = "f32")]
+    Float32,
+    /// 2 bytes per weight, the range of float32.
+    #[serde(alias = "bf16")]
+    Bfloat16,
+    /// 2 bytes per weight, more digits and less range than bfloat16.
+    #[serde(alias = "fp16", alias = "f16")]
+    Float16,
+}
+
+impl TorchDtype {
+    /// The dtype that a tensor of `own` dtype is loaded in.
+    pub fn resolve(self, own: DType) -> DType {
+        match self {
+            TorchDtype::Auto => own,
+            TorchDtype::Float32 => DType::F32,
+            TorchDtype::Bfloat16 => DType::Bf16,
+            TorchDtype::Float16 => DType::F16,
+        }
+    }
+}
+
+/// What to do when the weights do not fit in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutOfMemoryPolicy {
+    /// Stop with an error that says how much is needed and what would fit.
+    #[default]
+    Error,
+    /// Load in bfloat16 instead of float32, and say so.
+    SmallerDtype,
+}
+
+/// Which model, and how it is loaded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// The model: a directory in Hugging Face layout (config.json, model.safetensors, tokenizer.json), or a hub
+    /// name such as `org/name`. Hub names cannot be downloaded in this version: download the model and name
+    /// its directory.
+    pub name: String,
+    /// The model's family, or `auto`. Only a check: the family that counts is the checkpoint's own, and another
+    /// one here is a warning. `qwen` means every version of Qwen.
+    pub model_type: String,
+    /// Longest sequence, in tokens, prompt and answer together. An error when it is over the model's own
+    /// limit. Lower it to save memory.
+    #[schemars(range(min = 1, max = 16777216))]
+    pub max_length: usize,
+    /// Where the model runs: `auto`, `cpu`, `cuda` or `cuda:N`. This version runs on the CPU, which `auto` takes;
+    /// `cuda` is an error.
+    pub device: Device,
+    /// Number format of the weights in memory: `auto` keeps the checkpoint's; `float32`, `bfloat16` or `float16`
+    /// converts. Training always uses float32.
+    pub torch_dtype: TorchDtype,
+    /// Accepted for compatibility and without effect: Parlor never runs code from a model's repository. A model
+    /// that needs it is an error either way.
+    pub trust_remote_code: bool,
+    /// Directory that is searched for `name` after the working directory (environment: CACHE_DIR). Empty: none.
+    pub cache_dir: Option<PathBuf>,
+    /// Branch, tag or commit on the hub. Not in this version: setting it is an error when the model is loaded.
+    pub revision: Option<String>,
+    /// What to do when the weights do not fit in memory: `error`, or `smaller_dtype` (bfloat16 instead of
+    /// float32).
+    pub on_out_of_memory: OutOfMemoryPolicy,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            name: arch::DEFAULT_MODEL_NAME.to_owned(),
+            model_type: arch::DEFAULT_MODEL_TYPE.to_owned(),
+            max_length: 2048,
+            device: Device::Auto,
+            torch_dtype: TorchDtype::Auto,
+            trust_remote_code: true,
+            cache_dir: None,
+            revision: None,
+            on_out_of_memory: OutOfMemoryPolicy::Error,
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! A directory in Hugging Face layout -> a decoder. Every tensor is accounted for, or it is an error.
+//!
+//! Weights that need no conversion stay in the mapped file: loading them costs no memory and no time. Leaves
+//! out: the text side (`LoadedModel` in `model.rs` joins both) and the choice of device.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+
+use parlor_kernels::{DType, Tensor};
+use rayon::prelude::*;
+use serde_json::{Map, Value};
+
+use crate::arch::{Architecture, DiskTensor, TIED_HEAD};
+use crate::config::TorchDtype;
+use crate::decoder::{Decoder, Parameter};
+use crate::decoder_config::{DecoderConfig, Head};
+use crate::error::{LoadErrorKind, ModelLoadError};
+use crate::layout::{disk_shape, is_direct, specs_of, split};
+use crate::parameter::{ParameterSpec, Role, parameter_specs};
+use crate::safetensors_files::{TensorEntry, WeightFiles};
+
+/// Where loaded weights live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum WeightStorage {
+    /// In the mapped file where they need no conversion; read-only. For inference.
+    #[default]
+    Mapped,
+    /// In memory of their own. What training needs, together with float32.
+    Owned,
+}
+
+/// What to do with `model.max_length`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MaxLength {
+    /// Use the model's own limit.
+    #[default]
+    Model,
+    /// Use this many tokens; an error when it is over the model's limit. For a value that someone chose.
+    Exactly(usize),
+    /// Use this many tokens or the model's limit, whichever is less. For a default.
+    AtMost(usize),
+}
+
+/// How to load a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LoadOptions {
+    /// Number format in memory.
+    pub dtype: TorchDtype,
+    /// Where weights live.
+    pub storage: WeightStorage,
+    /// Longest sequence.
+    pub max_length: MaxLength,
+    /// Bytes that may be allocated for weights; `None` asks the operating system.
+    pub memory_limit: Option<u64>,
+}
+
+impl LoadOptions {
+    /// Float32 in memory of its own: what training needs.
+    pub fn for_training() -> Self {
+        Self { dtype: TorchDtype::Float32, storage: WeightStorage::Owned, ..Self::default() }
+    }
+}
+
+/// A JSON object in a file.
+pub(crate) fn read_object(path: &Path) -> Result<Map<String, Value>, ModelLoadError> {
+    let bytes = std::fs::read(path).map_err(|error| ModelLoadError::reading(path, &error))?;
+    // A byte-order mark is harmless; some editors add one.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let restore = "restore the file from the model's original";
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err(ModelLoadError::corrupt(path, "this should be a JSON object, and is not", restore)),
+        Err(_) if bytes.is_empty() => Err(ModelLoadError::corrupt(path, "the file is empty", restore)),
+        Err(error) => Err(ModelLoadError::corrupt(path, format!("this is not valid JSON: {error}"), restore)),
+    }
+}
+
+/// A decoder of known family and shape from the weights in `files`, and warnings about what they hold.
+///
+/// # Errors
+/// `Corrupt` for missing, unused and misshapen tensors; `Incompatible` for dtypes that are not read;
+/// `OutOfMemory` when conversion would need more memory than there is.
+pub fn read_decoder(
+    files: &WeightFiles,
+    architecture: Architecture,
+    config: &DecoderConfig,
+    options: &LoadOptions,
+) -> Result<(Decoder, Vec<String>), ModelLoadError> {
+    let place = files.files().first().map(|path| path.display().to_string()).unwrap_or_default();
+    let disk = architecture.disk_tensors(config);
+    let found = match_names(files, &disk, architecture, config, &place)?;
+    let specs = parameter_specs(config);
+    let by_role: HashMap<Role, usize> =
+        specs.iter().enumerate().map(|(index, spec)| (spec.role, index)).collect();
+    let find = |role: Role| by_role.get(&role).and_then(|&index| specs.get(index));
+
+    // Dtypes and shapes first: every check is made before anything is allocated.
+    let mut plan = Vec::with_capacity(disk.len());
+    let mut needed = 0u64;
+    for (tensor, (name, entry)) in disk.iter().zip(&found) {
+        let inside = specs_of(&tensor.roles, find).unwrap_or_default();
+        let mapped = entry.tensor(name, &disk_shape(tensor.layout, &inside))?;
+        let dtype = options.dtype.resolve(mapped.dtype());
+        let stays = is_direct(tensor) && dtype == mapped.dtype() && options.storage == WeightStorage::Mapped;
+        if !stays {
+            needed += (mapped.len() * dtype.size()) as u64;
+        }
+        plan.push((tensor, inside, mapped, dtype, stays));
+    }
+    check_memory(needed, files, options, &place)?;
+
+    let parts: Vec<(ParameterSpec, Tensor)> = plan
+        .into_par_iter()
+        .map(|(tensor, inside, mapped, dtype, stays)| place_tensor(tensor, &inside, mapped, dtype, stays))
+        .collect::<Result<Vec<_>, ModelLoadError>>()?
+        .into_iter()
+        .flatten()
+        .collect();
+    let mut slots: Vec<Option<Parameter>> = specs.iter().map(|_| None).collect();
+    for (spec, tensor) in parts {
+        if let Some(slot) = by_role.get(&spec.role).and_then(|&index| slots.get_mut(index)) {
+            *slot = Some(Parameter { spec, tensor });
+        }
+    }
+    let decoder = Decoder::new(config.clone(), slots.into_iter().flatten().collect()).map_err(|error| {
+        ModelLoadError::new(LoadErrorKind::Corrupt, &place, error.to_string(), "report this as a bug")
+    })?;
+    let warnings = tied_head_warning(files, &found, config).into_iter().collect();
+    Ok((decoder, warnings))
+}
+
+fn place_tensor(
+    disk: &DiskTensor,
+    specs: &[&ParameterSpec],
+    mapped: Tensor,
+    dtype: DType,
+    stays: bool,
+) -> Result<Vec<(ParameterSpec, Tensor)>, ModelLoadError> {
+    let parts = match is_direct(disk) {
+        true if stays => vec![mapped],
+        true => vec![mapped.to_dtype(dtype)],
+        false => split(&mapped, disk.layout, specs, dtype).map_err(|error| {
+            ModelLoadError::new(LoadErrorKind::Corrupt, &disk.name, error.to_string(), "report this as a bug")
+        })?,
+    };
+    Ok(specs.iter().map(|spec| (*spec).clone()).zip(parts).collect())
+}
+
+type Found<'a> = Vec<(String, &'a TensorEntry)>;
+
+/// Finds each tensor under one of its names; reports the missing and the unused.
+fn match_names<'a>(
+    files: &'a WeightFiles,
+    disk: &[DiskTensor],
+    architecture: Architecture,
+    config: &DecoderConfig,
+    place: &str,
+) -> Result<Found<'a>, ModelLoadError> {
+    let mut found = Vec::with_capacity(disk.len());
+    let mut missing = Vec::new();
+    let mut used = BTreeSet::new();
+    for tensor in disk {
+        let mut names = std::iter::once(&tensor.name)
+            .chain(&tensor.alternatives)
+            .filter(|name| files.get(name).is_some());
+        match names.next().and_then(|name| Some((name, files.get(name)?))) {
+            Some((name, entry)) => {
+                if let Some(second) = names.next() {
+                    return Err(ModelLoadError::new(
+                        LoadErrorKind::Corrupt,
+                        entry.place(name),
+                        format!("the same weights are there a second time, as `{second}`"),
+                        "two models were mixed; copy or download the weights again",
+                    ));
+                }
+                used.insert(name.as_str());
+                found.push((name.clone(), entry));
+            }
+            None => missing.push(tensor.name.as_str()),
+        }
+    }
+    if let [only] = missing[..]
+        && only == TIED_HEAD
+    {
+        return Err(ModelLoadError::new(
+            LoadErrorKind::Corrupt,
+            place,
+            format!("the tensor `{only}` is missing: the checkpoint has no output head"),
+            "it was saved without its head, or its config.json lacks `tie_word_embeddings: true`",
+        ));
+    }
+    if !missing.is_empty() {
+        return Err(ModelLoadError::new(
+            LoadErrorKind::Corrupt,
+            place,
+            format!(
+                "{} of the {} tensors that a {architecture} model of this config.json needs are missing: {}",
+                missing.len(),
+                disk.len(),
+                several(&missing)
+            ),
+            "config.json and the weights are of different models, or a part was not copied; get all files again",
+        ));
+    }
+    let unused: Vec<&str> = files
+        .iter()
+        .map(|(name, _)| name)
+        .filter(|name| !used.contains(name) && !architecture.ignores(name, config))
+        .collect();
+    if !unused.is_empty() {
+        return Err(ModelLoadError::new(
+            LoadErrorKind::Corrupt,
+            place,
+            format!(
+                "{} tensors have no place in a {architecture} model of this config.json: {}",
+                unused.len(),
+                several(&unused)
+            ),
+            "config.json and the weights are of different models; get all files again",
+        ));
+    }
+    Ok(found)
+}
+
+/// The first few of `names`, quoted.
+fn several(names: &[&str]) -> String {
+    let shown: Vec<String> = names.iter().take(4).map(|name| format!("`{name}`")).collect();
+    let rest = names.len().saturating_sub(shown.len());
+    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    format!("{}{more}", shown.join(", "))
+}
+
+fn check_memory(
+    needed: u64,
+    files: &WeightFiles,
+    options: &LoadOptions,
+    place: &str,
+) -> Result<(), ModelLoadError> {
+    let Some(available) = options.memory_limit.or_else(crate::memory::available_bytes) else { return Ok(()) };
+    if needed <= available {
+        return Ok(());
+    }
+    let elements: u64 = files.iter().map(|(_, entry)| entry.shape().iter().product::<usize>() as u64).sum();
+    let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
+    let help = if options.storage == WeightStorage::Mapped && options.dtype != TorchDtype::Auto {
+        "use `torch_dtype: auto`, which leaves the weights in the file; or free memory".to_owned()
+    } else if options.dtype == TorchDtype::Float32 && elements * 2 <= available {
+        format!("bfloat16 would fit in {} MiB; or free memory", mebibytes(elements * 2))
+    } else {
+        "free memory, or use a smaller model".to_owned()
+    };
+    Err(ModelLoadError::new(
+        LoadErrorKind::OutOfMemory,
+        place,
+        format!("the weights need {} MiB, and {} MiB are free", mebibytes(needed), mebibytes(available)),
+        help,
+    ))
+}
+
+/// A tied model may carry its head; one that differs from the embedding is not used, which must not be silent.
+fn tied_head_warning(files: &WeightFiles, found: &Found<'_>, config: &DecoderConfig) -> Option<String> {
+    let head = files.get(TIED_HEAD).filter(|_| config.head == Head::Tied)?;
+    let (name, embedding) = found.first()?;
+    (head.bytes() != embedding.bytes()).then(|| {
+        format!(
+            "`{TIED_HEAD}` differs from `{name}` and is not used, because config.json ties them; if the head should \
+             count, set `tie_word_embeddings: false` in config.json"
+        )
+    })
+}

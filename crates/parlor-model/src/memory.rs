@@ -1,0 +1,36 @@
+//! How much memory this process uses and how much the machine has left, from Linux's `/proc`.
+//!
+//! Elsewhere both are unknown (`None`), and checks that need them are left out.
+
+/// Resident memory of this process, in bytes.
+pub fn resident_bytes() -> Option<u64> {
+    field("/proc/self/status", "VmRSS:")
+}
+
+/// Largest resident memory of this process so far, in bytes.
+pub fn peak_resident_bytes() -> Option<u64> {
+    field("/proc/self/status", "VmHWM:")
+}
+
+/// Memory that can still be allocated without swapping, in bytes: the machine's, or this control group's where
+/// that is less.
+pub fn available_bytes() -> Option<u64> {
+    let machine = field("/proc/meminfo", "MemAvailable:")?;
+    let read = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let limit = read("/sys/fs/cgroup/memory.max");
+    let used = read("/sys/fs/cgroup/memory.current");
+    Some(match (limit, used) {
+        // What the group uses includes the page cache, which gives way; count only this process.
+        (Some(limit), Some(used)) => {
+            machine.min(limit.saturating_sub(used.min(resident_bytes().unwrap_or(used))))
+        }
+        _ => machine,
+    })
+}
+
+/// The kilobytes after `name` in a `/proc` table, as bytes.
+fn field(path: &str, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}

@@ -1,0 +1,141 @@
+//! A model as it comes from a directory: decoder, text side, and what the files said.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::arch::Architecture;
+use crate::content_key::{ContentKey, content_key};
+use crate::decoder::Decoder;
+use crate::decoder_config::DecoderConfig;
+use crate::error::{LoadErrorKind, ModelLoadError};
+use crate::generation_config::GenerationConfig;
+use crate::load::{LoadOptions, MaxLength, read_decoder, read_object};
+use crate::safetensors_files::WeightFiles;
+use crate::text_files::TextFiles;
+
+/// A model that was loaded from a directory.
+#[derive(Debug)]
+pub struct LoadedModel {
+    /// The network.
+    pub decoder: Decoder,
+    /// Its family.
+    pub architecture: Architecture,
+    /// `config.json`, whole.
+    pub hf_config: Map<String, Value>,
+    /// Special tokens and recommended sampling.
+    pub generation: GenerationConfig,
+    /// Tokenizer and template files, byte for byte.
+    pub text_files: TextFiles,
+    /// The directory.
+    pub path: PathBuf,
+    /// Longest sequence in tokens, after `model.max_length`.
+    pub max_length: usize,
+    /// Number of tensors in its weight files.
+    pub tensors: usize,
+    /// Identifies the content of the directory.
+    pub content_key: ContentKey,
+    /// What is odd but no reason to stop; also sent as `tracing` warnings.
+    pub warnings: Vec<String>,
+}
+
+/// Loads the model in `dir`.
+///
+/// # Errors
+/// See [`ModelLoadError`]; every error names the file and what to do.
+pub fn load_directory(dir: &Path, options: &LoadOptions) -> Result<LoadedModel, ModelLoadError> {
+    let config_path = dir.join("config.json");
+    if !config_path.is_file() {
+        return Err(no_config(dir));
+    }
+    let key = content_key(dir)?;
+    let hf_config = read_object(&config_path)?;
+    let architecture = Architecture::of(&hf_config, &config_path)?;
+    let config = architecture.decoder_config(&hf_config, &config_path)?;
+    let max_length = check_max_length(options.max_length, &config, &config_path)?;
+
+    let generation_path = dir.join("generation_config.json");
+    let generation_map = generation_path.is_file().then(|| read_object(&generation_path)).transpose()?;
+    let generation = GenerationConfig::read(
+        generation_map.as_ref().map(|map| (map, generation_path.as_path())),
+        (&hf_config, &config_path),
+    )?;
+
+    let files = WeightFiles::open(dir)?;
+    let (decoder, mut warnings) = read_decoder(&files, architecture, &config, options)?;
+    let text_files = TextFiles::read(dir)?;
+    for id in &generation.eos_token_ids {
+        if *id as usize >= config.vocab_size {
+            warnings.push(format!(
+                "`eos_token_id` {id} is outside the vocabulary of {} tokens, so it can never be generated",
+                config.vocab_size
+            ));
+        }
+    }
+    for warning in &warnings {
+        tracing::warn!(model = %dir.display(), "{warning}");
+    }
+    tracing::info!(
+        model = %dir.display(),
+        %architecture,
+        parameters = decoder.parameter_count(),
+        tensors = files.len(),
+        "model loaded"
+    );
+    Ok(LoadedModel {
+        decoder,
+        architecture,
+        hf_config,
+        generation,
+        text_files,
+        path: dir.to_owned(),
+        max_length,
+        tensors: files.len(),
+        content_key: key,
+        warnings,
+    })
+}
+
+fn check_max_length(asked: MaxLength, config: &DecoderConfig, file: &Path) -> Result<usize, ModelLoadError> {
+    let limit = config.max_position_embeddings;
+    match asked {
+        MaxLength::Model => Ok(limit),
+        MaxLength::AtMost(length) => Ok(length.min(limit)),
+        MaxLength::Exactly(length) if length <= limit => Ok(length),
+        MaxLength::Exactly(length) => Err(ModelLoadError::incompatible(
+            file,
+            format!("`model.max_length` is {length}, but the model takes at most {limit} tokens"),
+            format!("set `model.max_length` to {limit} or less"),
+        )),
+    }
+}
+
+fn no_config(dir: &Path) -> ModelLoadError {
+    if dir.join("adapter_config.json").is_file() {
+        return ModelLoadError::incompatible(
+            dir,
+            "this is a PEFT adapter, not a model",
+            "name the base model's directory; adapters join with a later version",
+        );
+    }
+    let mut checkpoints: Vec<(u64, String)> = std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let name = entry.file_name().into_string().ok()?;
+            let number = name.strip_prefix("checkpoint-")?.parse().ok()?;
+            entry.path().join("config.json").is_file().then_some((number, name))
+        })
+        .collect();
+    checkpoints.sort();
+    let help = match checkpoints.last() {
+        Some((_, name)) => format!(
+            "this looks like an unfinished training run: its last checkpoint is {}",
+            dir.join(name).display()
+        ),
+        None => "point at a directory in Hugging Face layout, with config.json, model.safetensors and tokenizer.json"
+            .to_owned(),
+    };
+    ModelLoadError::new(LoadErrorKind::NotFound, dir.display(), "the directory has no `config.json`", help)
+}

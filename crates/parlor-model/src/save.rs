@@ -1,0 +1,364 @@
+//! A decoder -> a directory in Hugging Face layout, or one weight file.
+//!
+//! Files are written into a temporary directory beside the target, each is fsynced, and the directory is
+//! renamed; a target that exists gets them one rename at a time, `config.json` last and stale weight files removed
+//! after that. A failure leaves the target as it was, or (between renames) each file whole.
+//! `config.json` has the keys of transformers 4 and of 5, which silently misread each other's.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use parlor_kernels::{DType, Tensor};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use serde_json::{Map, Value, json};
+
+use crate::arch::Architecture;
+use crate::decoder::Decoder;
+use crate::generation_config::GenerationConfig;
+use crate::layout::{disk_shape, is_direct, join, specs_of};
+use crate::parameter::Role;
+use crate::safetensors_files::{INDEX_FILE, SINGLE_FILE, is_shard_name};
+use crate::text_files::TextFiles;
+
+/// Size at which weights are split into shards, as in transformers: 5 GB.
+pub const MAX_SHARD_BYTES: u64 = 5_000_000_000;
+
+/// Why a model could not be saved.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// The operating system refused; a full disk, say.
+    #[error("cannot write {}: {source}\n  help: check free space and permissions there; nothing that was in place before was changed", .path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The family cannot express this decoder.
+    #[error("a {architecture} config.json cannot describe this model: {}", .problems.join("; "))]
+    Shape {
+        /// The family.
+        architecture: Architecture,
+        /// What does not fit, as sentences.
+        problems: Vec<String>,
+    },
+    /// The decoder lacks a parameter that the checkpoint format needs.
+    #[error("the decoder has no parameter for the tensor `{0}`; this is a bug")]
+    Parameter(String),
+    /// A tensor could not be laid out.
+    #[error("the tensor `{name}` cannot be written: {message}; this is a bug")]
+    Tensor {
+        /// Its name.
+        name: String,
+        /// Why.
+        message: String,
+    },
+}
+
+fn at<T>(path: &Path, result: io::Result<T>) -> Result<T, SaveError> {
+    result.map_err(|source| SaveError::Io { path: path.to_owned(), source })
+}
+
+/// What to save.
+#[derive(Clone, Copy, Debug)]
+pub struct SaveModel<'a> {
+    /// The network.
+    pub decoder: &'a Decoder,
+    /// The family to save it as.
+    pub architecture: Architecture,
+    /// The `config.json` it came from, whose other keys are kept; `None` for a new model.
+    pub hf_config: Option<&'a Map<String, Value>>,
+    /// Special tokens and sampling defaults.
+    pub generation: &'a GenerationConfig,
+    /// Tokenizer and template files.
+    pub text_files: &'a TextFiles,
+    /// Number format on disk; `None` keeps each tensor's.
+    pub dtype: Option<DType>,
+    /// Size at which weights are split: [`MAX_SHARD_BYTES`].
+    pub max_shard_bytes: u64,
+}
+
+/// A tensor to write: made only when its turn comes, so that a conversion holds one tensor at a time.
+struct Outgoing<'a> {
+    name: String,
+    layout: crate::arch::Layout,
+    parts: Vec<&'a Tensor>,
+    shape: Vec<usize>,
+    dtype: DType,
+}
+
+impl Outgoing<'_> {
+    fn bytes(&self) -> u64 {
+        (self.shape.iter().product::<usize>() * self.dtype.size()) as u64
+    }
+
+    fn write(&self, out: &mut impl Write, path: &Path) -> Result<(), SaveError> {
+        if let [only] = self.parts[..]
+            && only.shape() == self.shape
+            && self.layout == crate::arch::Layout::Plain
+        {
+            return match only.dtype() == self.dtype {
+                true => at(path, out.write_all(only.bytes())),
+                false => at(path, out.write_all(only.to_dtype(self.dtype).bytes())),
+            };
+        }
+        let joined = join(self.layout, &self.parts, self.dtype)
+            .map_err(|error| SaveError::Tensor { name: self.name.clone(), message: error.to_string() })?;
+        at(path, out.write_all(joined.bytes()))
+    }
+}
+
+fn outgoing<'a>(
+    decoder: &'a Decoder,
+    architecture: Architecture,
+    dtype: Option<DType>,
+) -> Result<Vec<Outgoing<'a>>, SaveError> {
+    let by_role: HashMap<Role, usize> =
+        decoder.parameters().iter().enumerate().map(|(index, p)| (p.spec.role, index)).collect();
+    let parameter = |role: Role| by_role.get(&role).and_then(|&index| decoder.parameters().get(index));
+    architecture
+        .disk_tensors(decoder.config())
+        .into_iter()
+        .map(|disk| {
+            let specs = specs_of(&disk.roles, |role| parameter(role).map(|p| &p.spec));
+            let parts: Option<Vec<&Tensor>> =
+                disk.roles.iter().map(|role| parameter(*role).map(|p| &p.tensor)).collect();
+            let (Some(specs), Some(parts)) = (specs, parts) else {
+                return Err(SaveError::Parameter(disk.name));
+            };
+            let shape = disk_shape(disk.layout, &specs);
+            let own = parts.first().map_or(DType::F32, |tensor| tensor.dtype());
+            // Parts of different dtypes join in the wider one.
+            let same = parts.iter().all(|tensor| tensor.dtype() == own);
+            let dtype = dtype.unwrap_or(if same { own } else { DType::F32 });
+            debug_assert!(is_direct(&disk) || !parts.is_empty());
+            Ok(Outgoing { name: disk.name, layout: disk.layout, parts, shape, dtype })
+        })
+        .collect()
+}
+
+/// Writes `tensors` to `path` as safetensors and fsyncs it. The order is that of the safetensors crate (wider
+/// dtypes first, then by name), so that equal weights make equal files.
+fn write_safetensors(path: &Path, tensors: &[Outgoing<'_>]) -> Result<(), SaveError> {
+    let disk_dtype = |dtype: DType| match dtype {
+        DType::F32 => Dtype::F32,
+        DType::Bf16 => Dtype::BF16,
+        DType::F16 => Dtype::F16,
+    };
+    let mut order: Vec<&Outgoing<'_>> = tensors.iter().collect();
+    order.sort_by(|a, b| b.dtype.size().cmp(&a.dtype.size()).then_with(|| a.name.cmp(&b.name)));
+    let mut offset = 0;
+    let mut infos = Vec::with_capacity(order.len());
+    for tensor in &order {
+        let end = offset + tensor.bytes() as usize;
+        let info = TensorInfo {
+            dtype: disk_dtype(tensor.dtype),
+            shape: tensor.shape.clone(),
+            data_offsets: (offset, end),
+        };
+        infos.push((tensor.name.clone(), info));
+        offset = end;
+    }
+    let failed = |message: String| SaveError::Tensor { name: "header".to_owned(), message };
+    // Readers such as transformers insist on this key.
+    let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let metadata = Metadata::new(Some(format), infos).map_err(|error| failed(error.to_string()))?;
+    let mut header = serde_json::to_vec(&metadata).map_err(|error| failed(error.to_string()))?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+
+    let file = at(path, File::create(path))?;
+    let mut out = BufWriter::with_capacity(1 << 20, &file);
+    at(path, out.write_all(&(header.len() as u64).to_le_bytes()))?;
+    at(path, out.write_all(&header))?;
+    for tensor in order {
+        tensor.write(&mut out, path)?;
+    }
+    at(path, out.flush())?;
+    drop(out);
+    at(path, file.sync_all())
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), SaveError> {
+    let mut file = at(path, File::create(path))?;
+    at(path, file.write_all(bytes))?;
+    at(path, file.sync_all())
+}
+
+fn write_json(path: &Path, value: &Value) -> Result<(), SaveError> {
+    let mut text = serde_json::to_vec_pretty(value)
+        .map_err(|error| SaveError::Io { path: path.to_owned(), source: io::Error::other(error) })?;
+    text.push(b'\n');
+    write_file(path, &text)
+}
+
+/// Makes a rename or a new name in `dir` durable.
+fn sync_directory(dir: &Path) -> Result<(), SaveError> {
+    #[cfg(unix)]
+    at(dir, File::open(dir).and_then(|file| file.sync_all()))?;
+    #[cfg(not(unix))]
+    let _ = dir;
+    Ok(())
+}
+
+/// Writes only the weights, as one float32 safetensors file at `path`, fsynced but not renamed: for a checkpoint,
+/// which is atomic as a directory.
+///
+/// # Errors
+/// [`SaveError::Io`].
+pub fn save_weights(path: &Path, decoder: &Decoder, architecture: Architecture) -> Result<(), SaveError> {
+    write_safetensors(path, &outgoing(decoder, architecture, Some(DType::F32))?)
+}
+
+/// Writes a model that transformers, and Parlor, load from `dir`.
+///
+/// # Errors
+/// See [`SaveError`]. On an error nothing is left behind.
+pub fn save_directory(dir: &Path, model: &SaveModel<'_>) -> Result<(), SaveError> {
+    let tensors = outgoing(model.decoder, model.architecture, model.dtype)?;
+    let config = hf_config(model, &tensors)?;
+    let parent = match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let exists = dir.is_dir();
+    if !exists {
+        at(parent, fs::create_dir_all(parent))?;
+    }
+    let place = if exists { dir } else { parent };
+    let staging = at(place, staging_directory(place))?;
+    write_model(staging.path(), model, &tensors, &config)?;
+    sync_directory(staging.path())?;
+    if exists {
+        move_into(staging.path(), dir)?;
+        at(dir, staging.close())?;
+    } else {
+        at(dir, fs::rename(staging.path(), dir))?;
+        // The directory has its own name now; there is nothing left to remove.
+        let _ = staging.keep();
+    }
+    sync_directory(place)
+}
+
+fn staging_directory(place: &Path) -> io::Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".saving-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // As any other new directory, less the umask.
+        builder.permissions(fs::Permissions::from_mode(0o777));
+    }
+    builder.tempdir_in(place)
+}
+
+fn write_model(
+    dir: &Path,
+    model: &SaveModel<'_>,
+    tensors: &[Outgoing<'_>],
+    config: &Map<String, Value>,
+) -> Result<(), SaveError> {
+    for (name, bytes) in model.text_files.iter() {
+        write_file(&dir.join(name), bytes)?;
+    }
+    let generation = model.generation.to_json();
+    if !generation.is_empty() {
+        write_json(&dir.join("generation_config.json"), &Value::Object(generation))?;
+    }
+    let shards = shards(tensors, model.max_shard_bytes);
+    if let [only] = shards[..] {
+        write_safetensors(&dir.join(SINGLE_FILE), only)?;
+    } else {
+        let mut weight_map = Map::new();
+        for (number, shard) in shards.iter().enumerate() {
+            let name = format!("model-{:05}-of-{:05}.safetensors", number + 1, shards.len());
+            for tensor in *shard {
+                weight_map.insert(tensor.name.clone(), json!(name));
+            }
+            write_safetensors(&dir.join(name), shard)?;
+        }
+        let total: u64 = tensors.iter().map(Outgoing::bytes).sum();
+        let parameters = model.decoder.parameter_count();
+        let metadata = json!({ "total_size": total, "total_parameters": parameters });
+        write_json(&dir.join(INDEX_FILE), &json!({ "metadata": metadata, "weight_map": weight_map }))?;
+    }
+    write_json(&dir.join("config.json"), &Value::Object(config.clone()))
+}
+
+/// Consecutive runs of tensors of at most `most` bytes each; a tensor that is larger has a shard to itself.
+fn shards<'s, 'a>(tensors: &'s [Outgoing<'a>], most: u64) -> Vec<&'s [Outgoing<'a>]> {
+    let mut shards = Vec::new();
+    let (mut start, mut size) = (0, 0u64);
+    for (index, tensor) in tensors.iter().enumerate() {
+        if index > start && size + tensor.bytes() > most {
+            shards.push(&tensors[start..index]);
+            (start, size) = (index, 0);
+        }
+        size += tensor.bytes();
+    }
+    shards.push(&tensors[start..]);
+    shards
+}
+
+/// Renames every file of `staging` into `dir`, `config.json` last, then removes weight files of an older save.
+fn move_into(staging: &Path, dir: &Path) -> Result<(), SaveError> {
+    let names = |dir: &Path| -> io::Result<Vec<String>> {
+        fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    };
+    let mut new = at(staging, names(staging))?;
+    new.sort_by_key(|name| (name == "config.json", name.clone()));
+    for name in &new {
+        let target = dir.join(name);
+        at(&target, fs::rename(staging.join(name), &target))?;
+    }
+    sync_directory(dir)?;
+    for name in at(dir, names(dir))? {
+        let weights = name == SINGLE_FILE || name == INDEX_FILE || is_shard_name(&name);
+        if weights && !new.contains(&name) {
+            let path = dir.join(name);
+            at(&path, fs::remove_file(&path))?;
+        }
+    }
+    Ok(())
+}
+
+/// `config.json` as it is written: the source's keys, brought up to date, or a new one.
+fn hf_config(model: &SaveModel<'_>, tensors: &[Outgoing<'_>]) -> Result<Map<String, Value>, SaveError> {
+    let shape = model.decoder.config();
+    let architecture = model.architecture;
+    let mut map = match model.hf_config {
+        Some(source) => {
+            let mut map = source.clone();
+            architecture.refresh(shape, &mut map);
+            map
+        }
+        None => {
+            architecture.hf_config(shape).map_err(|problems| SaveError::Shape { architecture, problems })?
+        }
+    };
+    let mut sizes: HashMap<DType, u64> = HashMap::new();
+    for tensor in tensors {
+        *sizes.entry(tensor.dtype).or_default() += tensor.bytes();
+    }
+    // Of several dtypes, the one of most bytes.
+    let dtype = [DType::F32, DType::Bf16, DType::F16]
+        .into_iter()
+        .max_by_key(|dtype| sizes.get(dtype).copied().unwrap_or(0))
+        .unwrap_or(DType::F32);
+    map.insert("torch_dtype".to_owned(), json!(dtype.name()));
+    map.insert("dtype".to_owned(), json!(dtype.name()));
+    let generation = model.generation;
+    for (key, value) in [
+        ("bos_token_id", generation.bos_token_id.map(Value::from)),
+        ("eos_token_id", generation.eos_value()),
+        ("pad_token_id", generation.pad_token_id.map(Value::from)),
+    ] {
+        if let Some(value) = value
+            && map.get(key).is_none_or(Value::is_null)
+        {
+            map.insert(key.to_owned(), value);
+        }
+    }
+    Ok(map)
+}
