@@ -1,2 +1,32 @@
-//! Under construction.
-fn main() {}
+//! The project's chores: `cargo xtask test | tidy | docs | fixtures | readers | readme`.
+#![forbid(unsafe_code)]
+
+mod lexer;
+mod process;
+mod readers;
+mod readme;
+mod test;
+mod tidy;
+
+use anyhow::bail;
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["test"] => test::run(),
+        ["tidy"] => tidy::run(),
+        ["docs"] => process::cargo(&["run", "--quiet", "--package", "parlor", "--example", "write_docs"]),
+        ["readers"] => readers::run(),
+        ["readme"] => readme::run(),
+        ["fixtures"] => readers::make_fixtures(),
+        _ => bail!(
+            "usage: cargo xtask VERB\n\
+             \x20 test      everything CI runs: format, lints, laws, tests, README commands, third-party readers\n\
+             \x20 tidy      the laws of the house alone\n\
+             \x20 docs      writes config.yaml, docs/CONFIG.md and docs/config.schema.json from the structs\n\
+             \x20 readers   third-party readers over files that Parlor wrote\n\
+             \x20 readme    the commands of README.md\n\
+             \x20 fixtures  writes fixtures/ anew with the pinned reference packages (several GB)"
+        ),
+    }
+}

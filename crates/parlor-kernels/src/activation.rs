@@ -1,1 +1,101 @@
-//! Under construction.
+//! Activations of the MLP, forward and backward: SiLU and tanh-GELU, gated (`act(gate) * up`) or plain.
+
+use rayon::prelude::*;
+
+use crate::simd::{dispatch, exp};
+
+/// The nonlinearity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x * sigmoid(x)`.
+    Silu,
+    /// `0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.
+    GeluTanh,
+}
+
+const CHUNK: usize = 16 * 1024;
+
+/// Value and derivative at `x`.
+#[inline(always)]
+fn evaluate(activation: Activation, x: f32) -> (f32, f32) {
+    match activation {
+        Activation::Silu => {
+            let sigmoid = 1.0 / (1.0 + exp(-x));
+            let value = x * sigmoid;
+            (value, sigmoid * (1.0 + x - value))
+        }
+        Activation::GeluTanh => {
+            const SCALE: f32 = 0.797_884_6;
+            const CUBIC: f32 = 0.044_715;
+            let inner = SCALE * (x + CUBIC * x * x * x);
+            // tanh(u) = 1 - 2 / (1 + e^2u), right at both ends without branches.
+            let tanh = 1.0 - 2.0 / (1.0 + exp(2.0 * inner));
+            let slope = SCALE * (1.0 + 3.0 * CUBIC * x * x);
+            (0.5 * x * (1.0 + tanh), 0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * slope)
+        }
+    }
+}
+
+/// `y = act(gate) * up`.
+pub fn gated_forward(activation: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {
+    assert!(gate.len() == up.len() && y.len() == up.len(), "lengths of gate, up and output");
+    let parts = y.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK));
+    parts.for_each(|((y, gate), up)| {
+        dispatch(
+            #[inline(always)]
+            || {
+                for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
+                    *y = evaluate(activation, *gate).0 * up;
+                }
+            },
+        );
+    });
+}
+
+/// Turns `gate` and `up` into their gradients in place, from `dy`.
+pub fn gated_backward(activation: Activation, gate: &mut [f32], up: &mut [f32], dy: &[f32]) {
+    assert!(gate.len() == up.len() && dy.len() == up.len(), "lengths of gate, up and gradient");
+    let parts = gate.par_chunks_mut(CHUNK).zip(up.par_chunks_mut(CHUNK)).zip(dy.par_chunks(CHUNK));
+    parts.for_each(|((gate, up), dy)| {
+        dispatch(
+            #[inline(always)]
+            || {
+                for ((gate, up), dy) in gate.iter_mut().zip(up).zip(dy) {
+                    let (value, slope) = evaluate(activation, *gate);
+                    *gate = dy * *up * slope;
+                    *up = dy * value;
+                }
+            },
+        );
+    });
+}
+
+/// `y = act(x)`.
+pub fn forward(activation: Activation, x: &[f32], y: &mut [f32]) {
+    assert_eq!(x.len(), y.len(), "lengths of input and output");
+    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
+        dispatch(
+            #[inline(always)]
+            || {
+                for (y, x) in y.iter_mut().zip(x) {
+                    *y = evaluate(activation, *x).0;
+                }
+            },
+        );
+    });
+}
+
+/// Turns `x` into its gradient in place, from `dy`.
+pub fn backward(activation: Activation, x: &mut [f32], dy: &[f32]) {
+    assert_eq!(x.len(), dy.len(), "lengths of input and gradient");
+    x.par_chunks_mut(CHUNK).zip(dy.par_chunks(CHUNK)).for_each(|(x, dy)| {
+        dispatch(
+            #[inline(always)]
+            || {
+                for (x, dy) in x.iter_mut().zip(dy) {
+                    *x = dy * evaluate(activation, *x).1;
+                }
+            },
+        );
+    });
+}

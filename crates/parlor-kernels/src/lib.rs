@@ -26,4 +26,5 @@ mod pointer;
 mod tensor;
 
 pub use mapped::MappedFile;
+pub use matmul::Write;
 pub use tensor::{DType, Tensor, TensorError, View};

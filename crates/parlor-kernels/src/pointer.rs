@@ -1,1 +1,36 @@
-//! Under construction.
+//! A pointer that parallel tasks share when each writes elements of its own.
+
+/// Start of a mutable buffer, sendable to tasks that write disjoint parts of it.
+#[derive(Clone, Copy)]
+pub(crate) struct SharedMut {
+    data: *mut f32,
+    len: usize,
+}
+
+// SAFETY: the pointer is only dereferenced through `offset` and `slice`, whose callers promise disjointness.
+unsafe impl Send for SharedMut {}
+// SAFETY: as above.
+unsafe impl Sync for SharedMut {}
+
+impl SharedMut {
+    /// The start of `buffer`, which must outlive every use.
+    pub(crate) fn new(buffer: &mut [f32]) -> Self {
+        Self { data: buffer.as_mut_ptr(), len: buffer.len() }
+    }
+
+    /// Address of element `index`; `extent` elements from there must lie in the buffer (checked).
+    pub(crate) fn offset(self, index: usize, extent: usize) -> *mut f32 {
+        assert!(index + extent <= self.len, "task writes {index}+{extent} of {}", self.len);
+        // SAFETY: the offset was just checked to lie within the allocation.
+        unsafe { self.data.add(index) }
+    }
+
+    /// Elements `index..index + len`.
+    ///
+    /// # Safety
+    /// No other live reference covers any of them.
+    pub(crate) unsafe fn slice<'a>(self, index: usize, len: usize) -> &'a mut [f32] {
+        // SAFETY: in bounds by `offset`'s check, unaliased by this function's contract.
+        unsafe { std::slice::from_raw_parts_mut(self.offset(index, len), len) }
+    }
+}

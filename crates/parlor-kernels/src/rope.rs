@@ -1,1 +1,72 @@
-//! Under construction.
+//! Rotary position embedding (Su et al., 2021) in HF's half-rotation layout: feature `i` of a head pairs with
+//! feature `i + head_dim / 2`.
+
+use rayon::prelude::*;
+
+use crate::simd::dispatch;
+
+/// Which way to turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The forward pass.
+    Forward,
+    /// The backward pass: the transpose of a rotation is the rotation by the negative angle.
+    Backward,
+}
+
+/// Cosines and sines of every row's angles.
+#[derive(Clone, Debug, Default)]
+pub struct Angles {
+    /// `[rows, head_dim / 2]`.
+    pub cos: Vec<f32>,
+    /// `[rows, head_dim / 2]`.
+    pub sin: Vec<f32>,
+    half: usize,
+}
+
+impl Angles {
+    /// Fills in the angles `position * inverse_frequency`, reusing the buffers. The product is rounded to f32
+    /// before the sine is taken, as `transformers` does.
+    pub fn fill(&mut self, positions: &[u32], inverse_frequencies: &[f32]) {
+        self.half = inverse_frequencies.len();
+        self.cos.clear();
+        self.sin.clear();
+        for &position in positions {
+            for &frequency in inverse_frequencies {
+                let (sin, cos) = (position as f32 * frequency).sin_cos();
+                self.cos.push(cos);
+                self.sin.push(sin);
+            }
+        }
+    }
+}
+
+/// Rotates every head of `x` `[rows, heads * head_dim]` in place.
+pub fn apply(x: &mut [f32], heads: usize, angles: &Angles, turn: Turn) {
+    let half = angles.half;
+    let width = heads * half * 2;
+    if width == 0 || x.is_empty() {
+        return;
+    }
+    assert_eq!(x.len() / width * half, angles.cos.len(), "angles for the rows of {} values", x.len());
+    x.par_chunks_mut(width)
+        .zip(angles.cos.par_chunks(half))
+        .zip(angles.sin.par_chunks(half))
+        .with_min_len(16)
+        .for_each(|((row, cos), sin)| {
+            dispatch(
+                #[inline(always)]
+                || {
+                    let sign = if turn == Turn::Forward { 1.0 } else { -1.0 };
+                    for head in row.chunks_exact_mut(half * 2) {
+                        let (low, high) = head.split_at_mut(half);
+                        for i in 0..half {
+                            let (a, b, s) = (low[i], high[i], sin[i] * sign);
+                            low[i] = a * cos[i] - b * s;
+                            high[i] = b * cos[i] + a * s;
+                        }
+                    }
+                },
+            );
+        });
+}

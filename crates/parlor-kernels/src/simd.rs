@@ -1,15 +1,136 @@
-//! Loops compiled once per instruction set and chosen at run time, through `pulp`.
+//! Loops over slices, compiled once per instruction set by `pulp` and chosen at run time.
+//!
+//! Every closure and helper is `#[inline(always)]` so that it is compiled with the instruction set of its
+//! dispatcher. Sums use 16 lanes in a fixed order: the same result on every instruction set but for fused
+//! multiply-add.
 
 use half::bf16;
 
+const LANES: usize = 16;
+
+/// Runs `op` with the widest instruction set of this machine.
+#[inline(always)]
+pub(crate) fn dispatch<R>(op: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(op)
+}
+
 /// Widens bf16 to f32: a shift.
-pub fn widen_bf16(values: &[bf16], out: &mut [f32]) {
-    pulp::Arch::new().dispatch(
+pub(crate) fn widen_bf16(values: &[bf16], out: &mut [f32]) {
+    dispatch(
         #[inline(always)]
         || {
             for (out, value) in out.iter_mut().zip(values) {
-                *out = f32::from_bits(u32::from(value.to_bits()) << 16);
+                *out = widen(*value);
             }
         },
     );
+}
+
+#[inline(always)]
+pub(crate) fn widen(value: bf16) -> f32 {
+    f32::from_bits(u32::from(value.to_bits()) << 16)
+}
+
+/// Sum of `a[i] * b[i]`, with `b` widened by `get`.
+#[inline(always)]
+pub(crate) fn dot_with<T: Copy>(a: &[f32], b: &[T], get: impl Fn(T) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (mut a_chunks, mut b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    for (a, b) in (&mut a_chunks).zip(&mut b_chunks) {
+        for lane in 0..LANES {
+            lanes[lane] = a[lane].mul_add(get(b[lane]), lanes[lane]);
+        }
+    }
+    let mut tail = 0.0;
+    for (a, b) in a_chunks.remainder().iter().zip(b_chunks.remainder()) {
+        tail = a.mul_add(get(*b), tail);
+    }
+    tail + reduce(lanes)
+}
+
+/// Sum of `a[i] * b[i]`.
+#[inline(always)]
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    dot_with(
+        a,
+        b,
+        #[inline(always)]
+        |b| b,
+    )
+}
+
+/// Sum of `f(x)` over `values`.
+#[inline(always)]
+pub(crate) fn sum_of(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let mut chunks = values.chunks_exact(LANES);
+    for chunk in &mut chunks {
+        for lane in 0..LANES {
+            lanes[lane] += f(chunk[lane]);
+        }
+    }
+    let tail: f32 = chunks.remainder().iter().map(|&x| f(x)).sum();
+    tail + reduce(lanes)
+}
+
+/// Largest of `values`; NaN when one is NaN, negative infinity when there is none.
+#[inline(always)]
+pub(crate) fn max_of(values: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let mut nan = false;
+    let mut chunks = values.chunks_exact(LANES);
+    for chunk in &mut chunks {
+        for lane in 0..LANES {
+            lanes[lane] = if chunk[lane] > lanes[lane] { chunk[lane] } else { lanes[lane] };
+            nan |= chunk[lane].is_nan();
+        }
+    }
+    let mut max = f32::NEG_INFINITY;
+    for &x in chunks.remainder().iter().chain(&lanes) {
+        max = if x > max { x } else { max };
+        nan |= x.is_nan();
+    }
+    if nan { f32::NAN } else { max }
+}
+
+#[inline(always)]
+fn reduce(lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    let mut lanes = lanes;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] += lanes[lane + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// `e^x`, relative error under 2 ulp, zero below -87.3 (where the result would be subnormal), infinity above
+/// 88.7, NaN kept. Branch-free, so that loops over it vectorise, which calls into the C library do not.
+///
+/// Source: Cephes `expf` (range reduction by ln 2 in two parts, degree-5 polynomial).
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    const LOG2_E: f32 = std::f32::consts::LOG2_E;
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let clamped = x.clamp(-87.3, 88.7);
+    let n = (clamped * LOG2_E).round_ties_even();
+    let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, clamped));
+    let mut p = 1.987_569_1e-4f32;
+    p = p.mul_add(r, 1.398_2e-3);
+    p = p.mul_add(r, 8.333_452e-3);
+    p = p.mul_add(r, 4.166_579_6e-2);
+    p = p.mul_add(r, 1.666_666_5e-1);
+    p = p.mul_add(r, 0.5);
+    let y = (r * r).mul_add(p, r) + 1.0;
+    // Two factors, since 2^128 (needed just below the overflow) has no f32 of its own.
+    let n = n as i32;
+    let half = n >> 1;
+    let power = |n: i32| f32::from_bits(((n + 127) as u32) << 23);
+    let y = y * power(half) * power(n - half);
+    let y = if x < -87.3 { 0.0 } else { y };
+    let y = if x > 88.7 { f32::INFINITY } else { y };
+    if x.is_nan() { x } else { y }
 }

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use half::{bf16, f16};
 use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 
 use crate::MappedFile;
 
@@ -167,11 +167,8 @@ impl Tensor {
         dtype: DType,
     ) -> Result<Self, TensorError> {
         let (start, end) = (bytes.start, bytes.end);
-        let slice = file.bytes().get(bytes).ok_or(TensorError::OutOfFile {
-            start,
-            end,
-            file: file.bytes().len(),
-        })?;
+        let slice =
+            file.bytes().get(bytes).ok_or(TensorError::OutOfFile { start, end, file: file.bytes().len() })?;
         let expected = count(shape)?;
         if slice.len() != expected * dtype.size() {
             return Err(TensorError::Length {

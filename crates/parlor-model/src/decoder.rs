@@ -1,11 +1,11 @@
 //! The decoder: parameters and where each block finds them. Its passes are in `forward.rs` and `backward.rs`.
 
-use parlor_kernels::{DType, Tensor};
+use parlor_kernels::{DType, Tensor, View};
 
 use crate::decoder_config::DecoderConfig;
 use crate::initialise::initial_values;
 use crate::linear::Linear;
-use crate::parameter::{ParameterSpec, Part, Role, Site, parameter_specs};
+use crate::parameter::{Kind, ParameterSpec, Part, Role, Site, parameter_specs};
 
 /// One parameter: what it is, and its numbers.
 #[derive(Clone, Debug)]
@@ -49,7 +49,9 @@ pub enum DecoderError {
     #[error("the model's configuration is inconsistent: {}", .0.join("; "))]
     Config(Vec<String>),
     /// The parameters are not those of the configuration.
-    #[error("parameter {index} should be `{expected}` {expected_shape:?}, but `{found}` {found_shape:?} was given")]
+    #[error(
+        "parameter {index} should be `{expected}` {expected_shape:?}, but `{found}` {found_shape:?} was given"
+    )]
     Parameters {
         /// Place in the list.
         index: usize,
@@ -94,7 +96,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When the configuration is inconsistent or a parameter is missing, superfluous or misshapen.
-    pub fn new(config: DecoderConfig, parameters: Vec<Parameter>) -> Result<Self, DecoderError> {
+    pub fn new(config: DecoderConfig, mut parameters: Vec<Parameter>) -> Result<Self, DecoderError> {
         let problems = config.problems();
         if !problems.is_empty() {
             return Err(DecoderError::Config(problems));
@@ -112,6 +114,12 @@ impl Decoder {
                     found: given.spec.role.to_string(),
                     found_shape: given.tensor.shape().to_vec(),
                 });
+            }
+        }
+        // Norm weights and biases are small: one dtype for them keeps every operation on them simple.
+        for parameter in &mut parameters {
+            if parameter.spec.kind != Kind::Matrix && parameter.tensor.dtype() != DType::F32 {
+                parameter.tensor = parameter.tensor.to_dtype(DType::F32);
             }
         }
         let find = |role: Role| specs.iter().position(|spec| spec.role == role);
@@ -193,6 +201,16 @@ impl Decoder {
         &self.config
     }
 
+    /// A matrix.
+    pub(crate) fn weight(&self, id: ParameterId) -> View<'_> {
+        self.parameters[id].tensor.view()
+    }
+
+    /// A norm weight or a bias, which are f32 whatever the matrices are.
+    pub(crate) fn vector(&self, id: ParameterId) -> &[f32] {
+        self.parameters[id].tensor.as_f32().unwrap_or_default()
+    }
+
     /// All parameters, in a fixed order.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
@@ -203,11 +221,12 @@ impl Decoder {
         self.parameters.get_mut(id)?.tensor.as_f32_mut()
     }
 
-    /// The same decoder with every parameter in `dtype` and in memory of its own.
+    /// The same decoder with its matrices in `dtype` (norm weights and biases stay f32), all in memory of its
+    /// own.
     pub fn to_dtype(&self, dtype: DType) -> Self {
         let mut copy = self.clone();
-        for parameter in &mut copy.parameters {
-            parameter.tensor = parameter.tensor.to_dtype(dtype);
+        for Parameter { spec, tensor } in &mut copy.parameters {
+            *tensor = tensor.to_dtype(if spec.kind == Kind::Matrix { dtype } else { DType::F32 });
         }
         copy
     }

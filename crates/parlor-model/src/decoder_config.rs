@@ -193,7 +193,8 @@ impl DecoderConfig {
                 problems.push(format!("`{name}` is 0; it must be at least 1"));
             }
         }
-        if self.num_key_value_heads > 0 && !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
+        if self.num_key_value_heads > 0 && !self.num_attention_heads.is_multiple_of(self.num_key_value_heads)
+        {
             problems.push(format!(
                 "`num_attention_heads` ({}) is not a multiple of `num_key_value_heads` ({})",
                 self.num_attention_heads, self.num_key_value_heads

@@ -11,13 +11,17 @@ use crate::decoder_config::DecoderConfig;
 use crate::parameter::{Kind, ParameterSpec, Role, Site};
 
 /// Values for the parameter `spec`, drawn from stream `stream` of `seed`.
-pub(crate) fn initial_values(spec: &ParameterSpec, config: &DecoderConfig, seed: u64, stream: u64) -> Vec<f32> {
+pub(crate) fn initial_values(
+    spec: &ParameterSpec,
+    config: &DecoderConfig,
+    seed: u64,
+    stream: u64,
+) -> Vec<f32> {
     match spec.kind {
         Kind::NormWeight => vec![1.0; spec.len()],
         Kind::Bias => vec![0.0; spec.len()],
         Kind::Matrix => {
-            let residual =
-                matches!(spec.role, Role::Block { site: Site::OProj | Site::DownProj, .. });
+            let residual = matches!(spec.role, Role::Block { site: Site::OProj | Site::DownProj, .. });
             let mut scale = f64::from(config.initializer_range);
             if residual {
                 scale /= (2.0 * config.num_hidden_layers as f64).sqrt();

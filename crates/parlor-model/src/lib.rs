@@ -2,42 +2,60 @@
 #![forbid(unsafe_code)]
 
 pub mod arch;
+mod backward;
 mod batch;
+mod cache;
 mod config;
 mod content_key;
 mod decoder;
 mod decoder_config;
 mod device;
 mod error;
+mod forward;
 mod generation_config;
+mod gradients;
+mod info;
 mod initialise;
 mod layout;
 mod linear;
 mod load;
 mod locate;
+mod manager;
 pub mod memory;
 mod model;
+mod norm;
 mod parameter;
 mod rope_frequencies;
 mod safetensors_files;
 mod save;
+mod saved;
+mod targets;
 mod text_files;
+mod vocabulary;
 
+pub use arch::{Architecture, ArchitectureBlock, ModelPreset, PresetError};
 pub use batch::{Batch, Context, Segment};
+pub use cache::KvCache;
+pub use config::{ModelConfig, OutOfMemoryPolicy, TorchDtype};
+pub use content_key::{ContentKey, content_key};
 pub use decoder::{Decoder, DecoderError, Parameter, ParameterId};
 pub use decoder_config::{
     Activation, Bias, DecoderConfig, Head, Mlp, Norm, Positions, QkNorm, Rope, RopeScaling,
 };
-pub use parameter::{Kind, ParameterSpec, Part, Role, Site, parameter_specs};
-pub use arch::{Architecture, ArchitectureBlock, ModelPreset, PresetError};
-pub use config::{ModelConfig, OutOfMemoryPolicy, TorchDtype};
-pub use content_key::{ContentKey, content_key};
 pub use device::{Device, DeviceError};
 pub use error::{LoadErrorKind, ModelLoadError};
 pub use generation_config::GenerationConfig;
+pub use gradients::Gradients;
+pub use info::{MemoryEstimate, ModelInfo, ParametersByPart};
 pub use load::{LoadOptions, MaxLength, WeightStorage, read_decoder};
 pub use locate::locate_model;
+pub use manager::{
+    GpuInfo, ModelManager, OperationMetrics, PerformanceMetrics, TrainableParameters,
+};
 pub use model::{LoadedModel, load_directory};
+pub use parameter::{Kind, ParameterSpec, Part, Role, Site, parameter_specs};
 pub use safetensors_files::{TensorEntry, WeightFiles};
 pub use save::{MAX_SHARD_BYTES, SaveError, SaveModel, save_directory, save_weights};
+pub use saved::Saved;
+pub use targets::Targets;
 pub use text_files::TextFiles;

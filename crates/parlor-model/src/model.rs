@@ -13,6 +13,7 @@ use crate::generation_config::GenerationConfig;
 use crate::load::{LoadOptions, MaxLength, read_decoder, read_object};
 use crate::safetensors_files::WeightFiles;
 use crate::text_files::TextFiles;
+use crate::vocabulary::check_vocabulary;
 
 /// A model that was loaded from a directory.
 #[derive(Debug)]
@@ -64,6 +65,9 @@ pub fn load_directory(dir: &Path, options: &LoadOptions) -> Result<LoadedModel, 
     let files = WeightFiles::open(dir)?;
     let (decoder, mut warnings) = read_decoder(&files, architecture, &config, options)?;
     let text_files = TextFiles::read(dir)?;
+    if let Some(bytes) = text_files.get("tokenizer.json") {
+        check_vocabulary(bytes, &dir.join("tokenizer.json"), config.vocab_size)?;
+    }
     for id in &generation.eos_token_ids {
         if *id as usize >= config.vocab_size {
             warnings.push(format!(

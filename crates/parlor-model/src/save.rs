@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use crate::arch::Architecture;
 use crate::decoder::Decoder;
 use crate::generation_config::GenerationConfig;
-use crate::layout::{disk_shape, is_direct, join, specs_of};
+use crate::layout::{disk_shape, join, specs_of};
 use crate::parameter::Role;
 use crate::safetensors_files::{INDEX_FILE, SINGLE_FILE, is_shard_name};
 use crate::text_files::TextFiles;
@@ -133,7 +133,6 @@ fn outgoing<'a>(
             // Parts of different dtypes join in the wider one.
             let same = parts.iter().all(|tensor| tensor.dtype() == own);
             let dtype = dtype.unwrap_or(if same { own } else { DType::F32 });
-            debug_assert!(is_direct(&disk) || !parts.is_empty());
             Ok(Outgoing { name: disk.name, layout: disk.layout, parts, shape, dtype })
         })
         .collect()

@@ -60,3 +60,17 @@ impl TextFiles {
         self.files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
     }
 }
+
+impl TextFiles {
+    /// Whether there is a chat template: in a file of its own, or as a key of `tokenizer_config.json`.
+    pub fn has_chat_template(&self) -> bool {
+        let key = || {
+            let config: serde_json::Value =
+                serde_json::from_slice(self.get("tokenizer_config.json")?).ok()?;
+            config.get("chat_template").map(|template| !template.is_null())
+        };
+        self.get("chat_template.jinja").is_some()
+            || self.get("chat_template.json").is_some()
+            || key().unwrap_or(false)
+    }
+}

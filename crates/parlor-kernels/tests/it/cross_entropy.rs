@@ -1,0 +1,67 @@
+//! The fused head: log-probabilities and gradients, across chunk borders.
+
+use half::bf16;
+use parlor_kernels::View;
+use parlor_kernels::cross_entropy::{self, Head, Rows};
+
+use crate::{Numbers, close, differences, inner, wide};
+
+fn reference(x: &[f64], w: &[f64], targets: &[u32], hidden: usize) -> Vec<f64> {
+    x.chunks(hidden)
+        .zip(targets)
+        .map(|(x, &target)| {
+            let logits: Vec<f64> =
+                w.chunks(hidden).map(|w| w.iter().zip(x).map(|(w, x)| w * x).sum()).collect();
+            let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            logits[target as usize] - max - logits.iter().map(|l| (l - max).exp()).sum::<f64>().ln()
+        })
+        .collect()
+}
+
+fn check(rows: usize, vocab: usize, hidden: usize) {
+    let mut numbers = Numbers::new((rows + vocab) as u64);
+    let (x, d) = (numbers.vec(rows * hidden), numbers.vec(rows));
+    let w: Vec<bf16> = numbers.vec(vocab * hidden).iter().map(|&w| bf16::from_f32(w * 3.0)).collect();
+    let w32: Vec<f32> = w.iter().map(|w| w.to_f32()).collect();
+    let targets: Vec<u32> = (0..rows).map(|_| numbers.below(vocab) as u32).collect();
+    let want = reference(&wide(&x), &wide(&w32), &targets, hidden);
+    for weight in [View::F32(&w32), View::Bf16(&w)] {
+        let head = Head { weight, vocab, hidden };
+        let (mut logp, mut lse) = (vec![0.0; rows], vec![0.0; rows]);
+        cross_entropy::forward(head, &x, &targets, &mut logp, &mut lse);
+        close("logp", &logp, &want);
+        let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
+        let rows = Rows { x: &x, targets: &targets, lse: &lse, d_logp: &d };
+        cross_entropy::backward(head, rows, &mut dx, Some(&mut dw));
+        let loss = |x: &[f64], w: &[f64]| inner(&reference(x, w, &targets, hidden), &d);
+        close("dx", &dx, &differences(&wide(&x), |x| loss(x, &wide(&w32))));
+        close("dw", &dw, &differences(&wide(&w32), |w| loss(&wide(&x), w)));
+    }
+}
+
+#[test]
+fn head_matches_the_f64_reference() {
+    for (rows, vocab, hidden) in [(1, 1, 1), (3, 7, 5), (9, 33, 17)] {
+        check(rows, vocab, hidden);
+    }
+}
+
+#[test]
+fn chunks_join_without_a_seam() {
+    // More rows than one chunk holds: the chunked result equals row-by-row results.
+    let (rows, vocab, hidden) = (1030, 11, 3);
+    let mut numbers = Numbers::new(8);
+    let (x, w) = (numbers.vec(rows * hidden), numbers.vec(vocab * hidden));
+    let targets: Vec<u32> = (0..rows).map(|row| (row % vocab) as u32).collect();
+    let (mut logp, mut lse) = (vec![0.0; rows], vec![0.0; rows]);
+    cross_entropy::forward(Head { weight: View::F32(&w), vocab, hidden }, &x, &targets, &mut logp, &mut lse);
+    close("logp", &logp, &reference(&wide(&x), &wide(&w), &targets, hidden));
+}
+
+#[test]
+fn extreme_logits_neither_overflow_nor_hide() {
+    let lse = cross_entropy::log_sum_exp(&[1e30, -1e30, 0.0]);
+    assert_eq!(lse, 1e30);
+    assert!(cross_entropy::log_sum_exp(&[0.0, f32::NAN]).is_nan());
+    assert_eq!(cross_entropy::log_sum_exp(&[f32::NEG_INFINITY; 3]), f32::NEG_INFINITY);
+}

@@ -1,0 +1,112 @@
+//! Linear layers in every dtype and number of rows.
+
+use half::{bf16, f16};
+use parlor_kernels::linear::{self, Shape};
+use parlor_kernels::{View, Write};
+
+use crate::{Numbers, close, wide};
+
+fn reference(x: &[f64], w: &[f64], bias: &[f64], shape: Shape) -> Vec<f64> {
+    let Shape { rows, inputs, outputs } = shape;
+    let mut y = vec![0.0; rows * outputs];
+    for r in 0..rows {
+        for o in 0..outputs {
+            y[r * outputs + o] =
+                bias[o] + (0..inputs).map(|i| x[r * inputs + i] * w[o * inputs + i]).sum::<f64>();
+        }
+    }
+    y
+}
+
+fn check(rows: usize, inputs: usize, outputs: usize) {
+    let shape = Shape { rows, inputs, outputs };
+    let mut numbers = Numbers::new((rows * 31 + inputs * 7 + outputs) as u64);
+    let (x, bias) = (numbers.vec(rows * inputs), numbers.vec(outputs));
+    let w = numbers.vec(outputs * inputs);
+    let w_bf16: Vec<bf16> = w.iter().map(|&w| bf16::from_f32(w)).collect();
+    let w_f16: Vec<f16> = w.iter().map(|&w| f16::from_f32(w)).collect();
+    let widened = [
+        (View::F32(&w), wide(&w)),
+        (View::Bf16(&w_bf16), w_bf16.iter().map(|w| w.to_f64()).collect::<Vec<_>>()),
+        (View::F16(&w_f16), w_f16.iter().map(|w| w.to_f64()).collect()),
+    ];
+    let dy = numbers.vec(rows * outputs);
+    for (view, exact) in &widened {
+        let name = format!(
+            "{shape:?} {}",
+            match view {
+                View::F32(_) => "f32",
+                View::Bf16(_) => "bf16",
+                View::F16(_) => "f16",
+            }
+        );
+        let want = reference(&wide(&x), exact, &wide(&bias), shape);
+        let mut y = vec![f32::NAN; rows * outputs];
+        linear::forward(&x, *view, Some(&bias), &mut y, Write::Replace, shape);
+        close(&format!("forward {name}"), &y, &want);
+
+        let start = numbers.vec(rows * outputs);
+        let mut y = start.clone();
+        linear::forward(&x, *view, None, &mut y, Write::Accumulate, shape);
+        let zero = vec![0.0; outputs];
+        let mut want = reference(&wide(&x), exact, &zero, shape);
+        want.iter_mut().zip(&start).for_each(|(want, &start)| *want += f64::from(start));
+        close(&format!("accumulate {name}"), &y, &want);
+
+        let mut want = vec![0.0; rows * inputs];
+        for r in 0..rows {
+            for o in 0..outputs {
+                for i in 0..inputs {
+                    want[r * inputs + i] += f64::from(dy[r * outputs + o]) * exact[o * inputs + i];
+                }
+            }
+        }
+        let mut dx = vec![f32::NAN; rows * inputs];
+        linear::backward_input(&dy, *view, &mut dx, Write::Replace, shape);
+        close(&format!("dx {name}"), &dx, &want);
+        linear::backward_input(&dy, *view, &mut dx, Write::Accumulate, shape);
+        want.iter_mut().for_each(|x| *x *= 2.0);
+        close(&format!("dx twice {name}"), &dx, &want);
+    }
+    let mut want = vec![0.0; outputs * inputs];
+    for r in 0..rows {
+        for o in 0..outputs {
+            for i in 0..inputs {
+                want[o * inputs + i] += f64::from(dy[r * outputs + o]) * f64::from(x[r * inputs + i]);
+            }
+        }
+    }
+    let mut dw = vec![0.0; outputs * inputs];
+    linear::backward_weight(&x, &dy, &mut dw, shape);
+    close("dw", &dw, &want);
+    let mut db = vec![0.0; outputs];
+    linear::backward_bias(&dy, &mut db);
+    let want: Vec<f64> =
+        (0..outputs).map(|o| (0..rows).map(|r| f64::from(dy[r * outputs + o])).sum()).collect();
+    close("db", &db, &want);
+}
+
+#[test]
+fn products_match_the_f64_reference() {
+    for (rows, inputs, outputs) in
+        [(1, 1, 1), (1, 33, 7), (3, 64, 50), (4, 17, 600), (5, 17, 3), (7, 48, 300), (65, 31, 29), (0, 8, 8)]
+    {
+        check(rows, inputs, outputs);
+    }
+}
+
+#[test]
+fn nan_and_infinity_are_not_hidden() {
+    for rows in [1, 9] {
+        let shape = Shape { rows, inputs: 20, outputs: 5 };
+        let mut x = vec![1.0; rows * 20];
+        let w = vec![0.5; 100];
+        x[3] = f32::NAN;
+        let mut y = vec![0.0; rows * 5];
+        linear::forward(&x, View::F32(&w), None, &mut y, Write::Replace, shape);
+        assert!(y[..5].iter().all(|y| y.is_nan()), "{y:?}");
+        x[3] = f32::INFINITY;
+        linear::forward(&x, View::F32(&w), None, &mut y, Write::Replace, shape);
+        assert!(y[..5].iter().all(|&y| y == f32::INFINITY), "{y:?}");
+    }
+}

@@ -1,0 +1,85 @@
+//! Buffers of a forward pass, reused from step to step: what the backward needs, and scratch.
+//!
+//! Kept per block: its input, rotated queries, keys and values, attention output, the middle of the residual
+//! stream, gate and up. Norm outputs and the MLP's product are cheap and are computed again in the backward.
+
+use parlor_kernels::norm::Moments;
+use parlor_kernels::rope::Angles;
+
+/// What a norm keeps per row.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NormSaved {
+    pub(crate) inverse_rms: Vec<f32>,
+    pub(crate) moments: Vec<Moments>,
+}
+
+/// What a block keeps.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BlockSaved {
+    pub(crate) x: Vec<f32>,
+    pub(crate) input_norm: NormSaved,
+    /// Before their norm; only with query/key normalisation.
+    pub(crate) raw_q: Vec<f32>,
+    pub(crate) raw_k: Vec<f32>,
+    pub(crate) q_norm: NormSaved,
+    pub(crate) k_norm: NormSaved,
+    pub(crate) q: Vec<f32>,
+    pub(crate) k: Vec<f32>,
+    pub(crate) v: Vec<f32>,
+    pub(crate) attention: Vec<f32>,
+    pub(crate) lse: Vec<f32>,
+    pub(crate) middle: Vec<f32>,
+    pub(crate) mlp_norm: NormSaved,
+    pub(crate) gate: Vec<f32>,
+    pub(crate) up: Vec<f32>,
+}
+
+/// What the output head keeps, for the rows that are asked for only.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HeadSaved {
+    pub(crate) rows: Vec<usize>,
+    pub(crate) x: Vec<f32>,
+    pub(crate) norm: NormSaved,
+    pub(crate) normed: Vec<f32>,
+    pub(crate) targets: Vec<u32>,
+    pub(crate) lse: Vec<f32>,
+}
+
+/// Buffers whose content does not outlive a block.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scratch {
+    pub(crate) normed: Vec<f32>,
+    pub(crate) inner: Vec<f32>,
+    pub(crate) d_normed: Vec<f32>,
+    pub(crate) d_attention: Vec<f32>,
+    pub(crate) dq: Vec<f32>,
+    pub(crate) dk: Vec<f32>,
+    pub(crate) dv: Vec<f32>,
+    pub(crate) d_raw: Vec<f32>,
+}
+
+/// Activations and scratch of a decoder's passes. Starts empty, grows to what the largest batch needs.
+#[derive(Clone, Debug, Default)]
+pub struct Saved {
+    pub(crate) angles: Angles,
+    /// The residual stream; in the backward pass its gradient.
+    pub(crate) stream: Vec<f32>,
+    pub(crate) blocks: Vec<BlockSaved>,
+    pub(crate) head: HeadSaved,
+    pub(crate) scratch: Scratch,
+    /// Number of tokens of the forward pass that filled this, when its backward may follow.
+    pub(crate) ready: Option<usize>,
+}
+
+/// The first `len` elements of a reused buffer; their content is whatever it was.
+pub(crate) fn room(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    buffer.resize(len, 0.0);
+    buffer
+}
+
+/// As [`room`], zeroed.
+pub(crate) fn zeroed(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    buffer.clear();
+    buffer.resize(len, 0.0);
+    buffer
+}

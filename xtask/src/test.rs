@@ -1,0 +1,29 @@
+//! Everything CI runs, in the order in which mistakes are cheapest to find.
+
+use std::time::Instant;
+
+use crate::process::cargo;
+
+type Step = (&'static str, fn() -> anyhow::Result<()>);
+
+const STEPS: &[Step] = &[
+    ("format", || cargo(&["fmt", "--all", "--check"])),
+    ("laws of the house", crate::tidy::run),
+    ("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
+    ("tests", || cargo(&["test", "--workspace"])),
+    ("release build", || cargo(&["build", "--release", "--package", "parlor"])),
+    ("README commands", crate::readme::run),
+    ("third-party readers", crate::readers::run),
+];
+
+/// Runs every step; stops at the first that fails.
+pub(crate) fn run() -> anyhow::Result<()> {
+    for (index, (name, step)) in STEPS.iter().enumerate() {
+        eprintln!("== {}/{} {name}", index + 1, STEPS.len());
+        let start = Instant::now();
+        step()?;
+        eprintln!("== {name}: ok, {:.0} s", start.elapsed().as_secs_f64());
+    }
+    eprintln!("== all {} steps passed", STEPS.len());
+    Ok(())
+}
