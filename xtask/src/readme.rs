@@ -32,11 +32,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
         std::fs::remove_dir_all(&scratch)?;
     }
     std::fs::create_dir_all(&scratch)?;
-    let path = format!(
-        "{}:{}",
-        target_dir().join("release").display(),
-        std::env::var("PATH").unwrap_or_default()
-    );
+    let path =
+        format!("{}:{}", target_dir().join("release").display(), std::env::var("PATH").unwrap_or_default());
     let script = format!("set -eux\nPROJECT={}\n{}", root().display(), blocks.join("\n"));
     let status = Command::new("bash")
         .args(["-c", &script])

@@ -55,10 +55,8 @@ const INSTRUCTION_SETS: &[&str] =
 const VENDORS: &[&str] = &["qwen", "llama", "mistral", "gpt2", "gpt_2"];
 
 /// Places where a vendor's name is data that a user sees, not a decision: (end of the path, text of the line).
-const VENDOR_DATA: &[(&str, &str)] = &[
-    ("parlor-model/src/config.rs", "Qwen/Qwen2.5-3B"),
-    ("parlor-model/src/config.rs", "\"qwen\""),
-];
+const VENDOR_DATA: &[(&str, &str)] =
+    &[("parlor-model/src/config.rs", "Qwen/Qwen2.5-3B"), ("parlor-model/src/config.rs", "\"qwen\"")];
 
 /// Tables, which may be longer than a file should be.
 const TABLES: &[&str] = &[];
@@ -113,7 +111,8 @@ fn check_manifest(path: &Path, breaches: &mut Vec<String>) -> anyhow::Result<Str
     let name = manifest["package"]["name"].as_str().unwrap_or_default().to_owned();
     let mut dependencies: Vec<&String> = Vec::new();
     for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
-        dependencies.extend(manifest.get(section).and_then(|s| s.as_table()).into_iter().flat_map(|s| s.keys()));
+        dependencies
+            .extend(manifest.get(section).and_then(|s| s.as_table()).into_iter().flat_map(|s| s.keys()));
     }
     if let Some((_, allowed)) = IMPORTS.iter().find(|(crate_name, _)| *crate_name == name) {
         for dependency in &dependencies {
@@ -150,7 +149,10 @@ fn check_source(package: &str, path: &Path, breaches: &mut Vec<String>) -> anyho
     if text.lines().count() > LONGEST && !TABLES.iter().any(|table| shown.ends_with(table)) {
         breach(0, format!("over {LONGEST} lines: make the rooms"));
     }
-    if ["utils.rs", "common.rs", "misc.rs", "helpers.rs"].iter().any(|name| shown.ends_with(&format!("/{name}"))) {
+    if ["utils.rs", "common.rs", "misc.rs", "helpers.rs"]
+        .iter()
+        .any(|name| shown.ends_with(&format!("/{name}")))
+    {
         breach(0, "a file is named after its one concept".to_owned());
     }
     if is_root && package != "parlor-kernels" && !text.contains("#![forbid(unsafe_code)]") {
@@ -194,15 +196,16 @@ fn check_source(package: &str, path: &Path, breaches: &mut Vec<String>) -> anyho
 
 /// Whether `code` uses `sign` other than as the end of a longer word.
 fn calls(code: &str, sign: &str) -> bool {
-    code.match_indices(sign).any(|(at, _)| {
-        !code[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_')
-    })
+    code.match_indices(sign)
+        .any(|(at, _)| !code[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_'))
 }
 
 /// Whether a comment with `SAFETY:` (or a `# Safety` section) stands on the line or just above it.
 fn explained(lines: &[Line], number: usize) -> bool {
     let from = number.saturating_sub(6);
-    lines[from..=number].iter().any(|line| line.comment.contains("SAFETY:") || line.comment.contains("# Safety"))
+    lines[from..=number]
+        .iter()
+        .any(|line| line.comment.contains("SAFETY:") || line.comment.contains("# Safety"))
 }
 
 fn shown(path: &Path) -> String {

@@ -81,7 +81,12 @@ impl SamplingParams {
             }
         };
         let within = |x: f32, low: f32, high: f32| x >= low && x <= high;
-        check("temperature", self.temperature, within(self.temperature, 0.0, 100.0), "from 0 (greedy) to 100");
+        check(
+            "temperature",
+            self.temperature,
+            within(self.temperature, 0.0, 100.0),
+            "from 0 (greedy) to 100",
+        );
         check("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0 and at most 1 (off)");
         check("min_p", self.min_p, within(self.min_p, 0.0, 1.0), "from 0 (off) to 1");
         let typical = self.typical_p > 0.0 && self.typical_p <= 1.0;

@@ -157,7 +157,7 @@ impl ModelInfo {
             tied_head: config.head == Head::Tied,
             memory: MemoryEstimate::of(decoder),
             tensors: model.tensors,
-            chat_template: model.text_files.has_chat_template(),
+            chat_template: model.chat_template.is_some(),
         }
     }
 }

@@ -1,60 +1,61 @@
-//! Whether tokenizer and embedding fit: a token id beyond the embedding would have no vector.
-//!
-//! Source: the layout of `tokenizer.json` (`tokenizers` crate): `model.vocab` (an object, or for Unigram a list),
-//! and `added_tokens`.
+//! The text side of a model directory: tokenizer and chat template, and whether the tokenizer fits the embedding.
 
 use std::path::Path;
 
-use serde_json::Value;
+use parlor_text::{ChatTemplate, Tokenizer, TokenizerError};
 
 use crate::error::ModelLoadError;
+use crate::text_files::TextFiles;
 
-/// Refuses a tokenizer that has ids for which the embedding of `rows` rows has no vector.
-pub(crate) fn check_vocabulary(
-    tokenizer_json: &[u8],
-    file: &Path,
+/// The tokenizer and the template of `dir`, where it has them. `rows` are the embedding's: a token id beyond them
+/// would have no vector.
+pub(crate) fn read_text_side(
+    dir: &Path,
+    files: &TextFiles,
     rows: usize,
-) -> Result<(), ModelLoadError> {
-    let tokenizer: Value = serde_json::from_slice(tokenizer_json).map_err(|error| {
+) -> Result<(Option<Tokenizer>, Option<ChatTemplate>), ModelLoadError> {
+    let has_tokenizer =
+        ["tokenizer.json", "vocab.json", "tokenizer.model"].iter().any(|name| files.get(name).is_some());
+    if !has_tokenizer {
+        return Ok((None, None));
+    }
+    let tokenizer = Tokenizer::from_dir(dir).map_err(|error| tokenizer_error(dir, error))?;
+    let size = tokenizer.vocab_size();
+    if size > rows {
+        let last = size - 1;
+        let token = u32::try_from(last).ok().and_then(|id| tokenizer.token(id)).unwrap_or_default();
+        return Err(ModelLoadError::incompatible(
+            dir,
+            format!(
+                "the tokenizer has {size} tokens (the last one is {last}, `{token}`), but the model's embedding has \
+                 only {rows} rows"
+            ),
+            "tokenizer and weights are of different models; use the tokenizer that belongs to these weights",
+        ));
+    }
+    let template = ChatTemplate::from_dir(dir, &tokenizer).map_err(|error| {
         ModelLoadError::corrupt(
-            file,
-            format!("this is not valid JSON: {error}"),
-            "restore the file from the model's original",
+            dir,
+            error.to_string(),
+            "correct the template in chat_template.jinja or tokenizer_config.json, or remove it to use the model \
+             without chat",
         )
     })?;
-    match largest_id(&tokenizer) {
-        Some((id, token)) if id >= rows as u64 => Err(ModelLoadError::incompatible(
-            file,
-            format!(
-                "the tokenizer has token ids up to {id} (`{token}`), but the model's embedding has only {rows} rows, \
-                 for ids up to {}",
-                rows.saturating_sub(1)
-            ),
-            "tokenizer and weights are of different models; use the tokenizer.json that belongs to these weights",
-        )),
-        _ => Ok(()),
-    }
+    Ok((Some(tokenizer), template))
 }
 
-fn largest_id(tokenizer: &Value) -> Option<(u64, String)> {
-    let vocab = tokenizer.get("model").and_then(|model| model.get("vocab"));
-    let model = match vocab {
-        Some(Value::Object(map)) => {
-            map.iter().filter_map(|(token, id)| Some((id.as_u64()?, token.clone()))).max()
+fn tokenizer_error(dir: &Path, error: TokenizerError) -> ModelLoadError {
+    const AGAIN: &str = "copy or download the tokenizer's files again";
+    match error {
+        TokenizerError::Io { path, source } => ModelLoadError::reading(&path, &source),
+        TokenizerError::Corrupt { path, why } => {
+            ModelLoadError::corrupt(&path, format!("this is not a usable tokenizer file: {why}"), AGAIN)
         }
-        Some(Value::Array(list)) => list.last().map(|last| {
-            let token = last.get(0).and_then(Value::as_str).unwrap_or_default();
-            (list.len() as u64 - 1, token.to_owned())
-        }),
-        _ => None,
-    };
-    let added = tokenizer.get("added_tokens").and_then(Value::as_array).and_then(|list| {
-        list.iter()
-            .filter_map(|token| {
-                let content = token.get("content").and_then(Value::as_str).unwrap_or_default();
-                Some((token.get("id")?.as_u64()?, content.to_owned()))
-            })
-            .max()
-    });
-    model.max(added)
+        other => ModelLoadError::incompatible(
+            dir,
+            other.to_string(),
+            "save the tokenizer as tokenizer.json: in Python, \
+             `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)`",
+        ),
+    }
 }

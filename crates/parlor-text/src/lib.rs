@@ -1,1 +1,33 @@
-//! Under construction.
+//! Text to token ids and back: tokenizer, chat template, datasets, and the order in which they are trained on.
+//!
+//! The same tokenizer and the same template serve training and answering; [`ChatTemplate::content_hash`] and
+//! [`Tokenizer::content_hash`] say whether they do.
+#![forbid(unsafe_code)]
+
+mod assistant;
+mod bpe_training;
+mod chat;
+mod config;
+mod datasets;
+mod encode;
+mod order;
+mod python_json;
+mod stream;
+mod template;
+mod template_source;
+mod tokenizer;
+
+pub use assistant::{Encoded, MaskError, MaskSource, encode_conversation};
+pub use bpe_training::{BpeOptions, train_bpe};
+pub use chat::Message;
+pub use config::{DataConfig, DataType, OnBadRow};
+pub use datasets::{
+    Content, DataError, DataReport, Dataset, Row, RowKind, RowProblem, RowSource, SourcedRow, read,
+};
+pub use encode::{
+    EncodeError, EncodeOptions, EncodeReport, Example, TrainOn, encode_pretraining, encode_sft,
+};
+pub use order::{Cursor, epoch_order};
+pub use stream::StreamDecoder;
+pub use template::{ChatTemplate, RenderOptions, Rendered, TemplateError};
+pub use tokenizer::{SpecialToken, SpecialTokens, Tokenizer, TokenizerError};

@@ -77,10 +77,7 @@ fn damaged_weight_files() {
         ("missing", damaged("llama", |dir| replace(dir, SINGLE, q, None))),
         ("unused", damaged("llama", |dir| replace(dir, SINGLE, "foo", Some((Dtype::F32, vec![1]))))),
         ("no head", damaged("llama", |dir| replace(dir, SINGLE, "lm_head.weight", None))),
-        (
-            "twice",
-            damaged("llama", |dir| replace(dir, SINGLE, "norm.weight", Some((Dtype::F32, vec![32])))),
-        ),
+        ("twice", damaged("llama", |dir| replace(dir, SINGLE, "norm.weight", Some((Dtype::F32, vec![32]))))),
         ("too many layers", configured("llama", set("num_hidden_layers", json!(4)))),
         ("too few layers", configured("llama", set("num_hidden_layers", json!(1)))),
     ];
@@ -103,7 +100,10 @@ fn shards_and_index_that_disagree() {
     };
     let cases = [
         ("not on disk", damaged("llama_sharded", |dir| fs::remove_file(dir.join(second)).unwrap())),
-        ("not in the index", index(|map, _| map.retain(|_, shard| !shard.as_str().unwrap().contains("02-of")))),
+        (
+            "not in the index",
+            index(|map, _| map.retain(|_, shard| !shard.as_str().unwrap().contains("02-of"))),
+        ),
         (
             "tensor not in the index",
             index(|map, tensor| {
@@ -142,7 +142,10 @@ fn configs_that_cannot_be_run() {
     let cases = [
         ("no hidden_size", configured("qwen2", without("hidden_size"))),
         ("no n_embd", configured("gpt2", without("n_embd"))),
-        ("no model_type", configured("llama", |map| map.retain(|key, _| key != "model_type" && key != "architectures"))),
+        (
+            "no model_type",
+            configured("llama", |map| map.retain(|key, _| key != "model_type" && key != "architectures")),
+        ),
         ("text for a number", configured("llama", set("hidden_size", json!("32")))),
         ("a huge number", configured("llama", set("num_hidden_layers", json!(1e18 as u64)))),
         ("zero", configured("llama", set("vocab_size", json!(0)))),
@@ -155,17 +158,34 @@ fn configs_that_cannot_be_run() {
         ("gpt2 activation", configured("gpt2", set("activation_function", json!("gelu")))),
         ("gpt2 scaling", configured("gpt2", set("scale_attn_by_inverse_layer_idx", json!(true)))),
         ("yarn", configured("llama", rope(json!({ "rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4 })))),
-        ("dynamic", configured("llama", rope(json!({ "rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4 })))),
+        (
+            "dynamic",
+            configured("llama", rope(json!({ "rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4 }))),
+        ),
         ("longrope", configured("llama", rope(json!({ "type": "longrope", "rope_theta": 1e4 })))),
-        ("linear without factor", configured("llama", rope(json!({ "rope_type": "linear", "rope_theta": 1e4 })))),
+        (
+            "linear without factor",
+            configured("llama", rope(json!({ "rope_type": "linear", "rope_theta": 1e4 }))),
+        ),
         ("partial", configured("llama", rope(json!({ "rope_theta": 1e4, "partial_rotary_factor": 0.5 })))),
         ("no theta", configured("qwen2", without("rope_parameters"))),
-        ("layer types", configured("qwen2", set("layer_types", json!(["full_attention", "chunked_attention"])))),
+        (
+            "layer types",
+            configured("qwen2", set("layer_types", json!(["full_attention", "chunked_attention"]))),
+        ),
         ("empty config", damaged("llama", |dir| fs::write(dir.join("config.json"), "").unwrap())),
-        ("broken config", damaged("llama", |dir| fs::write(dir.join("config.json"), "{\n  \"a\": tru\n}").unwrap())),
+        (
+            "broken config",
+            damaged("llama", |dir| fs::write(dir.join("config.json"), "{\n  \"a\": tru\n}").unwrap()),
+        ),
         ("a list", damaged("llama", |dir| fs::write(dir.join("config.json"), "[]").unwrap())),
         ("no config", damaged("llama", |dir| fs::remove_file(dir.join("config.json")).unwrap())),
-        ("bad eos", damaged("llama", |dir| edit_json(dir, "generation_config.json", set("eos_token_id", json!("</s>"))))),
+        (
+            "bad eos",
+            damaged("llama", |dir| {
+                edit_json(dir, "generation_config.json", set("eos_token_id", json!("</s>")))
+            }),
+        ),
     ];
     insta::assert_snapshot!(listing(&cases));
 }
@@ -178,7 +198,7 @@ fn models_that_do_not_fit() {
     let tokenizer = |ids: usize| {
         move |dir: &Path| {
             let vocab: serde_json::Map<_, _> = (0..ids).map(|id| (format!("t{id}"), json!(id))).collect();
-            let text = json!({ "model": { "type": "BPE", "vocab": vocab }, "added_tokens": [] });
+            let text = json!({ "version": "1.0", "model": { "type": "BPE", "vocab": vocab, "merges": [] }, "added_tokens": [] });
             fs::write(dir.join("tokenizer.json"), text.to_string()).unwrap();
         }
     };
@@ -188,7 +208,10 @@ fn models_that_do_not_fit() {
         ("memory, converted", with_options("llama", &half, |_| {})),
         ("vocabulary", damaged("llama", tokenizer(98))),
         ("vocabulary that fits", damaged("llama", tokenizer(97))),
-        ("pickle", damaged("llama", |dir| fs::rename(dir.join(SINGLE), dir.join("pytorch_model.bin")).unwrap())),
+        (
+            "pickle",
+            damaged("llama", |dir| fs::rename(dir.join(SINGLE), dir.join("pytorch_model.bin")).unwrap()),
+        ),
         ("no weights", damaged("llama", |dir| fs::remove_file(dir.join(SINGLE)).unwrap())),
     ];
     insta::assert_snapshot!(listing(&cases));

@@ -8,12 +8,12 @@ use serde_json::{Map, Value};
 use tempfile::TempDir;
 
 /// The committed model `name`.
-pub fn fixture(name: &str) -> PathBuf {
+pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models").join(name)
 }
 
 /// The names of all committed models.
-pub fn fixtures() -> Vec<String> {
+pub(crate) fn fixtures() -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(fixture(""))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -26,7 +26,7 @@ pub fn fixtures() -> Vec<String> {
 const NOT_THE_MODEL: [&str; 4] = ["expected.safetensors", "generate.json", "meta.json", "training.json"];
 
 /// A copy of the fixture `name` that may be changed.
-pub fn copy(name: &str) -> TempDir {
+pub(crate) fn copy(name: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(fixture(name)).unwrap() {
         let path = entry.unwrap().path();
@@ -39,7 +39,7 @@ pub fn copy(name: &str) -> TempDir {
 }
 
 /// Edits a JSON file of a model.
-pub fn edit_json(dir: &Path, name: &str, edit: impl FnOnce(&mut Map<String, Value>)) {
+pub(crate) fn edit_json(dir: &Path, name: &str, edit: impl FnOnce(&mut Map<String, Value>)) {
     let path = dir.join(name);
     let mut map = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     edit(&mut map);
@@ -47,6 +47,6 @@ pub fn edit_json(dir: &Path, name: &str, edit: impl FnOnce(&mut Map<String, Valu
 }
 
 /// The error's text, with `dir` written as `DIR`, for snapshots.
-pub fn text(error: &ModelLoadError, dir: &Path) -> String {
+pub(crate) fn text(error: &ModelLoadError, dir: &Path) -> String {
     format!("[{}] {error}", error.kind).replace(&dir.display().to_string(), "DIR")
 }

@@ -84,7 +84,8 @@ fn absent_and_null_keys_take_the_familys_meaning() {
     let mut llama = with(qwen25(), json!({ "model_type": "llama", "architectures": ["LlamaForCausalLM"] }));
     llama.as_object_mut().unwrap().remove("rope_theta");
     assert_eq!(theta(&read(llama).1), 1e4);
-    let mut mistral = with(qwen25(), json!({ "model_type": "mistral", "architectures": ["MistralForCausalLM"] }));
+    let mut mistral =
+        with(qwen25(), json!({ "model_type": "mistral", "architectures": ["MistralForCausalLM"] }));
     assert_eq!(read(mistral.clone()).1.windows[0], Some(32768));
     mistral["sliding_window"] = Value::Null;
     assert_eq!(read(mistral).1.windows[0], None);
@@ -126,7 +127,11 @@ fn what_is_written_reads_the_same_in_both_spellings() {
     let (family, config) = read(with(qwen25(), linear));
     let written = family.hf_config(&config).unwrap();
     let without = |keys: &[&str]| -> Map<String, Value> {
-        written.iter().filter(|(key, _)| !keys.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect()
+        written
+            .iter()
+            .filter(|(key, _)| !keys.contains(&key.as_str()))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
     };
     for map in [&written, &without(&["rope_theta", "rope_scaling"]), &without(&["rope_parameters"])] {
         assert_eq!(family.decoder_config(map, Path::new("config.json")).unwrap(), config);

@@ -93,8 +93,7 @@ fn the_family_asked_for_is_compared_with_the_checkpoints() {
         ("gpt2", "dialogpt", true),
         ("gpt2", "auto", true),
     ] {
-        let manager =
-            ModelManager::new(ModelConfig { model_type: asked.to_owned(), ..config(fixture_name) });
+        let manager = ModelManager::new(ModelConfig { model_type: asked.to_owned(), ..config(fixture_name) });
         let model = manager.load_model().unwrap();
         let warning = manager.model_type_warning(&model);
         assert_eq!(warning.is_none(), fits, "{fixture_name} {asked}: {warning:?}");
@@ -103,8 +102,7 @@ fn the_family_asked_for_is_compared_with_the_checkpoints() {
 
 #[test]
 fn a_revision_is_not_ignored() {
-    let manager =
-        ModelManager::new(ModelConfig { revision: Some("main".to_owned()), ..config("llama") });
+    let manager = ModelManager::new(ModelConfig { revision: Some("main".to_owned()), ..config("llama") });
     assert_eq!(manager.load_model().unwrap_err().kind, LoadErrorKind::Network);
 }
 

@@ -1,0 +1,5 @@
+//! Sampling and stop texts, against direct definitions.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod sampling;
+mod stop;

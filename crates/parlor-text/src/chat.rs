@@ -1,0 +1,64 @@
+//! A chat message: role, content, and whatever else a template may look at, kept as it came.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// One message, OpenAI's and HF's shape: `role`, `content` (text, parts, or null beside `tool_calls`), and any
+/// further fields (`name`, `tool_calls`, `tool_call_id`, `reasoning_content`, ...).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Message(Map<String, Value>);
+
+impl Message {
+    /// A message of plain text.
+    pub fn new(role: &str, content: &str) -> Self {
+        let mut map = Map::new();
+        map.insert("role".to_owned(), role.into());
+        map.insert("content".to_owned(), content.into());
+        Self(map)
+    }
+
+    /// Checks a row's message.
+    ///
+    /// # Errors
+    /// What is wrong with it, as the end of a sentence that names the message.
+    pub fn from_value(value: Value) -> Result<Self, String> {
+        let Value::Object(map) = value else {
+            return Err(format!("is {}, but an object with `role` and `content` was expected", kind(&value)));
+        };
+        match map.get("role") {
+            Some(Value::String(role)) if !role.is_empty() => {}
+            Some(other) => return Err(format!("has {} as `role`; a text was expected", kind(other))),
+            None => return Err("has no `role`".to_owned()),
+        }
+        match map.get("content") {
+            Some(Value::String(_) | Value::Array(_)) => {}
+            Some(Value::Null) | None if map.contains_key("tool_calls") => {}
+            Some(other) => return Err(format!("has {} as `content`; a text was expected", kind(other))),
+            None => return Err("has no `content`".to_owned()),
+        }
+        Ok(Self(map))
+    }
+
+    /// `system`, `user`, `assistant`, `tool`, ...
+    pub fn role(&self) -> &str {
+        self.0.get("role").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The content when it is plain text.
+    pub fn text(&self) -> Option<&str> {
+        self.0.get("content").and_then(Value::as_str)
+    }
+}
+
+/// What a JSON value is, with its article.
+pub(crate) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}

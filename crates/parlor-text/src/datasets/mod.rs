@@ -1,0 +1,150 @@
+//! Rows of text from the user's files: what kinds there are, which file each came from, and what is wrong.
+//!
+//! Read here: `.jsonl`, `.json`, `.txt`, `.md`, and directories of them. Row kinds are those of TRL and of the
+//! tools its users come from; the kind is decided by a file's first usable row.
+
+mod files;
+mod json;
+mod row;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+pub use row::{Content, Row, RowKind};
+
+/// Where a row came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowSource {
+    /// The file.
+    pub file: Arc<PathBuf>,
+    /// Line on which the row begins, from 1.
+    pub line: usize,
+}
+
+impl std::fmt::Display for RowSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.file.display(), self.line)
+    }
+}
+
+/// A row and where it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourcedRow {
+    /// The row.
+    pub row: Row,
+    /// Its place.
+    pub source: RowSource,
+}
+
+/// A row, or a part of a file, that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RowProblem {
+    /// The file.
+    pub file: PathBuf,
+    /// Line from 1; 0 when it is the file as a whole.
+    pub line: usize,
+    /// Why.
+    pub message: String,
+}
+
+impl std::fmt::Display for RowProblem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.line {
+            0 => write!(f, "{}: {}", self.file.display(), self.message),
+            line => write!(f, "{}:{line}: {}", self.file.display(), self.message),
+        }
+    }
+}
+
+/// What was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DataReport {
+    /// Files that were read.
+    pub files: usize,
+    /// Usable rows.
+    pub rows: usize,
+    /// Usable rows per kind.
+    pub kinds: std::collections::BTreeMap<RowKind, usize>,
+    /// Number of problems.
+    pub problem_count: usize,
+    /// The first of them.
+    pub problems: Vec<RowProblem>,
+    /// Files of other kinds, left alone.
+    pub ignored: Vec<PathBuf>,
+}
+
+/// Problems beyond this many are counted, not kept.
+const KEPT_PROBLEMS: usize = 100;
+
+impl DataReport {
+    fn problem(&mut self, file: &Path, line: usize, message: impl Into<String>) {
+        self.problem_count += 1;
+        if self.problems.len() < KEPT_PROBLEMS {
+            self.problems.push(RowProblem { file: file.to_owned(), line, message: message.into() });
+        }
+    }
+}
+
+/// Rows and what was found on the way.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Dataset {
+    /// Usable rows, file by file in the order of their names.
+    pub rows: Vec<SourcedRow>,
+    /// The report.
+    pub report: DataReport,
+}
+
+/// Why there is nothing to read.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The path.
+    #[error("{}: {why}", .path.display())]
+    Path {
+        /// What was to be read.
+        path: PathBuf,
+        /// Why it cannot be.
+        why: String,
+    },
+    /// Files were read, but no row of them can be used.
+    #[error("{}: no usable row{}", .path.display(), listed(.problems))]
+    Empty {
+        /// What was read.
+        path: PathBuf,
+        /// Why not, row by row (the first ones).
+        problems: Vec<RowProblem>,
+    },
+}
+
+fn listed(problems: &[RowProblem]) -> String {
+    let shown = problems.iter().take(10).map(|problem| format!("\n  {problem}")).collect::<String>();
+    if problems.is_empty() { " (every file is empty)".to_owned() } else { format!(":{shown}") }
+}
+
+/// Reads a file or a directory. Rows that cannot be used are in the report, with file and line; whether they
+/// stop the run is the caller's decision (`data.on_bad_row`).
+///
+/// # Errors
+/// [`DataError`] when the path cannot be read or holds no usable row.
+pub fn read(path: &Path) -> Result<Dataset, DataError> {
+    let mut dataset = Dataset::default();
+    for file in files::list(path, &mut dataset.report)? {
+        dataset.report.files += 1;
+        let file = Arc::new(file);
+        match files::format(&file) {
+            Some(files::Format::JsonLines) => json::read_lines(&file, &mut dataset),
+            Some(files::Format::Json) => json::read_whole(&file, &mut dataset),
+            Some(files::Format::Text) => files::read_text(&file, &mut dataset),
+            None => {}
+        }
+    }
+    dataset.report.rows = dataset.rows.len();
+    for row in &dataset.rows {
+        *dataset.report.kinds.entry(row.row.kind()).or_insert(0) += 1;
+    }
+    if dataset.rows.is_empty() {
+        return Err(DataError::Empty { path: path.to_owned(), problems: dataset.report.problems });
+    }
+    Ok(dataset)
+}

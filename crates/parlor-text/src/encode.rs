@@ -1,0 +1,334 @@
+//! Rows to training examples: ids, and per id the weight of its being predicted. Masks are weights.
+//!
+//! Rules for prompt/completion and conversational rows follow TRL's `SFTTrainer` (1.16): loss on the completion,
+//! EOS after plain text, the boundary at the common token prefix. Leaves out preference rows.
+
+use serde::Serialize;
+
+use crate::assistant::{MaskError, encode_conversation};
+use crate::chat::Message;
+use crate::datasets::{Content, Row, RowSource, SourcedRow};
+use crate::template::{ChatTemplate, RenderOptions};
+use crate::tokenizer::{SpecialTokens, Tokenizer, TokenizerError};
+
+/// One sequence to train on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Example {
+    /// `[tokens]`.
+    pub ids: Vec<u32>,
+    /// `[tokens]`: weight of predicting `ids[t]` from those before it. The first is 0: nothing precedes it.
+    pub weights: Vec<f32>,
+    /// The row it was made from.
+    pub source: RowSource,
+}
+
+/// Which tokens of a conversation are trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrainOn {
+    /// The assistant's, or the completion's.
+    AssistantOnly,
+    /// All.
+    All,
+}
+
+/// How rows become examples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EncodeOptions {
+    /// Longest example in tokens.
+    pub max_length: usize,
+    /// Rows tokenised at a time.
+    pub batch_size: usize,
+    /// Which tokens count.
+    pub train_on: TrainOn,
+}
+
+/// What came of the rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct EncodeReport {
+    /// Examples.
+    pub examples: usize,
+    /// Tokens of all examples.
+    pub total_tokens: usize,
+    /// Tokens that are trained.
+    pub trained_tokens: usize,
+    /// Rows cut at `max_length`.
+    pub truncated: usize,
+    /// Rows left out because no token of them would be trained.
+    pub untrained: usize,
+}
+
+/// Why rows could not become examples.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// A row.
+    #[error("{source_row}: {why}")]
+    Row {
+        /// Where it is.
+        source_row: RowSource,
+        /// Why.
+        why: String,
+    },
+    /// All rows together.
+    #[error(
+        "no token of the {rows} rows would be trained ({untrained} rows without an assistant's answer, {truncated} \
+         cut at `data.max_length` = {max_length}): check that the rows hold answers, raise `data.max_length`, or \
+         train on all tokens with `training.sft.train_on: all`"
+    )]
+    NothingTrained {
+        /// Rows given.
+        rows: usize,
+        /// Rows without a trained token.
+        untrained: usize,
+        /// Rows that were cut.
+        truncated: usize,
+        /// Where they were cut.
+        max_length: usize,
+    },
+}
+
+/// Examples for fine-tuning: conversations, instructions, prompts with completions; plain texts count whole.
+///
+/// # Errors
+/// [`EncodeError`] naming the row, or when nothing would be trained.
+pub fn encode_sft(
+    rows: &[SourcedRow],
+    tokenizer: &Tokenizer,
+    template: Option<&ChatTemplate>,
+    options: &EncodeOptions,
+) -> Result<(Vec<Example>, EncodeReport), EncodeError> {
+    let mut encoder =
+        Encoder { tokenizer, template, options, out: Vec::new(), report: EncodeReport::default() };
+    for sourced in rows {
+        let (ids, weights) = encoder.sft_row(sourced)?;
+        encoder.push(ids, weights, sourced, Long::Cut);
+    }
+    encoder.finish(rows.len())
+}
+
+/// Examples for training from scratch: every token counts; conversations are rendered by the template, texts end
+/// with EOS and are cut into examples of `max_length` that overlap by one token, so that none goes unpredicted.
+///
+/// # Errors
+/// [`EncodeError`] naming the row, or when nothing would be trained.
+pub fn encode_pretraining(
+    rows: &[SourcedRow],
+    tokenizer: &Tokenizer,
+    template: Option<&ChatTemplate>,
+    options: &EncodeOptions,
+) -> Result<(Vec<Example>, EncodeReport), EncodeError> {
+    let options = &EncodeOptions { train_on: TrainOn::All, ..options.clone() };
+    let mut encoder =
+        Encoder { tokenizer, template, options, out: Vec::new(), report: EncodeReport::default() };
+    for batch in rows.chunks(options.batch_size.max(1)) {
+        let texts: Vec<String> = batch
+            .iter()
+            .filter_map(|sourced| if let Row::Text(text) = &sourced.row { Some(text.clone()) } else { None })
+            .collect();
+        let encoded = tokenizer.encode_batch(texts, SpecialTokens::Include);
+        let mut encoded = encoded.map_err(|error| row_error(&batch[0], &error))?.into_iter();
+        for sourced in batch {
+            let (ids, weights) = match &sourced.row {
+                Row::Text(_) => encoder.ended(encoded.next().unwrap_or_default()),
+                _ => encoder.sft_row(sourced)?,
+            };
+            encoder.push(ids, weights, sourced, Long::Split);
+        }
+    }
+    encoder.finish(rows.len())
+}
+
+type Weighted = (Vec<u32>, Vec<f32>);
+
+/// What happens to what is longer than `max_length`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Long {
+    Cut,
+    Split,
+}
+
+struct Encoder<'a> {
+    tokenizer: &'a Tokenizer,
+    template: Option<&'a ChatTemplate>,
+    options: &'a EncodeOptions,
+    out: Vec<Example>,
+    report: EncodeReport,
+}
+
+fn row_error(sourced: &SourcedRow, error: &dyn std::fmt::Display) -> EncodeError {
+    EncodeError::Row { source_row: sourced.source.clone(), why: error.to_string() }
+}
+
+impl Encoder<'_> {
+    fn sft_row(&self, sourced: &SourcedRow) -> Result<Weighted, EncodeError> {
+        let wrong = |error: &dyn std::fmt::Display| row_error(sourced, error);
+        let plain = |prompt: &str, completion: &str| self.plain(prompt, completion).map_err(|e| wrong(&e));
+        match &sourced.row {
+            Row::Messages { messages, tools } => {
+                let template = self.template(sourced)?;
+                self.conversation(template, messages, tools.as_deref()).map_err(|error| wrong(&error))
+            }
+            Row::Instruction { instruction, input, output } => match self.template {
+                Some(template) => {
+                    let request = if input.is_empty() {
+                        instruction.clone()
+                    } else {
+                        format!("{instruction}\n\n{input}")
+                    };
+                    let messages = [Message::new("user", &request), Message::new("assistant", output)];
+                    self.conversation(template, &messages, None).map_err(|error| wrong(&error))
+                }
+                None => plain(&alpaca(instruction, input), output),
+            },
+            Row::PromptCompletion {
+                prompt: Content::Text(prompt),
+                completion: Content::Text(completion),
+            } => plain(prompt, completion),
+            Row::PromptCompletion { prompt, completion } => {
+                let template = self.template(sourced)?;
+                let (Content::Messages(prompt), Content::Messages(completion)) = (prompt, completion) else {
+                    return Err(wrong(&"`prompt` and `completion` are of different kinds"));
+                };
+                self.prompted(template, prompt, completion).map_err(|error| wrong(&error))
+            }
+            Row::Text(text) => {
+                let ids =
+                    self.tokenizer.encode(text, SpecialTokens::Include).map_err(|error| wrong(&error))?;
+                Ok(self.ended(ids))
+            }
+            Row::Preference { .. } => {
+                Err(wrong(&"a preference row (`chosen`, `rejected`) is for `training.training_type: dpo`"))
+            }
+        }
+    }
+
+    fn template(&self, sourced: &SourcedRow) -> Result<&ChatTemplate, EncodeError> {
+        self.template.ok_or_else(|| {
+            row_error(
+                sourced,
+                &"a conversation needs a chat template, and the model has none: put a chat_template.jinja into \
+                  the model's directory",
+            )
+        })
+    }
+
+    fn conversation(
+        &self,
+        template: &ChatTemplate,
+        messages: &[Message],
+        tools: Option<&[serde_json::Value]>,
+    ) -> Result<Weighted, MaskError> {
+        if self.options.train_on == TrainOn::All {
+            let options = RenderOptions { tools: tools.map(<[_]>::to_vec), ..RenderOptions::default() };
+            let text = template.render(messages, &options)?.text;
+            let ids = self.tokenizer.encode(&text, SpecialTokens::Omit)?;
+            return Ok(counted(ids));
+        }
+        let encoded = encode_conversation(self.tokenizer, template, messages, tools)?;
+        let weights = encoded.assistant_mask.iter().map(|&own| if own { 1.0 } else { 0.0 }).collect();
+        Ok((encoded.ids, weights))
+    }
+
+    /// Conversational prompt and completion: the completion counts, from the first token that the prompt with
+    /// its generation prompt does not explain.
+    fn prompted(
+        &self,
+        template: &ChatTemplate,
+        prompt: &[Message],
+        completion: &[Message],
+    ) -> Result<Weighted, MaskError> {
+        let asked = RenderOptions { add_generation_prompt: true, ..RenderOptions::default() };
+        let before = template.render(prompt, &asked)?.text;
+        let whole: Vec<Message> = prompt.iter().chain(completion).cloned().collect();
+        let whole = template.render(&whole, &RenderOptions::default())?.text;
+        let before = self.tokenizer.encode(&before, SpecialTokens::Omit)?;
+        Ok(self.after(&before, self.tokenizer.encode(&whole, SpecialTokens::Omit)?))
+    }
+
+    fn plain(&self, prompt: &str, completion: &str) -> Result<Weighted, TokenizerError> {
+        let before = self.tokenizer.encode(prompt, SpecialTokens::Include)?;
+        let whole = self.tokenizer.encode(&format!("{prompt}{completion}"), SpecialTokens::Include)?;
+        let (ids, _) = self.ended(whole);
+        Ok(self.after(&before, ids))
+    }
+
+    /// Counts the ids that follow those in common with `before`.
+    fn after(&self, before: &[u32], ids: Vec<u32>) -> Weighted {
+        let boundary = match self.options.train_on {
+            TrainOn::All => 0,
+            TrainOn::AssistantOnly => before.iter().zip(&ids).take_while(|(a, b)| a == b).count(),
+        };
+        let weights = (0..ids.len()).map(|at| if at < boundary { 0.0 } else { 1.0 }).collect();
+        (ids, weights)
+    }
+
+    /// All ids count, and EOS comes last.
+    fn ended(&self, mut ids: Vec<u32>) -> Weighted {
+        if let Some(eos) = self.tokenizer.eos()
+            && ids.last() != Some(&eos.id)
+        {
+            ids.push(eos.id);
+        }
+        counted(ids)
+    }
+
+    fn push(&mut self, ids: Vec<u32>, weights: Vec<f32>, sourced: &SourcedRow, long: Long) {
+        let limit = self.options.max_length.max(2);
+        let before = self.out.len();
+        if ids.len() > limit && long == Long::Cut {
+            self.report.truncated += 1;
+        }
+        let mut start = 0;
+        while start + 1 < ids.len() {
+            let end = (start + limit).min(ids.len());
+            let mut weights = weights[start..end].to_vec();
+            weights[0] = 0.0;
+            if weights.iter().any(|&weight| weight > 0.0) {
+                self.report.total_tokens += end - start;
+                self.report.trained_tokens += weights.iter().filter(|&&weight| weight > 0.0).count();
+                let source = sourced.source.clone();
+                self.out.push(Example { ids: ids[start..end].to_vec(), weights, source });
+            }
+            if end == ids.len() || long == Long::Cut {
+                break;
+            }
+            start = end - 1;
+        }
+        if self.out.len() == before {
+            self.report.untrained += 1;
+        }
+    }
+
+    fn finish(mut self, rows: usize) -> Result<(Vec<Example>, EncodeReport), EncodeError> {
+        self.report.examples = self.out.len();
+        if self.out.is_empty() {
+            return Err(EncodeError::NothingTrained {
+                rows,
+                untrained: self.report.untrained,
+                truncated: self.report.truncated,
+                max_length: self.options.max_length,
+            });
+        }
+        Ok((self.out, self.report))
+    }
+}
+
+fn counted(ids: Vec<u32>) -> Weighted {
+    let weights = vec![1.0; ids.len()];
+    (ids, weights)
+}
+
+/// The prompt of the Alpaca data set, for models without a chat template.
+fn alpaca(instruction: &str, input: &str) -> String {
+    let task = "Below is an instruction that describes a task";
+    if input.is_empty() {
+        format!(
+            "{task}. Write a response that appropriately completes the request.\n\n\
+             ### Instruction:\n{instruction}\n\n### Response:\n"
+        )
+    } else {
+        format!(
+            "{task}, paired with an input that provides further context. Write a response that appropriately \
+             completes the request.\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
+        )
+    }
+}

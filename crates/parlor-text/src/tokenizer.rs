@@ -1,0 +1,289 @@
+//! A tokenizer as Hugging Face lays it out: `tokenizer.json` beside `tokenizer_config.json`, or the
+//! `vocab.json` and `merges.txt` of older byte-level models.
+//!
+//! The arithmetic is the `tokenizers` crate's. Leaves out: SentencePiece `tokenizer.model` files.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use tokenizers::models::bpe::BPE;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+
+/// Why a tokenizer could not be loaded, used or saved.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenizerError {
+    /// No file of a known kind.
+    #[error(
+        "{}: no tokenizer here; expected tokenizer.json, or vocab.json with merges.txt{hint}",
+        .directory.display()
+    )]
+    NotFound {
+        /// Where it was looked for.
+        directory: PathBuf,
+        /// What was found instead, as the end of the sentence.
+        hint: &'static str,
+    },
+    /// A file that cannot be read or written.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A file whose content is wrong.
+    #[error("{}: not a usable tokenizer file: {why}", .path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says.
+        why: String,
+    },
+    /// Text that could not be encoded, or ids that could not be decoded.
+    #[error("the tokenizer failed: {0}")]
+    Use(String),
+}
+
+/// Whether the tokens that frame a text (BOS, EOS) are added when it is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpecialTokens {
+    /// As the tokenizer's post-processor says; when decoding, special tokens stay in the text.
+    Include,
+    /// None; when decoding, special tokens are left out of the text.
+    Omit,
+}
+
+/// A special token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpecialToken {
+    /// Its id.
+    pub id: u32,
+    /// Its text.
+    pub text: String,
+}
+
+/// Text to ids and back.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    vocab_size: usize,
+    /// `tokenizer_config.json`, without the template.
+    config: Map<String, Value>,
+    hash: String,
+}
+
+/// Files may hold large vocabularies, but not arbitrarily large ones.
+const MAX_FILE: u64 = 512 << 20;
+
+impl Tokenizer {
+    /// Loads the tokenizer of a model directory.
+    ///
+    /// # Errors
+    /// [`TokenizerError`] that names the file.
+    pub fn from_dir(directory: &Path) -> Result<Self, TokenizerError> {
+        let json = directory.join("tokenizer.json");
+        let (vocab, merges) = (directory.join("vocab.json"), directory.join("merges.txt"));
+        let inner = if json.is_file() {
+            parse(&json)?
+        } else if vocab.is_file() && merges.is_file() {
+            byte_level(&vocab, &merges)?
+        } else {
+            let hint = if directory.join("tokenizer.model").is_file() {
+                "; tokenizer.model (SentencePiece) is not read: save it as tokenizer.json with \
+                 `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)`"
+            } else {
+                ""
+            };
+            return Err(TokenizerError::NotFound { directory: directory.to_owned(), hint });
+        };
+        let config = match directory.join("tokenizer_config.json") {
+            path if path.is_file() => json_object(&path)?,
+            _ => Map::new(),
+        };
+        Self::from_parts(inner, config)
+    }
+
+    /// Loads one `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`TokenizerError`] that names the file.
+    pub fn from_file(path: &Path) -> Result<Self, TokenizerError> {
+        Self::from_parts(parse(path)?, Map::new())
+    }
+
+    pub(crate) fn from_parts(
+        mut inner: tokenizers::Tokenizer,
+        mut config: Map<String, Value>,
+    ) -> Result<Self, TokenizerError> {
+        // A ragged batch has no padding, and rows are cut by `data.max_length`: both settings would only hide
+        // text from it.
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|error| TokenizerError::Use(error.to_string()))?;
+        config.remove("chat_template");
+        let text = inner.to_string(false).map_err(|error| TokenizerError::Use(error.to_string()))?;
+        let hash = Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let vocab_size = inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1);
+        Ok(Self { inner, vocab_size, config, hash })
+    }
+
+    /// Ids of `text`.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Use`] when the tokenizer cannot represent it.
+    pub fn encode(&self, text: &str, special: SpecialTokens) -> Result<Vec<u32>, TokenizerError> {
+        let encoding = self.inner.encode_fast(text, special == SpecialTokens::Include);
+        Ok(encoding.map_err(|error| TokenizerError::Use(error.to_string()))?.get_ids().to_vec())
+    }
+
+    /// Ids of each text, computed on all cores.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Use`] when the tokenizer cannot represent one.
+    pub fn encode_batch(
+        &self,
+        texts: Vec<String>,
+        special: SpecialTokens,
+    ) -> Result<Vec<Vec<u32>>, TokenizerError> {
+        let encodings = self.inner.encode_batch_fast(texts, special == SpecialTokens::Include);
+        let encodings = encodings.map_err(|error| TokenizerError::Use(error.to_string()))?;
+        Ok(encodings.iter().map(|encoding| encoding.get_ids().to_vec()).collect())
+    }
+
+    /// Ids of `text`, without framing tokens, and the bytes of `text` that each came from.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Use`] when the tokenizer cannot represent it.
+    pub fn encode_with_offsets(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>, TokenizerError> {
+        let encoding =
+            self.inner.encode(text, false).map_err(|error| TokenizerError::Use(error.to_string()))?;
+        let ranges = encoding.get_offsets().iter().map(|&(start, end)| start..end);
+        Ok(encoding.get_ids().iter().copied().zip(ranges).collect())
+    }
+
+    /// Text of `ids`; an id outside the vocabulary has none.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Use`] when the decoder fails.
+    pub fn decode(&self, ids: &[u32], special: SpecialTokens) -> Result<String, TokenizerError> {
+        let text = self.inner.decode(ids, special == SpecialTokens::Omit);
+        text.map_err(|error| TokenizerError::Use(error.to_string()))
+    }
+
+    /// Rows that an embedding needs: the highest id plus one, added tokens included.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// The token with this id, as the vocabulary spells it.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// The id of a token, as the vocabulary spells it.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// Beginning of a sequence.
+    pub fn bos(&self) -> Option<SpecialToken> {
+        self.special("bos_token")
+    }
+
+    /// End of a sequence.
+    pub fn eos(&self) -> Option<SpecialToken> {
+        self.special("eos_token")
+    }
+
+    /// Padding; Parlor itself never pads.
+    pub fn pad(&self) -> Option<SpecialToken> {
+        self.special("pad_token")
+    }
+
+    /// SHA-256 of `tokenizer.json`'s canonical form, in hexadecimal.
+    pub fn content_hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// Texts of the special tokens by their HF name, as chat templates use them.
+    pub fn special_texts(&self) -> Map<String, Value> {
+        ["bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"]
+            .iter()
+            .filter_map(|name| {
+                Some(((*name).to_owned(), Value::String(token_text(self.config.get(*name)?)?)))
+            })
+            .collect()
+    }
+
+    fn special(&self, name: &str) -> Option<SpecialToken> {
+        let text = token_text(self.config.get(name)?)?;
+        Some(SpecialToken { id: self.id(&text)?, text })
+    }
+
+    /// Writes `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json` into an existing
+    /// directory, for Parlor and for `transformers` 4 and 5.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Io`] that names the file.
+    pub fn save(&self, directory: &Path) -> Result<(), TokenizerError> {
+        let text = self.inner.to_string(true).map_err(|error| TokenizerError::Use(error.to_string()))?;
+        write(&directory.join("tokenizer.json"), &text)?;
+        let mut config = self.config.clone();
+        config.insert("tokenizer_class".to_owned(), "PreTrainedTokenizerFast".into());
+        config.remove("auto_map");
+        write(&directory.join("tokenizer_config.json"), &pretty(&Value::Object(config)))?;
+        let map = Value::Object(self.special_texts());
+        write(&directory.join("special_tokens_map.json"), &pretty(&map))
+    }
+}
+
+/// A special token's text: a string, or an object with `content`.
+fn token_text(value: &Value) -> Option<String> {
+    value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned)
+}
+
+fn parse(path: &Path) -> Result<tokenizers::Tokenizer, TokenizerError> {
+    let bytes = read_limited(path)?;
+    tokenizers::Tokenizer::from_bytes(bytes)
+        .map_err(|error| TokenizerError::Corrupt { path: path.to_owned(), why: error.to_string() })
+}
+
+fn byte_level(vocab: &Path, merges: &Path) -> Result<tokenizers::Tokenizer, TokenizerError> {
+    let corrupt =
+        |error: tokenizers::Error| TokenizerError::Corrupt { path: vocab.to_owned(), why: error.to_string() };
+    let shown = |path: &Path| path.to_string_lossy().into_owned();
+    let model = BPE::from_file(&shown(vocab), &shown(merges)).build().map_err(corrupt)?;
+    let mut tokenizer = tokenizers::Tokenizer::new(model);
+    tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+    tokenizer.with_decoder(Some(ByteLevel::default()));
+    Ok(tokenizer)
+}
+
+pub(crate) fn read_limited(path: &Path) -> Result<Vec<u8>, TokenizerError> {
+    let io = |source| TokenizerError::Io { path: path.to_owned(), source };
+    let size = std::fs::metadata(path).map_err(io)?.len();
+    if size > MAX_FILE {
+        let why = format!("it has {size} bytes; at most {MAX_FILE} are read");
+        return Err(TokenizerError::Corrupt { path: path.to_owned(), why });
+    }
+    std::fs::read(path).map_err(io)
+}
+
+/// A JSON file that must hold an object.
+pub(crate) fn json_object(path: &Path) -> Result<Map<String, Value>, TokenizerError> {
+    let corrupt = |why| TokenizerError::Corrupt { path: path.to_owned(), why };
+    match serde_json::from_slice(&read_limited(path)?) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err(corrupt("an object was expected".to_owned())),
+        Err(error) => Err(corrupt(error.to_string())),
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), TokenizerError> {
+    std::fs::write(path, text).map_err(|source| TokenizerError::Io { path: path.to_owned(), source })
+}
+
+fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}
