@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use parlor_model::{GenerationConfig, TextFiles};
 use parlor_text::{
-    BpeOptions, ChatTemplate, Content, DataConfig, DataReport, DataType, EncodeOptions, EncodeReport, Example,
-    Message, OnBadRow, Row, RowKind, SourcedRow, Tokenizer, encode_pretraining, encode_sft, read, train_bpe,
+    BpeOptions, ChatTemplate, Content, DataConfig, DataReport, DataType, EncodeOptions, EncodeReport,
+    Example, Message, OnBadRow, Row, RowKind, SourcedRow, Tokenizer, encode_pretraining, encode_sft, read,
+    train_bpe,
 };
 
 use crate::config::{FromScratchConfig, TrainOn, TrainingType};
@@ -92,7 +93,9 @@ pub fn encode_rows(
     threads: usize,
 ) -> Result<(Vec<Example>, EncodeReport), TrainError> {
     let encode = || match training_type {
-        TrainingType::FromScratch => encode_pretraining(rows, &text.tokenizer, text.template.as_ref(), options),
+        TrainingType::FromScratch => {
+            encode_pretraining(rows, &text.tokenizer, text.template.as_ref(), options)
+        }
         _ => encode_sft(rows, &text.tokenizer, text.template.as_ref(), options),
     };
     in_threads(threads, encode)?.map_err(|error| data_error("cannot use the data", error))
@@ -118,11 +121,12 @@ pub fn train_on(config: TrainOn) -> parlor_text::TrainOn {
 /// # Errors
 /// When the tokenizer cannot be read or trained.
 pub fn new_text_side(config: &FromScratchConfig, rows: &[SourcedRow]) -> Result<TextSide, TrainError> {
-    let failed = |error| data_error("cannot make the tokenizer", error);
+    let failed = |error: FillError| data_error("cannot make the tokenizer", error);
     let (tokenizer, own) = match &config.tokenizer {
         Some(path) if path.is_dir() => {
             let tokenizer = Tokenizer::from_dir(path).map_err(|error| failed(Box::new(error)))?;
-            let template = ChatTemplate::from_dir(path, &tokenizer).map_err(|error| failed(Box::new(error)))?;
+            let template =
+                ChatTemplate::from_dir(path, &tokenizer).map_err(|error| failed(Box::new(error)))?;
             (tokenizer, template)
         }
         Some(path) => (Tokenizer::from_file(path).map_err(|error| failed(Box::new(error)))?, None),
@@ -163,24 +167,13 @@ fn texts(row: &Row) -> Vec<String> {
     }
 }
 
-/// The text side of a model directory.
+/// The text side of a model directory; the model's loader has checked that it fits the embedding.
 ///
 /// # Errors
-/// When there is no tokenizer, it cannot be read, or it has more tokens than the model.
-pub fn read_text_side(directory: &Path, vocab_size: usize) -> Result<TextSide, TrainError> {
+/// When there is no tokenizer, or it cannot be read.
+pub fn read_text_side(directory: &Path) -> Result<TextSide, TrainError> {
     let failed = |error: FillError| TrainError::Model(error);
     let tokenizer = Tokenizer::from_dir(directory).map_err(|error| failed(Box::new(error)))?;
-    if tokenizer.vocab_size() > vocab_size {
-        return Err(failed(
-            format!(
-                "{}: the tokenizer has {} tokens, but the model's embedding has {vocab_size} rows; the two are of \
-                 different models",
-                directory.display(),
-                tokenizer.vocab_size()
-            )
-            .into(),
-        ));
-    }
     let template = ChatTemplate::from_dir(directory, &tokenizer).map_err(|error| failed(Box::new(error)))?;
     Ok(TextSide { tokenizer, template })
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use parlor_model::arch::Architecture;
 use parlor_model::{
-    Decoder, GenerationConfig, LoadOptions, LoadedModel, MAX_SHARD_BYTES, ModelLoadError, SaveModel, TextFiles,
-    load_directory, save_directory,
+    Decoder, GenerationConfig, LoadOptions, LoadedModel, MAX_SHARD_BYTES, ModelLoadError, SaveModel,
+    TextFiles, load_directory, save_directory,
 };
 use serde_json::{Map, Value};
 
