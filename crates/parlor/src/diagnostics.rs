@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Report, SourceCode};
+use miette::{Diagnostic, LabeledSpan, MietteHandlerOpts, NamedSource, Report, SourceCode};
 
 /// A report without a place in a file.
 #[derive(Clone, Debug)]
@@ -37,33 +37,30 @@ impl Diagnostic for Message {
     }
 }
 
-/// Draws reports on stderr, one after another.
-pub(crate) fn show(reports: &[Report]) {
+/// Chooses how reports are drawn; before the first one is made.
+pub(crate) fn install() {
     let terminal = io::stderr().is_terminal();
     let colour = terminal && std::env::var_os("NO_COLOR").is_none();
-    let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-    // Lines are wrapped for eyes only: what programs read stays in one piece.
-    let handler = GraphicalReportHandler::new_themed(theme)
-        .with_width(if terminal { terminal_width() } else { 1000 })
-        .with_wrap_lines(terminal)
-        .with_break_words(false);
-    let mut text = String::new();
-    for report in reports {
-        let start = text.len();
-        if handler.render_report(&mut text, report.as_ref()).is_err() {
-            text.truncate(start);
-            text.push_str(&report.to_string());
-        }
-        text.push('\n');
-    }
+    // A second call (tests in one process) keeps the first.
+    let _ = miette::set_hook(Box::new(move |_| {
+        let options = MietteHandlerOpts::new()
+            .unicode(true)
+            .color(colour)
+            .terminal_links(false)
+            .context_lines(1)
+            .break_words(false)
+            .wrap_lines(terminal);
+        // Lines are wrapped for eyes only: what programs read stays in one piece.
+        Box::new(if terminal { options } else { options.width(1000) }.build())
+    }));
+}
+
+/// Draws reports on stderr, one after another.
+pub(crate) fn show(reports: &[Report]) {
+    let mut text: String = reports.iter().map(|report| format!("{report:?}\n")).collect();
     if reports.len() > 1 {
         text.push_str(&format!("{} problems\n", reports.len()));
     }
     // Nobody can be told when this fails.
     let _ = io::stderr().lock().write_all(text.as_bytes());
-}
-
-fn terminal_width() -> usize {
-    let (_, width) = console_size();
-    width.clamp(60, 120)
 }

@@ -1,1 +1,29 @@
-//! Under construction.
+//! Parlor as a library: the composed [`Config`], and every crate of the house under one name.
+//!
+//! ```no_run
+//! use parlor::{ConfigManager, ModelManager};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let manager = parlor::load_config(&["config.yaml".into()])?;
+//! let model = ModelManager::new(manager.get().model.clone()).load_model()?;
+//! println!("{} parameters", model.decoder.parameter_count());
+//! # Ok(())
+//! # }
+//! ```
+#![forbid(unsafe_code)]
+
+mod config;
+
+pub use config::{
+    BackendType, Config, ENVIRONMENT, LogLevel, OF_TRAINING_TYPE, SECRETS, ServingConfig, VALUE_ALIASES,
+    load_config, rules,
+};
+pub use parlor_config as configuration;
+pub use parlor_config::ConfigManager;
+pub use parlor_engine as engine;
+pub use parlor_kernels as kernels;
+pub use parlor_model as model;
+pub use parlor_model::ModelManager;
+pub use parlor_text as text;
+pub use parlor_track as track;
+pub use parlor_train as train;

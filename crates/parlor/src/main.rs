@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    diagnostics::install();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         // Help and version are answers (stdout, 0); everything else is a usage error (stderr, 2).
