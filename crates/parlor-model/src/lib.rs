@@ -14,11 +14,13 @@ mod error;
 mod forward;
 mod generation_config;
 mod gradients;
+mod info;
 mod initialise;
 mod layout;
 mod linear;
 mod load;
 mod locate;
+mod manager;
 pub mod memory;
 mod model;
 mod norm;
@@ -29,6 +31,7 @@ mod save;
 mod saved;
 mod targets;
 mod text_files;
+mod vocabulary;
 
 pub use arch::{Architecture, ArchitectureBlock, ModelPreset, PresetError};
 pub use batch::{Batch, Context, Segment};
@@ -43,8 +46,12 @@ pub use device::{Device, DeviceError};
 pub use error::{LoadErrorKind, ModelLoadError};
 pub use generation_config::GenerationConfig;
 pub use gradients::Gradients;
+pub use info::{MemoryEstimate, ModelInfo, ParametersByPart};
 pub use load::{LoadOptions, MaxLength, WeightStorage, read_decoder};
 pub use locate::locate_model;
+pub use manager::{
+    GpuInfo, ModelManager, OperationMetrics, PerformanceMetrics, TrainableParameters,
+};
 pub use model::{LoadedModel, load_directory};
 pub use parameter::{Kind, ParameterSpec, Part, Role, Site, parameter_specs};
 pub use safetensors_files::{TensorEntry, WeightFiles};
