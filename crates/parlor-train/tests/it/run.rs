@@ -161,7 +161,7 @@ fn a_run_leaves_a_model_checkpoints_and_its_record() {
     // The model reads back, with its tokenizer and template, to the loss that training measured.
     let again = desk.evaluate(&out);
     assert!((again.loss - summary.eval_loss.unwrap()).abs() < 1e-6, "{again:?} {summary:?}");
-    assert!(again.loss < 4.0, "{again:?}");
+    assert!(again.loss < 5.0, "{again:?}");
     assert_eq!(again.perplexity, again.loss.exp());
     let last = desk.evaluate(&out.join("checkpoint-12"));
     assert_eq!(last.loss, again.loss);
