@@ -46,7 +46,7 @@ impl Context {
         if let Some(manager) = self.manager.get() {
             return Ok(manager);
         }
-        let manager = ConfigManager::load(self.sources(), &parlor::rules())?;
+        let manager = parlor::load_config(self.sources())?;
         crate::logging::start(&self.global, manager.get().log_level);
         Ok(self.manager.get_or_init(|| manager))
     }
@@ -58,6 +58,6 @@ impl Context {
 
     /// Whether someone set this key: a file, the environment or a flag.
     pub(crate) fn chosen(&self, key: &str) -> Result<bool, Failure> {
-        Ok(self.manager()?.value(key).is_some_and(|value| value.layer != Layer::Default))
+        Ok(self.manager()?.explain(key).is_ok_and(|found| found.layer != Layer::Default))
     }
 }

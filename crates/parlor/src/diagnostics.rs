@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
 use miette::{Diagnostic, LabeledSpan, MietteHandlerOpts, NamedSource, Report, SourceCode};
+use parlor::configuration::{Layer, Place, Problem};
 
 /// A report without a place in a file.
 #[derive(Clone, Debug)]
@@ -35,6 +36,54 @@ impl Diagnostic for Message {
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
     }
+}
+
+/// One complaint about the configuration, with the offending text underlined.
+#[derive(Clone, Debug)]
+struct ConfigProblem {
+    text: String,
+    help: Option<String>,
+    place: Option<(NamedSource<String>, LabeledSpan)>,
+}
+
+impl fmt::Display for ConfigProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for ConfigProblem {}
+
+impl Diagnostic for ConfigProblem {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.place.as_ref().map(|(source, _)| source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        self.place.as_ref().map(|(_, span)| Box::new(std::iter::once(span.clone())) as Box<_>)
+    }
+}
+
+/// A problem of the configuration as a report.
+pub(crate) fn of_problem(problem: Problem) -> Report {
+    let Problem { path, message, help, place, layer } = problem;
+    let key = if path.is_empty() { message.clone() } else { format!("`{path}`: {message}") };
+    // A file is named with line and column by the drawing; a variable or a flag is named in words.
+    let text = match (&place, layer) {
+        (Some(place), Some(Layer::Environment | Layer::DotEnv)) => {
+            format!("environment variable {}: {key}", place.file.display())
+        }
+        _ => key,
+    };
+    let place = place.map(|Place { file, offset, len, source, .. }| {
+        let label = LabeledSpan::new(None, offset, len.max(1).min(source.len().saturating_sub(offset)));
+        (NamedSource::new(file.display().to_string(), source.to_string()), label)
+    });
+    ConfigProblem { text, help, place }.into()
 }
 
 /// Chooses how reports are drawn; before the first one is made.

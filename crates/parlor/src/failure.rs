@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 
 use miette::Report;
+use parlor::configuration::{ConfigError, Problem};
 use parlor::engine::GenerateError;
 use parlor::model::ModelLoadError;
 use parlor::text::{DataError, EncodeError, MaskError, TemplateError, TokenizerError};
@@ -69,6 +70,18 @@ impl Failure {
     pub(crate) fn report(self) -> ExitCode {
         diagnostics::show(&self.reports);
         ExitCode::from(self.code)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::inputs(error.problems.into_iter().map(diagnostics::of_problem).collect())
+    }
+}
+
+impl From<Box<Problem>> for Failure {
+    fn from(problem: Box<Problem>) -> Self {
+        Self::inputs(vec![diagnostics::of_problem(*problem)])
     }
 }
 

@@ -1,10 +1,12 @@
 //! Parlor as a library: the composed [`Config`], and every crate of the house under one name.
 //!
 //! ```no_run
-//! use parlor::{ConfigManager, ModelManager};
+//! use parlor::ModelManager;
+//! use parlor::configuration::Sources;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let manager = parlor::load_config(&["config.yaml".into()])?;
+//! let sources = Sources { files: vec!["config.yaml".into()], ..Sources::default() };
+//! let manager = parlor::load_config(sources)?;
 //! let model = ModelManager::new(manager.get().model.clone()).load_model()?;
 //! println!("{} parameters", model.decoder.parameter_count());
 //! # Ok(())
@@ -15,8 +17,7 @@
 mod config;
 
 pub use config::{
-    BackendType, Config, ENVIRONMENT, LogLevel, OF_TRAINING_TYPE, SECRETS, ServingConfig, VALUE_ALIASES,
-    load_config, rules,
+    ALIASES, BackendType, Config, ENVIRONMENT, LogLevel, SECRETS, ServingConfig, load_config, rules,
 };
 pub use parlor_config as configuration;
 pub use parlor_config::ConfigManager;

@@ -14,8 +14,8 @@ use parlor_train::TrainingConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use environment::{ENVIRONMENT, OF_TRAINING_TYPE};
-pub use rules::{SECRETS, VALUE_ALIASES, load_config, rules};
+pub use environment::ENVIRONMENT;
+pub use rules::{ALIASES, SECRETS, load_config, rules};
 pub use serving::{BackendType, ServingConfig};
 
 /// How much is logged to stderr.
