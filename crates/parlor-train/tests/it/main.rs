@@ -7,6 +7,7 @@ mod disk;
 mod optimizer;
 mod parity;
 mod resume;
+mod run;
 mod schedule;
 mod steps;
 mod tiny;
