@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use parlor::model::{Device, TorchDtype};
 
 const LATER: &str = "\
-Later versions add: plan, merge, quantize, export, convert, data convert, pull, push, cache, doctor, serve, runs,
-track, bench.
+Later versions add: plan, merge, quantize, export, convert, data convert, pull, push, cache, doctor, serve, \
+runs, track, bench.
 
 Start with `parlor quickstart`, or with `parlor init` for data of your own.";
 

@@ -57,7 +57,14 @@ impl Context {
     }
 
     /// Whether someone set this key: a file, the environment or a flag.
-    pub(crate) fn chosen(&self, key: &str) -> Result<bool, Failure> {
+    pub(crate) fn named(&self, key: &str) -> Result<bool, Failure> {
         Ok(self.manager()?.explain(key).is_ok_and(|found| found.layer != Layer::Default))
+    }
+
+    /// Whether someone chose a value of their own for this key. A file that repeats the default, as the one of
+    /// `init` does, chooses nothing.
+    pub(crate) fn chosen(&self, key: &str) -> Result<bool, Failure> {
+        let found = self.manager()?.explain(key);
+        Ok(found.is_ok_and(|found| found.layer != Layer::Default && found.value != found.default))
     }
 }

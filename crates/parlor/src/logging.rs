@@ -25,10 +25,11 @@ pub(crate) fn start(global: &Global, level: LogLevel) {
     // Parlor's own events; other crates speak from their warnings on.
     let ours = ["parlor", "parlor_config", "parlor_text", "parlor_model", "parlor_train", "parlor_engine"];
     let others = level.min(LevelFilter::WARN);
-    let filter = ours.iter().fold(
-        Targets::new().with_default(others).with_target("parlor_track", level),
-        |targets, name| targets.with_target(*name, level),
-    );
+    let filter = ours
+        .iter()
+        .fold(Targets::new().with_default(others).with_target("parlor_track", level), |targets, name| {
+            targets.with_target(*name, level)
+        });
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())

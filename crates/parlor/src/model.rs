@@ -23,7 +23,7 @@ pub(crate) fn section(context: &Context, args: &ModelArgs) -> Result<ModelConfig
             // The config speaks of its own model, not of this one.
             section.model_type = "auto".to_owned();
         }
-        None if !context.chosen("model.name")? => {
+        None if !context.named("model.name")? => {
             return Err(Failure::input_help(
                 "no model is named",
                 "pass `-m DIR`, or set `model.name` in a config file",

@@ -65,7 +65,9 @@ impl Progress {
             },
             TrainEvent::Evaluated { step, loss, perplexity, best } => {
                 let best = if *best { ", the best so far" } else { "" };
-                self.say(&format!("step {step}: evaluation loss {loss:.4}, perplexity {perplexity:.3}{best}"));
+                self.say(&format!(
+                    "step {step}: evaluation loss {loss:.4}, perplexity {perplexity:.3}{best}"
+                ));
             }
             TrainEvent::Saved { step, path } => {
                 tracing::debug!(step, path = %path.display(), "checkpoint saved");

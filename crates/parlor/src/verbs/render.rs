@@ -33,7 +33,9 @@ pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<(), Failure> {
             Some(mask)
         }
         Ok(_) => {
-            note("warning: with the generation prompt the template renders the messages differently: no mask");
+            note(
+                "warning: with the generation prompt the template renders the messages differently: no mask",
+            );
             None
         }
         Err(error @ MaskError::Prefix { .. }) => {

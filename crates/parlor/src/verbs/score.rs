@@ -12,7 +12,6 @@ use crate::cli::ScoreArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::model::{load, tokenizer};
-use crate::output;
 
 /// Rows of logits that are held at a time for `--top`.
 const TOP_ROWS: usize = 64;

@@ -16,8 +16,7 @@ pub(super) fn run(context: &Context, args: &TokenizeArgs) -> Result<(), Failure>
     };
     let side = TextSide::read(context, &args.model)?;
     let ids = side.tokenizer.encode(&text, SpecialTokens::Include)?;
-    let tokens: Vec<String> =
-        ids.iter().map(|&id| side.tokenizer.token(id).unwrap_or_default()).collect();
+    let tokens: Vec<String> = ids.iter().map(|&id| side.tokenizer.token(id).unwrap_or_default()).collect();
     context.output.result(&json!({ "ids": ids, "tokens": tokens }), || {
         ids.iter().zip(&tokens).map(|(id, token)| format!("{id:>8}  {token}\n")).collect()
     })

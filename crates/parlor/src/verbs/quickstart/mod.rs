@@ -14,7 +14,7 @@ use parlor::ConfigManager;
 use parlor::configuration::{SaveMode, Sources};
 use parlor::model::{LoadOptions, LoadedModel, load_directory};
 use parlor::text::Message;
-use parlor::train::{Outcome, Start, TrainError, TrainRequest, TrainSummary, prepare};
+use parlor::train::{Outcome, Start, TrainRequest, TrainSummary, prepare};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -23,7 +23,7 @@ use crate::answer::{answer, chat_prompt, sampling};
 use crate::cli::{QuickstartArgs, SamplingArgs};
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::{self, note};
+use crate::output::note;
 
 #[derive(Debug, Serialize)]
 struct Summary {
@@ -49,7 +49,9 @@ pub(super) fn run(context: &Context, args: &QuickstartArgs) -> Result<(), Failur
             note(text);
         }
     };
-    say("Training a small chatbot from nothing. It is a toy: it knows the bundled dialogues and little else.");
+    say(
+        "Training a small chatbot from nothing. It is a toy: it knows the bundled dialogues and little else.",
+    );
     refuse_finished(directory)?;
     bundle::write(&directory.join("data"))?;
     let config_path = directory.join("config.yaml");
@@ -71,7 +73,7 @@ pub(super) fn run(context: &Context, args: &QuickstartArgs) -> Result<(), Failur
     crate::logging::start(&context.global, manager.get().log_level);
     if let Some(seconds) = args.max_seconds {
         say("Measuring how fast this machine is.");
-        let steps = pace::steps_within(context, request(&manager), seconds)?;
+        let steps = pace::steps_within(request(&manager), seconds)?;
         write_config(Some(steps))?;
         manager = load()?;
     }
@@ -84,7 +86,8 @@ pub(super) fn run(context: &Context, args: &QuickstartArgs) -> Result<(), Failur
     }
     prefer_likeliest(&summary.model_dir)?;
     let model = Arc::new(load_directory(&summary.model_dir, &LoadOptions::default())?);
-    let params = sampling(&SamplingArgs { max_tokens: Some(128), ..SamplingArgs::default() }, &model.generation)?;
+    let params =
+        sampling(&SamplingArgs { max_tokens: Some(128), ..SamplingArgs::default() }, &model.generation)?;
     let samples = samples(&model, &params)?;
     report(context, args, &summary, samples)?;
     if args.no_chat || context.output.is_json() {

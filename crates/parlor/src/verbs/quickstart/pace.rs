@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use parlor::train::{Flow, TrainEvent, TrainRequest, prepare};
 
-use crate::context::Context;
 use crate::failure::Failure;
 use crate::interrupt::{self, STOP};
 
@@ -14,11 +13,7 @@ const WARM: usize = 2;
 
 /// Steps that take `seconds` together with this measurement, at most those of the whole training. Their number is
 /// known before the run, so that its learning rate ends where it should.
-pub(super) fn steps_within(
-    _context: &Context,
-    mut request: TrainRequest,
-    seconds: u64,
-) -> Result<u64, Failure> {
+pub(super) fn steps_within(mut request: TrainRequest, seconds: u64) -> Result<u64, Failure> {
     let start = Instant::now();
     let scratch = tempfile::tempdir()
         .map_err(|error| Failure::input(format!("cannot make a temporary directory: {error}")))?;
