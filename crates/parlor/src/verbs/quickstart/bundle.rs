@@ -12,7 +12,7 @@ static TRAIN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../datasets/chat");
 static EVAL: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../datasets/chat_eval");
 
 /// Questions whose answers are shown after the training.
-pub(super) const SAMPLES: [&str; 3] = ["What is Parlor?", "How do I fine-tune a model?", "Tell me a joke."];
+pub(super) const SAMPLES: [&str; 3] = ["What is Parlor?", "How do I fine-tune a model?", "Hello!"];
 
 /// Writes the dialogues below `directory`, as `train/` and `eval/`.
 pub(super) fn write(directory: &Path) -> Result<(), Failure> {
