@@ -179,8 +179,15 @@ pub(crate) struct InfoArgs {
 pub(crate) struct TokenizeArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) what: TokenizeInput,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct TokenizeInput {
     /// The text
-    #[arg(required_unless_present = "file", conflicts_with = "file", allow_hyphen_values = true)]
+    #[arg(allow_hyphen_values = true)]
     pub(crate) text: Option<String>,
     /// A UTF-8 file with the text
     #[arg(long, value_name = "F")]
@@ -258,22 +265,22 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "N", help_heading = "Sampling")]
     pub(crate) max_tokens: Option<usize>,
     /// 0 takes the likeliest token each time (greedy)
-    #[arg(long, value_name = "T", help_heading = "Sampling")]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, help_heading = "Sampling")]
     pub(crate) temperature: Option<f32>,
     /// Only the K likeliest tokens; 0 is all
     #[arg(long, value_name = "K", help_heading = "Sampling")]
     pub(crate) top_k: Option<usize>,
     /// Only the likeliest tokens that reach this probability together; 1 is all
-    #[arg(long, value_name = "P", help_heading = "Sampling")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, help_heading = "Sampling")]
     pub(crate) top_p: Option<f32>,
     /// Only tokens at least this many times as likely as the likeliest; 0 is all
-    #[arg(long, value_name = "P", help_heading = "Sampling")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, help_heading = "Sampling")]
     pub(crate) min_p: Option<f32>,
     /// Only tokens about as surprising as expected, up to this probability; 1 is all
-    #[arg(long, value_name = "P", help_heading = "Sampling")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, help_heading = "Sampling")]
     pub(crate) typical_p: Option<f32>,
     /// Makes tokens that were seen less likely; 1 is off
-    #[arg(long, value_name = "X", help_heading = "Sampling")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Sampling")]
     pub(crate) repetition_penalty: Option<f32>,
     /// Subtracted per time that a token was generated
     #[arg(long, value_name = "X", allow_hyphen_values = true, help_heading = "Sampling")]

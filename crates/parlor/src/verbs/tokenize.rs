@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::model::TextSide;
 
 pub(super) fn run(context: &Context, args: &TokenizeArgs) -> Result<(), Failure> {
-    let text = match (&args.text, &args.file) {
+    let text = match (&args.what.text, &args.what.file) {
         (_, Some(path)) => read_text(path)?,
         (text, None) => text.clone().unwrap_or_default(),
     };
