@@ -49,9 +49,7 @@ pub use gradients::Gradients;
 pub use info::{MemoryEstimate, ModelInfo, ParametersByPart};
 pub use load::{LoadOptions, MaxLength, WeightStorage, read_decoder};
 pub use locate::locate_model;
-pub use manager::{
-    GpuInfo, ModelManager, OperationMetrics, PerformanceMetrics, TrainableParameters,
-};
+pub use manager::{GpuInfo, ModelManager, OperationMetrics, PerformanceMetrics, TrainableParameters};
 pub use model::{LoadedModel, load_directory};
 pub use parameter::{Kind, ParameterSpec, Part, Role, Site, parameter_specs};
 pub use safetensors_files::{TensorEntry, WeightFiles};

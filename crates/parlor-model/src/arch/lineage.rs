@@ -140,7 +140,7 @@ fn rope(config: &HfConfig<'_>, default_theta: Option<f64>, context: usize) -> Re
                     &json!(high),
                 ));
             }
-            RopeScaling::Llama3 {
+            RopeScaling::ByWavelength {
                 factor: section.positive("factor")?,
                 low_freq_factor: low,
                 high_freq_factor: high,
@@ -227,7 +227,7 @@ pub(super) fn rope_keys(config: &DecoderConfig, map: &mut Map<String, Value>) {
             scaling.insert("rope_type".to_owned(), json!("linear"));
             scaling.insert("factor".to_owned(), json!(factor));
         }
-        RopeScaling::Llama3 {
+        RopeScaling::ByWavelength {
             factor,
             low_freq_factor,
             high_freq_factor,

@@ -111,7 +111,7 @@ fn llama_31_stretches_its_wavelengths() {
     });
     let (_, config) = read(with(qwen25(), keys));
     let Positions::Rope(rope) = config.positions else { panic!() };
-    let expected = RopeScaling::Llama3 {
+    let expected = RopeScaling::ByWavelength {
         factor: 8.0,
         low_freq_factor: 1.0,
         high_freq_factor: 4.0,

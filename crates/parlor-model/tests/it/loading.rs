@@ -104,7 +104,7 @@ fn shapes_are_those_of_the_configs() {
     assert_eq!((family, mistral.windows), (Architecture::Mistral, vec![Some(5), Some(5)]));
     let (_, llama3) = shape("llama3");
     let Positions::Rope(rope) = llama3.positions else { panic!() };
-    assert!(matches!(rope.scaling, RopeScaling::Llama3 { factor: 8.0, .. }), "{rope:?}");
+    assert!(matches!(rope.scaling, RopeScaling::ByWavelength { factor: 8.0, .. }), "{rope:?}");
     let (family, gpt2) = shape("gpt2");
     assert_eq!((family, gpt2.positions, gpt2.head), (Architecture::Gpt2, Positions::Learned, Head::Tied));
 }
