@@ -1,2 +1,102 @@
 //! Files that Parlor wrote, read by the programs they are meant for, from a git-ignored virtual environment that
 //! this step makes itself.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+use crate::process::{root, run, target_dir};
+
+/// Text that exercises a tokenizer; `check_model.py` holds the same.
+const TEXT: &str = "Hello, Parlor! 12345 naïve café ☕ \n\n\ttabs";
+const MESSAGES: &str = r#"[{"role": "system", "content": "Be brief."},
+ {"role": "user", "content": "What is Parlor?"}, {"role": "assistant", "content": "One program."},
+ {"role": "user", "content": "Thanks & bye <3"}, {"role": "assistant", "content": "Goodbye!"}]"#;
+/// A model small enough to be made in a second.
+const TRAINING: &[&str] = &[
+    "training.training_type=from_scratch",
+    "training.from_scratch.size=nano",
+    "training.from_scratch.vocab_size=600",
+    "training.from_scratch.logging_steps=1",
+    "monitoring.mlflow.enabled=true",
+];
+
+/// The Python of the environment `name`, made from the pinned requirements in `file` when they have changed.
+fn environment(name: &str, file: &str) -> anyhow::Result<PathBuf> {
+    let (directory, requirements) = (root().join(name), root().join("xtask/readers").join(file));
+    let wanted = std::fs::read_to_string(&requirements).context("requirements")?;
+    let (stamp, python) = (directory.join("requirements.stamp"), directory.join("bin/python"));
+    if std::fs::read_to_string(&stamp).is_ok_and(|made| made == wanted) {
+        return Ok(python);
+    }
+    let shown = |path: &Path| path.display().to_string();
+    run("python3", &["-m", "venv", "--clear", &shown(&directory)])?;
+    let requirements = shown(&requirements);
+    run(
+        &shown(&python),
+        &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", &requirements],
+    )?;
+    std::fs::write(stamp, wanted)?;
+    Ok(python)
+}
+
+/// What the released program prints on stdout.
+fn parlor(directory: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+    let program = target_dir().join("release/parlor");
+    let output = Command::new(&program)
+        .args(arguments)
+        .current_dir(directory)
+        .output()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    if !output.status.success() {
+        bail!(
+            "parlor {arguments:?} ended with {}:\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Trains a model of a few steps and has every reader look at what it left.
+pub(crate) fn run_all() -> anyhow::Result<()> {
+    let python = environment(".venv", "requirements.txt")?.display().to_string();
+    let scratch = target_dir().join("readers");
+    if scratch.exists() {
+        std::fs::remove_dir_all(&scratch)?;
+    }
+    std::fs::create_dir_all(&scratch)?;
+    let data = root().join("datasets/chat").display().to_string();
+    let (output, store) = (scratch.join("model"), scratch.join("mlruns"));
+    let paths = [
+        format!("data.train_data_path={data}"),
+        format!("training.output_dir={}", output.display()),
+        format!("monitoring.mlflow.tracking_uri={}", store.display()),
+    ];
+    let mut arguments = vec!["train", "--max-steps", "3"];
+    for setting in TRAINING.iter().copied().chain(paths.iter().map(String::as_str)) {
+        arguments.extend(["--set", setting]);
+    }
+    parlor(&scratch, &arguments)?;
+
+    let model = output.display().to_string();
+    let files = ["tokenize.json", "render.json", "messages.json"].map(|name| scratch.join(name));
+    std::fs::write(&files[2], MESSAGES)?;
+    let [tokenized, rendered, messages] = files.map(|file| file.display().to_string());
+    std::fs::write(&tokenized, parlor(&scratch, &["tokenize", "-m", &model, "--json", TEXT])?)?;
+    std::fs::write(
+        &rendered,
+        parlor(&scratch, &["render", "-m", &model, "--json", "--messages", &messages])?,
+    )?;
+    let script = |name: &str| root().join("xtask/readers").join(name).display().to_string();
+    run(&python, &[&script("check_model.py"), &model, &tokenized, &rendered, &messages])?;
+    let metrics = output.join("metrics.jsonl").display().to_string();
+    run(&python, &[&script("check_mlflow.py"), &store.display().to_string(), &metrics])
+}
+
+/// Writes the fixtures anew.
+pub(crate) fn make_fixtures() -> anyhow::Result<()> {
+    let python = environment(".venv-fixtures", "fixtures.txt")?.display().to_string();
+    run(&python, &["fixtures/make.py"])
+}

@@ -13,7 +13,7 @@ const STEPS: &[Step] = &[
     ("tests", || cargo(&["test", "--workspace"])),
     ("release build", || cargo(&["build", "--release", "--package", "parlor"])),
     ("README commands", crate::readme::run),
-    ("third-party readers", crate::readers::run),
+    ("third-party readers", crate::readers::run_all),
 ];
 
 /// Runs every step; stops at the first that fails.

@@ -47,7 +47,7 @@ pub enum RopeScaling {
         factor: f64,
     },
     /// Llama 3.x: long wavelengths divided by `factor`, short ones kept, a ramp between.
-    Llama3 {
+    ByWavelength {
         /// Context stretch of the long wavelengths.
         factor: f64,
         /// Wavelengths above `original / low_freq_factor` are stretched whole.

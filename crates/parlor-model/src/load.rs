@@ -194,7 +194,7 @@ fn match_names<'a>(
             LoadErrorKind::Corrupt,
             place,
             format!(
-                "{} of the {} tensors that a {architecture} model of this config.json needs are missing: {}",
+                "tensors that a {architecture} model of this config.json needs are missing ({} of {}): {}",
                 missing.len(),
                 disk.len(),
                 several(&missing)
@@ -212,7 +212,7 @@ fn match_names<'a>(
             LoadErrorKind::Corrupt,
             place,
             format!(
-                "{} tensors have no place in a {architecture} model of this config.json: {}",
+                "tensors that have no place in a {architecture} model of this config.json ({}): {}",
                 unused.len(),
                 several(&unused)
             ),
@@ -241,18 +241,23 @@ fn check_memory(
         return Ok(());
     }
     let elements: u64 = files.iter().map(|(_, entry)| entry.shape().iter().product::<usize>() as u64).sum();
-    let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
+    // Units that show the difference.
+    let shown = |bytes: u64| match bytes {
+        0..10_240 => format!("{bytes} bytes"),
+        10_240..10_485_760 => format!("{} KiB", bytes >> 10),
+        _ => format!("{} MiB", bytes >> 20),
+    };
     let help = if options.storage == WeightStorage::Mapped && options.dtype != TorchDtype::Auto {
         "use `torch_dtype: auto`, which leaves the weights in the file; or free memory".to_owned()
     } else if options.dtype == TorchDtype::Float32 && elements * 2 <= available {
-        format!("bfloat16 would fit in {} MiB; or free memory", mebibytes(elements * 2))
+        format!("bfloat16 would fit in {}; or free memory", shown(elements * 2))
     } else {
         "free memory, or use a smaller model".to_owned()
     };
     Err(ModelLoadError::new(
         LoadErrorKind::OutOfMemory,
         place,
-        format!("the weights need {} MiB, and {} MiB are free", mebibytes(needed), mebibytes(available)),
+        format!("the weights need {}, and {} are free", shown(needed), shown(available)),
         help,
     ))
 }

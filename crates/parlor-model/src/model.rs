@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use parlor_text::{ChatTemplate, Tokenizer};
 use serde_json::{Map, Value};
 
 use crate::arch::Architecture;
@@ -13,6 +14,7 @@ use crate::generation_config::GenerationConfig;
 use crate::load::{LoadOptions, MaxLength, read_decoder, read_object};
 use crate::safetensors_files::WeightFiles;
 use crate::text_files::TextFiles;
+use crate::vocabulary::read_text_side;
 
 /// A model that was loaded from a directory.
 #[derive(Debug)]
@@ -25,6 +27,10 @@ pub struct LoadedModel {
     pub hf_config: Map<String, Value>,
     /// Special tokens and recommended sampling.
     pub generation: GenerationConfig,
+    /// Text to token ids; `None` when the directory has no tokenizer.
+    pub tokenizer: Option<Tokenizer>,
+    /// Conversations to text; `None` when the directory has no template.
+    pub chat_template: Option<ChatTemplate>,
     /// Tokenizer and template files, byte for byte.
     pub text_files: TextFiles,
     /// The directory.
@@ -64,6 +70,7 @@ pub fn load_directory(dir: &Path, options: &LoadOptions) -> Result<LoadedModel, 
     let files = WeightFiles::open(dir)?;
     let (decoder, mut warnings) = read_decoder(&files, architecture, &config, options)?;
     let text_files = TextFiles::read(dir)?;
+    let (tokenizer, chat_template) = read_text_side(dir, &text_files, config.vocab_size)?;
     for id in &generation.eos_token_ids {
         if *id as usize >= config.vocab_size {
             warnings.push(format!(
@@ -87,6 +94,8 @@ pub fn load_directory(dir: &Path, options: &LoadOptions) -> Result<LoadedModel, 
         architecture,
         hf_config,
         generation,
+        tokenizer,
+        chat_template,
         text_files,
         path: dir.to_owned(),
         max_length,

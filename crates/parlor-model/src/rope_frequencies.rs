@@ -20,7 +20,7 @@ fn scaled(frequency: f64, scaling: RopeScaling) -> f64 {
     match scaling {
         RopeScaling::Default => frequency,
         RopeScaling::Linear { factor } => frequency / factor,
-        RopeScaling::Llama3 {
+        RopeScaling::ByWavelength {
             factor,
             low_freq_factor,
             high_freq_factor,

@@ -311,7 +311,7 @@ fn no_weights(dir: &Path) -> ModelLoadError {
         .map(|entries| entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
         .unwrap_or_default();
     let having = |suffix: &str| names.iter().find(|name| name.ends_with(suffix));
-    if let Some(shard) = names.iter().find(|name| is_shard_name(name)) {
+    if let Some(shard) = names.iter().filter(|name| is_shard_name(name)).min() {
         return ModelLoadError::new(
             LoadErrorKind::NotFound,
             dir.display(),

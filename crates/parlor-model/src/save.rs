@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use crate::arch::Architecture;
 use crate::decoder::Decoder;
 use crate::generation_config::GenerationConfig;
-use crate::layout::{disk_shape, is_direct, join, specs_of};
+use crate::layout::{disk_shape, join, specs_of};
 use crate::parameter::Role;
 use crate::safetensors_files::{INDEX_FILE, SINGLE_FILE, is_shard_name};
 use crate::text_files::TextFiles;
@@ -118,6 +118,7 @@ fn outgoing<'a>(
     let by_role: HashMap<Role, usize> =
         decoder.parameters().iter().enumerate().map(|(index, p)| (p.spec.role, index)).collect();
     let parameter = |role: Role| by_role.get(&role).and_then(|&index| decoder.parameters().get(index));
+    let usual = usual_dtype(decoder);
     architecture
         .disk_tensors(decoder.config())
         .into_iter()
@@ -129,14 +130,31 @@ fn outgoing<'a>(
                 return Err(SaveError::Parameter(disk.name));
             };
             let shape = disk_shape(disk.layout, &specs);
-            let own = parts.first().map_or(DType::F32, |tensor| tensor.dtype());
-            // Parts of different dtypes join in the wider one.
-            let same = parts.iter().all(|tensor| tensor.dtype() == own);
-            let dtype = dtype.unwrap_or(if same { own } else { DType::F32 });
-            debug_assert!(is_direct(&disk) || !parts.is_empty());
+            let dtype = dtype.unwrap_or_else(|| own_dtype(&parts, usual));
             Ok(Outgoing { name: disk.name, layout: disk.layout, parts, shape, dtype })
         })
         .collect()
+}
+
+/// The dtype of most of the decoder's numbers.
+fn usual_dtype(decoder: &Decoder) -> DType {
+    let count = |dtype: DType| -> usize {
+        let tensors = decoder.parameters().iter().map(|parameter| &parameter.tensor);
+        tensors.filter(|tensor| tensor.dtype() == dtype).map(Tensor::len).sum()
+    };
+    [DType::F16, DType::Bf16, DType::F32].into_iter().max_by_key(|&dtype| count(dtype)).unwrap_or(DType::F32)
+}
+
+/// The dtype that a tensor has on disk when none is asked for: its own, but for vectors that the decoder widened,
+/// which go back to the model's where that loses nothing.
+fn own_dtype(parts: &[&Tensor], usual: DType) -> DType {
+    let own = parts.first().map_or(DType::F32, |tensor| tensor.dtype());
+    if parts.iter().any(|tensor| tensor.dtype() != own) {
+        return DType::F32;
+    }
+    let vectors = parts.iter().all(|tensor| tensor.shape().len() == 1);
+    let exact = |tensor: &&Tensor| tensor.to_dtype(usual).to_f32_vec() == tensor.to_f32_vec();
+    if vectors && own == DType::F32 && parts.iter().all(exact) { usual } else { own }
 }
 
 /// Writes `tensors` to `path` as safetensors and fsyncs it. The order is that of the safetensors crate (wider
@@ -259,8 +277,8 @@ fn write_model(
     tensors: &[Outgoing<'_>],
     config: &Map<String, Value>,
 ) -> Result<(), SaveError> {
-    for (name, bytes) in model.text_files.iter() {
-        write_file(&dir.join(name), bytes)?;
+    for (name, bytes) in model.text_files.for_saving() {
+        write_file(&dir.join(name), &bytes)?;
     }
     let generation = model.generation.to_json();
     if !generation.is_empty() {

@@ -1,7 +1,10 @@
 //! The text side's files of a model directory, byte for byte, so that a saved model has exactly those of the
 //! model it came from.
 
+use std::borrow::Cow;
 use std::path::Path;
+
+use parlor_text::{ChatTemplate, Tokenizer, TokenizerError};
 
 use crate::error::ModelLoadError;
 
@@ -58,5 +61,41 @@ impl TextFiles {
     /// All files: name and contents.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+    }
+}
+
+impl TextFiles {
+    /// Those of a new model, written for Parlor and for transformers 4 and 5.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot be written to the system's temporary directory.
+    pub fn of_new(tokenizer: &Tokenizer, template: Option<&ChatTemplate>) -> Result<Self, TokenizerError> {
+        let failed = |source| TokenizerError::Io { path: "a temporary directory".into(), source };
+        let dir = tempfile::tempdir().map_err(failed)?;
+        tokenizer.save(dir.path())?;
+        let mut files = Self::read(dir.path()).map_err(|error| TokenizerError::Use(error.to_string()))?;
+        if let Some(template) = template {
+            files.set("chat_template.jinja", template.source().as_bytes().to_vec());
+        }
+        Ok(files)
+    }
+
+    /// The files as they are saved: as they are, but for a `tokenizer_class` that transformers 4 cannot load.
+    pub(crate) fn for_saving(&self) -> Vec<(&str, Cow<'_, [u8]>)> {
+        self.iter().map(|(name, bytes)| (name, portable(name, bytes))).collect()
+    }
+}
+
+/// transformers 5 writes the class `TokenizersBackend`; its older name is read by 4 and 5.
+fn portable<'a>(name: &str, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+    let patched = || {
+        let mut config: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(bytes).ok()?;
+        let class = config.get_mut("tokenizer_class").filter(|class| *class == "TokenizersBackend")?;
+        *class = "PreTrainedTokenizerFast".into();
+        serde_json::to_vec_pretty(&config).ok()
+    };
+    match name {
+        "tokenizer_config.json" => patched().map_or(Cow::Borrowed(bytes), Cow::Owned),
+        _ => Cow::Borrowed(bytes),
     }
 }

@@ -1,1 +1,50 @@
-//! Under construction.
+//! Data to better weights: objectives, optimizers, the one loop, checkpoints.
+//!
+//! [`config::TrainingConfig`] is the `training:` section. The library's way in is [`prepare`], which reads data and
+//! model and refuses what cannot work, and then [`Prepared::run`]. [`train`] is the loop itself, for callers with
+//! examples of their own. Everything a run leaves behind appears whole or not at all (see [`mod@storage`]), and a run
+//! that goes on from a checkpoint ends bit-identical to one that was never interrupted.
+#![forbid(unsafe_code)]
+
+pub mod checkpoint;
+pub mod clip;
+pub mod config;
+pub mod identity;
+pub mod materials;
+pub mod objectives;
+pub mod parlor_state;
+pub mod steps;
+pub mod storage;
+pub mod trainer_state;
+
+mod error;
+mod evaluate;
+mod evaluation;
+mod event;
+mod metrics_file;
+mod objective;
+mod optimizer;
+mod output_dir;
+mod prepared;
+mod recorder;
+mod run;
+mod run_record;
+mod schedule;
+mod surroundings;
+mod trainer;
+
+pub use config::{Hyperparameters, TrainingConfig, TrainingType};
+pub use error::{NonFinite, TrainError};
+pub use evaluate::{EvaluateRequest, EvaluateSummary, evaluate};
+pub use evaluation::{Evaluation, evaluate_examples};
+pub use event::{Flow, Outcome, StepReport, TrainEvent};
+pub use metrics_file::MetricsFile;
+pub use objective::{Loss, MicroBatch, Objective};
+pub use optimizer::{Optimizer, OptimizerError};
+pub use output_dir::{OutputDir, Start};
+pub use prepared::{Prepared, TrainSummary};
+pub use recorder::Recorder;
+pub use run::{RunData, TrainRequest, prepare};
+pub use schedule::Schedule;
+pub use surroundings::Surroundings;
+pub use trainer::{BEST, Finished, Job, train};

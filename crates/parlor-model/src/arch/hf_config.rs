@@ -19,6 +19,8 @@ pub(crate) struct HfConfig<'a> {
     pub(crate) map: &'a Map<String, Value>,
     pub(crate) file: &'a Path,
     pub(crate) family: &'static str,
+    /// Name of the section with a dot, for messages; empty at the top.
+    pub(crate) section: String,
 }
 
 /// `null` counts as absent, as in transformers.
@@ -43,23 +45,26 @@ impl<'a> HfConfig<'a> {
         }
         ModelLoadError::corrupt(
             self.file,
-            format!("`{key}` of this {} model should be {expected}, but is {found}", self.family),
-            format!("restore `{key}` from the model's original config.json"),
+            format!(
+                "`{0}{key}` of this {1} model should be {expected}, but is {found}",
+                self.section, self.family
+            ),
+            format!("restore `{0}{key}` from the model's original config.json", self.section),
         )
     }
 
     pub(crate) fn missing(&self, key: &str) -> ModelLoadError {
         ModelLoadError::corrupt(
             self.file,
-            format!("the key `{key}` is missing, which a {} model needs", self.family),
-            format!("restore `{key}` from the model's original config.json"),
+            format!("the key `{0}{key}` is missing, which a {1} model needs", self.section, self.family),
+            format!("restore `{0}{key}` from the model's original config.json", self.section),
         )
     }
 
     pub(crate) fn unsupported(&self, key: &str, value: &Value, supported: &str) -> ModelLoadError {
         ModelLoadError::incompatible(
             self.file,
-            format!("`{key}: {value}` is not supported for {} models", self.family),
+            format!("`{}{key}: {value}` is not supported for {} models", self.section, self.family),
             format!("Parlor supports {supported}; use a model with that"),
         )
     }
@@ -136,7 +141,12 @@ impl<'a> HfConfig<'a> {
     pub(crate) fn section(&self, key: &str) -> Result<Option<HfConfig<'a>>, ModelLoadError> {
         match self.get(key) {
             None => Ok(None),
-            Some(Value::Object(map)) => Ok(Some(HfConfig { map, file: self.file, family: self.family })),
+            Some(Value::Object(map)) => Ok(Some(HfConfig {
+                map,
+                file: self.file,
+                family: self.family,
+                section: format!("{}{key}.", self.section),
+            })),
             Some(value) => Err(self.wrong(key, "an object", value)),
         }
     }

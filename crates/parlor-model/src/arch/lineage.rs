@@ -88,11 +88,11 @@ pub(super) fn decoder_config(
 fn rope(config: &HfConfig<'_>, default_theta: Option<f64>, context: usize) -> Result<Rope, ModelLoadError> {
     let new = config.section("rope_parameters")?;
     let section = match new {
-        Some(section) => Some((section, "rope_parameters")),
-        None => config.section("rope_scaling")?.map(|section| (section, "rope_scaling")),
+        Some(section) => Some(section),
+        None => config.section("rope_scaling")?,
     };
     let inner_theta = match &section {
-        Some((section, _)) => section.optional_positive("rope_theta")?,
+        Some(section) => section.optional_positive("rope_theta")?,
         None => None,
     };
     let theta = match inner_theta {
@@ -102,14 +102,14 @@ fn rope(config: &HfConfig<'_>, default_theta: Option<f64>, context: usize) -> Re
             .or(default_theta)
             .ok_or_else(|| config.missing("rope_theta"))?,
     };
-    let Some((section, name)) = section else {
+    let Some(section) = section else {
         return Ok(Rope { theta, scaling: RopeScaling::Default });
     };
     for scope in [config, &section] {
         if let Some(factor) = scope.optional_positive("partial_rotary_factor")?
             && factor != 1.0
         {
-            return Err(config.unsupported(
+            return Err(scope.unsupported(
                 "partial_rotary_factor",
                 &json!(factor),
                 "rotation of whole heads",
@@ -117,11 +117,7 @@ fn rope(config: &HfConfig<'_>, default_theta: Option<f64>, context: usize) -> Re
         }
     }
     if let Some((key, _)) = section.map.iter().find(|(_, value)| value.is_object()) {
-        return Err(config.unsupported(
-            &format!("{name}.{key}"),
-            &json!({}),
-            "one rotary setting for all layers",
-        ));
+        return Err(section.unsupported(key, &json!({}), "one rotary setting for all layers"));
     }
     let kind = match section.optional_text("rope_type")? {
         Some(kind) => kind,
@@ -138,13 +134,13 @@ fn rope(config: &HfConfig<'_>, default_theta: Option<f64>, context: usize) -> Re
             let low = section.positive("low_freq_factor")?;
             let high = section.positive("high_freq_factor")?;
             if high <= low {
-                return Err(config.wrong(
-                    &format!("{name}.high_freq_factor"),
+                return Err(section.wrong(
+                    "high_freq_factor",
                     &format!("above `low_freq_factor` ({low})"),
                     &json!(high),
                 ));
             }
-            RopeScaling::Llama3 {
+            RopeScaling::ByWavelength {
                 factor: section.positive("factor")?,
                 low_freq_factor: low,
                 high_freq_factor: high,
@@ -152,11 +148,7 @@ fn rope(config: &HfConfig<'_>, default_theta: Option<f64>, context: usize) -> Re
             }
         }
         other => {
-            return Err(config.unsupported(
-                &format!("{name}.rope_type"),
-                &json!(other),
-                "`default`, `linear` and `llama3`",
-            ));
+            return Err(section.unsupported("rope_type", &json!(other), "`default`, `linear` and `llama3`"));
         }
     };
     Ok(Rope { theta, scaling })
@@ -235,7 +227,7 @@ pub(super) fn rope_keys(config: &DecoderConfig, map: &mut Map<String, Value>) {
             scaling.insert("rope_type".to_owned(), json!("linear"));
             scaling.insert("factor".to_owned(), json!(factor));
         }
-        RopeScaling::Llama3 {
+        RopeScaling::ByWavelength {
             factor,
             low_freq_factor,
             high_freq_factor,

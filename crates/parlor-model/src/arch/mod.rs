@@ -167,7 +167,7 @@ impl Architecture {
         hf: &Map<String, Value>,
         file: &Path,
     ) -> Result<DecoderConfig, ModelLoadError> {
-        let config = HfConfig { map: hf, file, family: self.model_type() };
+        let config = HfConfig { map: hf, file, family: self.model_type(), section: String::new() };
         if let Some(quantization) = config.get("quantization_config") {
             let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
             return Err(ModelLoadError::incompatible(

@@ -12,16 +12,16 @@ use crate::decoder_config::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ModelPreset {
-    /// 2 million: hidden 128, 4 layers. Trains in a minute on a laptop; for trying things out.
+    /// 1.8 million: hidden 128, 4 layers. Trains in a minute on a laptop; for trying things out.
     Nano,
     /// 5 million: hidden 256, 4 layers.
     Micro,
     /// 13 million: hidden 384, 6 layers.
     #[default]
     Tiny,
-    /// 26 million: hidden 512, 8 layers.
+    /// 28 million: hidden 512, 8 layers.
     Small,
-    /// 92 million: hidden 768, 12 layers. Wants a GPU or a long night.
+    /// 82 million: hidden 768, 12 layers. Wants a GPU or a long night.
     Base,
 }
 

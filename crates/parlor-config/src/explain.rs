@@ -1,0 +1,113 @@
+//! Everything about one key: value, where it came from, what it means, what it may be.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::environment::systematic_name;
+use crate::node::Node;
+use crate::problem::{Layer, Problem};
+use crate::rules::{EnvTarget, Rules};
+use crate::schema::Schema;
+use crate::suggest;
+use crate::validate::type_name;
+
+/// What is known of a key.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Explanation {
+    /// The key.
+    pub key: String,
+    /// Its value, as written; `***` for a secret.
+    pub value: Value,
+    /// Which layer set it.
+    pub layer: Layer,
+    /// The file, variable or flag that did; `None` for a default.
+    pub file: Option<PathBuf>,
+    /// The line in a file.
+    pub line: Option<usize>,
+    /// What it would be otherwise.
+    pub default: Value,
+    /// What it means.
+    pub description: String,
+    /// What kind of value it takes.
+    pub kind: String,
+    /// Its range, or the values it may have.
+    pub range: Option<String>,
+    /// Environment variables that set it.
+    pub environment: Vec<String>,
+}
+
+/// Explains the key `key`.
+///
+/// # Errors
+/// An unknown key, with the nearest known one.
+pub(crate) fn explain<C>(
+    key: &str,
+    tree: &Node,
+    defaults: &Value,
+    schema: Schema<'_>,
+    rules: &Rules<C>,
+) -> Result<Explanation, Box<Problem>> {
+    let (Some(found), Some(node)) = (schema.find(key), tree.find(key)) else {
+        return Err(Box::new(unknown(key, schema)));
+    };
+    let secret = rules.is_secret(key);
+    let place = node.origin.place();
+    let layer = node.origin.layer();
+    let plain = rules.env_names.iter().filter(|name| match name.target {
+        EnvTarget::Key(target) => target == key,
+        EnvTarget::Resolved(resolve) => resolve(&tree.to_json()) == key,
+    });
+    let pointer: String = key.split('.').map(|part| format!("/{part}")).collect();
+    let value = node.to_json();
+    Ok(Explanation {
+        key: key.to_owned(),
+        value: if secret && !value.is_null() { "***".into() } else { value },
+        layer,
+        line: place.as_ref().filter(|_| layer == Layer::File).map(|place| place.line),
+        file: place.map(|place| place.file),
+        default: defaults.pointer(&pointer).cloned().unwrap_or_default(),
+        description: found.description().unwrap_or_default().to_owned(),
+        kind: kind(found),
+        range: allowed(found, key, rules),
+        environment: plain
+            .map(|name| name.name.to_owned())
+            .chain([systematic_name(rules.prefix, key)])
+            .collect(),
+    })
+}
+
+/// The problem with a key that does not exist.
+pub(crate) fn unknown(key: &str, schema: Schema<'_>) -> Problem {
+    let all: Vec<String> = schema.leaves("").into_iter().map(|(path, _)| path).collect();
+    let (section, last) = key.rsplit_once('.').unwrap_or(("", key));
+    let near = suggest::nearest(key, all.iter().map(String::as_str))
+        .map(str::to_owned)
+        .or_else(|| suggest::key(section, last, &[], &all));
+    let problem = Problem::at(key, "unknown key");
+    match near {
+        Some(near) => problem.help(format!("did you mean `{near}`?")),
+        None => problem.help("`parlor config show --all` lists every key"),
+    }
+}
+
+/// The kind of value, in words.
+pub(crate) fn kind(schema: Schema<'_>) -> String {
+    let types: Vec<&str> = schema.types().into_iter().filter(|name| *name != "null").map(type_name).collect();
+    let optional = if schema.types().contains(&"null") { ", or null" } else { "" };
+    if types.is_empty() { "anything".to_owned() } else { format!("{}{optional}", types.join(" or ")) }
+}
+
+/// Range or choices, in words.
+pub(crate) fn allowed<C>(schema: Schema<'_>, key: &str, rules: &Rules<C>) -> Option<String> {
+    let choices = schema.choices();
+    if choices.is_empty() {
+        return schema.range();
+    }
+    let aliases = rules.aliases.iter().filter(|alias| alias.key == key);
+    let aliases: Vec<String> =
+        aliases.map(|alias| format!("{} (= {})", alias.alias, alias.canonical)).collect();
+    let names = choices.iter().map(|(name, _)| (*name).to_owned()).chain(aliases);
+    Some(names.collect::<Vec<_>>().join(", "))
+}

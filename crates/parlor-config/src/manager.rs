@@ -1,0 +1,306 @@
+//! The configuration in force: read, shared, updated, saved, reloaded.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::Configuration;
+use crate::emit::{self, SaveMode};
+use crate::explain::{self, Explanation};
+use crate::generate::json_schema;
+use crate::layers::{self, Loaded, Sources};
+use crate::node::Node;
+use crate::problem::{ConfigError, Problem};
+use crate::rules::{Rules, SeedKeys};
+use crate::schema::Schema;
+
+/// How the configuration has fared.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ConfigMetrics {
+    /// Time of the last complete load: reading, merging, checking.
+    pub load_time: Duration,
+    /// Time of the last validation alone.
+    pub validation_time: Duration,
+    /// Updates at run time that were taken.
+    pub updates: u64,
+    /// Updates at run time that were refused.
+    pub rejected_updates: u64,
+    /// Reloads of changed files that were taken.
+    pub reloads: u64,
+    /// Reloads of changed files that were refused.
+    pub rejected_reloads: u64,
+}
+
+impl ConfigMetrics {
+    /// Share of updates and reloads that were refused; 0 when there was none.
+    pub fn error_rate(&self) -> f64 {
+        let refused = self.rejected_updates + self.rejected_reloads;
+        let all = refused + self.updates + self.reloads;
+        if all == 0 { 0.0 } else { refused as f64 / all as f64 }
+    }
+}
+
+/// Why a configuration could not be saved.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: the configuration could not be written: {source}", .path.display())]
+pub struct SaveError {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+struct State<C> {
+    value: Arc<C>,
+    tree: Node,
+    files: Vec<PathBuf>,
+}
+
+struct Shared<C> {
+    sources: Sources,
+    rules: Rules<C>,
+    schema: Value,
+    defaults: Value,
+    state: ArcSwap<State<C>>,
+    /// Also serialises changes: whoever holds it computes the next state from the present one.
+    updates: Mutex<Vec<(String, Value)>>,
+    subscribers: Mutex<Vec<Sender<Arc<C>>>>,
+    metrics: Mutex<ConfigMetrics>,
+}
+
+/// Holds a configuration of type `C`; clones share it. Readers never wait: they get the value in force.
+pub struct ConfigManager<C> {
+    shared: Arc<Shared<C>>,
+}
+
+impl<C> Clone for ConfigManager<C> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// A lock whose holder panicked still holds whole values: every change to them is one assignment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<C: Configuration> ConfigManager<C> {
+    /// Reads and checks a configuration.
+    ///
+    /// # Errors
+    /// Every problem of every layer at once.
+    pub fn load(sources: Sources, rules: Rules<C>) -> Result<Self, ConfigError> {
+        let start = Instant::now();
+        let schema = json_schema(&rules);
+        let loaded = layers::load(&sources, &[], &rules, &schema);
+        let Loaded { value, tree, files } = loaded.map_err(|(problems, _)| ConfigError { problems })?;
+        let shared = Shared {
+            sources,
+            rules,
+            schema,
+            defaults: layers::defaults::<C>(),
+            state: ArcSwap::from_pointee(State { value: Arc::new(value), tree, files }),
+            updates: Mutex::default(),
+            subscribers: Mutex::default(),
+            metrics: Mutex::new(ConfigMetrics { load_time: start.elapsed(), ..ConfigMetrics::default() }),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The value in force.
+    pub fn get(&self) -> Arc<C> {
+        Arc::clone(&self.shared.state.load().value)
+    }
+
+    /// Checks what is in force again, the program's own checks included; empty when all is well.
+    pub fn validate(&self) -> Vec<Problem> {
+        let start = Instant::now();
+        let state = self.shared.state.load();
+        let problems = layers::check(&*state.value, &state.tree, &self.shared.rules);
+        lock(&self.shared.metrics).validation_time = start.elapsed();
+        problems
+    }
+
+    /// The value of a key as it was written, a section as an object; `***` for a secret.
+    ///
+    /// # Errors
+    /// An unknown key, with the nearest known one.
+    pub fn value(&self, key: &str) -> Result<Value, Box<Problem>> {
+        let state = self.shared.state.load();
+        let node = state
+            .tree
+            .find(key)
+            .ok_or_else(|| Box::new(explain::unknown(key, Schema::root(&self.shared.schema))))?;
+        let mut value = node.to_json();
+        hide(&mut value, key, &self.shared.rules);
+        Ok(value)
+    }
+
+    /// The whole configuration as it was written; or what differs from the defaults. Secrets are `***`.
+    pub fn shown(&self, mode: SaveMode) -> Value {
+        let mut value = self.shared.state.load().tree.to_json();
+        hide(&mut value, "", &self.shared.rules);
+        match mode {
+            SaveMode::All => value,
+            SaveMode::Changed => changed(&value, &self.shared.defaults).unwrap_or_default(),
+        }
+    }
+
+    /// Everything about one key.
+    ///
+    /// # Errors
+    /// An unknown key, with the nearest known one.
+    pub fn explain(&self, key: &str) -> Result<Explanation, Box<Problem>> {
+        let state = self.shared.state.load();
+        let schema = Schema::root(&self.shared.schema);
+        explain::explain(key, &state.tree, &self.shared.defaults, schema, &self.shared.rules)
+    }
+
+    /// Every key that has a value.
+    pub fn keys(&self) -> Vec<String> {
+        Schema::root(&self.shared.schema).leaves("").into_iter().map(|(path, _)| path).collect()
+    }
+
+    /// The text that [`Self::save`] writes.
+    pub fn to_yaml(&self, mode: SaveMode) -> String {
+        let state = self.shared.state.load();
+        let defaults = (mode == SaveMode::Changed).then_some(&self.shared.defaults);
+        emit::tree(&state.tree, defaults, &|path| self.shared.rules.is_secret(path))
+    }
+
+    /// Writes the configuration; a reader of the file sees the old one or the new one, never a part.
+    ///
+    /// # Errors
+    /// [`SaveError`] with the path.
+    pub fn save(&self, path: &Path, mode: SaveMode) -> Result<(), SaveError> {
+        emit::write_atomically(path, &self.to_yaml(mode))
+            .map_err(|source| SaveError { path: path.to_owned(), source })
+    }
+
+    /// Sets one key for the rest of the run. The whole configuration is checked first; a refused update changes
+    /// nothing. A text is read as `--set` reads it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn update(&self, key: &str, value: impl Into<Value>) -> Result<(), ConfigError> {
+        let mut updates = lock(&self.shared.updates);
+        let mut next = updates.clone();
+        next.retain(|(known, _)| known != key);
+        next.push((key.to_owned(), value.into()));
+        let result = self.swap(&next);
+        let mut metrics = lock(&self.shared.metrics);
+        match result {
+            Ok(()) => {
+                *updates = next;
+                metrics.updates += 1;
+                Ok(())
+            }
+            Err(error) => {
+                metrics.rejected_updates += 1;
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads all layers again, updates at run time kept. A configuration that is not valid changes nothing.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn reload(&self) -> Result<(), ConfigError> {
+        let updates = lock(&self.shared.updates);
+        let result = self.swap(&updates);
+        let mut metrics = lock(&self.shared.metrics);
+        match &result {
+            Ok(()) => metrics.reloads += 1,
+            Err(_) => metrics.rejected_reloads += 1,
+        }
+        result
+    }
+
+    fn swap(&self, updates: &[(String, Value)]) -> Result<(), ConfigError> {
+        let start = Instant::now();
+        let Shared { sources, rules, schema, .. } = &*self.shared;
+        let loaded = layers::load(sources, updates, rules, schema);
+        let Loaded { value, tree, files } = loaded.map_err(|(problems, _)| ConfigError { problems })?;
+        let value = Arc::new(value);
+        self.shared.state.store(Arc::new(State { value: Arc::clone(&value), tree, files }));
+        lock(&self.shared.metrics).load_time = start.elapsed();
+        // A subscriber that is gone is forgotten.
+        lock(&self.shared.subscribers).retain(|subscriber| subscriber.send(Arc::clone(&value)).is_ok());
+        Ok(())
+    }
+
+    /// A channel that receives each new value, from an update or a reload. A channel rather than a callback: the
+    /// receiver decides on which thread, and when, it reacts.
+    pub fn subscribe(&self) -> Receiver<Arc<C>> {
+        let (sender, receiver) = channel();
+        lock(&self.shared.subscribers).push(sender);
+        receiver
+    }
+
+    /// How the configuration has fared.
+    pub fn metrics(&self) -> ConfigMetrics {
+        lock(&self.shared.metrics).clone()
+    }
+
+    /// Every file that was read, extended ones included.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.shared.state.load().files.clone()
+    }
+}
+
+impl<C: Configuration + SeedKeys> ConfigManager<C> {
+    /// Sets the model's name.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    pub fn update_model_name(&self, name: &str) -> Result<(), ConfigError> {
+        self.update(C::MODEL_NAME, name)
+    }
+
+    /// Sets the training type.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    pub fn update_training_type(&self, training_type: &str) -> Result<(), ConfigError> {
+        self.update(C::TRAINING_TYPE, training_type)
+    }
+
+    /// Sets the batch size.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    pub fn update_batch_size(&self, batch_size: usize) -> Result<(), ConfigError> {
+        self.update(C::BATCH_SIZE, batch_size)
+    }
+}
+
+/// Replaces secrets at and below `path`.
+fn hide<C>(value: &mut Value, path: &str, rules: &Rules<C>) {
+    if rules.is_secret(path) && !value.is_null() {
+        *value = "***".into();
+    } else if let Value::Object(map) = value {
+        for (name, value) in map {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            hide(value, &path, rules);
+        }
+    }
+}
+
+/// What of `value` differs from `default`.
+fn changed(value: &Value, default: &Value) -> Option<Value> {
+    match (value, default) {
+        (Value::Object(map), Value::Object(defaults)) => {
+            let entries = map.iter().filter_map(|(name, value)| {
+                let default = defaults.get(name).unwrap_or(&Value::Null);
+                Some((name.clone(), changed(value, default)?))
+            });
+            let entries: serde_json::Map<String, Value> = entries.collect();
+            (!entries.is_empty()).then_some(Value::Object(entries))
+        }
+        _ => (value != default).then(|| value.clone()),
+    }
+}

@@ -1,0 +1,175 @@
+//! Reading a JSON Schema (draft 2020-12, as `schemars` writes it): the one description of types, ranges and
+//! documentation that validation, `explain` and the generators share.
+
+use serde_json::Value;
+
+/// A schema with its definitions at hand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Schema<'a> {
+    root: &'a Value,
+    at: &'a Value,
+}
+
+impl<'a> Schema<'a> {
+    pub(crate) fn root(root: &'a Value) -> Self {
+        Self { root, at: root }
+    }
+
+    fn with(self, at: &'a Value) -> Self {
+        Self { root: self.root, at }
+    }
+
+    /// Follows `$ref`.
+    pub(crate) fn resolved(self) -> Self {
+        let mut schema = self;
+        // A chain of references is short; a circular one must end.
+        for _ in 0..16 {
+            let Some(reference) = schema.at.get("$ref").and_then(Value::as_str) else { return schema };
+            let Some(at) = reference.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer)) else {
+                return schema;
+            };
+            schema = self.with(at);
+        }
+        schema
+    }
+
+    /// The documentation: of the key, else of its type.
+    pub(crate) fn description(self) -> Option<&'a str> {
+        let own = self.at.get("description").and_then(Value::as_str);
+        own.or_else(|| self.resolved().at.get("description").and_then(Value::as_str))
+    }
+
+    pub(crate) fn get(self, keyword: &str) -> Option<&'a Value> {
+        self.at.get(keyword).or_else(|| self.resolved().at.get(keyword))
+    }
+
+    /// Names and schemas of an object's keys, in order.
+    pub(crate) fn properties(self) -> Vec<(&'a str, Schema<'a>)> {
+        let map = self.resolved().at.get("properties").and_then(Value::as_object);
+        map.into_iter().flatten().map(|(name, at)| (name.as_str(), self.with(at))).collect()
+    }
+
+    pub(crate) fn property(self, name: &str) -> Option<Self> {
+        Some(self.with(self.resolved().at.get("properties")?.get(name)?))
+    }
+
+    /// Schema of keys that are not listed: `None` when they are not allowed.
+    pub(crate) fn additional(self) -> Option<Self> {
+        match self.resolved().at.get("additionalProperties") {
+            Some(Value::Bool(false)) => None,
+            Some(at) => Some(self.with(at)),
+            // A schema without the keyword allows anything.
+            None => Some(self.with(&Value::Bool(true))),
+        }
+    }
+
+    pub(crate) fn items(self) -> Option<Self> {
+        Some(self.with(self.resolved().at.get("items")?))
+    }
+
+    /// Whether anything is allowed.
+    pub(crate) fn is_free(self) -> bool {
+        match self.resolved().at {
+            Value::Bool(allowed) => *allowed,
+            Value::Object(map) => !map.keys().any(|key| {
+                matches!(key.as_str(), "type" | "enum" | "const" | "anyOf" | "oneOf" | "allOf" | "properties")
+            }),
+            _ => true,
+        }
+    }
+
+    /// The alternatives of `anyOf` or `oneOf`; the schema itself when there are none.
+    pub(crate) fn alternatives(self) -> Vec<Self> {
+        let schema = self.resolved();
+        for keyword in ["anyOf", "oneOf"] {
+            if let Some(list) = schema.at.get(keyword).and_then(Value::as_array) {
+                return list.iter().flat_map(|at| self.with(at).resolved().alternatives()).collect();
+            }
+        }
+        vec![schema]
+    }
+
+    /// JSON types that are allowed, alternatives included; empty when anything is.
+    pub(crate) fn types(self) -> Vec<&'a str> {
+        let mut types = Vec::new();
+        for schema in self.alternatives() {
+            match schema.at.get("type") {
+                Some(Value::String(name)) => types.push(name.as_str()),
+                Some(Value::Array(names)) => types.extend(names.iter().filter_map(Value::as_str)),
+                _ if schema.at.get("const").is_some_and(Value::is_string) => types.push("string"),
+                _ => {}
+            }
+        }
+        types.dedup();
+        types
+    }
+
+    /// Values that are listed, with the documentation of each; empty when any value of the type is allowed.
+    pub(crate) fn choices(self) -> Vec<(&'a str, Option<&'a str>)> {
+        let mut choices = Vec::new();
+        for schema in self.alternatives() {
+            let documentation = schema.at.get("description").and_then(Value::as_str);
+            if let Some(value) = schema.at.get("const").and_then(Value::as_str) {
+                choices.push((value, documentation));
+            }
+            let listed = schema.at.get("enum").and_then(Value::as_array);
+            choices.extend(listed.into_iter().flatten().filter_map(Value::as_str).map(|value| (value, None)));
+        }
+        choices
+    }
+
+    /// The schema of the key `path`, list indexes skipped; `None` when there is no such key.
+    pub(crate) fn find(self, path: &str) -> Option<Self> {
+        if path.is_empty() {
+            return Some(self);
+        }
+        let (first, rest) = path.split_once('.').unwrap_or((path, ""));
+        for schema in self.alternatives() {
+            let child = schema.property(first).or_else(|| {
+                let is_index = first.parse::<usize>().is_ok();
+                if is_index && schema.items().is_some() { schema.items() } else { schema.map_values() }
+            });
+            if let Some(found) = child.and_then(|child| child.find(rest)) {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    /// Schema of a free map's values.
+    fn map_values(self) -> Option<Self> {
+        let is_object = self.at.get("type").and_then(Value::as_str) == Some("object");
+        if is_object && self.at.get("properties").is_none() { self.additional() } else { None }
+    }
+
+    /// Every key that has a value (not a section), depth first.
+    pub(crate) fn leaves(self, prefix: &str) -> Vec<(String, Schema<'a>)> {
+        let mut leaves = Vec::new();
+        for (name, child) in self.properties() {
+            let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
+            if child.properties().is_empty() {
+                leaves.push((path, child));
+            } else {
+                leaves.extend(child.leaves(&path));
+            }
+        }
+        leaves
+    }
+
+    /// The range as text: `above 0`, `1 to 65535`; `None` when there is none.
+    pub(crate) fn range(self) -> Option<String> {
+        let schemas: Vec<Self> = std::iter::once(self).chain(self.alternatives()).collect();
+        let find =
+            |keyword: &str| schemas.iter().find_map(|schema| schema.at.get(keyword)).and_then(Value::as_f64);
+        let low = find("minimum").map(|x| format!("at least {x}"));
+        let low = find("exclusiveMinimum").map(|x| format!("above {x}")).or(low);
+        // The range of the machine type itself says nothing to a user.
+        let machine = |x: &f64| *x >= f64::from(u32::MAX) || *x == 255.0 && find("minimum") == Some(0.0);
+        let high = find("maximum").filter(|x| !machine(x)).map(|x| format!("at most {x}"));
+        let high = find("exclusiveMaximum").map(|x| format!("below {x}")).or(high);
+        match (low, high) {
+            (Some(low), Some(high)) => Some(format!("{low}, {high}")),
+            (low, high) => low.or(high),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! A tree against its schema: every problem at once, each at its place.
+
+use serde_json::Value;
+
+use crate::node::{Content, Node, Origin, Style};
+use crate::problem::Problem;
+use crate::schema::Schema;
+use crate::suggest;
+
+/// Checks `node`; `all` are the paths of all keys, for suggestions.
+pub(crate) fn check(node: &Node, schema: Schema<'_>, all: &[String]) -> Vec<Problem> {
+    let mut checker = Checker { all, problems: Vec::new() };
+    checker.node(node, schema, "");
+    checker.problems
+}
+
+struct Checker<'a> {
+    all: &'a [String],
+    problems: Vec<Problem>,
+}
+
+impl Checker<'_> {
+    fn push(&mut self, origin: &Origin, path: &str, message: String, help: Option<String>) {
+        self.problems.push(Problem {
+            path: path.to_owned(),
+            message,
+            help,
+            place: origin.place(),
+            layer: Some(origin.layer()),
+        });
+    }
+
+    fn node(&mut self, node: &Node, schema: Schema<'_>, path: &str) {
+        if schema.is_free() {
+            return;
+        }
+        let alternatives = schema.alternatives();
+        let choices = schema.choices();
+        if let (false, Content::Scalar(scalar)) = (choices.is_empty(), &node.content)
+            && !(scalar.value.is_null() && schema.types().contains(&"null"))
+        {
+            return self.choice(node, &scalar.value, &choices, path);
+        }
+        // Of several alternatives, the one of the node's own type speaks.
+        let fitting = alternatives.iter().find(|schema| matches_type(node, **schema));
+        match fitting {
+            None => self.wrong_type(node, schema, path),
+            Some(fitting) => match &node.content {
+                Content::Map(_) => self.map(node, *fitting, path),
+                Content::List(items) => {
+                    if let Some(item) = fitting.items() {
+                        for (index, node) in items.iter().enumerate() {
+                            self.node(node, item, &join(path, &index.to_string()));
+                        }
+                    }
+                }
+                Content::Scalar(scalar) => {
+                    if let Some(number) = scalar.value.as_f64() {
+                        let own = std::iter::once(schema).chain(std::iter::once(*fitting));
+                        if own.map(|schema| in_range(number, schema)).any(|fits| !fits) {
+                            let range = schema.range().unwrap_or_default();
+                            let message = format!("{} is out of range; it must be {range}", scalar.text);
+                            self.push(&node.origin, path, message, None);
+                        }
+                    }
+                }
+            },
+        }
+    }
+
+    fn map(&mut self, node: &Node, schema: Schema<'_>, path: &str) {
+        let Content::Map(entries) = &node.content else { return };
+        let known: Vec<&str> = schema.properties().iter().map(|(name, _)| *name).collect();
+        for (key, child) in entries {
+            let child_path = join(path, &key.name);
+            if let Some(child_schema) = schema.property(&key.name) {
+                // An empty section is as good as none.
+                if !child.is_null() || child_schema.properties().is_empty() {
+                    self.node(child, child_schema, &child_path);
+                }
+            } else if let Some(free) = schema.additional() {
+                self.node(child, free, &child_path);
+            } else {
+                let help = suggest::key(path, &key.name, &known, self.all)
+                    .map(|near| format!("did you mean `{near}`?"))
+                    .or_else(|| Some(format!("known here: {}", known.join(", "))));
+                self.push(&key.origin, &child_path, "unknown key".to_owned(), help);
+            }
+        }
+    }
+
+    fn choice(&mut self, node: &Node, value: &Value, choices: &[(&str, Option<&str>)], path: &str) {
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        if value.as_str().is_some_and(|text| names.contains(&text)) {
+            return;
+        }
+        let given = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let list = format!("one of {}", names.join(", "));
+        let help = match suggest::nearest(&given, names.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`? It takes {list}"),
+            None => format!("it takes {list}"),
+        };
+        self.push(&node.origin, path, format!("`{given}` is not a value of this key"), Some(help));
+    }
+
+    fn wrong_type(&mut self, node: &Node, schema: Schema<'_>, path: &str) {
+        let types = schema.types();
+        let wanted = types.iter().filter(|name| **name != "null").map(|name| type_name(name));
+        let wanted = wanted.collect::<Vec<_>>().join(" or ");
+        let (found, help) = match &node.content {
+            Content::Map(_) => ("a section".to_owned(), None),
+            Content::List(_) => ("a list".to_owned(), None),
+            Content::Scalar(scalar) => {
+                let numeric = types.iter().any(|name| matches!(*name, "integer" | "number"));
+                let plain = crate::yaml::scalar(&scalar.text, Style::Plain).value;
+                let fits = |value: &Value| match value {
+                    Value::Number(number) => numeric && (types.contains(&"number") || !number.is_f64()),
+                    Value::Bool(_) => types.contains(&"boolean"),
+                    _ => false,
+                };
+                let help = if scalar.value.is_string() && fits(&plain) {
+                    Some(format!("remove the quotes: `{}`", scalar.text))
+                } else if types.contains(&"boolean") && is_yes_or_no(&scalar.text) {
+                    Some(format!(
+                        "write `{}`",
+                        matches!(scalar.text.to_lowercase().as_str(), "yes" | "on" | "y")
+                    ))
+                } else if types.contains(&"string") && !scalar.value.is_null() {
+                    Some(format!("put it in quotes: \"{}\"", scalar.text))
+                } else if types.contains(&"array") {
+                    Some(format!("write a list: [{}]", scalar.text))
+                } else {
+                    None
+                };
+                let found = match &scalar.value {
+                    Value::Null => "nothing".to_owned(),
+                    Value::String(text) => format!("the text \"{text}\""),
+                    other => format!("`{other}`"),
+                };
+                (found, help)
+            }
+        };
+        self.push(&node.origin, path, format!("{wanted} was expected, but this is {found}"), help);
+    }
+}
+
+fn is_yes_or_no(text: &str) -> bool {
+    matches!(text.to_lowercase().as_str(), "yes" | "no" | "on" | "off" | "y" | "n")
+}
+
+pub(crate) fn type_name(name: &str) -> &str {
+    match name {
+        "integer" => "a whole number",
+        "number" => "a number",
+        "boolean" => "true or false",
+        "string" => "a text",
+        "array" => "a list",
+        "object" => "a section",
+        other => other,
+    }
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+fn matches_type(node: &Node, schema: Schema<'_>) -> bool {
+    let types = schema.types();
+    let own: &[&str] = match &node.content {
+        Content::Map(_) => &["object"],
+        Content::List(_) => &["array"],
+        Content::Scalar(scalar) => match &scalar.value {
+            Value::Null => &["null"],
+            Value::Bool(_) => &["boolean"],
+            Value::String(_) => &["string"],
+            Value::Number(number) if number.is_f64() => match number.as_f64() {
+                // 1e3 is a whole number to a person.
+                Some(float) if float.fract() == 0.0 && float.abs() < 1e15 && types.contains(&"integer") => {
+                    &["integer"]
+                }
+                _ => &["number"],
+            },
+            _ => &["integer", "number"],
+        },
+    };
+    types.is_empty() || types.iter().any(|name| own.contains(name))
+}
+
+fn in_range(number: f64, schema: Schema<'_>) -> bool {
+    let bound = |keyword: &str| schema.get(keyword).and_then(Value::as_f64);
+    bound("minimum").is_none_or(|low| number >= low)
+        && bound("maximum").is_none_or(|high| number <= high)
+        && bound("exclusiveMinimum").is_none_or(|low| number > low)
+        && bound("exclusiveMaximum").is_none_or(|high| number < high)
+}

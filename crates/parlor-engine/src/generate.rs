@@ -1,0 +1,232 @@
+//! One answer to one prompt: prefill, then token by token over the cache.
+//!
+//! Leaves out: several answers at once, which the scheduler will bring on the same decoder call.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use parlor_model::{Batch, Context, Decoder, DecoderError, KvCache, Saved};
+use parlor_text::{SpecialTokens, StreamDecoder, Tokenizer, TokenizerError};
+use serde::Serialize;
+
+use crate::sampling::{Sampler, SamplingParams};
+use crate::stop::StopScanner;
+
+/// Prompt tokens that go through the decoder at once: bounds memory, and lets a caller cancel in between.
+const PREFILL_CHUNK: usize = 512;
+
+/// What answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Answerer<'a> {
+    /// The network.
+    pub decoder: &'a Decoder,
+    /// Turns ids into text; without it there is none, and stop texts cannot be found.
+    pub tokenizer: Option<&'a Tokenizer>,
+    /// Ids that end an answer.
+    pub eos_token_ids: &'a [u32],
+    /// Longest sequence in tokens, prompt included.
+    pub max_length: usize,
+}
+
+/// Why an answer ended (OpenAI's names, and `cancelled`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// The model ended it, or a stop text was found.
+    Stop,
+    /// `max_tokens`, or the model's longest sequence, was reached.
+    Length,
+    /// The caller ended it.
+    Cancelled,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// Its text, without stop texts and special tokens.
+    pub text: String,
+    /// Its ids, the one that ended it included.
+    pub ids: Vec<u32>,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Time until the first new token was known.
+    pub prefill: Duration,
+    /// Time for the rest.
+    pub decode: Duration,
+}
+
+impl Answer {
+    /// Prompt tokens per second.
+    pub fn prefill_tokens_per_second(&self) -> f64 {
+        rate(self.prompt_tokens, self.prefill)
+    }
+
+    /// New tokens per second, the first (which prefill pays for) not counted.
+    pub fn decode_tokens_per_second(&self) -> f64 {
+        rate(self.ids.len().saturating_sub(1), self.decode)
+    }
+}
+
+fn rate(tokens: usize, time: Duration) -> f64 {
+    if time.is_zero() { 0.0 } else { tokens as f64 / time.as_secs_f64() }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum GenerateError {
+    /// The sampling parameters are out of range.
+    #[error("{}", .0.join("; "))]
+    Params(Vec<String>),
+    /// There is nothing to go on from.
+    #[error("the prompt has no token; give at least one")]
+    EmptyPrompt,
+    /// The prompt leaves no room.
+    #[error("the prompt has {tokens} tokens, but the model takes {max_length}, answer included; shorten it")]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        tokens: usize,
+        /// The model's limit.
+        max_length: usize,
+    },
+    /// The model gave no number: its weights are damaged or not finite.
+    #[error("the model's output at position {position} holds no number; its weights are not finite")]
+    NotFinite {
+        /// Position of the token that could not be chosen.
+        position: usize,
+    },
+    /// The decoder.
+    #[error(transparent)]
+    Decoder(#[from] DecoderError),
+    /// The tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+}
+
+/// Answers `prompt`. `on_text` sees each piece of text as soon as it is certain, and may end the answer.
+///
+/// # Errors
+/// [`GenerateError`].
+pub fn generate(
+    answerer: Answerer<'_>,
+    prompt: &[u32],
+    params: &SamplingParams,
+    seed: u64,
+    on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
+) -> Result<Answer, GenerateError> {
+    let problems = params.problems();
+    if !problems.is_empty() {
+        return Err(GenerateError::Params(problems));
+    }
+    if prompt.is_empty() {
+        return Err(GenerateError::EmptyPrompt);
+    }
+    let max_length = answerer.max_length;
+    if prompt.len() >= max_length {
+        return Err(GenerateError::PromptTooLong { tokens: prompt.len(), max_length });
+    }
+    let start = Instant::now();
+    let mut run = Run {
+        answerer,
+        cache: KvCache::new(answerer.decoder.config(), 1),
+        saved: Saved::default(),
+        sampler: Sampler::new(params.clone(), prompt, seed),
+    };
+    let mut text = TextOut {
+        stream: answerer.tokenizer.map(|tokenizer| StreamDecoder::new(tokenizer, SpecialTokens::Omit)),
+        stops: StopScanner::new(&params.stop),
+        text: String::new(),
+        on_text,
+        cancelled: false,
+    };
+    let room = params.max_tokens.min(max_length - prompt.len());
+    let (mut ids, mut finish, mut prefill) = (Vec::new(), FinishReason::Length, Duration::ZERO);
+    let mut pending: &[u32] = prompt;
+    let mut last;
+    while ids.len() < room {
+        let id = run.next(pending)?;
+        if ids.is_empty() {
+            prefill = start.elapsed();
+        }
+        ids.push(id);
+        if !params.ignore_eos && answerer.eos_token_ids.contains(&id) {
+            finish = FinishReason::Stop;
+            break;
+        }
+        text.push(id)?;
+        if text.stops.stopped() || text.cancelled {
+            finish = if text.cancelled { FinishReason::Cancelled } else { FinishReason::Stop };
+            break;
+        }
+        last = [id];
+        pending = &last;
+    }
+    text.finish()?;
+    let decode = start.elapsed().saturating_sub(prefill);
+    Ok(Answer { text: text.text, ids, finish_reason: finish, prompt_tokens: prompt.len(), prefill, decode })
+}
+
+struct Run<'a> {
+    answerer: Answerer<'a>,
+    cache: KvCache,
+    saved: Saved,
+    sampler: Sampler,
+}
+
+impl Run<'_> {
+    /// Feeds `ids` and chooses what follows them.
+    fn next(&mut self, ids: &[u32]) -> Result<u32, GenerateError> {
+        let mut logits = Vec::new();
+        let chunks = ids.chunks(PREFILL_CHUNK);
+        let count = chunks.len();
+        for (index, chunk) in chunks.enumerate() {
+            let mut batch = Batch::default();
+            batch.push(chunk, self.cache.len(0), Context::Cache(0));
+            let rows = if index + 1 == count { vec![batch.len() - 1] } else { Vec::new() };
+            logits = self.answerer.decoder.logits(&batch, &rows, Some(&mut self.cache), &mut self.saved)?;
+        }
+        let position = self.cache.len(0);
+        self.sampler.next(&mut logits).ok_or(GenerateError::NotFinite { position })
+    }
+}
+
+/// Ids to certain, stop-free text.
+struct TextOut<'a, 'f> {
+    stream: Option<StreamDecoder<'a>>,
+    stops: StopScanner,
+    text: String,
+    on_text: &'f mut dyn FnMut(&str) -> ControlFlow<()>,
+    cancelled: bool,
+}
+
+impl TextOut<'_, '_> {
+    fn push(&mut self, id: u32) -> Result<(), TokenizerError> {
+        if let Some(stream) = &mut self.stream
+            && let Some(piece) = stream.push(id)?
+        {
+            let piece = self.stops.push(&piece);
+            self.show(&piece);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), TokenizerError> {
+        if let Some(stream) = &mut self.stream {
+            let rest = stream.finish()?;
+            let mut rest = self.stops.push(&rest);
+            if !self.stops.stopped() {
+                rest.push_str(&self.stops.finish());
+            }
+            self.show(&rest);
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, piece: &str) {
+        if !piece.is_empty() {
+            self.text.push_str(piece);
+            self.cancelled |= (self.on_text)(piece).is_break();
+        }
+    }
+}

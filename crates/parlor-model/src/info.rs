@@ -1,0 +1,163 @@
+//! What `parlor info` says about a model.
+
+use std::collections::BTreeMap;
+
+use parlor_kernels::DType;
+use serde::Serialize;
+
+use crate::decoder::Decoder;
+use crate::decoder_config::{DecoderConfig, Head};
+use crate::model::LoadedModel;
+use crate::parameter::{Role, Site};
+
+/// Number of parameters of each part. The parts add up to the total; a tied head counts as embedding.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ParametersByPart {
+    /// Token and position embeddings.
+    pub embedding: usize,
+    /// Query, key, value and output projections, with query/key norms.
+    pub attention: usize,
+    /// MLP projections.
+    pub mlp: usize,
+    /// Norms between the parts, and the last one.
+    pub norms: usize,
+    /// Output head that is not tied.
+    pub head: usize,
+}
+
+impl ParametersByPart {
+    /// Counts those of `decoder`.
+    pub fn of(decoder: &Decoder) -> Self {
+        let mut parts = Self::default();
+        for parameter in decoder.parameters() {
+            let part = match parameter.spec.role {
+                Role::TokenEmbedding | Role::PositionEmbedding => &mut parts.embedding,
+                Role::FinalNorm(_) => &mut parts.norms,
+                Role::Head => &mut parts.head,
+                Role::Block { site, .. } => match site {
+                    Site::InputNorm | Site::PostAttentionNorm => &mut parts.norms,
+                    Site::QProj | Site::KProj | Site::VProj | Site::OProj | Site::QNorm | Site::KNorm => {
+                        &mut parts.attention
+                    }
+                    Site::GateProj | Site::UpProj | Site::DownProj => &mut parts.mlp,
+                },
+            };
+            *part += parameter.spec.len();
+        }
+        parts
+    }
+
+    /// All parts together.
+    pub fn total(&self) -> usize {
+        self.embedding + self.attention + self.mlp + self.norms + self.head
+    }
+}
+
+/// Bytes of memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MemoryEstimate {
+    /// The weights in float32.
+    pub float32: u64,
+    /// The weights in bfloat16.
+    pub bfloat16: u64,
+    /// The weights in float16.
+    pub float16: u64,
+    /// The weights as they are loaded, mapped files included.
+    pub loaded: u64,
+    /// Keys and values of a thousand tokens, in float32, as this version caches them.
+    pub kv_cache_per_1k_tokens: u64,
+}
+
+impl MemoryEstimate {
+    /// Estimates that of `decoder`.
+    pub fn of(decoder: &Decoder) -> Self {
+        let parameters = decoder.parameter_count() as u64;
+        Self {
+            float32: 4 * parameters,
+            bfloat16: 2 * parameters,
+            float16: 2 * parameters,
+            loaded: decoder
+                .parameters()
+                .iter()
+                .map(|parameter| (parameter.tensor.len() * parameter.tensor.dtype().size()) as u64)
+                .sum(),
+            kv_cache_per_1k_tokens: 1000 * cache_bytes_per_token(decoder.config()),
+        }
+    }
+}
+
+/// Bytes of keys and values that one token takes in the cache, in float32.
+fn cache_bytes_per_token(config: &DecoderConfig) -> u64 {
+    (2 * config.num_hidden_layers * config.key_value_size() * DType::F32.size()) as u64
+}
+
+/// What a model is, in numbers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ModelInfo {
+    /// The class in `config.json`, such as the `...ForCausalLM` of its family.
+    pub architecture: String,
+    /// The family.
+    pub model_type: String,
+    /// Number of parameters.
+    pub parameters: usize,
+    /// The same, by part.
+    pub parameters_by_part: ParametersByPart,
+    /// Number of parameters that training would change: all, without an adapter.
+    pub trainable_parameters: usize,
+    /// Number format of most parameters.
+    pub dtype: String,
+    /// Parameters in each number format.
+    pub dtypes: BTreeMap<String, usize>,
+    /// Longest sequence that the model takes, in tokens.
+    pub max_length: usize,
+    /// Rows of the embedding.
+    pub vocab_size: usize,
+    /// Number of blocks.
+    pub layers: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Query heads.
+    pub attention_heads: usize,
+    /// Key/value heads.
+    pub key_value_heads: usize,
+    /// Whether the head shares the embedding's weights.
+    pub tied_head: bool,
+    /// Memory.
+    pub memory: MemoryEstimate,
+    /// Number of tensors in the weight files.
+    pub tensors: usize,
+    /// Whether there is a chat template.
+    pub chat_template: bool,
+}
+
+impl ModelInfo {
+    /// Describes `model`.
+    pub fn of(model: &LoadedModel) -> Self {
+        let decoder = &model.decoder;
+        let config = decoder.config();
+        let mut dtypes = BTreeMap::new();
+        for parameter in decoder.parameters() {
+            *dtypes.entry(parameter.tensor.dtype().name().to_owned()).or_insert(0) += parameter.tensor.len();
+        }
+        let dtype = dtypes.iter().max_by_key(|(_, count)| **count).map(|(name, _)| name.clone());
+        Self {
+            architecture: model.architecture.class_name().to_owned(),
+            model_type: model.architecture.model_type().to_owned(),
+            parameters: decoder.parameter_count(),
+            parameters_by_part: ParametersByPart::of(decoder),
+            trainable_parameters: decoder.parameter_count(),
+            dtype: dtype.unwrap_or_default(),
+            dtypes,
+            max_length: config.max_position_embeddings,
+            vocab_size: config.vocab_size,
+            layers: config.num_hidden_layers,
+            hidden_size: config.hidden_size,
+            attention_heads: config.num_attention_heads,
+            key_value_heads: config.num_key_value_heads,
+            tied_head: config.head == Head::Tied,
+            memory: MemoryEstimate::of(decoder),
+            tensors: model.tensors,
+            chat_template: model.chat_template.is_some(),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What must be equal whichever way it is computed: packed and alone, cached and whole, shared prompt and
+//! repeated prompt, kept and recomputed.
+
+use parlor_model::{Batch, Context, Gradients, KvCache, Saved, Targets};
+
+use crate::fixture::{Expected, F32_MODELS, load, relative};
+
+/// Equal but for the order of sums.
+const ROUNDING: f64 = 2e-6;
+
+#[test]
+fn packed_equals_one_by_one() {
+    for name in F32_MODELS {
+        let (decoder, expected) = (load(name).decoder, Expected::read(name));
+        let mut saved = Saved::default();
+        let packed = decoder.evaluate(&expected.batch, &expected.targets, &mut saved).unwrap();
+        for segment in &expected.batch.segments {
+            let rows = segment.rows.clone();
+            let alone = Batch::of_sequences([&expected.batch.ids[rows.clone()]]);
+            let targets = Targets {
+                ids: expected.targets.ids[rows.clone()].to_vec(),
+                weights: expected.targets.weights[rows.clone()].to_vec(),
+            };
+            let logp = decoder.evaluate(&alone, &targets, &mut saved).unwrap();
+            let difference = relative(&logp, &packed[rows]);
+            assert!(difference < ROUNDING, "{name}: {difference:e}");
+        }
+    }
+}
+
+#[test]
+fn evaluation_equals_training_forward() {
+    let (decoder, expected) = (load("qwen3").decoder, Expected::read("qwen3"));
+    let mut saved = Saved::default();
+    let kept = decoder.logprobs(&expected.batch, &expected.targets, &mut saved).unwrap();
+    let not_kept = decoder.evaluate(&expected.batch, &expected.targets, &mut saved).unwrap();
+    assert_eq!(kept, not_kept);
+    // ... after which no backward is possible, and that is said.
+    let mut gradients = Gradients::zeros(&decoder);
+    let error = decoder.backward(&kept, &expected.batch, &expected.targets, &mut saved, &mut gradients);
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "a backward pass needs the forward pass of the same batch just before it"
+    );
+}
+
+#[test]
+fn cached_chunks_equal_the_whole() {
+    for name in F32_MODELS {
+        let (decoder, expected) = (load(name).decoder, Expected::read(name));
+        let ids = &expected.batch.ids[13..30];
+        let whole = Batch::of_sequences([ids]);
+        let mut saved = Saved::default();
+        let rows: Vec<usize> = (0..ids.len()).collect();
+        let want = decoder.logits(&whole, &rows, None, &mut saved).unwrap();
+        let mut cache = KvCache::new(decoder.config(), 2);
+        let mut got = Vec::new();
+        // Another sequence is prefilled and decoded in the same calls, with lengths of its own.
+        for range in [0..5, 5..6, 6..11, 11..12, 12..17] {
+            let mut batch = Batch::default();
+            batch.push(&expected.batch.ids[..2], cache.len(1), Context::Cache(1));
+            batch.push(&ids[range.clone()], range.start, Context::Cache(0));
+            let rows: Vec<usize> = (2..2 + range.len()).collect();
+            got.extend(decoder.logits(&batch, &rows, Some(&mut cache), &mut saved).unwrap());
+        }
+        let difference = relative(&got, &want);
+        assert!(difference < ROUNDING, "{name}: {difference:e}");
+        // A truncated cache goes on from there.
+        cache.truncate(0, 9);
+        let mut batch = Batch::default();
+        batch.push(&ids[9..], 9, Context::Cache(0));
+        let rows: Vec<usize> = (0..8).collect();
+        let again = decoder.logits(&batch, &rows, Some(&mut cache), &mut saved).unwrap();
+        let difference = relative(&again, &want[9 * decoder.config().vocab_size..]);
+        assert!(difference < ROUNDING, "{name}: {difference:e}");
+    }
+}
+
+#[test]
+fn a_shared_prompt_equals_a_repeated_one() {
+    for name in F32_MODELS {
+        let (decoder, expected) = (load(name).decoder, Expected::read(name));
+        let (prompt, first, second) =
+            (&expected.batch.ids[..7], &expected.batch.ids[13..18], &expected.batch.ids[20..29]);
+        let mut shared = Batch::default();
+        shared.push(prompt, 0, Context::None);
+        shared.push(first, 7, Context::Parent(0));
+        shared.push(second, 7, Context::Parent(0));
+        let repeated = [[prompt, first].concat(), [prompt, second].concat()];
+        let repeated = Batch::of_sequences(repeated.iter().map(Vec::as_slice));
+        // Predictions within the answers only: the prompt's own count twice when it is repeated.
+        let targets = |batch: &Batch, answers: &[std::ops::Range<usize>]| {
+            let mut targets = Targets { ids: vec![0; batch.len()], weights: vec![0.0; batch.len()] };
+            for rows in answers {
+                for row in rows.clone() {
+                    targets.ids[row - 1] = batch.ids[row];
+                    targets.weights[row - 1] = 1.0;
+                }
+            }
+            targets
+        };
+        let (a, b) = (targets(&shared, &[8..12, 13..21]), targets(&repeated, &[8..12, 20..28]));
+        let mut saved = Saved::default();
+        let run = |batch: &Batch, targets: &Targets, saved: &mut Saved| {
+            let mut gradients = Gradients::zeros(&decoder);
+            let logp = decoder.logprobs(batch, targets, saved).unwrap();
+            let d: Vec<f32> = targets.weights.iter().map(|&weight| -weight / 12.0).collect();
+            decoder.backward(&d, batch, targets, saved, &mut gradients).unwrap();
+            let chosen: Vec<f32> =
+                logp.iter().zip(&targets.weights).filter(|(_, w)| **w > 0.0).map(|(l, _)| *l).collect();
+            (chosen, gradients)
+        };
+        let (logp_shared, shared) = run(&shared, &a, &mut saved);
+        let (logp_repeated, repeated) = run(&repeated, &b, &mut saved);
+        assert!(relative(&logp_shared, &logp_repeated) < ROUNDING, "{name}");
+        let largest = repeated.iter().flatten().fold(0.0f32, |max, x| max.max(x.abs()));
+        for (id, parameter) in decoder.parameters().iter().enumerate() {
+            // Beside rounding of its own size, a gradient may carry noise of all gradients' size: a key bias
+            // without rotation has none in theory.
+            let own = repeated.get(id).iter().fold(0.0f32, |max, x| max.max(x.abs()));
+            let allowed = 10.0 * ROUNDING * f64::from(own) + ROUNDING * f64::from(largest);
+            let difference = relative(shared.get(id), repeated.get(id)) * f64::from(own);
+            assert!(difference < allowed, "{name} {}: {difference:e}", parameter.spec.role);
+        }
+    }
+}
+
+#[test]
+fn a_batch_that_does_not_fit_is_refused() {
+    let decoder = load("gpt2").decoder;
+    let mut saved = Saved::default();
+    let mut message = |batch: &Batch, cache: Option<&mut KvCache>| {
+        decoder.logits(batch, &[0], cache, &mut saved).unwrap_err().to_string()
+    };
+    insta::assert_snapshot!(message(&Batch::of_sequences([&[1, 97][..]]), None),
+        @"token id 97 at row 1 is outside the model's vocabulary of 97");
+    insta::assert_snapshot!(message(&Batch::of_sequences([&[1; 65][..]]), None),
+        @"a sequence of 65 tokens exceeds the model's 64 learned positions; use at most that many");
+    let mut batch = Batch::default();
+    batch.push(&[1, 2], 3, Context::Cache(0));
+    insta::assert_snapshot!(message(&batch, Some(&mut KvCache::new(decoder.config(), 1))),
+        @"segment 0 starts at position 3, but Some(0) tokens precede it");
+    insta::assert_snapshot!(message(&batch, None),
+        @"segment 0 starts at position 3, but None tokens precede it");
+    insta::assert_snapshot!(message(&Batch::default(), None),
+        @"logits of row 0 are asked for, but the batch has 0 tokens");
+}

@@ -1,0 +1,14 @@
+//! The decoder against the reference's numbers and the equalities it must keep; models on disk, sound and damaged.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod bad_input;
+mod directories;
+mod equalities;
+mod fixture;
+mod fuzz;
+mod hf_configs;
+mod loading;
+mod making;
+mod managing;
+mod parity;
+mod saving;

@@ -1,0 +1,207 @@
+//! The `training:` section: what every training type shares, and one sub-section per training type.
+//!
+//! Names and defaults are those of HF's `TrainingArguments` where they exist. Each sub-section carries the same
+//! hyper-parameters (see [`Hyperparameters`]); the one of the training type in force counts.
+
+mod dpo;
+mod from_scratch;
+mod hyperparameters;
+mod lora;
+mod sft;
+mod support;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use dpo::{DpoConfig, DpoLoss};
+pub use from_scratch::FromScratchConfig;
+pub use hyperparameters::Hyperparameters;
+pub use lora::LoraConfig;
+pub use sft::{SftConfig, TrainOn};
+pub use support::{Problem, problems, unsupported};
+
+/// How the model is trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TrainingType {
+    /// A new model from random weights.
+    FromScratch,
+    /// Preference pairs against a reference model (not in this build yet).
+    #[default]
+    Dpo,
+    /// Supervised fine-tuning of every weight of an existing model.
+    Sft,
+    /// Supervised fine-tuning of low-rank adapters (not in this build yet).
+    Lora,
+}
+
+impl TrainingType {
+    /// The name in a config file, which is also its sub-section.
+    pub fn name(self) -> &'static str {
+        match self {
+            TrainingType::FromScratch => "from_scratch",
+            TrainingType::Dpo => "dpo",
+            TrainingType::Sft => "sft",
+            TrainingType::Lora => "lora",
+        }
+    }
+}
+
+impl fmt::Display for TrainingType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The rule that turns gradients into updates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerName {
+    /// AdamW in PyTorch's arithmetic, with f32 moments.
+    #[default]
+    AdamwTorch,
+    /// Plain stochastic gradient descent.
+    Sgd,
+    /// AdamW with 8-bit moments (not in this build yet).
+    #[serde(rename = "adamw_8bit")]
+    Adamw8bit,
+    /// Adafactor (not in this build yet).
+    Adafactor,
+    /// Lion (not in this build yet).
+    Lion,
+    /// Muon (not in this build yet).
+    Muon,
+}
+
+impl OptimizerName {
+    /// The name in a config file.
+    pub fn name(self) -> &'static str {
+        match self {
+            OptimizerName::AdamwTorch => "adamw_torch",
+            OptimizerName::Sgd => "sgd",
+            OptimizerName::Adamw8bit => "adamw_8bit",
+            OptimizerName::Adafactor => "adafactor",
+            OptimizerName::Lion => "lion",
+            OptimizerName::Muon => "muon",
+        }
+    }
+}
+
+/// How the learning rate moves from step to step, after the warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SchedulerName {
+    /// Straight down to 0 at the last step.
+    Linear,
+    /// Half a cosine down to 0 at the last step.
+    #[default]
+    Cosine,
+    /// It stays, from the first step; warm-up keys are not read (as in HF).
+    Constant,
+    /// It rises through the warm-up, then stays.
+    ConstantWithWarmup,
+    /// Cosine with hard restarts (not in this build yet).
+    CosineWithRestarts,
+    /// Polynomial decay (not in this build yet).
+    Polynomial,
+    /// Inverse square root (not in this build yet).
+    InverseSqrt,
+    /// Cosine down to a floor (not in this build yet).
+    CosineWithMinLr,
+    /// Warm-up, plateau, decay (not in this build yet).
+    WarmupStableDecay,
+}
+
+impl SchedulerName {
+    /// The name in a config file.
+    pub fn name(self) -> &'static str {
+        match self {
+            SchedulerName::Linear => "linear",
+            SchedulerName::Cosine => "cosine",
+            SchedulerName::Constant => "constant",
+            SchedulerName::ConstantWithWarmup => "constant_with_warmup",
+            SchedulerName::CosineWithRestarts => "cosine_with_restarts",
+            SchedulerName::Polynomial => "polynomial",
+            SchedulerName::InverseSqrt => "inverse_sqrt",
+            SchedulerName::CosineWithMinLr => "cosine_with_min_lr",
+            SchedulerName::WarmupStableDecay => "warmup_stable_decay",
+        }
+    }
+}
+
+/// Training: which kind, where the results go, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// Which kind of training `parlor train` does: `from_scratch`, `sft`, `lora` or `dpo`. Its sub-section of the
+    /// same name holds batch size, learning rate and the like.
+    pub training_type: TrainingType,
+    /// Directory for the trained model, checkpoints, metrics and the run's record. One run per directory.
+    pub output_dir: PathBuf,
+    /// Directory for logs of trackers that write files beside `output_dir`.
+    pub logging_dir: PathBuf,
+    /// Seed of new weights and of the order of the data. The same seed, config, data and machine give the same
+    /// model, bit for bit.
+    pub seed: u64,
+    /// Optimizer: `adamw_torch` (AdamW; `adamw` is another name) or `sgd`.
+    pub optimizer: OptimizerName,
+    /// How the learning rate moves: `cosine`, `linear`, `constant` or `constant_with_warmup`.
+    pub lr_scheduler_type: SchedulerName,
+    /// Train in bfloat16 (not in this build yet: weights, gradients and optimizer state are f32).
+    pub bf16: bool,
+    /// Train in float16 with loss scaling (not in this build yet).
+    pub fp16: bool,
+    /// Recompute activations in the backward pass instead of keeping them: less memory, about a third more time
+    /// (not in this build yet).
+    pub gradient_checkpointing: bool,
+    /// Threads that turn text into tokens before the first step; 0 uses all cores.
+    pub dataloader_num_workers: usize,
+    /// A `checkpoint-N` directory, or a run's `output_dir` (its newest checkpoint), to go on from. Null starts
+    /// anew; `parlor train --resume` goes on in `output_dir`.
+    pub resume_from_checkpoint: Option<PathBuf>,
+    /// A new model from random weights.
+    pub from_scratch: FromScratchConfig,
+    /// Supervised fine-tuning of every weight.
+    pub sft: SftConfig,
+    /// Direct preference optimisation.
+    pub dpo: DpoConfig,
+    /// Low-rank adapters; read when `training_type` is `lora`.
+    pub lora: LoraConfig,
+}
+
+impl Default for TrainingConfig {
+    fn default() -> Self {
+        Self {
+            training_type: TrainingType::default(),
+            output_dir: PathBuf::from("./models/trained"),
+            logging_dir: PathBuf::from("./logs"),
+            seed: 42,
+            optimizer: OptimizerName::default(),
+            lr_scheduler_type: SchedulerName::default(),
+            bf16: false,
+            fp16: false,
+            gradient_checkpointing: false,
+            dataloader_num_workers: 0,
+            resume_from_checkpoint: None,
+            from_scratch: FromScratchConfig::default(),
+            sft: SftConfig::default(),
+            dpo: DpoConfig::default(),
+            lora: LoraConfig::default(),
+        }
+    }
+}
+
+impl TrainingConfig {
+    /// The hyper-parameters of the training type in force.
+    pub fn hyperparameters(&self) -> Hyperparameters {
+        match self.training_type {
+            TrainingType::FromScratch => self.from_scratch.hyperparameters(),
+            TrainingType::Sft => self.sft.hyperparameters(),
+            TrainingType::Dpo => self.dpo.hyperparameters(),
+            TrainingType::Lora => self.lora.hyperparameters(),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! `training.sft`: supervised fine-tuning.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::hyperparameters::training_section;
+
+/// Which tokens of a dialogue are trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TrainOn {
+    /// Those that the assistant says.
+    #[default]
+    AssistantOnly,
+    /// All of them.
+    All,
+}
+
+training_section! {
+    /// Supervised fine-tuning of every weight of the model that `model.name` names.
+    SftConfig {
+        num_train_epochs: 3,
+        per_device_train_batch_size: 4,
+        learning_rate: 2e-5,
+        /// Which tokens are trained: `assistant_only` (of dialogues, the assistant's turns; of prompt and completion,
+        /// the completion; of plain text, all) or `all`.
+        train_on: TrainOn = TrainOn::AssistantOnly,
+    }
+}

@@ -1,0 +1,155 @@
+//! What is wrong with a `training:` section beyond types and ranges, and what this build cannot do yet.
+
+use super::{Hyperparameters, OptimizerName, SchedulerName, TrainingConfig, TrainingType};
+
+/// A complaint about one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The key, from the root of the config: `training.sft.learning_rate`.
+    pub key: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+fn problem(key: impl Into<String>, message: impl Into<String>) -> Problem {
+    Problem { key: key.into(), message: message.into() }
+}
+
+/// Values that cannot work, of every sub-section (also those not in force): numbers out of range or not finite.
+pub fn problems(config: &TrainingConfig) -> Vec<Problem> {
+    let sections = [
+        ("from_scratch", config.from_scratch.hyperparameters()),
+        ("sft", config.sft.hyperparameters()),
+        ("dpo", config.dpo.hyperparameters()),
+        ("lora", config.lora.hyperparameters()),
+    ];
+    let mut found: Vec<Problem> =
+        sections.iter().flat_map(|(section, values)| of_hyperparameters(section, values)).collect();
+    if config.output_dir.as_os_str().is_empty() {
+        found.push(problem("training.output_dir", "it is empty; name a directory for the trained model"));
+    }
+    if !(config.dpo.beta.is_finite() && config.dpo.beta > 0.0) {
+        found.push(problem("training.dpo.beta", format!("it is {}; it must be above 0", config.dpo.beta)));
+    }
+    if !(0.0..=0.5).contains(&config.dpo.label_smoothing) {
+        let value = config.dpo.label_smoothing;
+        found.push(problem("training.dpo.label_smoothing", format!("it is {value}; it must be 0 to 0.5")));
+    }
+    if config.lora.r == 0 {
+        found.push(problem("training.lora.r", "it is 0; it must be at least 1"));
+    }
+    if !(0.0..1.0).contains(&config.lora.lora_dropout) {
+        let value = config.lora.lora_dropout;
+        found.push(problem(
+            "training.lora.lora_dropout",
+            format!("it is {value}; it must be 0 or above, below 1"),
+        ));
+    }
+    if config.bf16 && config.fp16 {
+        found.push(problem("training.fp16", "`bf16` is set too; choose one of them"));
+    }
+    found
+}
+
+fn of_hyperparameters(section: &str, values: &Hyperparameters) -> Vec<Problem> {
+    let key = |name: &str| format!("training.{section}.{name}");
+    let mut found = Vec::new();
+    let positive = [("learning_rate", values.learning_rate), ("adam_epsilon", values.adam_epsilon)];
+    for (name, value) in positive {
+        if !(value.is_finite() && value > 0.0) {
+            found.push(problem(
+                key(name),
+                format!("it is {value}; it must be a number above 0, such as 5e-5"),
+            ));
+        }
+    }
+    let not_negative = [
+        ("weight_decay", values.weight_decay),
+        ("max_grad_norm", values.max_grad_norm),
+        ("early_stopping_threshold", values.early_stopping_threshold),
+    ];
+    for (name, value) in not_negative {
+        if !(value.is_finite() && value >= 0.0) {
+            found.push(problem(key(name), format!("it is {value}; it must be 0 or above")));
+        }
+    }
+    for (name, value) in [("adam_beta1", values.adam_beta1), ("adam_beta2", values.adam_beta2)] {
+        if !(0.0..1.0).contains(&value) {
+            found.push(problem(key(name), format!("it is {value}; it must be 0 or above, below 1")));
+        }
+    }
+    if !(0.0..=1.0).contains(&values.warmup_ratio) {
+        let message = format!("it is {}; it must be 0 to 1", values.warmup_ratio);
+        found.push(problem(key("warmup_ratio"), message));
+    }
+    let at_least_one = [
+        ("num_train_epochs", u64::from(values.num_train_epochs)),
+        ("per_device_train_batch_size", values.per_device_train_batch_size as u64),
+        ("per_device_eval_batch_size", values.per_device_eval_batch_size as u64),
+        ("gradient_accumulation_steps", values.gradient_accumulation_steps as u64),
+        ("logging_steps", values.logging_steps),
+        ("save_total_limit", values.save_total_limit.map_or(1, |limit| limit as u64)),
+        ("early_stopping_patience", values.early_stopping_patience.map_or(1, u64::from)),
+    ];
+    for (name, value) in at_least_one {
+        if value == 0 {
+            found.push(problem(key(name), "it is 0; it must be at least 1"));
+        }
+    }
+    if values.max_steps == 0 || values.max_steps < -1 {
+        let message =
+            format!("it is {}; it must be a number of steps, or -1 to count epochs", values.max_steps);
+        found.push(problem(key("max_steps"), message));
+    }
+    found
+}
+
+/// Keys in force whose feature this build does not have. A run must stop on them, never go on without.
+pub fn unsupported(config: &TrainingConfig) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let mut missing = |key: &str, what: &str, instead: &str| {
+        found.push(problem(key, format!("{what}: not in this build yet; {instead}")));
+    };
+    match config.training_type {
+        TrainingType::Dpo => {
+            missing("training.training_type", "`dpo`", "use `sft` on the chosen answers, or `from_scratch`");
+        }
+        TrainingType::Lora => {
+            missing("training.training_type", "`lora`", "use `sft`, which updates every weight");
+        }
+        TrainingType::FromScratch | TrainingType::Sft => {}
+    }
+    if !matches!(config.optimizer, OptimizerName::AdamwTorch | OptimizerName::Sgd) {
+        let name = format!("`{}`", config.optimizer.name());
+        missing("training.optimizer", &name, "use `adamw_torch` or `sgd`");
+    }
+    let known = matches!(
+        config.lr_scheduler_type,
+        SchedulerName::Linear
+            | SchedulerName::Cosine
+            | SchedulerName::Constant
+            | SchedulerName::ConstantWithWarmup
+    );
+    if !known {
+        let name = format!("`{}`", config.lr_scheduler_type.name());
+        missing(
+            "training.lr_scheduler_type",
+            &name,
+            "use `linear`, `cosine`, `constant` or `constant_with_warmup`",
+        );
+    }
+    if config.bf16 {
+        missing("training.bf16", "training in bfloat16", "leave it false: training runs in f32");
+    }
+    if config.fp16 {
+        missing("training.fp16", "training in float16", "leave it false: training runs in f32");
+    }
+    if config.gradient_checkpointing {
+        missing(
+            "training.gradient_checkpointing",
+            "recomputing activations",
+            "leave it false, and lower the batch size or `data.max_length` when memory runs out",
+        );
+    }
+    found
+}

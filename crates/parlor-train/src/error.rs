@@ -1,0 +1,191 @@
+//! Why a run did not start, or stopped.
+
+use std::path::PathBuf;
+
+use parlor_model::DecoderError;
+
+use crate::checkpoint::DamagedCheckpoint;
+use crate::config::Problem;
+use crate::optimizer::OptimizerError;
+use crate::storage::{FillError, StorageError};
+
+/// A loss or gradient that is not a number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NonFinite {
+    /// Number of the step, from 1.
+    pub step: u64,
+    /// `loss`, `gradient` or `evaluation loss`.
+    pub what: &'static str,
+    /// Its value.
+    pub value: f64,
+    /// Where the rows of the batch came from.
+    pub rows: Vec<String>,
+    /// Gradient norm of each parameter group.
+    pub gradient_norms: Vec<(String, f64)>,
+    /// Learning rate of the step.
+    pub learning_rate: f64,
+    /// The newest checkpoint, which was kept.
+    pub last_checkpoint: Option<PathBuf>,
+}
+
+/// Rows named in a message.
+const SHOWN_ROWS: usize = 16;
+
+impl std::fmt::Display for NonFinite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { step, what, value, rows, gradient_norms, learning_rate, last_checkpoint } = self;
+        write!(
+            f,
+            "the {what} of step {step} is {value} (learning rate {learning_rate:e}); nothing was updated or saved"
+        )?;
+        if !rows.is_empty() {
+            write!(f, "\n  rows: {}", rows[..rows.len().min(SHOWN_ROWS)].join(", "))?;
+            if rows.len() > SHOWN_ROWS {
+                write!(f, " and {} more", rows.len() - SHOWN_ROWS)?;
+            }
+        }
+        if !gradient_norms.is_empty() {
+            let norms: Vec<String> =
+                gradient_norms.iter().map(|(group, norm)| format!("{group} {norm:.3e}")).collect();
+            write!(f, "\n  gradient norms: {}", norms.join(", "))?;
+        }
+        match last_checkpoint {
+            Some(path) => write!(f, "\n  the last good checkpoint is {}", path.display())?,
+            None => write!(f, "\n  no checkpoint was written yet")?,
+        }
+        write!(f, "\n  try a lower learning rate, a longer warm-up, or look at these rows")
+    }
+}
+
+/// Why a run did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// Values of the config cannot work.
+    #[error("the training config cannot work:{}", list(.0))]
+    Config(Vec<Problem>),
+    /// The config asks for what this build does not have.
+    #[error("the config asks for what is not in this build yet:{}", list(.0))]
+    Unsupported(Vec<Problem>),
+    /// The data cannot be read or encoded.
+    #[error("{what}: {source}")]
+    Data {
+        /// Which data.
+        what: String,
+        /// Why.
+        source: FillError,
+    },
+    /// There is nothing to train on.
+    #[error("{0}")]
+    Nothing(String),
+    /// The model or its tokenizer cannot be loaded or made.
+    #[error(transparent)]
+    Model(FillError),
+    /// The output directory cannot be used.
+    #[error("cannot write into {path}: {source}; choose another `training.output_dir`", path = path.display())]
+    NotWritable {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The output directory holds another run.
+    #[error(
+        "{path} holds another run ({found}); go on with it by `--resume`, replace it by `--overwrite`, or choose \
+         another `training.output_dir`",
+        path = path.display()
+    )]
+    Occupied {
+        /// The directory.
+        path: PathBuf,
+        /// What was found in it.
+        found: String,
+    },
+    /// Another process trains into the same directory.
+    #[error("another process is training into {path}", path = path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// There is no whole checkpoint to go on from.
+    #[error("there is no checkpoint to resume from in {path}{}", passed_over(.damaged), path = path.display())]
+    NothingToResume {
+        /// The directory.
+        path: PathBuf,
+        /// Checkpoints that cannot be used.
+        damaged: Vec<DamagedCheckpoint>,
+    },
+    /// The checkpoint that the user named cannot be used.
+    #[error(transparent)]
+    Damaged(Box<DamagedCheckpoint>),
+    /// The config or the data are not those of the checkpoint.
+    #[error(
+        "{checkpoint} cannot be resumed with this config, because the result would be another:{}\n  undo these \
+         changes, or start anew with `--overwrite` or another `training.output_dir`",
+        lines(.differences),
+        checkpoint = checkpoint.display()
+    )]
+    Changed {
+        /// The checkpoint.
+        checkpoint: PathBuf,
+        /// A sentence per difference.
+        differences: Vec<String>,
+    },
+    /// A loss or gradient is not a number.
+    #[error("{0}")]
+    NonFinite(Box<NonFinite>),
+    /// The decoder refused a batch.
+    #[error("the model cannot run this batch ({rows}): {source}", rows = .rows.join(", "))]
+    Batch {
+        /// Where its rows came from.
+        rows: Vec<String>,
+        /// Why.
+        source: Box<DecoderError>,
+    },
+    /// Optimizer state cannot be read or used.
+    #[error(transparent)]
+    Optimizer(Box<OptimizerError>),
+    /// Something could not be written.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Metrics could not be written.
+    #[error("cannot record metrics: {0}")]
+    Record(FillError),
+}
+
+impl From<OptimizerError> for TrainError {
+    fn from(error: OptimizerError) -> Self {
+        Self::Optimizer(Box::new(error))
+    }
+}
+
+impl From<DamagedCheckpoint> for TrainError {
+    fn from(error: DamagedCheckpoint) -> Self {
+        Self::Damaged(Box::new(error))
+    }
+}
+
+impl TrainError {
+    /// Whether nothing was started: a usage, configuration or input error (exit code 2), not a failure (1).
+    pub fn before_start(&self) -> bool {
+        !matches!(
+            self,
+            TrainError::NonFinite(_)
+                | TrainError::Batch { .. }
+                | TrainError::Optimizer(_)
+                | TrainError::Storage(_)
+                | TrainError::Record(_)
+        )
+    }
+}
+
+fn list(problems: &[Problem]) -> String {
+    problems.iter().map(|problem| format!("\n  {}: {}", problem.key, problem.message)).collect()
+}
+
+fn lines(sentences: &[String]) -> String {
+    sentences.iter().map(|sentence| format!("\n  {sentence}")).collect()
+}
+
+fn passed_over(damaged: &[DamagedCheckpoint]) -> String {
+    damaged.iter().map(|error| format!("\n  {error}")).collect()
+}

@@ -1,0 +1,77 @@
+//! The body of `parlor eval`: the loss of a model on a file of rows.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use parlor_model::{ModelConfig, ModelManager, Saved};
+use parlor_text::{DataConfig, EncodeOptions};
+use serde::Serialize;
+
+use crate::config::{TrainOn, TrainingType};
+use crate::error::TrainError;
+use crate::evaluation::evaluate_examples;
+use crate::materials::{encode_rows, read_rows, read_text_side, train_on};
+use crate::objectives::CrossEntropy;
+
+/// What `parlor eval` is asked to do.
+#[derive(Clone, Debug)]
+pub struct EvaluateRequest {
+    /// Section `model:`; its name is the model.
+    pub model: ModelConfig,
+    /// Rows to evaluate on.
+    pub data_path: PathBuf,
+    /// Section `data:`: kinds, lengths, bad rows.
+    pub data: DataConfig,
+    /// Which tokens of conversations count.
+    pub train_on: TrainOn,
+    /// Examples per forward pass.
+    pub batch_size: usize,
+    /// Threads that turn text into tokens; 0 is all cores.
+    pub threads: usize,
+}
+
+/// What `parlor eval --json` prints.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EvaluateSummary {
+    /// Mean negative log-probability per counted token, in nats.
+    pub loss: f64,
+    /// Its exponential.
+    pub perplexity: f64,
+    /// Counted tokens.
+    pub tokens: u64,
+    /// Tokens per second through the model, counted or not.
+    pub tokens_per_second: f64,
+}
+
+/// Evaluates. `None` when `stop` was set meanwhile.
+///
+/// # Errors
+/// When model or data cannot be used.
+pub fn evaluate(request: &EvaluateRequest, stop: &AtomicBool) -> Result<Option<EvaluateSummary>, TrainError> {
+    let rows = read_rows(Path::new(&request.data_path), &request.data)?;
+    for warning in &rows.warnings {
+        tracing::warn!("{warning}");
+    }
+    let manager = ModelManager::new(request.model.clone());
+    let model = manager.load_model().map_err(|error| TrainError::Model(Box::new(error)))?;
+    let text = read_text_side(&model.path)?;
+    let options = EncodeOptions {
+        max_length: request.data.max_length.min(model.max_length),
+        batch_size: request.data.batch_size,
+        train_on: train_on(request.train_on),
+    };
+    let (examples, _) = encode_rows(&rows.rows, &text, TrainingType::Sft, &options, request.threads)?;
+    let mut saved = Saved::default();
+    let evaluation =
+        evaluate_examples(&CrossEntropy, &model.decoder, &examples, request.batch_size, &mut saved, stop)
+            .map_err(|source| TrainError::Batch {
+                rows: vec![request.data_path.display().to_string()],
+                source: Box::new(source),
+            })?;
+    Ok(evaluation.map(|evaluation| EvaluateSummary {
+        loss: evaluation.loss,
+        perplexity: evaluation.perplexity(),
+        tokens: evaluation.weight.round() as u64,
+        tokens_per_second: evaluation.tokens_per_second(),
+    }))
+}

@@ -1,0 +1,74 @@
+//! The loss of a decoder on held-out examples: the mean per trained token, and its exponential.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use parlor_model::{Decoder, DecoderError, Saved};
+
+use crate::objective::Objective;
+
+/// An evaluation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Mean loss per trained token.
+    pub loss: f64,
+    /// Sum of the weights: trained tokens.
+    pub weight: f64,
+    /// Tokens that went through the model.
+    pub tokens: u64,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+    /// The objective's further metrics.
+    pub metrics: BTreeMap<&'static str, f64>,
+}
+
+impl Evaluation {
+    /// `exp(loss)`, at most the largest f64.
+    pub fn perplexity(&self) -> f64 {
+        self.loss.exp().min(f64::MAX)
+    }
+
+    /// Tokens per second.
+    pub fn tokens_per_second(&self) -> f64 {
+        self.tokens as f64 / self.seconds.max(1e-9)
+    }
+}
+
+/// Evaluates `decoder`, `batch_size` examples at a time. `None` when `stop` was set meanwhile.
+///
+/// # Errors
+/// When an example does not fit the decoder.
+pub fn evaluate_examples<O: Objective>(
+    objective: &O,
+    decoder: &Decoder,
+    examples: &[O::Example],
+    batch_size: usize,
+    saved: &mut Saved,
+    stop: &AtomicBool,
+) -> Result<Option<Evaluation>, DecoderError> {
+    let start = Instant::now();
+    let mut sum = 0.0;
+    let mut total = Evaluation { loss: 0.0, weight: 0.0, tokens: 0, seconds: 0.0, metrics: BTreeMap::new() };
+    let refs: Vec<&O::Example> = examples.iter().collect();
+    for chunk in refs.chunks(batch_size.max(1)) {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let micro = objective.collate(chunk);
+        let logp = decoder.evaluate(&micro.batch, &micro.targets, saved)?;
+        let loss = objective.loss(&micro, &logp);
+        sum += loss.sum;
+        total.weight += loss.weight;
+        total.tokens += micro.batch.len() as u64;
+        for (name, value) in loss.metrics {
+            *total.metrics.entry(name).or_default() += value;
+        }
+    }
+    total.loss = sum / total.weight;
+    for value in total.metrics.values_mut() {
+        *value /= total.weight;
+    }
+    total.seconds = start.elapsed().as_secs_f64();
+    Ok(Some(total))
+}

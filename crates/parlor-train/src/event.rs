@@ -1,0 +1,93 @@
+//! What a run tells its caller while it goes on, and what the caller may answer.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::steps::StepPlan;
+
+/// The caller's answer to an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Go on.
+    Continue,
+    /// Finish the step, save, and return (as the stop flag does).
+    Stop,
+}
+
+/// Something that happened in a run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TrainEvent {
+    /// Before the first step.
+    Started {
+        /// Counts of steps and examples.
+        plan: StepPlan,
+        /// Steps that an earlier part of this run has done.
+        resumed_at: Option<u64>,
+        /// Parameters of the model.
+        parameters: usize,
+        /// Evaluation examples.
+        eval_examples: usize,
+    },
+    /// A step is done.
+    Step(StepReport),
+    /// An evaluation is done.
+    Evaluated {
+        /// Steps done.
+        step: u64,
+        /// Mean loss per trained token.
+        loss: f64,
+        /// Its exponential.
+        perplexity: f64,
+        /// Whether it is the lowest so far.
+        best: bool,
+    },
+    /// A checkpoint is written.
+    Saved {
+        /// Steps done.
+        step: u64,
+        /// Its directory.
+        path: PathBuf,
+    },
+    /// Something the user should know, that stops nothing.
+    Warning(String),
+}
+
+/// Numbers of one step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepReport {
+    /// Steps done, this one included.
+    pub step: u64,
+    /// Steps in all.
+    pub total_steps: u64,
+    /// Epochs done, as a fraction.
+    pub epoch: f64,
+    /// Mean loss per trained token over the step's whole batch, before the update.
+    pub loss: f64,
+    /// Learning rate of the update.
+    pub learning_rate: f64,
+    /// Global norm of the gradient of the mean loss, before clipping.
+    pub grad_norm: f64,
+    /// Tokens that went through the model so far.
+    pub tokens: u64,
+    /// Tokens per second since the last logged step.
+    pub tokens_per_second: f64,
+    /// Resident memory now, in bytes.
+    pub memory_bytes: u64,
+    /// Seconds that the rest will take at this pace.
+    pub eta_seconds: f64,
+    /// Whether this step is one of those that `logging_steps` selects.
+    pub logged: bool,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// All steps are done.
+    Completed,
+    /// The evaluation loss stopped falling.
+    StoppedEarly,
+    /// The caller asked to stop; a checkpoint of the last step is saved.
+    Interrupted,
+}

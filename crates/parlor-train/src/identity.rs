@@ -1,0 +1,94 @@
+//! What the numbers of a run depend on. A resumed run must have the same, or it would not end as the uninterrupted
+//! one does.
+//!
+//! In: seed, training type, optimizer, schedule and its length, batch size and accumulation, learning rate, decay,
+//! betas, clipping, warm-up, the examples as the model sees them, the chat template, the model's shape. Out, and so
+//! free to change on resume: where things are written, how often is logged, evaluated and saved, how many
+//! checkpoints are kept, early stopping, threads, evaluation batch size and data. The number of steps may change
+//! under `constant` and `constant_with_warmup` only, where no step's rate depends on it.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+use crate::config::TrainingConfig;
+use crate::objective::Objective;
+use crate::parlor_state::{hex, hex_sha256};
+use crate::schedule::Schedule;
+use crate::steps::StepPlan;
+
+/// Names and values that determine a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Config keys where they are such, else words.
+    pub values: BTreeMap<String, String>,
+}
+
+impl Identity {
+    /// What the `training:` section and the plan contribute.
+    pub fn of_training(config: &TrainingConfig, plan: &StepPlan) -> Self {
+        let hyper = config.hyperparameters();
+        let section = format!("training.{}", config.training_type);
+        let mut identity = Self::default();
+        identity.add("training.training_type", config.training_type);
+        identity.add("training.seed", config.seed);
+        identity.add("training.optimizer", config.optimizer.name());
+        identity.add("training.lr_scheduler_type", config.lr_scheduler_type.name());
+        for (name, value) in [
+            ("learning_rate", hyper.learning_rate),
+            ("weight_decay", hyper.weight_decay),
+            ("adam_beta1", hyper.adam_beta1),
+            ("adam_beta2", hyper.adam_beta2),
+            ("adam_epsilon", hyper.adam_epsilon),
+            ("max_grad_norm", hyper.max_grad_norm),
+        ] {
+            identity.add(format!("{section}.{name}"), value);
+        }
+        identity.add(format!("{section}.per_device_train_batch_size"), plan.batch_size);
+        identity.add(format!("{section}.gradient_accumulation_steps"), plan.accumulation);
+        if Schedule::depends_on_total(config.lr_scheduler_type) {
+            identity.add("total steps (num_train_epochs, max_steps)", plan.total_steps);
+        }
+        if config.lr_scheduler_type != crate::config::SchedulerName::Constant {
+            identity.add("warm-up steps (warmup_steps, warmup_ratio)", plan.warmup_steps);
+        }
+        identity
+    }
+
+    /// Adds a value.
+    pub fn add(&mut self, name: impl Into<String>, value: impl ToString) {
+        self.values.insert(name.into(), value.to_string());
+    }
+
+    /// Hash over all names and values.
+    pub fn sha256(&self) -> String {
+        let text: String = self.values.iter().map(|(name, value)| format!("{name}\0{value}\0")).collect();
+        hex_sha256(text.as_bytes())
+    }
+
+    /// What differs from a checkpoint's, a sentence each.
+    pub fn differences(&self, checkpoint: &BTreeMap<String, String>) -> Vec<String> {
+        let absent = "absent".to_owned();
+        let mut names: Vec<&String> = self.values.keys().chain(checkpoint.keys()).collect();
+        names.sort();
+        names.dedup();
+        names
+            .into_iter()
+            .filter(|name| self.values.get(*name) != checkpoint.get(*name))
+            .map(|name| {
+                let then = checkpoint.get(name).unwrap_or(&absent);
+                let now = self.values.get(name).unwrap_or(&absent);
+                format!("{name}: {then} in the checkpoint, {now} now")
+            })
+            .collect()
+    }
+}
+
+/// Hash over the examples as the model sees them: ids and weights, in order.
+pub fn examples_sha256<O: Objective>(objective: &O, examples: &[O::Example]) -> String {
+    let mut hasher = Sha256::new();
+    for example in examples {
+        objective.fingerprint(example, &mut |bytes| hasher.update(bytes));
+    }
+    hex(&hasher.finalize())
+}

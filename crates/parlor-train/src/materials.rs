@@ -1,0 +1,213 @@
+//! What a run is made of: rows of text, a tokenizer, a template, and the examples that come of them.
+
+use std::path::{Path, PathBuf};
+
+use parlor_model::{GenerationConfig, TextFiles};
+use parlor_text::{
+    BpeOptions, ChatTemplate, Content, DataConfig, DataReport, DataType, EncodeOptions, EncodeReport,
+    Example, Message, OnBadRow, Row, RowKind, SourcedRow, Tokenizer, encode_pretraining, encode_sft, read,
+    train_bpe,
+};
+
+use crate::config::{FromScratchConfig, TrainOn, TrainingType};
+use crate::error::TrainError;
+use crate::storage::{FillError, TEMPORARY_PREFIX, remove};
+
+/// Rows that were read for one purpose.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    /// Usable rows of the kinds asked for.
+    pub rows: Vec<SourcedRow>,
+    /// What was read.
+    pub report: DataReport,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// The text side of a model.
+#[derive(Clone, Debug)]
+pub struct TextSide {
+    /// Text to ids.
+    pub tokenizer: Tokenizer,
+    /// Conversations to text.
+    pub template: Option<ChatTemplate>,
+}
+
+fn data_error(what: impl Into<String>, source: impl Into<FillError>) -> TrainError {
+    TrainError::Data { what: what.into(), source: source.into() }
+}
+
+/// Problems shown in a message; the count is of all.
+const SHOWN_PROBLEMS: usize = 20;
+
+/// Reads the rows at `path`, of the kinds that `data.data_types` names.
+///
+/// # Errors
+/// When nothing can be read, rows are bad and `data.on_bad_row` is `error`, or no row is left.
+pub fn read_rows(path: &Path, data: &DataConfig) -> Result<Rows, TrainError> {
+    let dataset = read(path).map_err(|error| data_error("cannot read the data", error))?;
+    let (mut rows, report) = (dataset.rows, dataset.report);
+    let mut warnings = Vec::new();
+    if report.problem_count > 0 {
+        let shown = report.problems.iter().take(SHOWN_PROBLEMS).map(|problem| format!("\n  {problem}"));
+        let mut text: String = shown.collect();
+        let more = report.problem_count.saturating_sub(SHOWN_PROBLEMS.min(report.problems.len()));
+        if more > 0 {
+            text.push_str(&format!("\n  and {more} more"));
+        }
+        let count = report.problem_count;
+        if data.on_bad_row == OnBadRow::Error {
+            let what = format!("{} holds {count} bad rows", path.display());
+            let help = format!("{text}\n  correct them, or leave them out by `data.on_bad_row: skip`");
+            return Err(data_error(what, help));
+        }
+        warnings.push(format!("{count} bad rows of {} are left out:{text}", path.display()));
+    }
+    if !report.ignored.is_empty() {
+        warnings.push(format!("{} files of other formats are left alone", report.ignored.len()));
+    }
+    let wanted = |kinds: &[DataType]| kinds.iter().any(|kind| data.data_types.contains(kind));
+    let (chat, text) = (wanted(&[DataType::Chat]), wanted(&[DataType::Documents, DataType::Reports]));
+    let before = rows.len();
+    rows.retain(|row| if row.row.kind() == RowKind::Text { text } else { chat });
+    if rows.len() < before {
+        let left = before - rows.len();
+        warnings.push(format!("`data.data_types` leaves out {left} of {before} rows of {}", path.display()));
+    }
+    if rows.is_empty() {
+        let what = format!("{}: `data.data_types` leaves out all {before} rows", path.display());
+        return Err(TrainError::Nothing(what));
+    }
+    Ok(Rows { rows, report, warnings })
+}
+
+/// Turns rows into examples, on `threads` threads (0: all cores).
+///
+/// # Errors
+/// When a row cannot be encoded, or no token would be trained.
+pub fn encode_rows(
+    rows: &[SourcedRow],
+    text: &TextSide,
+    training_type: TrainingType,
+    options: &EncodeOptions,
+    threads: usize,
+) -> Result<(Vec<Example>, EncodeReport), TrainError> {
+    let encode = || match training_type {
+        TrainingType::FromScratch => {
+            encode_pretraining(rows, &text.tokenizer, text.template.as_ref(), options)
+        }
+        _ => encode_sft(rows, &text.tokenizer, text.template.as_ref(), options),
+    };
+    in_threads(threads, encode)?.map_err(|error| data_error("cannot use the data", error))
+}
+
+fn in_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> Result<T, TrainError> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = pool.map_err(|error| data_error("cannot start `dataloader_num_workers` threads", error))?;
+    Ok(pool.install(work))
+}
+
+/// The rule for which tokens count, as parlor-text has it.
+pub fn train_on(config: TrainOn) -> parlor_text::TrainOn {
+    match config {
+        TrainOn::AssistantOnly => parlor_text::TrainOn::AssistantOnly,
+        TrainOn::All => parlor_text::TrainOn::All,
+    }
+}
+
+/// The tokenizer of a new model: the one that the config names, or a byte-level BPE trained on `rows`. Its template
+/// is its own, or ChatML.
+///
+/// # Errors
+/// When the tokenizer cannot be read or trained.
+pub fn new_text_side(config: &FromScratchConfig, rows: &[SourcedRow]) -> Result<TextSide, TrainError> {
+    let failed = |error: FillError| data_error("cannot make the tokenizer", error);
+    let (tokenizer, own) = match &config.tokenizer {
+        Some(path) if path.is_dir() => {
+            let tokenizer = Tokenizer::from_dir(path).map_err(|error| failed(Box::new(error)))?;
+            let template =
+                ChatTemplate::from_dir(path, &tokenizer).map_err(|error| failed(Box::new(error)))?;
+            (tokenizer, template)
+        }
+        Some(path) => (Tokenizer::from_file(path).map_err(|error| failed(Box::new(error)))?, None),
+        None => {
+            let options = BpeOptions { vocab_size: config.vocab_size, ..BpeOptions::default() };
+            let texts = rows.iter().flat_map(|row| texts(&row.row)).collect::<Vec<_>>();
+            let tokenizer =
+                train_bpe(texts.into_iter(), &options).map_err(|error| failed(Box::new(error)))?;
+            (tokenizer, None)
+        }
+    };
+    let template = match own {
+        Some(template) => template,
+        None => ChatTemplate::chatml(&tokenizer).map_err(|error| failed(Box::new(error)))?,
+    };
+    Ok(TextSide { tokenizer, template: Some(template) })
+}
+
+/// Every text of a row: what its tokenizer should know.
+fn texts(row: &Row) -> Vec<String> {
+    let messages = |messages: &[Message]| {
+        messages.iter().filter_map(|message| message.text().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let content = |content: &Content| match content {
+        Content::Text(text) => vec![text.clone()],
+        Content::Messages(list) => messages(list),
+    };
+    match row {
+        Row::Text(text) => vec![text.clone()],
+        Row::Messages { messages: list, .. } => messages(list),
+        Row::Instruction { instruction, input, output } => {
+            vec![instruction.clone(), input.clone(), output.clone()]
+        }
+        Row::PromptCompletion { prompt, completion } => [content(prompt), content(completion)].concat(),
+        Row::Preference { prompt, chosen, rejected } => {
+            [content(prompt), content(chosen), content(rejected)].concat()
+        }
+    }
+}
+
+/// The text side of a model directory; the model's loader has checked that it fits the embedding.
+///
+/// # Errors
+/// When there is no tokenizer, or it cannot be read.
+pub fn read_text_side(directory: &Path) -> Result<TextSide, TrainError> {
+    let failed = |error: FillError| TrainError::Model(error);
+    let tokenizer = Tokenizer::from_dir(directory).map_err(|error| failed(Box::new(error)))?;
+    let template = ChatTemplate::from_dir(directory, &tokenizer).map_err(|error| failed(Box::new(error)))?;
+    Ok(TextSide { tokenizer, template })
+}
+
+/// The files of a new model's text side, as its directories will hold them. `scratch` is a directory that can be
+/// written to.
+///
+/// # Errors
+/// When they cannot be written or read back.
+pub fn text_files(text: &TextSide, scratch: &Path) -> Result<TextFiles, TrainError> {
+    let directory: PathBuf = scratch.join(format!("{TEMPORARY_PREFIX}tokenizer-{}", std::process::id()));
+    let make = || -> Result<TextFiles, FillError> {
+        std::fs::create_dir_all(&directory)?;
+        text.tokenizer.save(&directory)?;
+        let mut files = TextFiles::read(&directory)?;
+        if let Some(template) = &text.template {
+            files.set("chat_template.jinja", template.source().as_bytes().to_vec());
+        }
+        Ok(files)
+    };
+    let files = make();
+    remove(&directory);
+    files.map_err(|error| data_error("cannot write the tokenizer", error))
+}
+
+/// Special tokens of a new model: it ends at its tokenizer's end, and at the end of a ChatML turn.
+pub fn generation_config(tokenizer: &Tokenizer) -> GenerationConfig {
+    let eos = tokenizer.eos().map(|token| token.id);
+    let mut ends: Vec<u32> = eos.into_iter().chain(tokenizer.id("<|im_end|>")).collect();
+    ends.dedup();
+    GenerationConfig {
+        bos_token_id: tokenizer.bos().map(|token| token.id),
+        eos_token_ids: ends,
+        pad_token_id: tokenizer.pad().map(|token| token.id).or(eos),
+        ..GenerationConfig::default()
+    }
+}

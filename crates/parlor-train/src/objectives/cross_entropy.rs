@@ -1,0 +1,48 @@
+//! Weighted cross-entropy on the next token: the objective of `from_scratch` and `sft`, which differ in the
+//! weights that the data carries.
+
+use parlor_model::{Batch, Targets};
+use parlor_text::Example;
+
+use crate::objective::{Loss, MicroBatch, Objective};
+
+/// `-sum(weight * logp)`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CrossEntropy;
+
+impl Objective for CrossEntropy {
+    type Example = Example;
+    type Side = ();
+
+    fn collate(&self, examples: &[&Example]) -> MicroBatch<()> {
+        let batch = Batch::of_sequences(examples.iter().map(|example| example.ids.as_slice()));
+        let weights: Vec<f32> = examples.iter().flat_map(|example| example.weights.iter().copied()).collect();
+        let targets = Targets::next_token(&batch, &weights);
+        MicroBatch { batch, targets, side: () }
+    }
+
+    fn loss(&self, micro: &MicroBatch<()>, logp: &[f32]) -> Loss {
+        let mut loss = Loss { d_logp: Vec::with_capacity(logp.len()), ..Loss::default() };
+        for (&logp, &weight) in logp.iter().zip(&micro.targets.weights) {
+            // A row without a target must not turn an infinity elsewhere into NaN here.
+            if weight != 0.0 {
+                loss.sum -= f64::from(weight) * f64::from(logp);
+                loss.weight += f64::from(weight);
+            }
+            loss.d_logp.push(-weight);
+        }
+        loss
+    }
+
+    fn source(&self, example: &Example) -> String {
+        example.source.to_string()
+    }
+
+    fn fingerprint(&self, example: &Example, add: &mut dyn FnMut(&[u8])) {
+        add(&(example.ids.len() as u64).to_le_bytes());
+        for (id, weight) in example.ids.iter().zip(&example.weights) {
+            add(&id.to_le_bytes());
+            add(&weight.to_bits().to_le_bytes());
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! A run's directory: whether it is free, holding it against other processes, clearing it for `--overwrite`.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use crate::error::TrainError;
+use crate::storage::{TEMPORARY_PREFIXES, remove};
+
+/// What to do with a directory that holds a run already.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// Refuse it.
+    #[default]
+    New,
+    /// Remove that run's files.
+    Overwrite,
+    /// Go on from its newest whole checkpoint.
+    Resume,
+    /// Go on from this `checkpoint-N`, or from the newest one of this directory.
+    ResumeFrom(PathBuf),
+}
+
+/// Files that a run writes at the top of its directory. Others are never touched.
+const RUN_FILES: [&str; 4] = ["metrics.jsonl", "run.json", "config.resolved.yaml", "loss.svg"];
+const LOCK: &str = ".parlor.lock";
+
+/// The directory, held until this is dropped (or the process ends, however it ends).
+#[derive(Debug)]
+pub struct OutputDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl OutputDir {
+    /// Makes the directory when there is none, checks that it can be written, and holds it.
+    ///
+    /// # Errors
+    /// [`TrainError::NotWritable`] or [`TrainError::Locked`].
+    pub fn hold(path: &Path) -> Result<Self, TrainError> {
+        let refused = |source| TrainError::NotWritable { path: path.to_owned(), source };
+        fs::create_dir_all(path).map_err(refused)?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join(LOCK))
+            .map_err(refused)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(TrainError::Locked { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => Err(refused(source)),
+        }
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Refuses a directory that holds a run or a model.
+    ///
+    /// # Errors
+    /// [`TrainError::Occupied`] with what was found.
+    pub fn require_free(&self) -> Result<(), TrainError> {
+        let mut found = self.run_entries();
+        if found.is_empty() {
+            return Ok(());
+        }
+        let more = found.len().saturating_sub(3);
+        found.truncate(3);
+        let mut found = found.join(", ");
+        if more > 0 {
+            found.push_str(&format!(" and {more} more"));
+        }
+        Err(TrainError::Occupied { path: self.path.clone(), found })
+    }
+
+    /// Removes the files of the run that is here, and leaves everything else.
+    pub fn clear(&self) {
+        for name in self.run_entries() {
+            remove(&self.path.join(name));
+        }
+    }
+
+    /// Names of a run's files and directories here, sorted.
+    fn run_entries(&self) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(&self.path)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| belongs_to_run(name))
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+fn belongs_to_run(name: &str) -> bool {
+    let checkpoint = name.strip_prefix("checkpoint-").is_some_and(|step| step.parse::<u64>().is_ok());
+    let model = name.ends_with(".safetensors") || name == "model.safetensors.index.json";
+    let temporary = TEMPORARY_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    checkpoint || model || temporary || name == "best" || RUN_FILES.contains(&name)
+}

@@ -1,0 +1,195 @@
+//! A run that is ready: what it will do, and doing it.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use parlor_model::Decoder;
+use serde::Serialize;
+
+use crate::checkpoint::{Checkpoint, checkpoint_name, list_checkpoints, remove_temporaries};
+use crate::config::{Hyperparameters, TrainingConfig};
+use crate::error::TrainError;
+use crate::event::{Flow, Outcome, TrainEvent};
+use crate::identity::Identity;
+use crate::objectives::CrossEntropy;
+use crate::output_dir::OutputDir;
+use crate::run::RunData;
+use crate::run_record::RunRecord;
+use crate::steps::StepPlan;
+use crate::storage::{StorageError, remove, write_file};
+use crate::surroundings::Surroundings;
+use crate::trainer::{Finished, Job, train};
+
+/// A run that [`prepare`](crate::prepare) has checked.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(crate) training: TrainingConfig,
+    pub(crate) hyper: Hyperparameters,
+    pub(crate) plan: StepPlan,
+    pub(crate) data: RunData,
+    pub(crate) decoder: Decoder,
+    pub(crate) surroundings: Surroundings,
+    pub(crate) tokenizer_sha256: String,
+    pub(crate) template_sha256: Option<String>,
+    pub(crate) output: OutputDir,
+    pub(crate) overwrite: bool,
+    pub(crate) resume: Option<Checkpoint>,
+    pub(crate) identity: Identity,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) resolved_config: String,
+}
+
+/// What `parlor train --json` prints.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TrainSummary {
+    /// The trained model; of an interrupted run its newest checkpoint.
+    pub model_dir: PathBuf,
+    /// Optimizer steps, those of earlier parts of the run included.
+    pub steps: u64,
+    /// Seconds of training, likewise.
+    pub seconds: f64,
+    /// Tokens that went through the model in training, likewise.
+    pub tokens: u64,
+    /// `tokens / seconds`.
+    pub tokens_per_second: f64,
+    /// Mean loss per trained token over all steps (as HF's `train_loss`).
+    pub train_loss: f64,
+    /// Loss of the newest evaluation.
+    pub eval_loss: Option<f64>,
+    /// Most resident memory of this process, in bytes.
+    pub peak_memory_bytes: u64,
+    /// Completed, stopped early, or interrupted.
+    pub outcome: Outcome,
+}
+
+impl Prepared {
+    /// Counts of steps and examples.
+    pub fn plan(&self) -> &StepPlan {
+        &self.plan
+    }
+
+    /// The model before training (or as the checkpoint has it).
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// Examples and their counts.
+    pub fn data(&self) -> &RunData {
+        &self.data
+    }
+
+    /// The checkpoint that the run goes on from.
+    pub fn resumes_from(&self) -> Option<&Checkpoint> {
+        self.resume.as_ref()
+    }
+
+    /// What the user should know; [`Self::run`] sends it as events.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Trains. `stop` ends the run after the step in progress, with a checkpoint.
+    ///
+    /// # Errors
+    /// [`TrainError`]; the newest checkpoint is intact then.
+    pub fn run(
+        mut self,
+        observer: &mut dyn FnMut(TrainEvent) -> Flow,
+        stop: &AtomicBool,
+    ) -> Result<TrainSummary, TrainError> {
+        self.clear_output(observer)?;
+        for warning in std::mem::take(&mut self.warnings) {
+            // Nothing is running yet that a warning could stop.
+            let _ = observer(TrainEvent::Warning(warning));
+        }
+        let directory = self.output.path().to_owned();
+        write_file(&directory.join("config.resolved.yaml"), self.resolved_config.as_bytes())?;
+        let mut record = RunRecord::start(&self)?;
+        let result = self.train(&mut record, observer, stop);
+        match &result {
+            Ok(summary) => record.finish(summary)?,
+            Err(error) => record.fail(error),
+        }
+        result
+    }
+
+    fn train(
+        &mut self,
+        record: &mut RunRecord,
+        observer: &mut dyn FnMut(TrainEvent) -> Flow,
+        stop: &AtomicBool,
+    ) -> Result<TrainSummary, TrainError> {
+        let directory = self.output.path().to_owned();
+        let surroundings = &self.surroundings;
+        let finished = train(
+            &mut self.decoder,
+            Job {
+                objective: &CrossEntropy,
+                train: &self.data.train,
+                eval: &self.data.eval,
+                hyper: &self.hyper,
+                optimizer: self.training.optimizer,
+                scheduler: self.training.lr_scheduler_type,
+                seed: self.training.seed,
+                output_dir: &directory,
+                identity: &self.identity,
+                save_model: &|decoder, directory| surroundings.save(decoder, directory),
+                recorder: record,
+                observer,
+                stop,
+                resume: self.resume.take(),
+            },
+        )?;
+        let model_dir = if finished.outcome == Outcome::Interrupted {
+            directory.join(checkpoint_name(finished.steps))
+        } else {
+            self.surroundings
+                .save(&self.decoder, &directory)
+                .map_err(|error| StorageError::new(&directory, error))?;
+            directory
+        };
+        Ok(summary(model_dir, &finished))
+    }
+
+    /// Removes what an earlier run (`--overwrite`), a killed one, or a later part of this one left behind.
+    fn clear_output(&self, observer: &mut dyn FnMut(TrainEvent) -> Flow) -> Result<(), TrainError> {
+        let mut tell = |text: String| {
+            let _ = observer(TrainEvent::Warning(text));
+        };
+        let directory = self.output.path();
+        let removed = remove_temporaries(directory);
+        if !removed.is_empty() {
+            tell(format!("removed what a killed run was still writing: {}", removed.join(", ")));
+        }
+        let Some(checkpoint) = &self.resume else {
+            // A resume that found no checkpoint starts again; `New` found nothing to clear.
+            if self.overwrite || list_checkpoints(directory).is_empty() {
+                self.output.clear();
+            }
+            return Ok(());
+        };
+        // Checkpoints after the one in use are damaged or of a part that is done again.
+        for (step, path) in list_checkpoints(directory) {
+            if step > checkpoint.state.step {
+                remove(&path);
+                tell(format!("removed {}, which comes after the checkpoint in use", path.display()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn summary(model_dir: PathBuf, finished: &Finished) -> TrainSummary {
+    let totals = finished.totals;
+    TrainSummary {
+        model_dir,
+        steps: finished.steps,
+        seconds: totals.seconds,
+        tokens: totals.tokens,
+        tokens_per_second: totals.tokens as f64 / totals.seconds.max(1e-9),
+        train_loss: finished.train_loss,
+        eval_loss: finished.eval_loss,
+        peak_memory_bytes: parlor_model::memory::peak_resident_bytes().unwrap_or(0),
+        outcome: finished.outcome,
+    }
+}

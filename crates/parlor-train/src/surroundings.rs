@@ -1,0 +1,58 @@
+//! The model in training: the decoder, and everything else that its directory holds.
+
+use std::path::Path;
+
+use parlor_model::arch::Architecture;
+use parlor_model::{
+    Decoder, GenerationConfig, LoadOptions, LoadedModel, MAX_SHARD_BYTES, ModelLoadError, SaveModel,
+    TextFiles, load_directory, save_directory,
+};
+use serde_json::{Map, Value};
+
+use crate::storage::FillError;
+
+/// A model less its decoder, which the loop changes: what [`Self::save`] puts beside the weights.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Family.
+    pub architecture: Architecture,
+    /// The `config.json` it came from; none for a new model.
+    pub hf_config: Option<Map<String, Value>>,
+    /// Special tokens and sampling defaults.
+    pub generation: GenerationConfig,
+    /// Tokenizer and chat template.
+    pub text_files: TextFiles,
+}
+
+impl Surroundings {
+    /// Writes a model directory: f32 weights in HF layout, config, tokenizer, template.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub fn save(&self, decoder: &Decoder, directory: &Path) -> Result<(), FillError> {
+        let model = SaveModel {
+            decoder,
+            architecture: self.architecture,
+            hf_config: self.hf_config.as_ref(),
+            generation: &self.generation,
+            text_files: &self.text_files,
+            dtype: None,
+            max_shard_bytes: MAX_SHARD_BYTES,
+        };
+        save_directory(directory, &model).map_err(|error| Box::new(error) as FillError)
+    }
+
+    /// Takes a loaded model apart.
+    pub fn split(model: LoadedModel) -> (Decoder, Self) {
+        let LoadedModel { decoder, architecture, hf_config, generation, text_files, .. } = model;
+        (decoder, Self { architecture, hf_config: Some(hf_config), generation, text_files })
+    }
+
+    /// Reads the model in `directory` for training: f32, in memory of its own.
+    ///
+    /// # Errors
+    /// What the loader says.
+    pub fn load(directory: &Path) -> Result<(Decoder, Self), ModelLoadError> {
+        load_directory(directory, &LoadOptions::for_training()).map(Self::split)
+    }
+}

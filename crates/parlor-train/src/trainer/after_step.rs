@@ -1,0 +1,152 @@
+//! What follows a step when it is due: evaluation with `best/`, and the checkpoint.
+
+use parlor_text::Cursor;
+use serde_json::json;
+
+use super::{BEST, Job, Trainer, row};
+use crate::checkpoint::{OPTIMIZER_STATE, checkpoint_name, rotate_checkpoints, write_checkpoint};
+use crate::error::{NonFinite, TrainError};
+use crate::evaluation::evaluate_examples;
+use crate::event::TrainEvent;
+use crate::objective::Objective;
+use crate::parlor_state::{Best, Generator, ParlorState};
+use crate::storage::{StorageError, available_bytes, human_bytes, write_directory};
+use crate::trainer_state::TrainerState;
+
+impl<O: Objective> Trainer<'_, '_, O> {
+    /// Makes the evaluation that is due, and `best/` when it is the best. False when it was interrupted.
+    pub(super) fn evaluate(&mut self) -> Result<bool, TrainError> {
+        let batch_size = self.job.hyper.per_device_eval_batch_size;
+        let Job { objective, eval, stop, .. } = self.job;
+        let evaluation = evaluate_examples(objective, self.decoder, eval, batch_size, &mut self.saved, stop)
+            .map_err(|source| TrainError::Batch {
+                rows: vec!["evaluation data".to_owned()],
+                source: Box::new(source),
+            })?;
+        let Some(evaluation) = evaluation else { return Ok(false) };
+        if !evaluation.loss.is_finite() {
+            let what = "evaluation loss";
+            return Err(TrainError::NonFinite(Box::new(NonFinite {
+                step: self.step,
+                what,
+                value: evaluation.loss,
+                rows: Vec::new(),
+                gradient_norms: Vec::new(),
+                learning_rate: self.schedule.at(self.step.saturating_sub(1)),
+                last_checkpoint: self.last_checkpoint(),
+            })));
+        }
+        let mut row = row(json!({
+            "step": self.step,
+            "epoch": self.plan.epochs_done(self.step),
+            "eval_loss": evaluation.loss,
+            "eval_perplexity": evaluation.perplexity(),
+            "eval_runtime": evaluation.seconds,
+        }));
+        for (name, value) in &evaluation.metrics {
+            row.insert(format!("eval_{name}"), json!(value));
+        }
+        self.record(row, &["step", "epoch", "eval_loss", "eval_perplexity", "eval_runtime"])?;
+        let before = self.best.map_or(f64::INFINITY, |best| best.loss);
+        let is_best = evaluation.loss < before;
+        // As HF's EarlyStoppingCallback: better than the best by more than the threshold.
+        if before - evaluation.loss > self.job.hyper.early_stopping_threshold {
+            self.evaluations_without_improvement = 0;
+        } else {
+            self.evaluations_without_improvement += 1;
+        }
+        if is_best {
+            self.best = Some(Best { step: self.step, loss: evaluation.loss });
+            self.check_space(BEST, self.decoder.parameter_count() as u64 * 4)?;
+            let (decoder, save) = (&*self.decoder, self.job.save_model);
+            write_directory(self.job.output_dir, BEST, &mut |directory| save(decoder, directory))?;
+        }
+        self.eval_loss = Some(evaluation.loss);
+        self.evaluation_pending = false;
+        self.tell(TrainEvent::Evaluated {
+            step: self.step,
+            loss: evaluation.loss,
+            perplexity: evaluation.perplexity(),
+            best: is_best,
+        });
+        Ok(true)
+    }
+
+    /// Refuses to begin what the disk cannot hold.
+    fn check_space(&self, name: &str, needed: u64) -> Result<(), StorageError> {
+        match available_bytes(self.job.output_dir) {
+            Some(available) if available < needed => Err(StorageError::Full {
+                path: self.job.output_dir.join(name),
+                available,
+                source: format!("it needs {}", human_bytes(needed)).into(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes `checkpoint-N` and removes those that are too many.
+    pub(super) fn save(&mut self, last: bool) -> Result<(), TrainError> {
+        self.job.recorder.sync().map_err(TrainError::Record)?;
+        let state = self.state();
+        let name = checkpoint_name(self.step);
+        let needed = self.decoder.parameter_count() as u64 * 4 + self.optimizer.bytes() as u64;
+        self.check_space(&name, needed)?;
+        let (decoder, optimizer, save_model) = (&*self.decoder, &self.optimizer, self.job.save_model);
+        let path = write_checkpoint(self.job.output_dir, &state, &self.trainer_state(last), &|directory| {
+            save_model(decoder, directory)?;
+            optimizer.save(&directory.join(OPTIMIZER_STATE), decoder)?;
+            Ok(())
+        })?;
+        rotate_checkpoints(
+            self.job.output_dir,
+            self.job.hyper.save_total_limit,
+            self.best.map(|best| best.step),
+        );
+        self.tell(TrainEvent::Saved { step: self.step, path });
+        Ok(())
+    }
+
+    fn state(&self) -> ParlorState {
+        let epoch = self.plan.epoch(self.step);
+        let mut totals = self.totals;
+        totals.seconds = self.seconds();
+        ParlorState {
+            format: 1,
+            step: self.step,
+            evaluation_pending: self.evaluation_pending,
+            cursor: Cursor { epoch, index: self.plan.places(self.step).start },
+            generator: Generator { algorithm: "chacha8".to_owned(), seed: self.job.seed, epoch },
+            identity: self.job.identity.values.clone(),
+            config_sha256: self.job.identity.sha256(),
+            best: self.best,
+            eval_loss: self.eval_loss,
+            evaluations_without_improvement: self.evaluations_without_improvement,
+            totals,
+            files: Default::default(),
+        }
+    }
+
+    fn trainer_state(&self, finished: bool) -> TrainerState {
+        let hyper = self.job.hyper;
+        let mut state = TrainerState {
+            best_global_step: self.best.map(|best| best.step),
+            best_metric: self.best.map(|best| best.loss),
+            best_model_checkpoint: self
+                .best
+                .map(|_| self.job.output_dir.join(BEST).to_string_lossy().into_owned()),
+            epoch: self.plan.epochs_done(self.step),
+            eval_steps: hyper.eval_steps,
+            global_step: self.step,
+            log_history: self.log_history.clone(),
+            logging_steps: hyper.logging_steps,
+            max_steps: self.plan.total_steps,
+            num_input_tokens_seen: self.totals.tokens,
+            num_train_epochs: self.plan.total_steps.div_ceil(self.plan.steps_per_epoch),
+            save_steps: hyper.save_steps,
+            train_batch_size: self.plan.batch_size as u64,
+            ..TrainerState::new()
+        };
+        state.set_control(finished);
+        state
+    }
+}

@@ -1,0 +1,78 @@
+//! The section: the issue's defaults, what is refused, and what is not in this build yet.
+
+use parlor_train::TrainingConfig;
+use parlor_train::config::{OptimizerName, SchedulerName, TrainingType, problems, unsupported};
+
+fn keys(found: &[parlor_train::config::Problem]) -> Vec<&str> {
+    found.iter().map(|problem| problem.key.as_str()).collect()
+}
+
+#[test]
+fn defaults() {
+    insta::assert_json_snapshot!(TrainingConfig::default());
+    assert!(problems(&TrainingConfig::default()).is_empty());
+}
+
+#[test]
+fn a_section_reads_back_and_unknown_keys_are_refused() {
+    let config = TrainingConfig::default();
+    let text = serde_json::to_string(&config).unwrap();
+    assert_eq!(serde_json::from_str::<TrainingConfig>(&text).unwrap(), config);
+    let text = r#"{"sft": {"learning_rate": 1, "learning_rte": 1}}"#;
+    let error = serde_json::from_str::<TrainingConfig>(text).unwrap_err().to_string();
+    assert!(error.contains("learning_rte"), "{error}");
+}
+
+#[test]
+fn learning_rates_that_cannot_work_are_refused() {
+    for rate in [0.0, -1e-5, f64::NAN, f64::INFINITY] {
+        let mut config = TrainingConfig::default();
+        config.sft.learning_rate = rate;
+        assert_eq!(keys(&problems(&config)), ["training.sft.learning_rate"], "{rate}");
+    }
+}
+
+#[test]
+fn other_values_that_cannot_work_are_refused_together() {
+    let mut config = TrainingConfig::default();
+    config.from_scratch.max_steps = 0;
+    config.from_scratch.warmup_ratio = 1.5;
+    config.dpo.adam_beta2 = 1.0;
+    config.lora.logging_steps = 0;
+    config.sft.weight_decay = f64::NAN;
+    insta::assert_snapshot!(
+        problems(&config).iter().map(|p| format!("{}: {}\n", p.key, p.message)).collect::<String>()
+    );
+}
+
+#[test]
+fn what_is_not_in_this_build_is_said() {
+    let mut config = TrainingConfig { training_type: TrainingType::Sft, ..TrainingConfig::default() };
+    // The default `lora.enabled: true` must not stop a run of another type.
+    assert!(config.lora.enabled);
+    assert!(unsupported(&config).is_empty());
+    config.training_type = TrainingType::Dpo;
+    config.optimizer = OptimizerName::Adamw8bit;
+    config.lr_scheduler_type = SchedulerName::Polynomial;
+    config.bf16 = true;
+    config.gradient_checkpointing = true;
+    insta::assert_snapshot!(
+        unsupported(&config).iter().map(|p| format!("{}: {}\n", p.key, p.message)).collect::<String>()
+    );
+}
+
+#[test]
+fn ranges_are_in_the_schema() {
+    let schema = serde_json::to_value(schemars::schema_for!(TrainingConfig)).unwrap();
+    let sft = &schema["$defs"]["SftConfig"]["properties"];
+    assert_eq!(sft["learning_rate"]["exclusiveMinimum"], 0);
+    assert_eq!(sft["warmup_ratio"]["maximum"], 1);
+    let without_doc: Vec<&String> = sft
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(_, value)| value.get("description").is_none())
+        .map(|(key, _)| key)
+        .collect();
+    assert!(without_doc.is_empty(), "{without_doc:?}");
+}

@@ -1,0 +1,14 @@
+//! Tests at the crate's boundary.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod checkpoints;
+mod config;
+mod disk;
+mod optimizer;
+mod parity;
+mod resume;
+mod run;
+mod schedule;
+mod steps;
+mod tiny;
+mod trainer;

@@ -1,0 +1,72 @@
+//! A run that was interrupted after any step and resumed ends bit-identical to one that was not.
+
+use std::path::Path;
+
+use parlor_train::Outcome;
+use parlor_train::checkpoint::{newest_checkpoint, open_checkpoint};
+
+use crate::tiny::{self, Rows, Run, bits};
+
+const STEPS: u64 = 10;
+
+fn run(directory: &Path) -> Run<'_> {
+    let mut run = Run::new(directory);
+    run.eval = tiny::examples(3);
+    run.hyper.eval_steps = 3;
+    run.hyper.warmup_steps = 2;
+    run
+}
+
+/// Rows without what the clock and the machine decide.
+fn timeless(mut rows: Rows) -> Rows {
+    for row in &mut rows {
+        for key in ["tokens_per_second", "memory_bytes", "eval_runtime"] {
+            row.remove(key);
+        }
+    }
+    rows
+}
+
+#[test]
+fn resumed_after_every_step_equals_uninterrupted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut decoder = tiny::decoder();
+    let (finished, rows, _) = run(dir.path()).go(&mut decoder);
+    let finished = finished.unwrap();
+    let (expected, rows) = (bits(&decoder), timeless(rows));
+    assert_eq!(finished.steps, STEPS);
+    for stop in 1..STEPS {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = run(dir.path());
+        first.stop_after = Some(stop);
+        let (interrupted, mut seen, _) = first.go(&mut tiny::decoder());
+        assert_eq!(interrupted.unwrap().outcome, Outcome::Interrupted);
+
+        let checkpoint = newest_checkpoint(dir.path()).checkpoint.unwrap();
+        assert_eq!(checkpoint.state.step, stop);
+        let mut decoder = tiny::load_model(&checkpoint.path);
+        let mut second = run(dir.path());
+        second.resume = Some(checkpoint);
+        let (resumed, rest, _) = second.go(&mut decoder);
+        let resumed = resumed.unwrap();
+        assert!(bits(&decoder) == expected, "weights differ after a stop at step {stop}");
+        seen.extend(rest);
+        assert_eq!(timeless(seen), rows, "metrics differ after a stop at step {stop}");
+        assert_eq!(resumed.train_loss.to_bits(), finished.train_loss.to_bits());
+        assert_eq!((resumed.best, resumed.eval_loss), (finished.best, finished.eval_loss));
+    }
+}
+
+#[test]
+fn resuming_a_finished_run_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut decoder = tiny::decoder();
+    run(dir.path()).go(&mut decoder).0.unwrap();
+    let expected = bits(&decoder);
+    let mut again = run(dir.path());
+    again.resume = Some(open_checkpoint(&dir.path().join("checkpoint-10")).unwrap());
+    let (finished, rows, _) = again.go(&mut decoder);
+    assert_eq!(finished.unwrap().outcome, Outcome::Completed);
+    assert!(rows.is_empty());
+    assert_eq!(bits(&decoder), expected);
+}

@@ -1,0 +1,161 @@
+//! A decoder of a few thousand parameters, a few dozen examples, and one call that trains on them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use parlor_model::{
+    Activation, Bias, Decoder, DecoderConfig, Head, Mlp, Norm, Positions, QkNorm, Rope, RopeScaling,
+};
+use parlor_text::{Example, RowSource};
+use parlor_train::config::{OptimizerName, SchedulerName};
+use parlor_train::identity::Identity;
+use parlor_train::objectives::CrossEntropy;
+use parlor_train::{Finished, Flow, Hyperparameters, Job, TrainError, TrainEvent, train};
+use parlor_train::{TrainingConfig, checkpoint::Checkpoint};
+use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
+use serde_json::{Map, Value};
+
+pub(crate) type Rows = Vec<Map<String, Value>>;
+
+pub(crate) fn config() -> DecoderConfig {
+    DecoderConfig {
+        vocab_size: 29,
+        hidden_size: 16,
+        intermediate_size: 24,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        num_key_value_heads: 1,
+        head_dim: 8,
+        max_position_embeddings: 32,
+        norm: Norm::Rms { eps: 1e-6 },
+        positions: Positions::Rope(Rope { theta: 10_000.0, scaling: RopeScaling::Default }),
+        mlp: Mlp::Gated(Activation::Silu),
+        bias: Bias::Qkv,
+        qk_norm: QkNorm::None,
+        windows: vec![None; 2],
+        head: Head::Tied,
+        initializer_range: 0.1,
+    }
+}
+
+pub(crate) fn decoder() -> Decoder {
+    Decoder::initialise(config(), 7).unwrap()
+}
+
+/// Sequences with a pattern to learn, of different lengths, the first token of each untrained.
+pub(crate) fn examples(count: usize) -> Vec<Example> {
+    (0..count)
+        .map(|n| {
+            let length = 3 + (n * 5) % 9;
+            let ids: Vec<u32> = (0..length).map(|i| ((n * 3 + i * (1 + n % 3)) % 29) as u32).collect();
+            let weights = (0..length).map(|i| f32::from(u8::from(i > 0))).collect();
+            example(ids, weights, n + 1)
+        })
+        .collect()
+}
+
+pub(crate) fn example(ids: Vec<u32>, weights: Vec<f32>, line: usize) -> Example {
+    Example { ids, weights, source: RowSource { file: Arc::new("train.jsonl".into()), line } }
+}
+
+pub(crate) fn hyper() -> Hyperparameters {
+    Hyperparameters {
+        num_train_epochs: 2,
+        per_device_train_batch_size: 4,
+        learning_rate: 1e-2,
+        logging_steps: 1,
+        save_steps: 0,
+        save_total_limit: None,
+        ..TrainingConfig::default().from_scratch.hyperparameters()
+    }
+}
+
+/// Writes all parameters into `model.safetensors`, under their roles.
+pub(crate) fn save_model(
+    decoder: &Decoder,
+    directory: &Path,
+) -> Result<(), parlor_train::storage::FillError> {
+    let views = decoder.parameters().iter().map(|p| {
+        let view = TensorView::new(Dtype::F32, p.tensor.shape().to_vec(), p.tensor.bytes()).unwrap();
+        (p.spec.role.to_string(), view)
+    });
+    serialize_to_file(views, None, &directory.join("model.safetensors"))?;
+    Ok(())
+}
+
+pub(crate) fn load_model(directory: &Path) -> Decoder {
+    let mut decoder = decoder();
+    let bytes = std::fs::read(directory.join("model.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    for id in 0..decoder.parameters().len() {
+        let name = decoder.parameters()[id].spec.role.to_string();
+        let data = tensors.tensor(&name).unwrap().data().to_vec();
+        for (value, bytes) in decoder.values_mut(id).unwrap().iter_mut().zip(data.chunks_exact(4)) {
+            *value = f32::from_le_bytes(bytes.try_into().unwrap());
+        }
+    }
+    decoder
+}
+
+/// The bits of every parameter.
+pub(crate) fn bits(decoder: &Decoder) -> Vec<u32> {
+    decoder.parameters().iter().flat_map(|p| p.tensor.as_f32().unwrap().iter().map(|x| x.to_bits())).collect()
+}
+
+/// One run of the loop.
+pub(crate) struct Run<'a> {
+    pub(crate) train: Vec<Example>,
+    pub(crate) eval: Vec<Example>,
+    pub(crate) hyper: Hyperparameters,
+    pub(crate) scheduler: SchedulerName,
+    pub(crate) directory: &'a Path,
+    pub(crate) resume: Option<Checkpoint>,
+    /// Ask to stop after this many steps.
+    pub(crate) stop_after: Option<u64>,
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(directory: &'a Path) -> Self {
+        Self {
+            train: examples(20),
+            eval: Vec::new(),
+            hyper: hyper(),
+            scheduler: SchedulerName::Cosine,
+            directory,
+            resume: None,
+            stop_after: None,
+        }
+    }
+
+    pub(crate) fn go(self, decoder: &mut Decoder) -> (Result<Finished, TrainError>, Rows, Vec<TrainEvent>) {
+        let mut rows = Rows::new();
+        let mut events = Vec::new();
+        let stop_after = self.stop_after;
+        let mut observer = |event: TrainEvent| {
+            let step = if let TrainEvent::Step(report) = &event { Some(report.step) } else { None };
+            events.push(event);
+            if step.is_some() && step == stop_after { Flow::Stop } else { Flow::Continue }
+        };
+        let result = train(
+            decoder,
+            Job {
+                objective: &CrossEntropy,
+                train: &self.train,
+                eval: &self.eval,
+                hyper: &self.hyper,
+                optimizer: OptimizerName::AdamwTorch,
+                scheduler: self.scheduler,
+                seed: 42,
+                output_dir: self.directory,
+                identity: &Identity::default(),
+                save_model: &save_model,
+                recorder: &mut rows,
+                observer: &mut observer,
+                stop: &AtomicBool::new(false),
+                resume: self.resume,
+            },
+        );
+        (result, rows, events)
+    }
+}

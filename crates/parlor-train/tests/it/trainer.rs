@@ -1,0 +1,115 @@
+//! The loop: it learns, accumulates exactly, evaluates, stops early, and stops on what is not a number.
+
+use parlor_train::{Outcome, TrainError, TrainEvent};
+
+use crate::tiny::{self, Run, bits};
+
+#[test]
+fn the_loss_falls_and_the_run_repeats_bit_for_bit() {
+    let run = || {
+        let dir = tempfile::tempdir().unwrap();
+        let mut decoder = tiny::decoder();
+        let mut run = Run::new(dir.path());
+        run.hyper.num_train_epochs = 6;
+        let (finished, rows, _) = run.go(&mut decoder);
+        (finished.unwrap(), rows, bits(&decoder))
+    };
+    let (finished, rows, first) = run();
+    assert_eq!((finished.outcome, finished.steps, rows.len()), (Outcome::Completed, 30, 30));
+    let loss = |n: usize| rows[n]["loss"].as_f64().unwrap();
+    // Uniform over 29 tokens is ln 29 = 3.37.
+    assert!((loss(0) - 29f64.ln()).abs() < 0.3, "first loss {}", loss(0));
+    assert!(loss(29) < 0.7 * loss(0), "{} to {}", loss(0), loss(29));
+    assert_eq!(run().2, first);
+}
+
+#[test]
+fn one_by_eight_is_eight_by_one() {
+    let run = |batch, accumulation| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut decoder = tiny::decoder();
+        let mut run = Run::new(dir.path());
+        run.hyper.per_device_train_batch_size = batch;
+        run.hyper.gradient_accumulation_steps = accumulation;
+        let (finished, rows, _) = run.go(&mut decoder);
+        finished.unwrap();
+        rows
+    };
+    let (whole, parts) = (run(8, 1), run(1, 8));
+    assert_eq!(whole.len(), parts.len());
+    for (a, b) in whole.iter().zip(&parts) {
+        for key in ["loss", "grad_norm"] {
+            let (a, b) = (a[key].as_f64().unwrap(), b[key].as_f64().unwrap());
+            assert!((a - b).abs() < 1e-5 * a.abs(), "{key}: {a} and {b}");
+        }
+        assert_eq!(a["tokens"], b["tokens"]);
+    }
+}
+
+#[test]
+fn evaluation_keeps_the_best_and_stops_early() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut decoder = tiny::decoder();
+    let mut run = Run::new(dir.path());
+    // Held-out tokens that training never shows: their loss falls at first, then rises.
+    run.eval = vec![tiny::example(vec![1, 9, 4, 22, 7, 3], vec![1.0; 6], 1)];
+    run.hyper.eval_steps = 2;
+    run.hyper.num_train_epochs = 60;
+    run.hyper.early_stopping_patience = Some(3);
+    let (finished, rows, events) = run.go(&mut decoder);
+    let finished = finished.unwrap();
+    assert_eq!(finished.outcome, Outcome::StoppedEarly);
+    let losses: Vec<f64> = rows.iter().filter_map(|row| row.get("eval_loss")?.as_f64()).collect();
+    let best = losses.iter().copied().fold(f64::INFINITY, f64::min);
+    assert_eq!(finished.best.unwrap().loss, best);
+    assert_eq!(losses.len(), losses.iter().position(|&loss| loss == best).unwrap() + 1 + 3);
+    let perplexity = rows.iter().find_map(|row| row.get("eval_perplexity")?.as_f64()).unwrap();
+    assert_eq!(perplexity, losses[0].exp());
+    // `best/` holds the weights of that evaluation: evaluating them again gives that loss.
+    let mut saved = parlor_model::Saved::default();
+    let eval = [tiny::example(vec![1, 9, 4, 22, 7, 3], vec![1.0; 6], 1)];
+    let again = parlor_train::evaluate_examples(
+        &parlor_train::objectives::CrossEntropy,
+        &tiny::load_model(&dir.path().join("best")),
+        &eval,
+        8,
+        &mut saved,
+        &std::sync::atomic::AtomicBool::new(false),
+    );
+    assert_eq!(again.unwrap().unwrap().loss, best);
+    assert!(
+        events.iter().any(|event| matches!(event, TrainEvent::Saved { step, .. } if *step == finished.steps))
+    );
+}
+
+#[test]
+fn a_loss_that_is_not_a_number_stops_the_run_and_names_the_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut decoder = tiny::decoder();
+    let mut run = Run::new(dir.path());
+    run.hyper.save_steps = 1;
+    run.hyper.learning_rate = 1e30;
+    run.hyper.max_grad_norm = 0.0;
+    run.hyper.warmup_steps = 3; // the first step changes nothing, the next ones break everything
+    let (result, rows, _) = run.go(&mut decoder);
+    let Err(TrainError::NonFinite(error)) = result else { panic!("{result:?}") };
+    assert_eq!(error.step as usize, rows.len() + 1);
+    assert!(!error.value.is_finite());
+    assert!(!error.rows.is_empty() && error.rows.iter().all(|row| row.starts_with("train.jsonl:")));
+    assert_eq!(error.gradient_norms.len(), 4, "{:?}", error.gradient_norms);
+    let last = error.last_checkpoint.clone().unwrap();
+    assert!(parlor_train::checkpoint::open_checkpoint(&last).is_ok());
+    assert_eq!(last, dir.path().join(format!("checkpoint-{}", error.step - 1)));
+    let message = error.to_string();
+    assert!(message.contains("train.jsonl:") && message.contains("layers.0"), "{message}");
+}
+
+#[test]
+fn an_example_that_the_model_cannot_run_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = Run::new(dir.path());
+    run.train = vec![tiny::example(vec![1, 999], vec![0.0, 1.0], 3)];
+    let (result, _, _) = run.go(&mut tiny::decoder());
+    let message = result.unwrap_err().to_string();
+    assert!(message.contains("train.jsonl:3"), "{message}");
+}
