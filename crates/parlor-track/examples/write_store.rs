@@ -108,7 +108,7 @@ fn expected() -> Value {
             "mlflow.source.type": "LOCAL",
             "mlflow.source.name": "parlor train",
             "version.parlor": "0.1.0",
-            "data_sha256../data/train/a b.jsonl": "ab".repeat(32),
+            "data_sha256/data/train/a b.jsonl": "ab".repeat(32),
             "template_sha256": "cd".repeat(32),
         },
         "metrics": {

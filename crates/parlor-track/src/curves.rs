@@ -1,27 +1,27 @@
 //! What the loss plot shows, gathered row by row, and made small enough to draw: smoothing and thinning.
 //!
-//! Smoothing is TensorBoard's: an exponential moving average with the bias of its start taken out.
+//! Smoothing is an exponential moving average to both sides, so that a falling curve is not drawn late; at the ends
+//! it is one to one side.
 
 use crate::row::Row;
 
 /// A value at a step.
 pub(crate) type Point = (u64, f64);
 
-/// The numbers behind `loss.svg`. Values that are not finite are left out.
+/// Larger values are not drawn: the arithmetic of axes would leave the range of numbers.
+const LARGEST: f64 = 1e30;
+
+/// The numbers behind `loss.svg`. Values that are not finite, or beyond 1e30, are left out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LossCurves {
-    /// Stands over the plot.
-    pub title: String,
-    /// Training loss by step.
-    pub train: Vec<(u64, f64)>,
-    /// Evaluation loss by step.
-    pub eval: Vec<(u64, f64)>,
-    /// Learning rate by step.
-    pub learning_rate: Vec<(u64, f64)>,
+    pub(crate) title: String,
+    pub(crate) train: Vec<Point>,
+    pub(crate) eval: Vec<Point>,
+    pub(crate) learning_rate: Vec<Point>,
 }
 
 impl LossCurves {
-    /// Nothing yet.
+    /// Nothing yet; `title` stands over the plot.
     pub fn new(title: impl Into<String>) -> Self {
         Self { title: title.into(), ..Self::default() }
     }
@@ -34,7 +34,7 @@ impl LossCurves {
             ("learning_rate", &mut self.learning_rate),
         ] {
             if let Some(value) = row.number(name)
-                && value.is_finite()
+                && value.abs() <= LARGEST
             {
                 points.push((row.step, value));
             }
@@ -43,19 +43,28 @@ impl LossCurves {
     }
 }
 
-/// The moving average over about a twentieth of the curve, at most 100 points.
+/// The two-sided moving average over about a twentieth of the curve, at most 100 points to each side.
 pub(crate) fn smoothed(points: &[Point]) -> Vec<Point> {
-    let span = (points.len() as f64 / 20.0).clamp(1.0, 100.0);
+    let span = (points.len() as f64 / 40.0).clamp(1.0, 100.0);
     let keep = 1.0 - 1.0 / span;
-    let (mut sum, mut weight) = (0.0, 0.0);
-    points
-        .iter()
-        .map(|(step, value)| {
-            sum = keep * sum + (1.0 - keep) * value;
-            weight = keep * weight + (1.0 - keep);
-            (*step, sum / weight)
-        })
-        .collect()
+    let before = decaying_sums(points.iter(), keep);
+    let mut after = decaying_sums(points.iter().rev(), keep);
+    after.reverse();
+    let both = before.iter().zip(&after).zip(points);
+    // The point itself is in both sums.
+    both.map(|((before, after), (step, value))| {
+        (*step, (before.0 + after.0 - value) / (before.1 + after.1 - 1.0))
+    })
+    .collect()
+}
+
+/// At each point, the sum of the values so far with weights that decay by `keep`, and the sum of the weights.
+fn decaying_sums<'a>(points: impl Iterator<Item = &'a Point>, keep: f64) -> Vec<(f64, f64)> {
+    let step = |sums: &mut (f64, f64), (_, value): &Point| {
+        *sums = (keep * sums.0 + value, keep * sums.1 + 1.0);
+        Some(*sums)
+    };
+    points.scan((0.0, 0.0), step).collect()
 }
 
 /// At most about `most` points that look the same drawn: the lowest and highest of each stretch, and the ends.

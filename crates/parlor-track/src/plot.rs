@@ -5,7 +5,6 @@
 //! are embedded or needed.
 
 use std::error::Error;
-use std::fmt::Display;
 use std::ops::Range;
 
 use plotters::coord::Shift;
@@ -77,7 +76,7 @@ fn draw(curves: &LossCurves, svg: &mut String) -> Result<(), Box<dyn Error>> {
         .build_cartesian_2d(steps.clone(), range.clone())?;
     let mut mesh = chart.configure_mesh();
     mesh.bold_line_style(GRID).light_line_style(TRANSPARENT).axis_style(AXIS).label_style(label());
-    mesh.y_label_formatter(&short).x_labels(8).y_labels(8).y_desc("loss").axis_desc_style(label());
+    mesh.y_label_formatter(&short).x_labels(8).y_labels(8).axis_desc_style(label());
     mesh.x_label_formatter(&step_label);
     if has_rate {
         mesh.x_label_formatter(&no_label).set_tick_mark_size(LabelAreaPosition::Bottom, 0);
@@ -129,14 +128,14 @@ fn draw_rate(
         .axis_style(AXIS)
         .label_style(label())
         .x_labels(8)
-        .y_labels(3)
+        .y_labels(4)
         .x_label_formatter(&step_label)
         .y_label_formatter(&short)
         .x_desc("step")
         .axis_desc_style(label())
         .draw()?;
     let points = thinned(&curves.learning_rate, MOST_POINTS);
-    let line = points.iter().map(|(step, rate)| (*step as f64, *rate));
+    let line = points.iter().map(|(step, rate)| (*step as f64, rate.clamp(0.0, top)));
     if points.len() == 1 {
         chart.draw_series(line.map(|point| Circle::new(point, 3, RATE.filled())))?;
     } else {
@@ -152,7 +151,7 @@ fn draw_header(
     last_train: Option<&Point>,
     has_rate: bool,
 ) -> Result<(), Box<dyn Error>> {
-    let title = (FONT, 18).into_font().color(&INK);
+    let title = (FONT, 22).into_font().color(&INK);
     area.draw(&Text::new(shortened(&curves.title, 80), (LEFT, 14), title))?;
     let mut x = LEFT;
     let mut entry = |colour: RGBColor, round: bool, text: String| -> Result<(), Box<dyn Error>> {
@@ -161,9 +160,9 @@ fn draw_header(
         } else {
             area.draw(&PathElement::new(vec![(x, 48), (x + 18, 48)], colour.stroke_width(3)))?;
         }
-        area.draw(&Text::new(text.clone(), (x + 25, 41), label()))?;
-        // There is no font to measure with; 7.2 pixels a letter leave room in all of the named ones.
-        x += 25 + (text.chars().count() as f64 * 7.2) as i32 + 22;
+        area.draw(&Text::new(text.clone(), (x + 25, 40), label()))?;
+        // There is no font to measure with; 6.6 pixels a letter leave room in all of the named ones.
+        x += 25 + (text.chars().count() as f64 * 6.6) as i32 + 22;
         Ok(())
     };
     if let Some((_, loss)) = last_train {
@@ -179,16 +178,16 @@ fn draw_header(
 }
 
 fn label() -> TextStyle<'static> {
-    (FONT, 13).into_font().color(&QUIET_INK)
+    (FONT, 15).into_font().color(&QUIET_INK)
 }
 
 fn step_range(curves: &LossCurves) -> Range<f64> {
     let all = || curves.train.iter().chain(&curves.eval).map(|point| point.0);
     let first = all().min().unwrap_or(0);
     let last = all().max().unwrap_or(0);
-    // From zero, unless most of the run would be empty: a run whose early rows are lost.
-    let start = if first <= last / 2 { 0 } else { first };
-    start as f64..last.max(start + 1) as f64
+    // From zero, unless most of the plot would be empty: a run whose early rows are lost.
+    let start = if first <= 1 + last / 2 { 0.0 } else { first as f64 };
+    start..(last as f64).max(start * 1.001 + 1.0)
 }
 
 /// From under the lowest to over the highest, save single spikes far above the smoothed curve.
@@ -278,6 +277,6 @@ fn hex(colour: RGBColor) -> String {
     format!("#{:02X}{:02X}{:02X}", colour.0, colour.1, colour.2)
 }
 
-fn escaped(text: impl Display) -> String {
-    text.to_string().replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

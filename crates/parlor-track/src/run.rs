@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use crate::clock::Clock;
 use crate::config::{MlflowConfig, MonitoringConfig};
 use crate::error::TrackError;

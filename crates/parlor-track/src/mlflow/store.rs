@@ -132,9 +132,9 @@ impl MlflowFileStore {
             ("mlflow.source.name".to_owned(), info.command.clone().unwrap_or_else(|| "parlor".to_owned())),
         ];
         tags.extend(info.versions.iter().map(|(name, version)| (format!("version.{name}"), version.clone())));
-        tags.extend(
-            info.data_sha256.iter().map(|(name, hash)| (format!("data_sha256.{name}"), hash.clone())),
-        );
+        tags.extend(info.data_sha256.iter().map(|(path, hash)| {
+            (format!("data_sha256/{}", path.trim_start_matches(['.', '/'])), hash.clone())
+        }));
         tags.extend(info.template_sha256.iter().map(|hash| ("template_sha256".to_owned(), hash.clone())));
         tags.iter().try_for_each(|(key, value)| self.write_value(TAGS, key, value, MAX_TAG))
     }
@@ -144,15 +144,13 @@ impl MlflowFileStore {
         for (key, value) in &info.params {
             let text = match value {
                 Value::String(text) => text.clone(),
+                Value::Number(number) if number.is_f64() => python_float(number.as_f64().unwrap_or(f64::NAN)),
                 other => other.to_string(),
             };
-            let there = self.directory.join(PARAMS).join(sanitised_key(key));
-            if there.exists() {
-                if fs::read_to_string(&there).is_ok_and(|old| old != cut(&text, MAX_PARAM)) {
-                    tracing::warn!(
-                        "MLflow keeps the first value of the parameter `{key}`; now it is {}",
-                        cut(&text, 200)
-                    );
+            if let Ok(old) = fs::read_to_string(self.path(PARAMS, key)?) {
+                if old != cut(&text, MAX_PARAM) {
+                    let now = cut(&text, 200);
+                    tracing::warn!("MLflow keeps the first value of the parameter `{key}`; now it is {now}");
                 }
                 continue;
             }

@@ -22,7 +22,7 @@ def main() -> int:
 
     def check(what, found, wanted):
         if found != wanted:
-            problems.append(f"{what}: found {found!r}, expected {wanted!r}")
+            problems.append(f"{what}: found {repr(found):.600}, expected {repr(wanted):.600}")
 
     client = MlflowClient(tracking_uri=(directory / expected["tracking_dir"]).as_uri())
     names = sorted(e.name for e in client.search_experiments())

@@ -42,8 +42,12 @@ fn validate(context: &Context) -> Result<(), Failure> {
     let problems = match parlor::load_config(context.sources()) {
         Ok(manager) => {
             // Sound, but asking for what comes later: `train` would stop, so it is worth a word here.
-            for missing in parlor::train::config::unsupported(&manager.get().training) {
+            let config = manager.get();
+            for missing in parlor::train::config::unsupported(&config.training) {
                 note(&format!("note: `{}`: {}", missing.key, missing.message));
+            }
+            for missing in config.monitoring.unsupported() {
+                note(&format!("note: `{}`: {}; {}", missing.key, missing.why, missing.help));
             }
             Vec::new()
         }

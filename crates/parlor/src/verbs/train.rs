@@ -32,6 +32,7 @@ pub(super) fn run(context: &Context, args: &TrainArgs) -> Result<(), Failure> {
         eval_data_path,
         start,
         max_steps: args.max_steps,
+        monitoring: config.monitoring.clone(),
         resolved_config: context.manager()?.to_yaml(SaveMode::All),
     })?;
     let summary = watch(context, prepared, &mut |_| {})?;

@@ -105,6 +105,7 @@ fn request(manager: &ConfigManager<Config>) -> TrainRequest {
         eval_data_path: Some(PathBuf::from(&config.data.eval_data_path)),
         start: Start::New,
         max_steps: None,
+        monitoring: config.monitoring.clone(),
         resolved_config: manager.to_yaml(SaveMode::All),
     }
 }
