@@ -35,7 +35,8 @@ pub(super) fn talk(
     system: Option<&str>,
 ) -> Result<(), Failure> {
     // Said before the first question, not after it.
-    (template(model)?, tokenizer(model)?);
+    template(model)?;
+    tokenizer(model)?;
     interrupt::watch("");
     let mut lines = Lines::open()?;
     if lines.is_terminal() {
