@@ -1,1 +1,38 @@
-//! Under construction.
+//! Runs and metrics, recorded: local files (`metrics.jsonl`, `run.json`, `loss.svg`) and MLflow's file store.
+//!
+//! [`Run`] is the entrance: it starts what [`MonitoringConfig`] enables, takes a [`Row`] per logged step, and ends
+//! with a [`RunStatus`]. Failures of the local files are errors; failures of any other [`Tracker`] are logged once
+//! per kind and never stop a training run. W&B, Comet, TensorBoard, Prometheus and MLflow over HTTP are not here
+//! yet; [`MonitoringConfig::unsupported`] names the keys that ask for them.
+#![forbid(unsafe_code)]
+
+mod atomic_file;
+mod clock;
+mod config;
+mod curves;
+mod error;
+mod local_files;
+mod metrics_file;
+mod mlflow;
+mod plot;
+mod row;
+mod run;
+mod run_record;
+mod secret;
+mod tracker;
+mod tracking_uri;
+
+pub use clock::Clock;
+pub use config::{CometConfig, MlflowConfig, MonitoringConfig, Unsupported, WandbConfig, WandbMode};
+pub use curves::LossCurves;
+pub use error::TrackError;
+pub use local_files::{LOSS_FILE, LocalFiles, METRICS_FILE, RUN_FILE};
+pub use metrics_file::read_rows;
+pub use mlflow::{MlflowFileStore, MlflowRun};
+pub use plot::loss_svg;
+pub use row::{MetricValue, Row};
+pub use run::{Run, RunStart};
+pub use run_record::{Resumption, RunInfo, RunRecord, RunStatus};
+pub use secret::{REDACTED, Secret};
+pub use tracker::Tracker;
+pub use tracking_uri::TrackingUri;

@@ -1,0 +1,120 @@
+//! The three files of a run in its output directory: `metrics.jsonl`, `run.json`, `loss.svg`.
+//!
+//! They are the record that everything else relies on, so their errors are returned. The plot is drawn again as rows
+//! come in, less often as the run grows, at each evaluation and at the end.
+
+use std::path::{Path, PathBuf};
+
+use crate::atomic_file;
+use crate::curves::LossCurves;
+use crate::error::TrackError;
+use crate::metrics_file::MetricsFile;
+use crate::plot::loss_svg;
+use crate::row::Row;
+use crate::run_record::RunRecord;
+
+/// A row per logged step.
+pub const METRICS_FILE: &str = "metrics.jsonl";
+/// What the run is made of and how it ended.
+pub const RUN_FILE: &str = "run.json";
+/// The plot of the losses.
+pub const LOSS_FILE: &str = "loss.svg";
+
+/// Fewest rows between two drawings of the plot.
+const ROWS_BETWEEN_PLOTS: usize = 20;
+
+/// The local files of one run.
+#[derive(Debug)]
+pub struct LocalFiles {
+    output_dir: PathBuf,
+    metrics: MetricsFile,
+    curves: LossCurves,
+    rows: usize,
+    rows_at_plot: usize,
+}
+
+impl LocalFiles {
+    /// Starts the files anew in `output_dir`, which is made when missing. `title` stands over the plot.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or written.
+    pub fn create(output_dir: &Path, title: &str) -> Result<Self, TrackError> {
+        std::fs::create_dir_all(output_dir).map_err(|source| TrackError::write(output_dir, source))?;
+        let metrics = MetricsFile::create(output_dir.join(METRICS_FILE))?;
+        Ok(Self::with(output_dir, title, metrics))
+    }
+
+    /// Goes on with the files of a run of which `step` steps are done: rows of later steps are taken out.
+    ///
+    /// # Errors
+    /// When they cannot be read or written.
+    pub fn resume(output_dir: &Path, title: &str, step: u64) -> Result<Self, TrackError> {
+        std::fs::create_dir_all(output_dir).map_err(|source| TrackError::write(output_dir, source))?;
+        let (metrics, rows) = MetricsFile::resume(output_dir.join(METRICS_FILE), step)?;
+        let mut files = Self::with(output_dir, title, metrics);
+        for row in &rows {
+            files.curves.push(row);
+        }
+        files.rows = rows.len();
+        files.rows_at_plot = rows.len();
+        Ok(files)
+    }
+
+    fn with(output_dir: &Path, title: &str, metrics: MetricsFile) -> Self {
+        let curves = LossCurves::new(title);
+        Self { output_dir: output_dir.to_owned(), metrics, curves, rows: 0, rows_at_plot: 0 }
+    }
+
+    /// Appends a row, and draws the plot when it is time.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn log(&mut self, row: &Row) -> Result<(), TrackError> {
+        self.metrics.append(row)?;
+        self.rows += 1;
+        let evaluated = self.curves.push(row);
+        let due = ROWS_BETWEEN_PLOTS.max(self.rows / 20);
+        if evaluated || self.rows - self.rows_at_plot >= due { self.plot() } else { Ok(()) }
+    }
+
+    /// Makes the rows so far durable: before each checkpoint, which relies on them.
+    ///
+    /// # Errors
+    /// When the system cannot.
+    pub fn sync(&self) -> Result<(), TrackError> {
+        self.metrics.sync()
+    }
+
+    /// Draws the plot, when there is something to draw.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn plot(&mut self) -> Result<(), TrackError> {
+        self.rows_at_plot = self.rows;
+        match loss_svg(&self.curves)? {
+            Some(svg) => self.write(LOSS_FILE, svg.as_bytes()),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes `run.json`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_record(&self, record: &RunRecord) -> Result<(), TrackError> {
+        let path = self.output_dir.join(RUN_FILE);
+        let mut json =
+            serde_json::to_string_pretty(record).map_err(|error| TrackError::malformed(&path, error))?;
+        json.push('\n');
+        self.write(RUN_FILE, json.as_bytes())
+    }
+
+    fn write(&self, name: &str, contents: &[u8]) -> Result<(), TrackError> {
+        atomic_file::write(&self.output_dir.join(name), &self.output_dir, contents)
+    }
+
+    /// Where the files are.
+    pub fn output_dir(&self) -> &Path {
+        &self.output_dir
+    }
+}

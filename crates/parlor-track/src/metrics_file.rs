@@ -1,0 +1,118 @@
+//! `metrics.jsonl`: a row per line, appended and handed to the system line by line.
+//!
+//! The file is opened anew for each line, so that a directory that vanishes in the middle of a run is noticed and
+//! not written into the void. A line that cannot be written whole is taken back.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::atomic_file;
+use crate::error::TrackError;
+use crate::row::Row;
+
+/// The file of one run.
+#[derive(Debug)]
+pub(crate) struct MetricsFile {
+    path: PathBuf,
+}
+
+impl MetricsFile {
+    /// Starts an empty file.
+    pub(crate) fn create(path: PathBuf) -> Result<Self, TrackError> {
+        atomic_file::write(&path, directory(&path), b"")?;
+        Ok(Self { path })
+    }
+
+    /// Goes on with a file: lines of later steps than `step` are taken out, and what a kill left half written, so
+    /// that the file reads like that of an uninterrupted run. Returns the rows that stay.
+    pub(crate) fn resume(path: PathBuf, step: u64) -> Result<(Self, Vec<Row>), TrackError> {
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(TrackError::read(&path, error)),
+        };
+        let (mut kept, mut rows) = (Vec::with_capacity(bytes.len()), Vec::new());
+        for (number, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
+            match parse(line) {
+                Ok(row) if row.step <= step => {
+                    kept.extend_from_slice(line.trim_ascii_end());
+                    kept.push(b'\n');
+                    rows.push(row);
+                }
+                Ok(_) => {}
+                Err(_) if line.trim_ascii().is_empty() || !line.ends_with(b"\n") => {}
+                Err(problem) => tracing::warn!(
+                    "{}:{}: taken out, because it is not a row of metrics: {problem}",
+                    path.display(),
+                    number + 1
+                ),
+            }
+        }
+        if kept != bytes || !path.exists() {
+            atomic_file::write(&path, directory(&path), &kept)?;
+        }
+        Ok((Self { path }, rows))
+    }
+
+    /// Adds a row.
+    pub(crate) fn append(&self, row: &Row) -> Result<(), TrackError> {
+        append_line(&self.path, row.to_line().as_bytes(), Missing::IsAnError)
+            .map_err(|source| TrackError::write(&self.path, source))
+    }
+
+    /// Makes all rows durable.
+    pub(crate) fn sync(&self) -> Result<(), TrackError> {
+        let sync = || File::open(&self.path)?.sync_all();
+        sync().map_err(|source| TrackError::write(&self.path, source))
+    }
+}
+
+/// Whether [`append_line`] makes the file.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Missing {
+    IsMade,
+    IsAnError,
+}
+
+/// Appends a line whole, or not at all.
+pub(crate) fn append_line(path: &Path, line: &[u8], missing: Missing) -> io::Result<()> {
+    let mut file = OpenOptions::new().append(true).create(missing == Missing::IsMade).open(path)?;
+    let before = file.metadata()?.len();
+    file.write_all(line).inspect_err(|_| {
+        // Half a line would spoil the next one. Where even this fails, resuming takes the half line out.
+        if let Err(error) = file.set_len(before) {
+            tracing::debug!("cannot take back half a line of {}: {error}", path.display());
+        }
+    })
+}
+
+/// The rows of a `metrics.jsonl`, the last one left out when it is only half written.
+///
+/// # Errors
+/// When the file cannot be read, or a line is not a row (with its number).
+pub fn read_rows(path: &Path) -> Result<Vec<Row>, TrackError> {
+    let bytes = std::fs::read(path).map_err(|source| TrackError::read(path, source))?;
+    let mut rows = Vec::new();
+    for (number, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        match parse(line) {
+            Ok(row) => rows.push(row),
+            Err(_) if line.trim_ascii().is_empty() || !line.ends_with(b"\n") => {}
+            Err(problem) => {
+                return Err(TrackError::Malformed { path: path.to_owned(), line: Some(number + 1), problem });
+            }
+        }
+    }
+    Ok(rows)
+}
+
+fn parse(line: &[u8]) -> Result<Row, String> {
+    let object: Map<String, Value> = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    Row::from_json(&object).map_err(|error| error.to_string())
+}
+
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}

@@ -1,0 +1,107 @@
+//! The `meta.yaml` files of experiments and runs.
+//!
+//! Written with every text as a JSON string: that is YAML as well, and no reader takes it for a number, a date or a
+//! truth value, whichever version of YAML it follows. Read with a YAML parser, because MLflow writes them too.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::atomic_file;
+use crate::error::TrackError;
+use crate::mlflow::key::printable;
+use crate::run_record::RunStatus;
+
+pub(crate) const META: &str = "meta.yaml";
+
+/// What is needed of an experiment's file.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ExperimentMeta {
+    pub(crate) experiment_id: Value,
+    pub(crate) name: String,
+    #[serde(default = "active")]
+    pub(crate) lifecycle_stage: String,
+}
+
+fn active() -> String {
+    "active".to_owned()
+}
+
+/// A run's file.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct RunMeta {
+    pub(crate) artifact_uri: String,
+    pub(crate) experiment_id: String,
+    pub(crate) run_id: String,
+    pub(crate) run_name: String,
+    pub(crate) start_time: i64,
+    #[serde(default)]
+    pub(crate) end_time: Option<i64>,
+    #[serde(default)]
+    pub(crate) user_id: String,
+    #[serde(default = "active")]
+    pub(crate) lifecycle_stage: String,
+}
+
+/// MLflow's number for a status.
+fn status_number(status: RunStatus) -> u8 {
+    match status {
+        RunStatus::Running => 1,
+        RunStatus::Finished => 3,
+        RunStatus::Failed => 4,
+        RunStatus::Interrupted => 5,
+    }
+}
+
+/// Reads an experiment's or a run's file.
+pub(crate) fn read<T: for<'de> Deserialize<'de>>(directory: &Path) -> Result<T, TrackError> {
+    let path = directory.join(META);
+    let text = std::fs::read_to_string(&path).map_err(|source| TrackError::read(&path, source))?;
+    serde_saphyr::from_str(&text).map_err(|error| TrackError::malformed(&path, error))
+}
+
+/// Writes an experiment's file.
+pub(crate) fn write_experiment(
+    directory: &Path,
+    id: &str,
+    name: &str,
+    location: &str,
+    created_ms: i64,
+) -> Result<(), TrackError> {
+    let fields = [
+        ("artifact_location", json!(location)),
+        ("creation_time", json!(created_ms)),
+        ("experiment_id", json!(id)),
+        ("last_update_time", json!(created_ms)),
+        ("lifecycle_stage", json!("active")),
+        ("name", json!(name)),
+    ];
+    atomic_file::write(&directory.join(META), directory, yaml(&fields).as_bytes())
+}
+
+/// Writes a run's file.
+pub(crate) fn write_run(directory: &Path, meta: &RunMeta, status: RunStatus) -> Result<(), TrackError> {
+    let fields = [
+        ("artifact_uri", json!(meta.artifact_uri)),
+        ("end_time", json!(meta.end_time)),
+        ("entry_point_name", json!("")),
+        ("experiment_id", json!(meta.experiment_id)),
+        ("lifecycle_stage", json!(meta.lifecycle_stage)),
+        ("run_id", json!(meta.run_id)),
+        ("run_name", json!(printable(&meta.run_name))),
+        ("run_uuid", json!(meta.run_id)),
+        ("source_name", json!("")),
+        ("source_type", json!(4)),
+        ("source_version", json!("")),
+        ("start_time", json!(meta.start_time)),
+        ("status", json!(status_number(status))),
+        ("tags", json!([])),
+        ("user_id", json!(printable(&meta.user_id))),
+    ];
+    atomic_file::write(&directory.join(META), directory, yaml(&fields).as_bytes())
+}
+
+fn yaml(fields: &[(&str, Value)]) -> String {
+    fields.iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
+}

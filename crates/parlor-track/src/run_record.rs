@@ -1,0 +1,129 @@
+//! `run.json`: what a run was made of, when it went, how it ended, and where else it is recorded.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::TrackError;
+use crate::local_files::RUN_FILE;
+use crate::secret::REDACTED;
+
+/// How a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunStatus {
+    /// Going on, or killed without a chance to say so.
+    Running,
+    /// Done, early stopping included.
+    Finished,
+    /// Ended by an error.
+    Failed,
+    /// Ended by the user, after saving.
+    Interrupted,
+}
+
+impl RunStatus {
+    /// The program's exit status that goes with it (CLI.md): none while it runs.
+    pub fn exit_status(self) -> Option<i32> {
+        match self {
+            Self::Running => None,
+            Self::Finished => Some(0),
+            Self::Failed => Some(1),
+            Self::Interrupted => Some(130),
+        }
+    }
+}
+
+/// What a run is made of; given by whoever starts it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunInfo {
+    /// The command, as typed without values that are secret.
+    pub command: Option<String>,
+    /// Who started it.
+    pub user: Option<String>,
+    /// Versions of programs and libraries: `parlor` and what else matters.
+    pub versions: BTreeMap<String, String>,
+    /// Random seeds by configuration key.
+    pub seeds: BTreeMap<String, u64>,
+    /// SHA-256 in hex of each data file or prepared set, by path or name.
+    pub data_sha256: BTreeMap<String, String>,
+    /// SHA-256 in hex of the chat template.
+    pub template_sha256: Option<String>,
+    /// Settings by dotted configuration key; texts, numbers and the like.
+    pub params: BTreeMap<String, Value>,
+}
+
+impl RunInfo {
+    /// Takes a section of the configuration as parameters: `{"lora": {"r": 8}}` under `training` is
+    /// `training.lora.r: 8`. Secrets and nulls are left out.
+    pub fn add_params(&mut self, prefix: &str, section: &Value) {
+        match section {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                    self.add_params(&key, value);
+                }
+            }
+            Value::Null => {}
+            Value::String(text) if text == REDACTED => {}
+            value => {
+                self.params.insert(prefix.to_owned(), value.clone());
+            }
+        }
+    }
+}
+
+/// A later start of the same run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Resumption {
+    /// When.
+    pub at: Timestamp,
+    /// Steps that were done before.
+    pub step: u64,
+}
+
+/// The contents of `run.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// 32 hex digits; the same in every tracker, and after resuming.
+    pub run_id: String,
+    /// The run's name.
+    pub name: String,
+    /// How it stands.
+    pub status: RunStatus,
+    /// Exit status of the program: 0 done, 1 failed, 130 interrupted; null while it runs.
+    pub exit_status: Option<i32>,
+    /// First start.
+    pub started_at: Timestamp,
+    /// Last end; null while it runs.
+    pub ended_at: Option<Timestamp>,
+    /// Later starts.
+    #[serde(default)]
+    pub resumed: Vec<Resumption>,
+    /// What it is made of.
+    #[serde(flatten)]
+    pub info: RunInfo,
+    /// Where else it is recorded, by tracker.
+    #[serde(default)]
+    pub trackers: BTreeMap<String, Value>,
+}
+
+impl RunRecord {
+    /// Reads `run.json` of an output directory; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read or is not such a file.
+    pub fn read(output_dir: &Path) -> Result<Option<Self>, TrackError> {
+        let path = output_dir.join(RUN_FILE);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(TrackError::read(&path, error)),
+        };
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| TrackError::malformed(&path, error))
+    }
+}
