@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::config::{TrainOn, TrainingType};
 use crate::error::TrainError;
 use crate::evaluation::evaluate_examples;
-use crate::materials::{encode_rows, read_rows, read_text_side, train_on};
+use crate::materials::{TextSide, encode_rows, read_rows, train_on};
 use crate::objectives::CrossEntropy;
 
 /// What `parlor eval` is asked to do.
@@ -54,7 +54,7 @@ pub fn evaluate(request: &EvaluateRequest, stop: &AtomicBool) -> Result<Option<E
     }
     let manager = ModelManager::new(request.model.clone());
     let model = manager.load_model().map_err(|error| TrainError::Model(Box::new(error)))?;
-    let text = read_text_side(&model.path)?;
+    let text = TextSide::of(&model)?;
     let options = EncodeOptions {
         max_length: request.data.max_length.min(model.max_length),
         batch_size: request.data.batch_size,

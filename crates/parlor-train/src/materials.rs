@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use parlor_model::{GenerationConfig, TextFiles};
+use parlor_model::{GenerationConfig, LoadedModel, TextFiles};
 use parlor_text::{
     BpeOptions, ChatTemplate, Content, DataConfig, DataReport, DataType, EncodeOptions, EncodeReport,
     Example, Message, OnBadRow, Row, RowKind, SourcedRow, Tokenizer, encode_pretraining, encode_sft, read,
@@ -167,15 +167,19 @@ fn texts(row: &Row) -> Vec<String> {
     }
 }
 
-/// The text side of a model directory; the model's loader has checked that it fits the embedding.
-///
-/// # Errors
-/// When there is no tokenizer, or it cannot be read.
-pub fn read_text_side(directory: &Path) -> Result<TextSide, TrainError> {
-    let failed = |error: FillError| TrainError::Model(error);
-    let tokenizer = Tokenizer::from_dir(directory).map_err(|error| failed(Box::new(error)))?;
-    let template = ChatTemplate::from_dir(directory, &tokenizer).map_err(|error| failed(Box::new(error)))?;
-    Ok(TextSide { tokenizer, template })
+impl TextSide {
+    /// That of a loaded model.
+    ///
+    /// # Errors
+    /// [`TrainError::Model`] when it has no tokenizer.
+    pub fn of(model: &LoadedModel) -> Result<Self, TrainError> {
+        let Some(tokenizer) = model.tokenizer.clone() else {
+            let directory = model.path.display();
+            let message = format!("{directory}: there is no tokenizer; put the model's tokenizer.json there");
+            return Err(TrainError::Model(message.into()));
+        };
+        Ok(Self { tokenizer, template: model.chat_template.clone() })
+    }
 }
 
 /// The files of a new model's text side, as its directories will hold them. `scratch` is a directory that can be

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use parlor_model::Decoder;
+use parlor_track::MonitoringConfig;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::checkpoint::{Checkpoint, checkpoint_name, list_checkpoints, remove_temporaries};
 use crate::config::{Hyperparameters, TrainingConfig};
@@ -37,6 +39,9 @@ pub struct Prepared {
     pub(crate) identity: Identity,
     pub(crate) warnings: Vec<String>,
     pub(crate) resolved_config: String,
+    pub(crate) monitoring: MonitoringConfig,
+    /// Sections `model:` and `data:`, for the record.
+    pub(crate) sections: (Value, Value),
 }
 
 /// What `parlor train --json` prints.
@@ -104,11 +109,11 @@ impl Prepared {
         }
         let directory = self.output.path().to_owned();
         write_file(&directory.join("config.resolved.yaml"), self.resolved_config.as_bytes())?;
-        let mut record = RunRecord::start(&self)?;
+        let mut record = RunRecord::start(&self, &self.monitoring)?;
         let result = self.train(&mut record, observer, stop);
         match &result {
             Ok(summary) => record.finish(summary)?,
-            Err(error) => record.fail(error),
+            Err(_) => record.fail(),
         }
         result
     }

@@ -9,13 +9,16 @@ use std::sync::Arc;
 
 use parlor_model::{Decoder, LoadOptions, MaxLength, ModelConfig, ModelManager};
 use parlor_text::{DataConfig, EncodeOptions, EncodeReport, Example};
+use parlor_track::MonitoringConfig;
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::checkpoint::{Checkpoint, list_checkpoints, newest_checkpoint, open_checkpoint};
-use crate::config::{TrainingConfig, TrainingType, problems, unsupported};
+use crate::config::{Problem, TrainingConfig, TrainingType, problems, unsupported};
 use crate::error::TrainError;
 use crate::identity::{Identity, examples_sha256};
 use crate::materials::{
-    TextSide, encode_rows, generation_config, new_text_side, read_rows, read_text_side, text_files, train_on,
+    TextSide, encode_rows, generation_config, new_text_side, read_rows, text_files, train_on,
 };
 use crate::objectives::CrossEntropy;
 use crate::output_dir::{OutputDir, Start};
@@ -39,6 +42,8 @@ pub struct TrainRequest {
     pub start: Start,
     /// `--max-steps`: counts before the config's.
     pub max_steps: Option<u64>,
+    /// Section `monitoring:`.
+    pub monitoring: MonitoringConfig,
     /// The whole config as YAML, for `config.resolved.yaml`.
     pub resolved_config: String,
 }
@@ -64,16 +69,21 @@ pub struct RunData {
 /// [`TrainError`]: everything that makes the run impossible; nothing was changed then, except that the output
 /// directory may have been made.
 pub fn prepare(request: TrainRequest) -> Result<Prepared, TrainError> {
-    let TrainRequest { training, model, data, eval_data_path, start, max_steps, resolved_config } = request;
+    let TrainRequest { training, model, data, eval_data_path, start, max_steps, monitoring, resolved_config } =
+        request;
     let mut found = problems(&training);
     if max_steps == Some(0) {
         let message = "it is 0; take at least one step".to_owned();
-        found.push(crate::config::Problem { key: "--max-steps".to_owned(), message });
+        found.push(Problem { key: "--max-steps".to_owned(), message });
     }
     if !found.is_empty() {
         return Err(TrainError::Config(found));
     }
-    let missing = unsupported(&training);
+    let mut missing = unsupported(&training);
+    missing.extend(monitoring.unsupported().into_iter().map(|found| Problem {
+        key: found.key.to_owned(),
+        message: format!("{}; {}", found.why, found.help),
+    }));
     if !missing.is_empty() {
         return Err(TrainError::Unsupported(missing));
     }
@@ -93,20 +103,13 @@ pub fn prepare(request: TrainRequest) -> Result<Prepared, TrainError> {
     let rows = read_rows(Path::new(&data.train_data_path), &data)?;
     warnings.extend(rows.warnings);
     let (decoder, surroundings, text) = match &resume {
-        Some(checkpoint) => {
-            let (decoder, surroundings) =
-                Surroundings::load(&checkpoint.path).map_err(|error| TrainError::Model(Box::new(error)))?;
-            (decoder, surroundings, read_text_side(&checkpoint.path)?)
-        }
+        Some(checkpoint) => Surroundings::load(&checkpoint.path)?,
         None if training.training_type == TrainingType::FromScratch => {
             let text = new_text_side(&training.from_scratch, &rows.rows)?;
             let (decoder, surroundings) = new_model(&training, &text, output.path())?;
             (decoder, surroundings, text)
         }
-        None => {
-            let (decoder, surroundings, directory) = base_model(&model, &mut warnings)?;
-            (decoder, surroundings, read_text_side(&directory)?)
-        }
+        None => base_model(&model, &mut warnings)?,
     };
 
     let limit = decoder.config().max_position_embeddings;
@@ -172,7 +175,14 @@ pub fn prepare(request: TrainRequest) -> Result<Prepared, TrainError> {
         identity,
         warnings,
         resolved_config,
+        monitoring,
+        sections: (section(&model), section(&data)),
     })
+}
+
+/// A section of the config as JSON; it is made of plain values, so this cannot fail.
+fn section<T: Serialize>(section: &T) -> Value {
+    serde_json::to_value(section).unwrap_or_default()
 }
 
 /// Training into the directory of the base model would replace the weights that it reads.
@@ -269,7 +279,7 @@ fn new_model(
 fn base_model(
     config: &ModelConfig,
     warnings: &mut Vec<String>,
-) -> Result<(Decoder, Surroundings, PathBuf), TrainError> {
+) -> Result<(Decoder, Surroundings, TextSide), TrainError> {
     let options =
         LoadOptions { max_length: MaxLength::AtMost(config.max_length), ..LoadOptions::for_training() };
     let manager = ModelManager::with_options(config.clone(), options);
@@ -278,11 +288,10 @@ fn base_model(
     manager.unload();
     let path = model.path.clone();
     // Training changes the weights, so it needs them alone; another manager of this process may share them.
-    let (decoder, surroundings) = match Arc::try_unwrap(model) {
+    match Arc::try_unwrap(model) {
         Ok(model) => Surroundings::split(model),
-        Err(_) => Surroundings::load(&path).map_err(|error| TrainError::Model(Box::new(error)))?,
-    };
-    Ok((decoder, surroundings, path))
+        Err(_) => Surroundings::load(&path),
+    }
 }
 
 fn eval_path(chosen: Option<PathBuf>, data: &DataConfig, warnings: &mut Vec<String>) -> Option<PathBuf> {

@@ -4,11 +4,13 @@ use std::path::Path;
 
 use parlor_model::arch::Architecture;
 use parlor_model::{
-    Decoder, GenerationConfig, LoadOptions, LoadedModel, MAX_SHARD_BYTES, ModelLoadError, SaveModel,
-    TextFiles, load_directory, save_directory,
+    Decoder, GenerationConfig, LoadOptions, LoadedModel, MAX_SHARD_BYTES, SaveModel, TextFiles,
+    load_directory, save_directory,
 };
 use serde_json::{Map, Value};
 
+use crate::error::TrainError;
+use crate::materials::TextSide;
 use crate::storage::FillError;
 
 /// A model less its decoder, which the loop changes: what [`Self::save`] puts beside the weights.
@@ -42,17 +44,22 @@ impl Surroundings {
         save_directory(directory, &model).map_err(|error| Box::new(error) as FillError)
     }
 
-    /// Takes a loaded model apart.
-    pub fn split(model: LoadedModel) -> (Decoder, Self) {
+    /// Takes a loaded model apart: decoder, surroundings, and the text side that its text files hold.
+    ///
+    /// # Errors
+    /// [`TrainError::Model`] when it has no tokenizer.
+    pub fn split(model: LoadedModel) -> Result<(Decoder, Self, TextSide), TrainError> {
+        let text = TextSide::of(&model)?;
         let LoadedModel { decoder, architecture, hf_config, generation, text_files, .. } = model;
-        (decoder, Self { architecture, hf_config: Some(hf_config), generation, text_files })
+        Ok((decoder, Self { architecture, hf_config: Some(hf_config), generation, text_files }, text))
     }
 
     /// Reads the model in `directory` for training: f32, in memory of its own.
     ///
     /// # Errors
-    /// What the loader says.
-    pub fn load(directory: &Path) -> Result<(Decoder, Self), ModelLoadError> {
-        load_directory(directory, &LoadOptions::for_training()).map(Self::split)
+    /// [`TrainError::Model`] with what the loader says.
+    pub fn load(directory: &Path) -> Result<(Decoder, Self, TextSide), TrainError> {
+        let model = load_directory(directory, &LoadOptions::for_training());
+        Self::split(model.map_err(|error| TrainError::Model(Box::new(error)))?)
     }
 }

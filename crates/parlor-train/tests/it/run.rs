@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use parlor_model::{ArchitectureBlock, ModelConfig};
 use parlor_text::DataConfig;
+use parlor_track::{MlflowConfig, MonitoringConfig};
 use parlor_train::config::{TrainOn, TrainingType};
 use parlor_train::{
     EvaluateRequest, Flow, Outcome, Start, TrainError, TrainEvent, TrainRequest, TrainSummary,
@@ -71,6 +72,10 @@ impl Desk {
             eval_data_path: None,
             start: Start::New,
             max_steps: None,
+            monitoring: MonitoringConfig {
+                mlflow: MlflowConfig { enabled: false, ..MlflowConfig::default() },
+                ..MonitoringConfig::default()
+            },
             resolved_config: "training: {}\n".to_owned(),
         }
     }
@@ -347,6 +352,7 @@ fn bad_requests_are_refused_before_anything_starts() {
     check(&|r| r.training.from_scratch.learning_rate = 0.0, "training.from_scratch.learning_rate");
     check(&|r| r.training.training_type = TrainingType::Dpo, "not in this build yet");
     check(&|r| r.training.fp16 = true, "training.fp16");
+    check(&|r| r.monitoring.wandb.enabled = true, "monitoring.wandb.enabled");
     check(&|r| r.data.train_data_path = "no/such/file.jsonl".to_owned(), "no/such/file.jsonl");
     check(&|r| r.eval_data_path = Some("no/such/eval.jsonl".into()), "no/such/eval.jsonl");
     check(&|r| r.data.data_types = vec![parlor_text::DataType::Documents], "data.data_types");
@@ -382,4 +388,21 @@ fn missing_default_evaluation_data_is_a_warning() {
             .any(|e| matches!(e, TrainEvent::Warning(text) if text.contains("nothing is evaluated")))
     );
     assert!(!desk.path("out/best").exists());
+}
+
+#[test]
+fn an_evaluation_that_is_made_again_is_recorded_once() {
+    let desk = Desk::new();
+    run(desk.request("whole"), None).0.unwrap();
+    // Interrupted where an evaluation was due, resumed, and killed after it but before the next checkpoint.
+    run(desk.request("out"), Some(4)).0.unwrap();
+    let resume = |stop| {
+        let mut request = desk.request("out");
+        request.start = Start::Resume;
+        run(request, stop).0.unwrap()
+    };
+    resume(Some(5));
+    fs::remove_dir_all(desk.path("out/checkpoint-5")).unwrap();
+    resume(None);
+    assert_eq!(metrics(&desk.path("out")), metrics(&desk.path("whole")));
 }
