@@ -36,7 +36,8 @@ impl Origin {
             return None;
         }
         let text = &self.source.text;
-        let start = self.span.start.min(text.len());
+        let start = text.floor_char_boundary(self.span.start);
+        let end = text.ceil_char_boundary(self.span.end).max(start);
         let before = text.get(..start).unwrap_or_default();
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
         Some(Place {
@@ -44,7 +45,7 @@ impl Origin {
             line: before.matches('\n').count() + 1,
             column,
             offset: start,
-            len: self.span.end.min(text.len()).saturating_sub(start),
+            len: end - start,
             source: Arc::clone(text),
         })
     }
@@ -83,6 +84,11 @@ pub(crate) enum Content {
     Map(Vec<(Key, Node)>),
 }
 
+/// The key `name` of the section `path`.
+pub(crate) fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
 /// A value and where it came from.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
@@ -114,13 +120,28 @@ impl Node {
         Self { content, origin: origin.clone() }
     }
 
-    /// This node below the keys of `path`.
-    pub(crate) fn nested(self, path: &str) -> Self {
+    /// This node below the keys of `path`, which stand at `key`.
+    pub(crate) fn nested(self, path: &str, key: &Origin) -> Self {
         path.rsplit('.').fold(self, |node, name| {
+            let key = Key { name: name.to_owned(), origin: key.clone() };
             let origin = node.origin.clone();
-            let key = Key { name: name.to_owned(), origin: origin.clone() };
             Self { content: Content::Map(vec![(key, node)]), origin }
         })
+    }
+
+    /// Says that this node and all below it stand at `origin`.
+    pub(crate) fn move_to(&mut self, origin: &Origin) {
+        self.origin = origin.clone();
+        match &mut self.content {
+            Content::Scalar(_) => {}
+            Content::List(items) => items.iter_mut().for_each(|item| item.move_to(origin)),
+            Content::Map(entries) => {
+                for (key, node) in entries {
+                    key.origin = origin.clone();
+                    node.move_to(origin);
+                }
+            }
+        }
     }
 
     /// The values alone.
