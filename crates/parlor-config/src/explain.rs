@@ -115,9 +115,10 @@ pub(crate) fn allowed<C>(schema: Schema<'_>, key: &str, rules: &Rules<C>) -> Opt
     if choices.is_empty() {
         return schema.range();
     }
-    let aliases = rules.aliases.iter().filter(|alias| alias.key == key);
-    let aliases: Vec<String> =
-        aliases.map(|alias| format!("{} (= {})", alias.alias, alias.canonical)).collect();
-    let names = choices.iter().map(|(name, _)| (*name).to_owned()).chain(aliases);
-    Some(names.collect::<Vec<_>>().join(", "))
+    let aliases: Vec<_> = rules.aliases.iter().filter(|alias| alias.key == key).collect();
+    // The schema may list the aliases too.
+    let canonical =
+        choices.iter().map(|(name, _)| *name).filter(|name| aliases.iter().all(|alias| alias.alias != *name));
+    let notes = aliases.iter().map(|alias| format!("{} (= {})", alias.alias, alias.canonical));
+    Some(canonical.map(str::to_owned).chain(notes).collect::<Vec<_>>().join(", "))
 }

@@ -129,12 +129,14 @@ pub fn commented_yaml<C: Configuration>(values: &[(&str, Value)]) -> String {
 
 fn yaml_section(schema: Schema<'_>, defaults: &Value, depth: usize, out: &mut String) {
     let indent = "  ".repeat(depth);
+    let mut after_section = false;
     for (name, child) in schema.properties() {
         let default = defaults.get(name).cloned().unwrap_or_default();
         let is_section = !child.properties().is_empty() && default.is_object();
-        if is_section && depth == 0 && !out.is_empty() {
+        if (is_section || after_section) && depth == 0 && !out.is_empty() {
             out.push('\n');
         }
+        after_section = is_section;
         for line in wrapped(child.description().unwrap_or_default(), 100 - 2 * depth) {
             out.push_str(&format!("{indent}# {line}\n"));
         }

@@ -36,7 +36,12 @@ pub(crate) fn parse(source: &Arc<Source>) -> (Option<Node>, Vec<Problem>) {
             Ok(next) => next,
             Err(error) => {
                 let at = error.marker().byte_offset().unwrap_or(0);
-                let mut problem = builder.problem(at..at + 1, format!("not valid YAML: {}", error.info()));
+                let message = if error.info().contains("recursion limit") {
+                    format!("nested deeper than {MAX_DEPTH} levels")
+                } else {
+                    format!("not valid YAML: {}", error.info())
+                };
+                let mut problem = builder.problem(at..at + 1, message);
                 problem.help = tab_help(&source.text, at);
                 builder.problems.push(problem);
                 return (None, builder.problems);
