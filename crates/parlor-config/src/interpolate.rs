@@ -64,6 +64,9 @@ fn replace(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String
             Some((name, default)) => (name, Some(default)),
             None => (inside, None),
         };
+        if inside.contains("${") {
+            return Err("`${` inside of `${...}` is not understood".to_owned());
+        }
         match lookup(name).filter(|value| !value.is_empty()).or_else(|| default.map(str::to_owned)) {
             Some(value) => out.push_str(&value),
             None => return Err(format!("the environment variable `{name}` is not set")),

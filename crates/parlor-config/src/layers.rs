@@ -101,10 +101,11 @@ pub(crate) fn assemble<C: Configuration>(
     let tree = over(Some(&first), &mut problems);
 
     let canonical = canonical(&tree, rules);
+    let reported = problems.clone();
     for problem in validate::check(&canonical, schema, &schema.paths("")) {
         // What could not be replaced or is not YAML has been reported at this place.
         let known = problem.layer == Some(Layer::File) && problem.place.is_some();
-        if !known || problems.iter().all(|other| other.place != problem.place) {
+        if !known || reported.iter().all(|other| other.place != problem.place) {
             problems.push(hide(problem, rules));
         }
     }
@@ -130,13 +131,13 @@ pub(crate) fn assemble<C: Configuration>(
     problems.sort_by_key(|problem| {
         (problem.layer, file(problem), problem.place.as_ref().map(|place| place.offset))
     });
-    Err(problems.into_iter().map(|problem| masked(problem, rules)).collect())
+    Err(masked(problems, rules))
 }
 
 /// The program's own checks, each problem at its place.
 pub(crate) fn check<C: Configuration>(value: &C, tree: &Node, rules: &Rules<C>) -> Vec<Problem> {
     let problems = rules.validators.iter().flat_map(|check| check(value));
-    problems.map(|problem| masked(placed(problem, tree), rules)).collect()
+    masked(problems.map(|problem| placed(problem, tree)).collect(), rules)
 }
 
 fn placed(problem: Problem, tree: &Node) -> Problem {
@@ -148,9 +149,15 @@ fn placed(problem: Problem, tree: &Node) -> Problem {
 
 /// Takes the value of a secret out of the problem with it.
 fn hide<C>(problem: Problem, rules: &Rules<C>) -> Problem {
-    if !rules.is_secret(&problem.path) {
+    let is_above = |key: &&str| key.strip_prefix(problem.path.as_str()).is_some_and(|r| r.starts_with('.'));
+    let (message, help) = if rules.is_secret(&problem.path) {
+        let help = "text that looks like a number stands in quotes";
+        ("the value of this secret, which is not shown, is not of the right kind", help)
+    } else if rules.secrets.iter().any(is_above) && problem.message.contains("this is the text") {
+        ("a section was expected; what stands here is not shown", "put it below its key")
+    } else {
         return problem;
-    }
+    };
     let place = problem.place.map(|place| {
         let end = place.offset + place.len;
         let mask =
@@ -158,12 +165,7 @@ fn hide<C>(problem: Problem, rules: &Rules<C>) -> Problem {
         let source: String = place.source.char_indices().map(mask).collect();
         Place { source: source.into(), ..place }
     });
-    Problem {
-        place,
-        help: Some("text that looks like a number stands in quotes".to_owned()),
-        message: "the value of this secret, which is not shown, is not of the right kind".to_owned(),
-        ..problem
-    }
+    Problem { place, help: Some(help.to_owned()), message: message.to_owned(), ..problem }
 }
 
 /// As many bytes as the character has, so that places stay where they are.
@@ -173,14 +175,27 @@ fn stars(c: char) -> String {
 
 /// Blanks the secrets in the text that a problem carries: whoever shows the place shows lines around it. By the
 /// names of their keys, since a file with a syntax error has no tree.
-fn masked<C>(mut problem: Problem, rules: &Rules<C>) -> Problem {
-    let Some(place) = &mut problem.place else { return problem };
+fn masked<C>(mut problems: Vec<Problem>, rules: &Rules<C>) -> Vec<Problem> {
+    let mut done: Vec<(Arc<str>, Arc<str>)> = Vec::new();
+    for place in problems.iter_mut().filter_map(|problem| problem.place.as_mut()) {
+        let known = done.iter().find(|(source, _)| Arc::ptr_eq(source, &place.source));
+        let masked = known.map(|(_, masked)| Arc::clone(masked)).unwrap_or_else(|| {
+            let masked: Arc<str> = without_secrets(&place.source, rules).into();
+            done.push((Arc::clone(&place.source), Arc::clone(&masked)));
+            masked
+        });
+        place.source = masked;
+    }
+    problems
+}
+
+fn without_secrets<C>(source: &str, rules: &Rules<C>) -> String {
     let names: Vec<&str> =
         rules.secrets.iter().map(|key| key.rsplit('.').next().unwrap_or_default()).collect();
     let is_secret = |key: &str| names.contains(&key.trim().trim_matches(['"', '\'']));
     let mut out = String::new();
     let mut below: Option<usize> = None;
-    for line in place.source.split_inclusive('\n') {
+    for line in source.split_inclusive('\n') {
         let indent = line.len() - line.trim_start().len();
         // A value on the lines below its key.
         let continues = below.is_some_and(|key| indent > key || line.trim().is_empty());
@@ -199,8 +214,7 @@ fn masked<C>(mut problem: Problem, rules: &Rules<C>) -> Problem {
         out.push_str(&line[..from]);
         out.extend(line[from..].chars().map(|c| if c == ' ' { c.to_string() } else { stars(c) }));
     }
-    place.source = out.into();
-    problem
+    out
 }
 
 fn source_node(value: &Value, name: &str, layer: Layer) -> Node {

@@ -1,5 +1,6 @@
 //! The merged tree: values that know where they came from.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -190,8 +191,10 @@ impl Node {
     pub(crate) fn merge(&mut self, over: Self) {
         match (&mut self.content, over.content) {
             (Content::Map(base), Content::Map(entries)) => {
+                let known: HashMap<String, usize> =
+                    base.iter().enumerate().map(|(at, (key, _))| (key.name.clone(), at)).collect();
                 for (key, node) in entries {
-                    match base.iter_mut().find(|(known, _)| known.name == key.name) {
+                    match known.get(&key.name).and_then(|at| base.get_mut(*at)) {
                         Some((known, old)) => {
                             // The place of a joined section stays that of its first writer.
                             if !matches!(old.content, Content::Map(_)) {

@@ -7,12 +7,19 @@ const ALIKE: f64 = 0.6;
 /// From here on, one is surely a misspelling of the other.
 const MISSPELT: f64 = 0.8;
 
+/// Of what is longer, nothing is a misspelling.
+const LONGEST: usize = 100;
+
 /// The word nearest to `given`, when one is near.
 pub(crate) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     nearest_from(ALIKE, given, known)
 }
 
 fn nearest_from<'a>(least: f64, given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // No key is that long, and the comparison takes time and memory for every character.
+    if given.len() > LONGEST {
+        return None;
+    }
     let given = given.to_lowercase();
     known
         .into_iter()

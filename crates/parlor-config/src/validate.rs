@@ -64,7 +64,8 @@ impl Checker<'_> {
                         let own = std::iter::once(schema).chain(std::iter::once(*fitting));
                         if own.map(|schema| in_range(number, schema)).any(|fits| !fits) {
                             let range = schema.range().unwrap_or_default();
-                            let message = format!("{} is out of range; it must be {range}", scalar.text);
+                            let message =
+                                format!("{} is out of range; it must be {range}", short(&scalar.text));
                             self.push(&node.origin, path, message, None);
                         }
                     }
@@ -118,7 +119,7 @@ impl Checker<'_> {
             Some(near) => format!("did you mean `{near}`? It takes {list}"),
             None => format!("it takes {list}"),
         };
-        self.push(&node.origin, path, format!("`{given}` is not a value of this key"), Some(help));
+        self.push(&node.origin, path, format!("`{}` is not a value of this key", short(&given)), Some(help));
     }
 
     fn wrong_type(&mut self, node: &Node, schema: Schema<'_>, path: &str) {
@@ -126,6 +127,9 @@ impl Checker<'_> {
         let wanted = types.iter().filter(|name| **name != "null").map(|name| type_name(name));
         let wanted = wanted.collect::<Vec<_>>().join(" or ");
         let (found, help) = match &node.content {
+            Content::Map(_) if types.contains(&"array") => {
+                ("a section".to_owned(), Some("a list is set as a whole: [a, b]".to_owned()))
+            }
             Content::Map(_) => ("a section".to_owned(), None),
             Content::List(_) => ("a list".to_owned(), None),
             Content::Scalar(scalar) => {
@@ -146,15 +150,15 @@ impl Checker<'_> {
                         matches!(scalar.text.to_lowercase().as_str(), "yes" | "on" | "y")
                     ))
                 } else if types.contains(&"string") && !scalar.value.is_null() {
-                    Some(format!("put it in quotes: \"{}\"", scalar.text))
+                    Some(format!("put it in quotes: \"{}\"", short(&scalar.text)))
                 } else if types.contains(&"array") {
-                    Some(format!("write a list: [{}]", scalar.text))
+                    Some(format!("write a list: [{}]", short(&scalar.text)))
                 } else {
                     None
                 };
                 let found = match &scalar.value {
                     Value::Null => "nothing".to_owned(),
-                    Value::String(text) => format!("the text \"{text}\""),
+                    Value::String(text) => format!("the text \"{}\"", short(text)),
                     other => format!("`{other}`"),
                 };
                 (found, help)
@@ -162,6 +166,16 @@ impl Checker<'_> {
         };
         self.push(&node.origin, path, format!("{wanted} was expected, but this is {found}"), help);
     }
+}
+
+/// The beginning of a long text, on one line.
+fn short(text: &str) -> String {
+    const LONGEST: usize = 80;
+    let mut line: String = text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        line.push_str("...");
+    }
+    line
 }
 
 fn plain_without_underscores(text: &str) -> Value {

@@ -90,6 +90,8 @@ struct Open {
     anchor: usize,
     /// Key that waits for its value.
     key: Option<Key>,
+    /// Where each key stands in the map.
+    keys: HashMap<String, usize>,
     start: usize,
 }
 
@@ -169,7 +171,7 @@ impl Builder<'_> {
             return Err(Box::new(self.problem(start..start + 1, message)));
         }
         let node = Node { content, origin: self.origin(start..start) };
-        self.open.push(Open { node, anchor, key: None, start });
+        self.open.push(Open { node, anchor, key: None, keys: HashMap::new(), start });
         Ok(())
     }
 
@@ -198,8 +200,11 @@ impl Builder<'_> {
                     };
                     open.key = Some(Key { name: scalar.text.clone(), origin: node.origin });
                 }
-                Some(key) => match entries.iter().position(|(known, _)| known.name == key.name) {
-                    None => entries.push((key, node)),
+                Some(key) => match open.keys.get(&key.name).copied() {
+                    None => {
+                        open.keys.insert(key.name.clone(), entries.len());
+                        entries.push((key, node));
+                    }
                     Some(first) => {
                         let line = entries[first].0.origin.place().map_or(0, |place| place.line);
                         let message = format!("the key `{}` stands here a second time", key.name);

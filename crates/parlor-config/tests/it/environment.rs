@@ -127,11 +127,7 @@ fn errors_of_a_dotenv_file() {
 fn a_dotenv_file_that_cannot_be_read() {
     let mut case = Case::new();
     case.sources.dotenv = Some(case.path(".env"));
-    insta::assert_snapshot!(case.report(), @r#"
-    .env: no such file
-    "#);
+    insta::assert_snapshot!(case.report(), @".env: no such file");
     let case = Case::new().dotenv(b"A=1\nB=\xff\n");
-    insta::assert_snapshot!(case.report(), @r#"
-    .env:2:3: not valid UTF-8
-    "#);
+    insta::assert_snapshot!(case.report(), @".env:2:3: not valid UTF-8");
 }

@@ -121,7 +121,7 @@ fn interpolation_that_fails() {
     let problem = only_problem("training:\n  seed: ${NO_SUCH}\n");
     assert_eq!(problem.path, "training.seed");
     assert_eq!(problem.message, "the environment variable `NO_SUCH` is not set");
-    for text in ["${A", "x ${", "${NO}y"] {
+    for text in ["${A", "x ${", "${NO}y", "${NO:-${A}}", "${}"] {
         let problem = only_problem(format!("data:\n  path: \"{text}\"\n"));
         assert_eq!(problem.path, "data.path", "{text}");
         assert!(problem.help.is_some());
@@ -172,19 +172,13 @@ fn extends_that_cannot_be() {
     config.yaml:2:10: `extends`: no.yaml: no such file
       help: a file name is relative to the file that says `extends`
     "#);
-    insta::assert_snapshot!(report("extends: circle.yaml\n"), @r#"
-    circle.yaml:1:10: `extends`: `config.yaml` extends itself
-    "#);
-    insta::assert_snapshot!(report("extends: config.yaml\n"), @r#"
-    config.yaml:1:10: `extends`: `config.yaml` extends itself
-    "#);
+    insta::assert_snapshot!(report("extends: circle.yaml\n"), @"circle.yaml:1:10: `extends`: `config.yaml` extends itself");
+    insta::assert_snapshot!(report("extends: config.yaml\n"), @"config.yaml:1:10: `extends`: `config.yaml` extends itself");
     insta::assert_snapshot!(report("extends: [7, {a: b}]\n"), @r#"
     config.yaml:1:11: `extends`: a file name, or a list of file names, was expected
     config.yaml:1:14: `extends`: a file name, or a list of file names, was expected
     "#);
-    insta::assert_snapshot!(report("extends:\n"), @r#"
-    config.yaml:1:8: `extends`: a file name, or a list of file names, was expected
-    "#);
+    insta::assert_snapshot!(report("extends:\n"), @"config.yaml:1:8: `extends`: a file name, or a list of file names, was expected");
     insta::assert_snapshot!(report("extends: bad.yaml\n"), @r#"
     bad.yaml:1:1: `seed`: unknown key
       help: did you mean `training.seed`?

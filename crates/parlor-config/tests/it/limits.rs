@@ -58,3 +58,28 @@ fn the_line_of_bad_bytes() {
     let place = problem.place.unwrap();
     assert_eq!((place.line, place.column), (2, 12));
 }
+
+#[test]
+fn many_keys_and_many_mistakes() {
+    let custom: String = (0..45_000).map(|index| format!("  k{index}: 1\n")).collect();
+    assert_eq!(Case::with(format!("custom:\n{custom}")).load().get().custom.len(), 45_000);
+    let wrong: String = (0..2_000).map(|index| format!("  sead{index}: 1\n")).collect();
+    assert_eq!(Case::with(format!("training:\n{wrong}")).problems().len(), 2_000);
+}
+
+#[test]
+fn a_long_key_and_a_long_value() {
+    let long = "x".repeat(1 << 20);
+    for text in
+        [format!("? {long}\n: 1\n"), format!("training: {{seed: {long}}}"), format!("data: {{? {long} : 1}}")]
+    {
+        let problem = only_problem(&text);
+        assert!(problem.message.len() < 200, "{}", problem.message.len());
+    }
+}
+
+#[test]
+fn a_list_is_set_as_a_whole() {
+    let report = Case::new().set("training.save_at.0=5").report();
+    assert!(report.contains("a list is set as a whole"), "{report}");
+}

@@ -47,6 +47,7 @@ fn check_problems(case: &Case) {
 fn in_no_problem() {
     for text in [
         format!("tracker: {{api_key: [{SECRET}]}}\n"),
+        format!("tracker: {SECRET}\n"),
         "tracker: {api_key: 123456}\n".to_owned(),
         format!("tracker:\n  api_key:\n    {SECRET}: 1\n"),
         format!("tracker:\n  api_key: {SECRET}\n  enabled: maybe\n"),
