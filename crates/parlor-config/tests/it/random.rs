@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::sample::Case;
+use crate::sample::{Case, fixed};
 
 /// Loads, and looks at every place of an error.
 fn survives(case: &Case) {
@@ -75,11 +75,13 @@ fn yaml() -> impl Strategy<Value = String> {
         Just("<<"),
         Just("\\x"),
     ];
-    prop::collection::vec(word, 0..40).prop_map(|words| words.concat())
+    let begin = prop_oneof![Just(""), Just("custom:\n  x: "), Just("custom:\n  x: [")];
+    (begin, prop::collection::vec(word, 0..40))
+        .prop_map(|(begin, words)| format!("{begin}{}", words.concat()))
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(fixed(512))]
 
     #[test]
     fn any_bytes_as_a_file(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
@@ -93,7 +95,16 @@ proptest! {
 
     #[test]
     fn almost_yaml_as_a_file(text in yaml()) {
-        survives(&Case::with(text).env("A", "\u{1f600}: ["));
+        let case = Case::with(&text).env("A", "\u{1f600}: [");
+        survives(&case);
+        if let Ok(manager) = case.try_load() {
+            let yaml = manager.to_yaml(parlor_config::SaveMode::All);
+            let again = Case::with(&yaml).env("A", "\u{1f600}: [");
+            let again = again.try_load().map_err(|error| TestCaseError::fail(format!("{error}\n{yaml}")))?;
+            let mut expected = (*manager.get()).clone();
+            expected.tracker.api_key.clone_from(&again.get().tracker.api_key);
+            prop_assert_eq!(&*again.get(), &expected, "{}", yaml);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use parlor_config::{
     Alias, ConfigError, ConfigManager, EnvName, EnvTarget, Problem, Rules, SeedKeys, Sources,
 };
+use proptest::test_runner::{Config as ProptestConfig, RngSeed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -285,4 +286,14 @@ pub(crate) fn underlined(problem: &Problem) -> &str {
 
 pub(crate) fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
+}
+
+/// The same `cases` in every run.
+pub(crate) fn fixed(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(7),
+        ..ProptestConfig::default()
+    }
 }

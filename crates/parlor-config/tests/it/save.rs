@@ -6,7 +6,7 @@ use parlor_config::SaveMode;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::sample::{Case, Sample, read};
+use crate::sample::{Case, Sample, fixed, read};
 
 /// Saves both ways and loads again, with the same environment and nothing else.
 #[track_caller]
@@ -173,7 +173,7 @@ fn with_values(sample: &Sample) -> parlor_config::ConfigManager<Sample> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(fixed(256))]
 
     #[test]
     fn any_values_survive(sample in sample()) {
