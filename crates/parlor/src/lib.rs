@@ -1,1 +1,30 @@
-//! Under construction.
+//! Parlor as a library: the composed [`Config`], and every crate of the house under one name.
+//!
+//! ```no_run
+//! use parlor::ModelManager;
+//! use parlor::configuration::Sources;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let sources = Sources { files: vec!["config.yaml".into()], ..Sources::default() };
+//! let manager = parlor::load_config(sources)?;
+//! let model = ModelManager::new(manager.get().model.clone()).load_model()?;
+//! println!("{} parameters", model.decoder.parameter_count());
+//! # Ok(())
+//! # }
+//! ```
+#![forbid(unsafe_code)]
+
+mod config;
+
+pub use config::{
+    ALIASES, BackendType, Config, ENVIRONMENT, LogLevel, SECRETS, ServingConfig, load_config, rules,
+};
+pub use parlor_config as configuration;
+pub use parlor_config::ConfigManager;
+pub use parlor_engine as engine;
+pub use parlor_kernels as kernels;
+pub use parlor_model as model;
+pub use parlor_model::ModelManager;
+pub use parlor_text as text;
+pub use parlor_track as track;
+pub use parlor_train as train;

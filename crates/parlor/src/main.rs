@@ -1,2 +1,37 @@
-//! Under construction.
-fn main() {}
+//! The program: what was typed, what it means, how it ended.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod cli;
+mod context;
+mod diagnostics;
+mod failure;
+mod interrupt;
+mod logging;
+mod model;
+mod output;
+mod progress;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    diagnostics::install();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version are answers (stdout, 0); everything else is a usage error (stderr, 2).
+        Err(error) => {
+            let code = if error.use_stderr() { 2 } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    parlor_kernels::threads::initialise(cli.global.threads.unwrap_or(0));
+    let context = context::Context::new(cli.global);
+    match verbs::run(&context, cli.verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -1,0 +1,69 @@
+//! What the types of the sections cannot say: other names of values, secrets, and checks across keys.
+
+use parlor_config::{Alias, ConfigError, ConfigManager, Problem, Rules, SeedKeys, Sources};
+
+use super::{Config, ENVIRONMENT};
+
+/// Other names of values, each understood as the canonical one.
+pub const ALIASES: &[Alias] = &[
+    alias("serving.backend_type", "native", "pytorch"),
+    alias("training.optimizer", "adamw", "adamw_torch"),
+    alias("model.torch_dtype", "fp32", "float32"),
+    alias("model.torch_dtype", "bf16", "bfloat16"),
+    alias("model.torch_dtype", "fp16", "float16"),
+    alias("log_level", "warn", "warning"),
+    alias("log_level", "ERROR", "error"),
+    alias("log_level", "WARNING", "warning"),
+    alias("log_level", "INFO", "info"),
+    alias("log_level", "DEBUG", "debug"),
+    alias("log_level", "CRITICAL", "error"),
+];
+
+const fn alias(key: &'static str, alias: &'static str, canonical: &'static str) -> Alias {
+    Alias { key, alias, canonical }
+}
+
+/// Keys whose values are never shown, logged or saved.
+pub const SECRETS: &[&str] =
+    &["serving.api_key", "monitoring.wandb.api_key", "monitoring.comet.api_key", "hf_token"];
+
+/// The rules of Parlor's own configuration. A program with sections of its own takes these as a pattern.
+pub fn rules() -> Rules<Config> {
+    Rules {
+        prefix: "PARLOR",
+        aliases: ALIASES,
+        env_names: ENVIRONMENT,
+        secrets: SECRETS,
+        validators: vec![training, paths],
+    }
+}
+
+/// Loads the configuration from `sources`.
+///
+/// # Errors
+/// Every problem of every layer at once.
+pub fn load_config(sources: Sources) -> Result<ConfigManager<Config>, ConfigError> {
+    ConfigManager::load(sources, rules())
+}
+
+impl SeedKeys for Config {
+    const MODEL_NAME: &str = "model.name";
+    const TRAINING_TYPE: &str = "training.training_type";
+    const BATCH_SIZE: &str = "data.batch_size";
+}
+
+fn training(config: &Config) -> Vec<Problem> {
+    let found = parlor_train::config::problems(&config.training);
+    found.into_iter().map(|problem| Problem::at(problem.key, problem.message)).collect()
+}
+
+/// Paths that must name something.
+fn paths(config: &Config) -> Vec<Problem> {
+    let paths = [
+        ("data.train_data_path", &config.data.train_data_path),
+        ("data.eval_data_path", &config.data.eval_data_path),
+        ("data.test_data_path", &config.data.test_data_path),
+    ];
+    let empty = paths.into_iter().filter(|(_, path)| path.trim().is_empty());
+    empty.map(|(key, _)| Problem::at(key, "it is empty; name a file or a directory")).collect()
+}

@@ -1,0 +1,70 @@
+//! What every verb is given: the flags, the form of results, and the configuration, read when first asked for.
+
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parlor::configuration::{Layer, Sources};
+use parlor::{Config, ConfigManager};
+
+use crate::cli::Global;
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// Flags and configuration.
+pub(crate) struct Context {
+    pub(crate) global: Global,
+    pub(crate) output: Output,
+    manager: OnceCell<ConfigManager<Config>>,
+}
+
+/// Read when no `-c` is given.
+pub(crate) const DEFAULT_FILE: &str = "config.yaml";
+
+impl Context {
+    pub(crate) fn new(global: Global) -> Self {
+        let output = if global.json { Output::Json } else { Output::Text };
+        Self { global, output, manager: OnceCell::new() }
+    }
+
+    /// Where the configuration comes from: files, `.env`, the environment, `--set`.
+    pub(crate) fn sources(&self) -> Sources {
+        let mut files: Vec<PathBuf> = self.global.config.clone();
+        if files.is_empty() && Path::new(DEFAULT_FILE).is_file() {
+            files.push(DEFAULT_FILE.into());
+        }
+        let dotenv = Some(PathBuf::from(".env")).filter(|path| path.is_file());
+        // A variable that is not Unicode is none of ours.
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Sources { files, dotenv, environment, set: self.global.set.clone() }
+    }
+
+    /// The configuration with where each value came from. The first call also starts logging at its level.
+    pub(crate) fn manager(&self) -> Result<&ConfigManager<Config>, Failure> {
+        if let Some(manager) = self.manager.get() {
+            return Ok(manager);
+        }
+        let manager = parlor::load_config(self.sources())?;
+        crate::logging::start(&self.global, manager.get().log_level);
+        Ok(self.manager.get_or_init(|| manager))
+    }
+
+    /// The configuration.
+    pub(crate) fn config(&self) -> Result<Arc<Config>, Failure> {
+        Ok(self.manager()?.get())
+    }
+
+    /// Whether someone set this key: a file, the environment or a flag.
+    pub(crate) fn named(&self, key: &str) -> Result<bool, Failure> {
+        Ok(self.manager()?.explain(key).is_ok_and(|found| found.layer != Layer::Default))
+    }
+
+    /// Whether someone chose a value of their own for this key. A file that repeats the default, as the one of
+    /// `init` does, chooses nothing.
+    pub(crate) fn chosen(&self, key: &str) -> Result<bool, Failure> {
+        let found = self.manager()?.explain(key);
+        Ok(found.is_ok_and(|found| found.layer != Layer::Default && found.value != found.default))
+    }
+}

@@ -1,0 +1,98 @@
+//! From `-m MODEL` and the config to a loaded model, and to its tokenizer and chat template.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parlor::model::{LoadOptions, LoadedModel, MaxLength, ModelConfig, ModelManager, locate_model};
+use parlor::text::{ChatTemplate, Tokenizer};
+
+use crate::cli::ModelArgs;
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// The section `model:` with the flags on top.
+pub(crate) fn section(context: &Context, args: &ModelArgs) -> Result<ModelConfig, Failure> {
+    if let Some(adapter) = args.adapter.first() {
+        let what = format!("adapters (`-a {}`)", adapter.display());
+        return Err(Failure::not_yet(&what, "leave `-a` out, or merge the adapter into its model first"));
+    }
+    let mut section = context.config()?.model.clone();
+    match &args.model {
+        Some(name) => {
+            section.name.clone_from(name);
+            // The config speaks of its own model, not of this one.
+            section.model_type = "auto".to_owned();
+        }
+        None if !context.named("model.name")? => {
+            return Err(Failure::input_help(
+                "no model is named",
+                "pass `-m DIR`, or set `model.name` in a config file",
+            ));
+        }
+        None => {}
+    }
+    if let Some(device) = args.device {
+        section.device = device;
+    }
+    if let Some(dtype) = args.dtype {
+        section.torch_dtype = dtype.into();
+    }
+    Ok(section)
+}
+
+/// Loads the model.
+pub(crate) fn load(context: &Context, args: &ModelArgs) -> Result<Arc<LoadedModel>, Failure> {
+    let section = section(context, args)?;
+    // A length that someone chose must fit; the default follows the model.
+    let max_length = match context.chosen("model.max_length")? {
+        true => MaxLength::Exactly(section.max_length),
+        false => MaxLength::Model,
+    };
+    let options = LoadOptions { dtype: section.torch_dtype, max_length, ..LoadOptions::default() };
+    Ok(ModelManager::with_options(section, options).load_model()?)
+}
+
+/// The model's tokenizer.
+pub(crate) fn tokenizer(model: &LoadedModel) -> Result<&Tokenizer, Failure> {
+    model.tokenizer.as_ref().ok_or_else(|| {
+        Failure::input_help(
+            format!("{} has no tokenizer", model.path.display()),
+            "copy tokenizer.json beside config.json, or give token ids with `--ids`",
+        )
+    })
+}
+
+/// The model's chat template.
+pub(crate) fn template(model: &LoadedModel) -> Result<&ChatTemplate, Failure> {
+    model.chat_template.as_ref().ok_or_else(|| no_template(&model.path.display().to_string()))
+}
+
+fn no_template(path: &str) -> Failure {
+    Failure::input_help(
+        format!("{path} has no chat template: it is a base model, which continues text and does not chat"),
+        "use `parlor generate -p TEXT`, fine-tune it on conversations, or put a chat_template.jinja beside its \
+         tokenizer",
+    )
+}
+
+/// A model's text side alone: no weight is read.
+pub(crate) struct TextSide {
+    pub(crate) path: PathBuf,
+    pub(crate) tokenizer: Tokenizer,
+}
+
+impl TextSide {
+    /// Finds the model and reads its tokenizer.
+    pub(crate) fn read(context: &Context, args: &ModelArgs) -> Result<Self, Failure> {
+        let section = section(context, args)?;
+        let path = locate_model(&section.name, section.cache_dir.as_deref())?;
+        let tokenizer = Tokenizer::from_dir(&path)?;
+        Ok(Self { path, tokenizer })
+    }
+
+    /// Reads its chat template.
+    pub(crate) fn template(&self) -> Result<ChatTemplate, Failure> {
+        ChatTemplate::from_dir(&self.path, &self.tokenizer)?
+            .ok_or_else(|| no_template(&self.path.display().to_string()))
+    }
+}

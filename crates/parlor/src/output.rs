@@ -1,0 +1,59 @@
+//! Where words go: results to stdout, as text or as JSON; everything else to stderr.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// The form of results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// For people.
+    Text,
+    /// One JSON object, or one per line.
+    Json,
+}
+
+impl Output {
+    /// Writes a result: `value` as one line of JSON, or `text`.
+    pub(crate) fn result(self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        match self {
+            Output::Text => line(&text()),
+            Output::Json => json(value),
+        }
+    }
+
+    pub(crate) fn is_json(self) -> bool {
+        self == Output::Json
+    }
+}
+
+/// Writes one line of JSON to stdout.
+pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value)
+        .map_err(|error| Failure::failed(format!("the result cannot be written as JSON: {error}")))?;
+    line(&text)
+}
+
+/// Writes `text` to stdout, with one line break at its end.
+pub(crate) fn line(text: &str) -> Result<(), Failure> {
+    piece(text)?;
+    if text.ends_with('\n') || text.is_empty() { Ok(()) } else { piece("\n") }
+}
+
+/// Writes `text` to stdout as it is, at once.
+pub(crate) fn piece(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // A reader that has seen enough (`| head`) is no failure.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::reader_gone()),
+        Err(error) => Err(Failure::failed(format!("cannot write to stdout: {error}"))),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Writes a line to stderr. Nobody can be told when that fails.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}

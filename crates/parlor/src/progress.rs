@@ -1,0 +1,124 @@
+//! How far a run is: a bar on a terminal, a plain line per logged step elsewhere. Never on stdout.
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use parlor::train::{StepReport, TrainEvent};
+
+use crate::output::note;
+
+/// Shows a run's events.
+pub(crate) struct Progress {
+    style: Style,
+}
+
+enum Style {
+    Bar(ProgressBar),
+    Lines,
+    Quiet,
+}
+
+impl Progress {
+    /// A bar when stderr is a terminal, else lines; warnings only when `quiet`.
+    pub(crate) fn new(quiet: bool) -> Self {
+        let style = if quiet {
+            Style::Quiet
+        } else if io::stderr().is_terminal() {
+            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(8));
+            if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len}  {msg}") {
+                bar.set_style(style);
+            }
+            Style::Bar(bar)
+        } else {
+            Style::Lines
+        };
+        Self { style }
+    }
+
+    /// Shows one event.
+    pub(crate) fn event(&self, event: &TrainEvent) {
+        match event {
+            TrainEvent::Started { plan, resumed_at, parameters, eval_examples } => {
+                if let Style::Bar(bar) = &self.style {
+                    bar.set_length(plan.total_steps);
+                    bar.set_position(resumed_at.unwrap_or(0));
+                }
+                let resumed = resumed_at.map(|step| format!(", going on after step {step}"));
+                self.say(&format!(
+                    "{} parameters, {} examples ({eval_examples} to evaluate on), {} steps{}",
+                    grouped(*parameters as u64),
+                    plan.examples,
+                    plan.total_steps,
+                    resumed.unwrap_or_default()
+                ));
+            }
+            TrainEvent::Step(report) => match &self.style {
+                Style::Bar(bar) => {
+                    bar.set_message(numbers(report));
+                    bar.set_position(report.step);
+                }
+                Style::Lines if report.logged => {
+                    note(&format!("step {}/{}  {}", report.step, report.total_steps, numbers(report)));
+                }
+                Style::Lines | Style::Quiet => {}
+            },
+            TrainEvent::Evaluated { step, loss, perplexity, best } => {
+                let best = if *best { ", the best so far" } else { "" };
+                self.say(&format!(
+                    "step {step}: evaluation loss {loss:.4}, perplexity {perplexity:.3}{best}"
+                ));
+            }
+            TrainEvent::Saved { step, path } => {
+                tracing::debug!(step, path = %path.display(), "checkpoint saved");
+            }
+            TrainEvent::Warning(text) => self.print(&format!("warning: {text}")),
+        }
+    }
+
+    /// Takes the bar away; what was said stays.
+    pub(crate) fn finish(&self) {
+        if let Style::Bar(bar) = &self.style {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Says something that `quiet` leaves out.
+    pub(crate) fn say(&self, text: &str) {
+        if !matches!(self.style, Style::Quiet) {
+            self.print(text);
+        }
+    }
+
+    fn print(&self, text: &str) {
+        match &self.style {
+            // Over the bar, which is drawn again below.
+            Style::Bar(bar) => bar.suspend(|| note(text)),
+            Style::Lines | Style::Quiet => note(text),
+        }
+    }
+}
+
+fn numbers(report: &StepReport) -> String {
+    let eta = Duration::try_from_secs_f64(report.eta_seconds.max(0.0).round()).unwrap_or_default();
+    format!(
+        "loss {:.4}  {} tokens/s  ETA {}  {}",
+        report.loss,
+        grouped(report.tokens_per_second.max(0.0).round() as u64),
+        HumanDuration(eta),
+        HumanBytes(report.memory_bytes)
+    )
+}
+
+/// `1234567` as `1,234,567`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}

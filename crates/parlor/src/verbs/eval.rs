@@ -1,0 +1,38 @@
+//! `parlor eval`: loss and perplexity of a model on data.
+
+use parlor::train::{EvaluateRequest, evaluate};
+
+use crate::cli::EvalArgs;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::interrupt::{self, STOP};
+use crate::model::{load, section};
+use crate::progress::grouped;
+
+pub(super) fn run(context: &Context, args: &EvalArgs) -> Result<(), Failure> {
+    let config = context.config()?;
+    let mut model = section(context, &args.model)?;
+    if !context.chosen("model.max_length")? {
+        // Nobody chose a length: the model's own.
+        model.max_length = load(context, &args.model)?.max_length;
+    }
+    let request = EvaluateRequest {
+        model,
+        data_path: args.data.clone(),
+        data: config.data.clone(),
+        train_on: config.training.sft.train_on,
+        batch_size: config.training.hyperparameters().per_device_eval_batch_size,
+        threads: config.training.dataloader_num_workers,
+    };
+    interrupt::watch("");
+    let Some(summary) = evaluate(&request, &STOP)? else { return Err(Failure::interrupted()) };
+    context.output.result(&summary, || {
+        format!(
+            "loss {:.4}, perplexity {:.3}, over {} tokens ({} tokens/s)",
+            summary.loss,
+            summary.perplexity,
+            grouped(summary.tokens),
+            grouped(summary.tokens_per_second.round() as u64)
+        )
+    })
+}

@@ -1,0 +1,39 @@
+//! `parlor generate`: one answer, streamed as it is made.
+
+use crate::answer::{AnswerRow, answer, chat_prompt, sampling, text_prompt};
+use crate::cli::GenerateArgs;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::model::load;
+use crate::output::{self, note};
+
+pub(super) fn run(context: &Context, args: &GenerateArgs) -> Result<(), Failure> {
+    let conversation = args.prompt.messages.as_deref().map(super::messages::read).transpose()?;
+    let model = load(context, &args.model)?;
+    let params = sampling(&args.sampling, &model.generation)?;
+    let prompt = match (&args.prompt.prompt, &args.prompt.ids, conversation) {
+        (_, Some(ids), _) => ids.clone(),
+        (_, _, Some(conversation)) => chat_prompt(&model, &conversation.messages, conversation.tools)?,
+        (text, ..) => text_prompt(&model, text.as_deref().unwrap_or_default())?,
+    };
+    if context.output.is_json() {
+        let answer = answer(&model, &prompt, &params, &mut |_| Ok(()))?;
+        return output::json(&AnswerRow::from(&answer));
+    }
+    let answer = answer(&model, &prompt, &params, &mut output::piece)?;
+    match model.tokenizer {
+        Some(_) => output::piece("\n")?,
+        // Without a tokenizer there is no text: the ids are the answer.
+        None => output::line(&answer.ids.iter().map(u32::to_string).collect::<Vec<_>>().join(","))?,
+    }
+    if context.global.verbose > 0 {
+        note(&format!(
+            "{} + {} tokens, prefill {:.1} tokens/s, decode {:.1} tokens/s",
+            answer.prompt_tokens,
+            answer.ids.len(),
+            answer.prefill_tokens_per_second(),
+            answer.decode_tokens_per_second()
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! `parlor render`: a conversation through the chat template, and which tokens are the assistant's.
+
+use parlor::text::{MaskError, RenderOptions, SpecialTokens, encode_conversation};
+use serde_json::json;
+
+use super::messages::{read, read_tools};
+use crate::cli::RenderArgs;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::model::TextSide;
+use crate::output::note;
+
+pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<(), Failure> {
+    let mut conversation = read(&args.messages)?;
+    if let Some(path) = &args.tools {
+        conversation.tools = Some(read_tools(path)?);
+    }
+    let side = TextSide::read(context, &args.model)?;
+    let template = side.template()?;
+    let options = RenderOptions {
+        tools: conversation.tools.clone(),
+        add_generation_prompt: args.add_generation_prompt,
+        ..RenderOptions::default()
+    };
+    let text = template.render(&conversation.messages, &options)?.text;
+    let ids = side.tokenizer.encode(&text, SpecialTokens::Omit)?;
+    let tools = conversation.tools.as_deref();
+    let mask = match encode_conversation(&side.tokenizer, &template, &conversation.messages, tools) {
+        // The generation prompt adds tokens at the end; nothing of it is said by the assistant yet.
+        Ok(encoded) if ids.starts_with(&encoded.ids) => {
+            let mut mask: Vec<u8> = encoded.assistant_mask.iter().map(|&mine| u8::from(mine)).collect();
+            mask.resize(ids.len(), 0);
+            Some(mask)
+        }
+        Ok(_) => {
+            note(
+                "warning: with the generation prompt the template renders the messages differently: no mask",
+            );
+            None
+        }
+        Err(error @ MaskError::Prefix { .. }) => {
+            note(&format!("warning: {error}"));
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let value = json!({ "text": text, "ids": ids, "assistant_mask": mask });
+    context.output.result(&value, || text.clone())
+}

@@ -1,0 +1,94 @@
+//! `parlor train`: runs what the config says, shows how it goes, and ends in an orderly way.
+
+use std::path::PathBuf;
+
+use parlor::configuration::SaveMode;
+use parlor::train::{Flow, Outcome, Prepared, Start, TrainEvent, TrainRequest, TrainSummary, prepare};
+
+use crate::cli::TrainArgs;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::interrupt::{self, STOP};
+use crate::output::note;
+use crate::progress::{Progress, grouped};
+
+const STOPPING: &str = "\nFinishing this step and saving. Ctrl-C again stops at once.";
+
+pub(super) fn run(context: &Context, args: &TrainArgs) -> Result<(), Failure> {
+    let config = context.config()?;
+    let start = match args.resume.as_deref() {
+        None if args.overwrite => Start::Overwrite,
+        None => Start::New,
+        Some("") => Start::Resume,
+        Some(directory) => Start::ResumeFrom(PathBuf::from(directory)),
+    };
+    // Evaluation data that someone named must exist; the default's may be missing.
+    let eval_data_path =
+        context.chosen("data.eval_data_path")?.then(|| PathBuf::from(&config.data.eval_data_path));
+    let prepared = prepare(TrainRequest {
+        training: config.training.clone(),
+        model: config.model.clone(),
+        data: config.data.clone(),
+        eval_data_path,
+        start,
+        max_steps: args.max_steps,
+        monitoring: config.monitoring.clone(),
+        resolved_config: context.manager()?.to_yaml(SaveMode::All),
+    })?;
+    let summary = watch(context, prepared, &mut |_| {})?;
+    let interrupted = summary.outcome == Outcome::Interrupted;
+    context.output.result(&summary, || text(&summary))?;
+    if interrupted {
+        note(&format!(
+            "interrupted after step {}; `parlor train --resume` with the same config goes on",
+            summary.steps
+        ));
+        return Err(Failure::interrupted());
+    }
+    Ok(())
+}
+
+/// Runs with a progress display; Ctrl-C ends it in order. `also` sees every event.
+pub(super) fn watch(
+    context: &Context,
+    prepared: Prepared,
+    also: &mut dyn FnMut(&TrainEvent),
+) -> Result<TrainSummary, Failure> {
+    interrupt::watch(STOPPING);
+    let progress = Progress::new(context.global.quiet);
+    let result = prepared.run(
+        &mut |event| {
+            progress.event(&event);
+            also(&event);
+            Flow::Continue
+        },
+        &STOP,
+    );
+    progress.finish();
+    Ok(result?)
+}
+
+fn text(summary: &TrainSummary) -> String {
+    let ended = match summary.outcome {
+        Outcome::Completed => "trained",
+        Outcome::StoppedEarly => "trained (stopped early: the evaluation loss no longer falls)",
+        Outcome::Interrupted => "interrupted; saved",
+    };
+    let mut out = format!("{ended}: {}\n", summary.model_dir.display());
+    out.push_str(&format!(
+        "{} steps, {:.1} s, {} tokens ({} tokens/s), loss {:.4}",
+        grouped(summary.steps),
+        summary.seconds,
+        grouped(summary.tokens),
+        grouped(summary.tokens_per_second.round() as u64),
+        summary.train_loss
+    ));
+    if let Some(loss) = summary.eval_loss {
+        out.push_str(&format!(", evaluation loss {loss:.4}"));
+    }
+    out.push('\n');
+    if summary.outcome != Outcome::Interrupted {
+        out.push_str(&format!("talk with it: parlor chat -m {}\n", summary.model_dir.display()));
+    }
+    out
+}

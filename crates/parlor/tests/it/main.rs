@@ -1,0 +1,16 @@
+//! The program from outside: what it prints, how it ends, what it leaves behind.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod bad_data;
+mod bad_models;
+mod chat;
+mod config;
+mod data;
+mod help;
+mod kill;
+mod model_verbs;
+mod program;
+mod quickstart;
+mod secrets;
+mod tiny;
+mod train;
