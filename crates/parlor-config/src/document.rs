@@ -1,18 +1,21 @@
 //! A configuration file and what it extends.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::interpolate;
-use crate::node::{Content, Node, Source};
+use crate::node::{Content, Node, Origin, Source};
 use crate::problem::{Layer, Problem};
 use crate::yaml;
 
 /// A configuration is written by hand; anything larger is a mistake.
 const MAX_BYTES: u64 = 8 << 20;
 const EXTENDS: &str = "extends";
+/// Files that one file extends, directly or not, each as often as it is named.
+const MAX_FILES: usize = 100;
 
 /// Reads `path` and everything it extends, base files first, and notes every file that was read.
 pub(crate) fn read(
@@ -22,7 +25,7 @@ pub(crate) fn read(
     problems: &mut Vec<Problem>,
 ) -> Vec<Node> {
     let mut nodes = Vec::new();
-    let mut reading = Reading { lookup, files, problems, chain: Vec::new() };
+    let mut reading = Reading { lookup, files, problems, chain: Vec::new(), read: 0 };
     reading.read(path, None, &mut nodes);
     nodes
 }
@@ -47,14 +50,22 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Box<Problem>> {
         let message = format!("{} bytes; a configuration file has at most {MAX_BYTES}", metadata.len());
         return Err(wrong(message));
     }
-    let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    // A pipe has no size that could be checked before.
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(|error| wrong(error.to_string()))?;
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| wrong(error.to_string()))?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(wrong(format!("a configuration file has at most {MAX_BYTES} bytes")));
+    }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(text.strip_prefix('\u{FEFF}').map_or(text.clone(), str::to_owned)),
         Err(error) => {
             let valid = error.utf8_error().valid_up_to();
-            let line = 1 + error.as_bytes()[..valid].iter().filter(|&&byte| byte == b'\n').count();
-            let message = format!("line {line}: not valid UTF-8");
-            Err(Box::new(wrong(message).help("save the file as UTF-8")))
+            let text = String::from_utf8_lossy(error.as_bytes());
+            let source = Arc::new(Source { name: path.to_owned(), text: text.into(), layer: Layer::File });
+            let origin = Origin { source, span: valid..valid + 1 };
+            let problem = Problem::at("", "not valid UTF-8").help("save the file as UTF-8");
+            Err(Box::new(Problem { place: origin.place(), layer: Some(Layer::File), ..problem }))
         }
     }
 }
@@ -64,6 +75,7 @@ struct Reading<'a> {
     files: &'a mut Vec<PathBuf>,
     problems: &'a mut Vec<Problem>,
     chain: Vec<PathBuf>,
+    read: usize,
 }
 
 impl Reading<'_> {
@@ -76,17 +88,35 @@ impl Reading<'_> {
             self.problems.push(Problem { place, layer, ..Problem::at(EXTENDS, message) });
             return;
         }
+        self.read += 1;
+        if self.read > MAX_FILES {
+            let message = format!("more than {MAX_FILES} files are extended");
+            self.problems.push(Problem { place, layer, ..Problem::at(EXTENDS, message) });
+            return;
+        }
         self.files.push(path.to_owned());
         let text = match read_text(path) {
             Ok(text) => text,
-            Err(problem) => return self.problems.push(Problem { place, layer, ..*problem }),
+            Err(problem) => {
+                let mut problem = Problem { layer, ..*problem };
+                if named_by.is_some() && problem.place.is_none() {
+                    problem.path = EXTENDS.to_owned();
+                    problem.place = place;
+                    problem.help = Some("a file name is relative to the file that says `extends`".to_owned());
+                }
+                return self.problems.push(problem);
+            }
         };
         let source = Arc::new(Source { name: path.to_owned(), text: text.into(), layer: Layer::File });
-        let mut node = match yaml::parse(&source) {
-            Ok(node) => node,
-            Err(problems) => return self.problems.extend(problems),
-        };
-        interpolate::resolve(&mut node, self.lookup, self.problems);
+        let (node, problems) = yaml::parse(&source);
+        if node.is_none() && !problems.is_empty() {
+            return self.problems.extend(problems);
+        }
+        self.problems.extend(problems);
+        // A file with nothing but comments is an empty one.
+        let empty = Node { content: Content::Map(Vec::new()), origin: Origin { source, span: 0..0 } };
+        let mut node = node.filter(|node| !node.is_null()).unwrap_or(empty);
+        interpolate::resolve(&mut node, "", self.lookup, self.problems);
         let Content::Map(entries) = &mut node.content else {
             let message = "the file holds no keys; `key: value` lines were expected".to_owned();
             let place = node.origin.place();

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::node::{Content, Node};
+use crate::node::{Content, Node, Scalar, Style};
 
 /// What [`crate::ConfigManager::save`] writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +28,25 @@ pub(crate) fn value(value: &Value) -> String {
                 map.iter().map(|(key, item)| format!("{}: {}", name(key), self::value(item))).collect();
             format!("{{{}}}", entries.join(", "))
         }
+        // Read again, `${` would be replaced.
+        Value::String(text) => quoted(&text.replace("${", "$${")),
         other => other.to_string(),
     }
+}
+
+/// A text in double quotes. JSON's escapes are YAML's; JSON leaves characters as they are that YAML takes for line
+/// breaks or does not allow.
+fn quoted(text: &str) -> String {
+    let mut out = String::new();
+    for c in Value::String(text.to_owned()).to_string().chars() {
+        match c {
+            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+                out.push_str(&format!("\\u{:04x}", u32::from(c)));
+            }
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 /// A float that YAML 1.1 readers take for one too: with a point, also before an exponent.
@@ -51,7 +68,7 @@ pub(crate) fn name(key: &str) -> String {
     if plain && !key.starts_with(|c: char| c.is_ascii_digit() || c == '-') {
         key.to_owned()
     } else {
-        Value::String(key.to_owned()).to_string()
+        quoted(key)
     }
 }
 
@@ -89,27 +106,70 @@ impl Writer<'_> {
                 continue;
             }
             let json = child.to_json();
-            if default.flatten().is_some_and(|default| same(default, &json)) {
+            let raw = has_raw(child);
+            if !raw && default.flatten().is_some_and(|default| same(default, &json)) {
                 continue;
             }
-            let raw = match &child.content {
-                Content::Scalar(scalar) => scalar.raw.clone(),
-                _ => None,
-            };
-            let line = match raw {
-                Some(raw) => format!("{}: {}", name(&key.name), Value::String(raw)),
-                None if (self.is_secret)(&path) && !json.is_null() => {
-                    format!("# {}: a secret, not written; set it in the environment", key.name)
+            if (self.is_secret)(&path) && !json.is_null() && !is_reference(child) {
+                let line = format!("# {}: a secret, not written; set it in the environment", name(&key.name));
+                self.out.push_str(&format!("{indent}{line}\n"));
+                continue;
+            }
+            self.out.push_str(&format!("{indent}{}:", name(&key.name)));
+            self.value(child, depth + 1);
+        }
+    }
+
+    /// What stands after `key:` or `-`, with the end of the line. In block style where `${...}` is to be kept: an
+    /// unquoted one cannot stand in flow style.
+    fn value(&mut self, node: &Node, depth: usize) {
+        let indent = "  ".repeat(depth);
+        match &node.content {
+            Content::Scalar(Scalar { raw: Some(raw), style, .. }) => {
+                let text = match style {
+                    // In quotes, the result would no longer have the type that it reads as.
+                    Style::Plain if !raw.contains(['\n', '\r']) => raw.clone(),
+                    _ => quoted(raw),
+                };
+                self.out.push_str(&format!(" {text}\n"));
+            }
+            Content::List(items) if has_raw(node) => {
+                self.out.push('\n');
+                for item in items {
+                    self.out.push_str(&format!("{indent}-"));
+                    self.value(item, depth + 1);
                 }
-                None => format!("{}: {}", name(&key.name), value(&json)),
-            };
-            self.out.push_str(&format!("{indent}{line}\n"));
+            }
+            Content::Map(entries) if has_raw(node) => {
+                self.out.push('\n');
+                for (key, item) in entries {
+                    self.out.push_str(&format!("{indent}{}:", name(&key.name)));
+                    self.value(item, depth + 1);
+                }
+            }
+            _ => self.out.push_str(&format!(" {}\n", value(&node.to_json()))),
         }
     }
 }
 
+/// Whether `${...}` was replaced in it or below.
+fn has_raw(node: &Node) -> bool {
+    match &node.content {
+        Content::Scalar(scalar) => scalar.raw.is_some(),
+        Content::List(items) => items.iter().any(has_raw),
+        Content::Map(entries) => entries.iter().any(|(_, node)| has_raw(node)),
+    }
+}
+
+/// Whether it is one `${NAME}` and nothing else, so that writing it gives nothing away.
+fn is_reference(node: &Node) -> bool {
+    let Content::Scalar(Scalar { raw: Some(raw), .. }) = &node.content else { return false };
+    let name = raw.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+    name.is_some_and(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
+}
+
 /// Equal as values: 1 and 1.0 are.
-fn same(a: &Value, b: &Value) -> bool {
+pub(crate) fn same(a: &Value, b: &Value) -> bool {
     match (a.as_f64(), b.as_f64()) {
         (Some(a), Some(b)) => a == b,
         _ => a == b,
@@ -121,11 +181,17 @@ fn same(a: &Value, b: &Value) -> bool {
 /// # Errors
 /// What the system says.
 pub(crate) fn write_atomically(path: &Path, text: &str) -> std::io::Result<()> {
+    // Through a link, so that it stays one.
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    let mut builder = tempfile::Builder::new();
+    // What any new file gets; a temporary one is otherwise closed to everyone else.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(directory)?;
     file.write_all(text.as_bytes())?;
     file.as_file().sync_all()?;
     if let Ok(metadata) = std::fs::metadata(path) {

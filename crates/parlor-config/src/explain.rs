@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::environment::systematic_name;
-use crate::node::Node;
+use crate::node::{Node, join};
 use crate::problem::{Layer, Problem};
 use crate::rules::{EnvTarget, Rules};
 use crate::schema::Schema;
@@ -24,7 +24,7 @@ pub struct Explanation {
     pub layer: Layer,
     /// The file, variable or flag that did; `None` for a default.
     pub file: Option<PathBuf>,
-    /// The line in a file.
+    /// The line in a configuration file or in `.env`.
     pub line: Option<usize>,
     /// What it would be otherwise.
     pub default: Value,
@@ -49,23 +49,22 @@ pub(crate) fn explain<C>(
     schema: Schema<'_>,
     rules: &Rules<C>,
 ) -> Result<Explanation, Box<Problem>> {
-    let (Some(found), Some(node)) = (schema.find(key), tree.find(key)) else {
-        return Err(Box::new(unknown(key, schema)));
-    };
-    let secret = rules.is_secret(key);
-    let place = node.origin.place();
-    let layer = node.origin.layer();
+    let Some(found) = schema.find(key) else { return Err(Box::new(unknown(key, schema))) };
+    let node = tree.find(key);
+    let place = node.and_then(|node| node.origin.place());
+    let layer = node.map_or(Layer::Default, |node| node.origin.layer());
     let plain = rules.env_names.iter().filter(|name| match name.target {
         EnvTarget::Key(target) => target == key,
         EnvTarget::Resolved(resolve) => resolve(&tree.to_json()) == key,
     });
     let pointer: String = key.split('.').map(|part| format!("/{part}")).collect();
-    let value = node.to_json();
+    let mut value = node.map(Node::to_json).unwrap_or_default();
+    hide(&mut value, key, rules);
     Ok(Explanation {
         key: key.to_owned(),
-        value: if secret && !value.is_null() { "***".into() } else { value },
+        value,
         layer,
-        line: place.as_ref().filter(|_| layer == Layer::File).map(|place| place.line),
+        line: place.as_ref().filter(|_| matches!(layer, Layer::File | Layer::DotEnv)).map(|place| place.line),
         file: place.map(|place| place.file),
         default: defaults.pointer(&pointer).cloned().unwrap_or_default(),
         description: found.description().unwrap_or_default().to_owned(),
@@ -78,9 +77,20 @@ pub(crate) fn explain<C>(
     })
 }
 
+/// Replaces secrets at and below `path`.
+pub(crate) fn hide<C>(value: &mut Value, path: &str, rules: &Rules<C>) {
+    if rules.is_secret(path) && !value.is_null() {
+        *value = "***".into();
+    } else if let Value::Object(map) = value {
+        for (name, value) in map {
+            hide(value, &join(path, name), rules);
+        }
+    }
+}
+
 /// The problem with a key that does not exist.
 pub(crate) fn unknown(key: &str, schema: Schema<'_>) -> Problem {
-    let all: Vec<String> = schema.leaves("").into_iter().map(|(path, _)| path).collect();
+    let all = schema.paths("");
     let (section, last) = key.rsplit_once('.').unwrap_or(("", key));
     let near = suggest::nearest(key, all.iter().map(String::as_str))
         .map(str::to_owned)
@@ -105,9 +115,10 @@ pub(crate) fn allowed<C>(schema: Schema<'_>, key: &str, rules: &Rules<C>) -> Opt
     if choices.is_empty() {
         return schema.range();
     }
-    let aliases = rules.aliases.iter().filter(|alias| alias.key == key);
-    let aliases: Vec<String> =
-        aliases.map(|alias| format!("{} (= {})", alias.alias, alias.canonical)).collect();
-    let names = choices.iter().map(|(name, _)| (*name).to_owned()).chain(aliases);
-    Some(names.collect::<Vec<_>>().join(", "))
+    let aliases: Vec<_> = rules.aliases.iter().filter(|alias| alias.key == key).collect();
+    // The schema may list the aliases too.
+    let canonical =
+        choices.iter().map(|(name, _)| *name).filter(|name| aliases.iter().all(|alias| alias.alias != *name));
+    let notes = aliases.iter().map(|alias| format!("{} (= {})", alias.alias, alias.canonical));
+    Some(canonical.map(str::to_owned).chain(notes).collect::<Vec<_>>().join(", "))
 }

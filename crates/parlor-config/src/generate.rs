@@ -7,7 +7,7 @@ use crate::emit;
 use crate::environment::systematic_name;
 use crate::explain::{allowed, kind};
 use crate::layers::defaults;
-use crate::rules::{EnvTarget, Rules};
+use crate::rules::{Alias, EnvTarget, Rules};
 use crate::schema::Schema;
 
 /// The JSON Schema of `C`, aliases listed among the values of their keys.
@@ -19,19 +19,34 @@ pub fn json_schema<C: Configuration>(rules: &Rules<C>) -> Value {
             pointer.push_str(&format!("/properties/{part}"));
             pointer = resolved(&schema, pointer);
         }
-        let note = json!({
-            "const": alias.alias,
-            "type": "string",
-            "description": format!("Another name of `{}`.", alias.canonical),
-        });
-        let Some(Value::Object(target)) = schema.pointer_mut(&pointer) else { continue };
-        if let Some(Value::Array(choices)) = target.get_mut("oneOf") {
-            choices.push(note);
-        } else if let Some(Value::Array(choices)) = target.get_mut("enum") {
-            choices.push(alias.alias.into());
-        }
+        add_alias(&mut schema, &pointer, alias);
     }
     schema
+}
+
+/// Lists `alias` among the values at `pointer`, or of the alternatives there (`Option` of an enum).
+fn add_alias(schema: &mut Value, pointer: &str, alias: &Alias) {
+    let alternatives = schema.pointer(pointer).and_then(|at| at.get("anyOf")).and_then(Value::as_array);
+    for index in 0..alternatives.map_or(0, Vec::len) {
+        let pointer = resolved(schema, format!("{pointer}/anyOf/{index}"));
+        add_alias(schema, &pointer, alias);
+    }
+    let note = json!({
+        "const": alias.alias,
+        "type": "string",
+        "description": format!("Another name of `{}`.", alias.canonical),
+    });
+    let Some(Value::Object(target)) = schema.pointer_mut(pointer) else { return };
+    // Two keys of one type share its values.
+    if let Some(Value::Array(choices)) = target.get_mut("oneOf") {
+        if choices.iter().all(|choice| choice.get("const") != note.get("const")) {
+            choices.push(note);
+        }
+    } else if let Some(Value::Array(choices)) = target.get_mut("enum")
+        && !choices.contains(&alias.alias.into())
+    {
+        choices.push(alias.alias.into());
+    }
 }
 
 /// Follows a `$ref` at `pointer`.
@@ -114,12 +129,14 @@ pub fn commented_yaml<C: Configuration>(values: &[(&str, Value)]) -> String {
 
 fn yaml_section(schema: Schema<'_>, defaults: &Value, depth: usize, out: &mut String) {
     let indent = "  ".repeat(depth);
+    let mut after_section = false;
     for (name, child) in schema.properties() {
         let default = defaults.get(name).cloned().unwrap_or_default();
         let is_section = !child.properties().is_empty() && default.is_object();
-        if is_section && depth == 0 && !out.is_empty() {
+        if (is_section || after_section) && depth == 0 && !out.is_empty() {
             out.push('\n');
         }
+        after_section = is_section;
         for line in wrapped(child.description().unwrap_or_default(), 100 - 2 * depth) {
             out.push_str(&format!("{indent}# {line}\n"));
         }

@@ -1,14 +1,28 @@
 //! `${VAR}` and `${VAR:-default}` inside the scalars of a file; `$${` stands for `${`.
 
-use crate::node::{Content, Node};
+use crate::node::{Content, Node, join};
 use crate::problem::Problem;
 use crate::yaml;
 
-/// Replaces every `${...}` below `node`; a variable that is not set and has no default is a problem.
-pub(crate) fn resolve(node: &mut Node, lookup: &dyn Fn(&str) -> Option<String>, problems: &mut Vec<Problem>) {
+/// Replaces every `${...}` below `node`, whose key is `path`; a variable that is not set and has no default is a
+/// problem.
+pub(crate) fn resolve(
+    node: &mut Node,
+    path: &str,
+    lookup: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Vec<Problem>,
+) {
     match &mut node.content {
-        Content::List(items) => items.iter_mut().for_each(|item| resolve(item, lookup, problems)),
-        Content::Map(entries) => entries.iter_mut().for_each(|(_, item)| resolve(item, lookup, problems)),
+        Content::List(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                resolve(item, &join(path, &index.to_string()), lookup, problems);
+            }
+        }
+        Content::Map(entries) => {
+            for (key, item) in entries {
+                resolve(item, &join(path, &key.name), lookup, problems);
+            }
+        }
         Content::Scalar(scalar) => {
             if !scalar.text.contains("${") {
                 return;
@@ -23,7 +37,9 @@ pub(crate) fn resolve(node: &mut Node, lookup: &dyn Fn(&str) -> Option<String>, 
                 Err(message) => problems.push(Problem {
                     place: node.origin.place(),
                     layer: Some(node.origin.layer()),
-                    ..Problem::at("", message).help("set the variable, or give a default: `${NAME:-default}`")
+                    ..Problem::at(path, message).help(
+                        "set the variable, or give a default: `${NAME:-default}`; `$${` stands for `${`",
+                    )
                 }),
             }
         }
@@ -48,6 +64,9 @@ fn replace(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String
             Some((name, default)) => (name, Some(default)),
             None => (inside, None),
         };
+        if inside.contains("${") {
+            return Err("`${` inside of `${...}` is not understood".to_owned());
+        }
         match lookup(name).filter(|value| !value.is_empty()).or_else(|| default.map(str::to_owned)) {
             Some(value) => out.push_str(&value),
             None => return Err(format!("the environment variable `{name}` is not set")),

@@ -7,9 +7,10 @@ use serde_json::Value;
 
 use crate::Configuration;
 use crate::document;
-use crate::environment::{Setting, flags, node_of, settings};
+use crate::dotenv::{self, Variable};
+use crate::environment::{Setting, flags, node_of, origin_of, settings};
 use crate::node::{Content, Node, Origin, Source};
-use crate::problem::{Layer, Problem};
+use crate::problem::{Layer, Place, Problem};
 use crate::rules::Rules;
 use crate::schema::Schema;
 use crate::validate;
@@ -27,12 +28,11 @@ pub struct Sources {
     pub set: Vec<String>,
 }
 
-/// A configuration that has been read.
+/// A configuration that is valid.
+#[derive(Debug)]
 pub(crate) struct Loaded<C> {
     pub(crate) value: C,
     pub(crate) tree: Node,
-    /// Every file that was read, extended ones included.
-    pub(crate) files: Vec<PathBuf>,
 }
 
 /// The defaults as values.
@@ -40,71 +40,104 @@ pub(crate) fn defaults<C: Configuration>() -> Value {
     serde_json::to_value(C::default()).unwrap_or_default()
 }
 
-/// Reads all layers, `updates` last.
-///
-/// # Errors
-/// Every problem of every layer, and the files that were read as far as they could be.
-pub(crate) fn load<C: Configuration>(
-    sources: &Sources,
-    updates: &[(String, Value)],
-    rules: &Rules<C>,
-    schema: &Value,
-) -> Result<Loaded<C>, (Vec<Problem>, Vec<PathBuf>)> {
-    let schema = Schema::root(schema);
-    let (mut problems, mut files) = (Vec::new(), Vec::new());
-    let dotenv = dotenv(sources.dotenv.as_deref(), &mut problems);
-    let lookup = |name: &str| {
-        let find = |variables: &[(String, String)]| {
-            variables.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.clone())
-        };
-        find(&sources.environment).or_else(|| find(&dotenv))
-    };
+/// What was read from files, environment and flags: all layers but the updates at run time.
+#[derive(Debug)]
+pub(crate) struct Read {
+    /// Defaults and files.
+    below: Node,
+    dotenv: Vec<Variable>,
+    environment: Vec<Variable>,
+    flags: Vec<Setting>,
+    /// Every file that was read or looked for, extended ones included.
+    pub(crate) files: Vec<PathBuf>,
+    problems: Vec<Problem>,
+}
 
+/// Reads all layers as far as they can be; what is wrong with them is found by [`assemble`].
+pub(crate) fn read<C: Configuration>(sources: &Sources, schema: &Value) -> Read {
+    let (mut problems, mut files) = (Vec::new(), Vec::new());
+    let dotenv = sources.dotenv.as_deref().map(|path| dotenv::read(path, &mut problems)).unwrap_or_default();
+    let environment = dotenv::of_process(&sources.environment);
+    let lookup = |name: &str| {
+        let find = |variables: &[Variable]| {
+            variables.iter().rev().find(|known| known.name == name).map(|variable| variable.value.clone())
+        };
+        find(&environment).filter(|value| !value.is_empty()).or_else(|| find(&dotenv))
+    };
     let mut below = source_node(&defaults::<C>(), "default", Layer::Default);
     for path in &sources.files {
         for node in document::read(path, &lookup, &mut files, &mut problems) {
             below.merge(node);
         }
     }
-    let flags = flags(&sources.set, schema, &mut problems);
-    let updates: Vec<Setting> =
-        updates.iter().map(|(key, value)| (key.clone(), update(key, value, schema))).collect();
-    let assemble = |merged: Option<&Value>, problems: &mut Vec<Problem>| {
-        let mut tree = below.clone();
-        for (variables, layer) in [(&dotenv, Layer::DotEnv), (&sources.environment, Layer::Environment)] {
+    let flags = flags(&sources.set, Schema::root(schema), &mut problems);
+    Read { below, dotenv, environment, flags, files, problems }
+}
+
+/// All layers into one value, `updates` last.
+///
+/// # Errors
+/// Every problem of every layer.
+pub(crate) fn assemble<C: Configuration>(
+    read: &Read,
+    updates: &[(String, Value)],
+    rules: &Rules<C>,
+    schema: &Value,
+) -> Result<Loaded<C>, Vec<Problem>> {
+    let schema = Schema::root(schema);
+    let mut problems = read.problems.clone();
+    let updates: Vec<Setting> = updates.iter().map(|(key, value)| update(key, value, schema)).collect();
+    let over = |merged: Option<&Value>, problems: &mut Vec<Problem>| {
+        let mut tree = read.below.clone();
+        for (variables, layer) in [(&read.dotenv, Layer::DotEnv), (&read.environment, Layer::Environment)] {
             lay(&mut tree, settings(variables, layer, rules, schema, merged, problems));
         }
-        lay(&mut tree, flags.clone());
+        lay(&mut tree, read.flags.clone());
         lay(&mut tree, updates.clone());
         tree
     };
     // Twice: what some names set depends on the values of all layers.
-    let first = assemble(None, &mut Vec::new()).to_json();
-    let tree = assemble(Some(&first), &mut problems);
+    let first = canonical(&over(None, &mut Vec::new()), rules).to_json();
+    let tree = over(Some(&first), &mut problems);
 
-    let all: Vec<String> = schema.leaves("").into_iter().map(|(path, _)| path).collect();
     let canonical = canonical(&tree, rules);
-    problems.extend(validate::check(&canonical, schema, &all));
-    if !problems.is_empty() {
-        return Err((hide(problems, rules), files));
-    }
-    match serde_path_to_error::deserialize::<_, C>(&whole_numbers(canonical.to_json(), schema)) {
-        Ok(value) => {
-            let problems = check(&value, &tree, rules);
-            if problems.is_empty() { Ok(Loaded { value, tree, files }) } else { Err((problems, files)) }
-        }
-        Err(error) => {
-            let path = error.path().to_string();
-            let path = if path == "." { String::new() } else { path };
-            let message = error.into_inner().to_string();
-            Err((hide(vec![placed(Problem::at(path, message), &tree)], rules), files))
+    let reported = problems.clone();
+    for problem in validate::check(&canonical, schema, &schema.paths("")) {
+        // What could not be replaced or is not YAML has been reported at this place.
+        let known = problem.layer == Some(Layer::File) && problem.place.is_some();
+        if !known || reported.iter().all(|other| other.place != problem.place) {
+            problems.push(hide(problem, rules));
         }
     }
+    if problems.is_empty() {
+        match serde_path_to_error::deserialize::<_, C>(&whole_numbers(canonical.to_json(), schema)) {
+            Ok(value) => {
+                let problems = check(&value, &tree, rules);
+                return if problems.is_empty() { Ok(Loaded { value, tree }) } else { Err(problems) };
+            }
+            Err(error) => {
+                let path = error.path().to_string().replace('[', ".").replace(']', "");
+                let path = if path == "." { String::new() } else { path };
+                let message = error.into_inner().to_string();
+                problems.push(hide(placed(Problem::at(path, message), &tree), rules));
+            }
+        }
+    }
+    // In the order of the text; the sort is stable, so what has no place stays where it was.
+    let file = |problem: &Problem| {
+        let place = problem.place.as_ref();
+        place.map(|place| read.files.iter().position(|file| *file == place.file).unwrap_or(usize::MAX))
+    };
+    problems.sort_by_key(|problem| {
+        (problem.layer, file(problem), problem.place.as_ref().map(|place| place.offset))
+    });
+    Err(masked(problems, rules))
 }
 
 /// The program's own checks, each problem at its place.
 pub(crate) fn check<C: Configuration>(value: &C, tree: &Node, rules: &Rules<C>) -> Vec<Problem> {
-    rules.validators.iter().flat_map(|check| check(value)).map(|problem| placed(problem, tree)).collect()
+    let problems = rules.validators.iter().flat_map(|check| check(value));
+    masked(problems.map(|problem| placed(problem, tree)).collect(), rules)
 }
 
 fn placed(problem: Problem, tree: &Node) -> Problem {
@@ -114,16 +147,74 @@ fn placed(problem: Problem, tree: &Node) -> Problem {
     Problem { place, layer: problem.layer.or(Some(origin.layer())), ..problem }
 }
 
-/// Takes the text of secrets out of problems.
-fn hide<C>(problems: Vec<Problem>, rules: &Rules<C>) -> Vec<Problem> {
-    let hidden = |problem: Problem| {
-        if !rules.is_secret(&problem.path) {
-            return problem;
-        }
-        let message = "the value of this secret is not of the right kind".to_owned();
-        Problem { place: None, help: None, message, ..problem }
+/// Takes the value of a secret out of the problem with it.
+fn hide<C>(problem: Problem, rules: &Rules<C>) -> Problem {
+    let is_above = |key: &&str| key.strip_prefix(problem.path.as_str()).is_some_and(|r| r.starts_with('.'));
+    let (message, help) = if rules.is_secret(&problem.path) {
+        let help = "text that looks like a number stands in quotes";
+        ("the value of this secret, which is not shown, is not of the right kind", help)
+    } else if rules.secrets.iter().any(is_above) && problem.message.contains("this is the text") {
+        ("a section was expected; what stands here is not shown", "put it below its key")
+    } else {
+        return problem;
     };
-    problems.into_iter().map(hidden).collect()
+    let place = problem.place.map(|place| {
+        let end = place.offset + place.len;
+        let mask =
+            |(at, c): (usize, char)| if (place.offset..end).contains(&at) { stars(c) } else { c.into() };
+        let source: String = place.source.char_indices().map(mask).collect();
+        Place { source: source.into(), ..place }
+    });
+    Problem { place, help: Some(help.to_owned()), message: message.to_owned(), ..problem }
+}
+
+/// As many bytes as the character has, so that places stay where they are.
+fn stars(c: char) -> String {
+    if c == '\n' || c == '\r' { c.to_string() } else { "*".repeat(c.len_utf8()) }
+}
+
+/// Blanks the secrets in the text that a problem carries: whoever shows the place shows lines around it. By the
+/// names of their keys, since a file with a syntax error has no tree.
+fn masked<C>(mut problems: Vec<Problem>, rules: &Rules<C>) -> Vec<Problem> {
+    let mut done: Vec<(Arc<str>, Arc<str>)> = Vec::new();
+    for place in problems.iter_mut().filter_map(|problem| problem.place.as_mut()) {
+        let known = done.iter().find(|(source, _)| Arc::ptr_eq(source, &place.source));
+        let masked = known.map(|(_, masked)| Arc::clone(masked)).unwrap_or_else(|| {
+            let masked: Arc<str> = without_secrets(&place.source, rules).into();
+            done.push((Arc::clone(&place.source), Arc::clone(&masked)));
+            masked
+        });
+        place.source = masked;
+    }
+    problems
+}
+
+fn without_secrets<C>(source: &str, rules: &Rules<C>) -> String {
+    let names: Vec<&str> =
+        rules.secrets.iter().map(|key| key.rsplit('.').next().unwrap_or_default()).collect();
+    let is_secret = |key: &str| names.contains(&key.trim().trim_matches(['"', '\'']));
+    let mut out = String::new();
+    let mut below: Option<usize> = None;
+    for line in source.split_inclusive('\n') {
+        let indent = line.len() - line.trim_start().len();
+        // A value on the lines below its key.
+        let continues = below.is_some_and(|key| indent > key || line.trim().is_empty());
+        let colon = line.match_indices(':').map(|(at, _)| at).find(|&at| {
+            let key = line[..at].rsplit(['{', ',', '[', ' ']).find(|part| !part.is_empty());
+            is_secret(key.unwrap_or_default())
+        });
+        let from = match colon {
+            _ if continues => 0,
+            Some(at) => at + 1,
+            None => line.len(),
+        };
+        if !continues {
+            below = colon.map(|_| indent);
+        }
+        out.push_str(&line[..from]);
+        out.extend(line[from..].chars().map(|c| if c == ' ' { c.to_string() } else { stars(c) }));
+    }
+    out
 }
 
 fn source_node(value: &Value, name: &str, layer: Layer) -> Node {
@@ -131,49 +222,19 @@ fn source_node(value: &Value, name: &str, layer: Layer) -> Node {
     Node::from_json(value, &Origin { source, span: 0..0 })
 }
 
-fn update(key: &str, value: &Value, schema: Schema<'_>) -> Node {
+fn update(key: &str, value: &Value, schema: Schema<'_>) -> Setting {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    match value {
+    let node = match value {
         Value::String(_) => node_of(&text, key, Layer::Update, schema.find(key)),
-        _ => {
-            let source =
-                Source { name: PathBuf::from(key), text: text.as_str().into(), layer: Layer::Update };
-            Node::from_json(value, &Origin { source: Arc::new(source), span: 0..text.len() })
-        }
-    }
+        _ => Node::from_json(value, &origin_of(key, &text, Layer::Update)),
+    };
+    Setting { key: key.to_owned(), key_origin: origin_of(key, key, Layer::Update), node }
 }
 
 fn lay(tree: &mut Node, settings: Vec<Setting>) {
-    for (key, node) in settings {
-        tree.merge(node.nested(&key));
+    for Setting { key, key_origin, node } in settings {
+        tree.merge(node.nested(&key, &key_origin));
     }
-}
-
-fn dotenv(path: Option<&std::path::Path>, problems: &mut Vec<Problem>) -> Vec<(String, String)> {
-    let Some(path) = path else { return Vec::new() };
-    let wrong = |message: String| Problem {
-        layer: Some(Layer::DotEnv),
-        ..Problem::at("", format!("{}: {message}", path.display()))
-    };
-    let entries = match dotenvy::from_path_iter(path) {
-        Ok(entries) => entries,
-        Err(error) => {
-            problems.push(wrong(error.to_string()));
-            return Vec::new();
-        }
-    };
-    let mut variables = Vec::new();
-    for entry in entries {
-        match entry {
-            Ok(entry) => variables.push(entry),
-            // A line may hold a key: its text stays out of the message.
-            Err(_) => {
-                problems.push(wrong("a line is not of the form NAME=value".to_owned()));
-                break;
-            }
-        }
-    }
-    variables
 }
 
 /// The tree with canonical spellings.
@@ -203,7 +264,7 @@ fn whole_numbers(value: Value, schema: Schema<'_>) -> Value {
     match value {
         Value::Object(map) => {
             let entries = map.into_iter().filter_map(|(name, value)| {
-                let child = schema.property(&name);
+                let child = schema.find_child(&name);
                 if value.is_null() && child.is_some_and(|child| !child.properties().is_empty()) {
                     return None;
                 }
@@ -215,8 +276,20 @@ fn whole_numbers(value: Value, schema: Schema<'_>) -> Value {
             });
             Value::Object(entries.collect())
         }
+        Value::Array(items) => {
+            let items = items.into_iter().map(|item| match schema.element() {
+                Some(element) => whole_numbers(item, element),
+                None => item,
+            });
+            items.collect()
+        }
         Value::Number(number) => match number.as_f64() {
-            Some(float) if number.is_f64() && float.fract() == 0.0 && schema.types().contains(&"integer") => {
+            Some(float)
+                if number.is_f64()
+                    && float.fract() == 0.0
+                    && float.abs() < 1e15
+                    && schema.types().contains(&"integer") =>
+            {
                 Value::from(float as i64)
             }
             _ => Value::Number(number),

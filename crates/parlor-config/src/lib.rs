@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod document;
+mod dotenv;
 mod emit;
 mod environment;
 mod explain;

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::Configuration;
 use crate::emit::{self, SaveMode};
 use crate::explain::{self, Explanation};
 use crate::generate::json_schema;
-use crate::layers::{self, Loaded, Sources};
+use crate::layers::{self, Loaded, Read, Sources};
 use crate::node::Node;
 use crate::problem::{ConfigError, Problem};
 use crate::rules::{Rules, SeedKeys};
@@ -56,7 +56,8 @@ pub struct SaveError {
 struct State<C> {
     value: Arc<C>,
     tree: Node,
-    files: Vec<PathBuf>,
+    /// The layers below the updates, so that an update does not depend on what is being written to the files.
+    read: Arc<Read>,
 }
 
 struct Shared<C> {
@@ -83,7 +84,7 @@ impl<C> Clone for ConfigManager<C> {
 }
 
 /// A lock whose holder panicked still holds whole values: every change to them is one assignment.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -95,14 +96,15 @@ impl<C: Configuration> ConfigManager<C> {
     pub fn load(sources: Sources, rules: Rules<C>) -> Result<Self, ConfigError> {
         let start = Instant::now();
         let schema = json_schema(&rules);
-        let loaded = layers::load(&sources, &[], &rules, &schema);
-        let Loaded { value, tree, files } = loaded.map_err(|(problems, _)| ConfigError { problems })?;
+        let read = Arc::new(layers::read::<C>(&sources, &schema));
+        let loaded = layers::assemble(&read, &[], &rules, &schema);
+        let Loaded { value, tree } = loaded.map_err(|problems| ConfigError { problems })?;
         let shared = Shared {
             sources,
             rules,
             schema,
             defaults: layers::defaults::<C>(),
-            state: ArcSwap::from_pointee(State { value: Arc::new(value), tree, files }),
+            state: ArcSwap::from_pointee(State { value: Arc::new(value), tree, read }),
             updates: Mutex::default(),
             subscribers: Mutex::default(),
             metrics: Mutex::new(ConfigMetrics { load_time: start.elapsed(), ..ConfigMetrics::default() }),
@@ -130,22 +132,30 @@ impl<C: Configuration> ConfigManager<C> {
     /// An unknown key, with the nearest known one.
     pub fn value(&self, key: &str) -> Result<Value, Box<Problem>> {
         let state = self.shared.state.load();
-        let node = state
-            .tree
-            .find(key)
-            .ok_or_else(|| Box::new(explain::unknown(key, Schema::root(&self.shared.schema))))?;
-        let mut value = node.to_json();
-        hide(&mut value, key, &self.shared.rules);
+        let mut value = match state.tree.find(key) {
+            Some(node) => node.to_json(),
+            None => {
+                let schema = Schema::root(&self.shared.schema);
+                let known = schema.find(key).is_some_and(|found| !found.is_free());
+                if !known {
+                    return Err(Box::new(explain::unknown(key, schema)));
+                }
+                Value::Null
+            }
+        };
+        explain::hide(&mut value, key, &self.shared.rules);
         Ok(value)
     }
 
     /// The whole configuration as it was written; or what differs from the defaults. Secrets are `***`.
     pub fn shown(&self, mode: SaveMode) -> Value {
         let mut value = self.shared.state.load().tree.to_json();
-        hide(&mut value, "", &self.shared.rules);
+        explain::hide(&mut value, "", &self.shared.rules);
         match mode {
             SaveMode::All => value,
-            SaveMode::Changed => changed(&value, &self.shared.defaults).unwrap_or_default(),
+            SaveMode::Changed => {
+                changed(&value, &self.shared.defaults).unwrap_or_else(|| Value::Object(Map::new()))
+            }
         }
     }
 
@@ -190,7 +200,8 @@ impl<C: Configuration> ConfigManager<C> {
         let mut next = updates.clone();
         next.retain(|(known, _)| known != key);
         next.push((key.to_owned(), value.into()));
-        let result = self.swap(&next);
+        let read = Arc::clone(&self.shared.state.load().read);
+        let result = self.swap(read, &next, Instant::now());
         let mut metrics = lock(&self.shared.metrics);
         match result {
             Ok(()) => {
@@ -210,23 +221,35 @@ impl<C: Configuration> ConfigManager<C> {
     /// # Errors
     /// What is wrong with it.
     pub fn reload(&self) -> Result<(), ConfigError> {
+        self.reload_files().0
+    }
+
+    /// [`Self::reload`], and every file that was read or looked for.
+    pub(crate) fn reload_files(&self) -> (Result<(), ConfigError>, Vec<PathBuf>) {
+        let start = Instant::now();
         let updates = lock(&self.shared.updates);
-        let result = self.swap(&updates);
+        let read = Arc::new(layers::read::<C>(&self.shared.sources, &self.shared.schema));
+        let files = read.files.clone();
+        let result = self.swap(read, &updates, start);
         let mut metrics = lock(&self.shared.metrics);
         match &result {
             Ok(()) => metrics.reloads += 1,
             Err(_) => metrics.rejected_reloads += 1,
         }
-        result
+        (result, files)
     }
 
-    fn swap(&self, updates: &[(String, Value)]) -> Result<(), ConfigError> {
-        let start = Instant::now();
-        let Shared { sources, rules, schema, .. } = &*self.shared;
-        let loaded = layers::load(sources, updates, rules, schema);
-        let Loaded { value, tree, files } = loaded.map_err(|(problems, _)| ConfigError { problems })?;
+    /// The `.env` file, when there is one.
+    pub(crate) fn dotenv(&self) -> Option<&Path> {
+        self.shared.sources.dotenv.as_deref()
+    }
+
+    fn swap(&self, read: Arc<Read>, updates: &[(String, Value)], start: Instant) -> Result<(), ConfigError> {
+        let Shared { rules, schema, .. } = &*self.shared;
+        let loaded = layers::assemble(&read, updates, rules, schema);
+        let Loaded { value, tree } = loaded.map_err(|problems| ConfigError { problems })?;
         let value = Arc::new(value);
-        self.shared.state.store(Arc::new(State { value: Arc::clone(&value), tree, files }));
+        self.shared.state.store(Arc::new(State { value: Arc::clone(&value), tree, read }));
         lock(&self.shared.metrics).load_time = start.elapsed();
         // A subscriber that is gone is forgotten.
         lock(&self.shared.subscribers).retain(|subscriber| subscriber.send(Arc::clone(&value)).is_ok());
@@ -248,7 +271,7 @@ impl<C: Configuration> ConfigManager<C> {
 
     /// Every file that was read, extended ones included.
     pub fn files(&self) -> Vec<PathBuf> {
-        self.shared.state.load().files.clone()
+        self.shared.state.load().read.files.clone()
     }
 }
 
@@ -278,18 +301,6 @@ impl<C: Configuration + SeedKeys> ConfigManager<C> {
     }
 }
 
-/// Replaces secrets at and below `path`.
-fn hide<C>(value: &mut Value, path: &str, rules: &Rules<C>) {
-    if rules.is_secret(path) && !value.is_null() {
-        *value = "***".into();
-    } else if let Value::Object(map) = value {
-        for (name, value) in map {
-            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-            hide(value, &path, rules);
-        }
-    }
-}
-
 /// What of `value` differs from `default`.
 fn changed(value: &Value, default: &Value) -> Option<Value> {
     match (value, default) {
@@ -298,9 +309,9 @@ fn changed(value: &Value, default: &Value) -> Option<Value> {
                 let default = defaults.get(name).unwrap_or(&Value::Null);
                 Some((name.clone(), changed(value, default)?))
             });
-            let entries: serde_json::Map<String, Value> = entries.collect();
+            let entries: Map<String, Value> = entries.collect();
             (!entries.is_empty()).then_some(Value::Object(entries))
         }
-        _ => (value != default).then(|| value.clone()),
+        _ => (!emit::same(value, default)).then(|| value.clone()),
     }
 }

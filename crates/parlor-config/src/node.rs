@@ -1,5 +1,6 @@
 //! The merged tree: values that know where they came from.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,7 +37,8 @@ impl Origin {
             return None;
         }
         let text = &self.source.text;
-        let start = self.span.start.min(text.len());
+        let start = text.floor_char_boundary(self.span.start);
+        let end = text.ceil_char_boundary(self.span.end).max(start);
         let before = text.get(..start).unwrap_or_default();
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
         Some(Place {
@@ -44,7 +46,7 @@ impl Origin {
             line: before.matches('\n').count() + 1,
             column,
             offset: start,
-            len: self.span.end.min(text.len()).saturating_sub(start),
+            len: end - start,
             source: Arc::clone(text),
         })
     }
@@ -83,6 +85,11 @@ pub(crate) enum Content {
     Map(Vec<(Key, Node)>),
 }
 
+/// The key `name` of the section `path`.
+pub(crate) fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
 /// A value and where it came from.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
@@ -114,13 +121,28 @@ impl Node {
         Self { content, origin: origin.clone() }
     }
 
-    /// This node below the keys of `path`.
-    pub(crate) fn nested(self, path: &str) -> Self {
+    /// This node below the keys of `path`, which stand at `key`.
+    pub(crate) fn nested(self, path: &str, key: &Origin) -> Self {
         path.rsplit('.').fold(self, |node, name| {
+            let key = Key { name: name.to_owned(), origin: key.clone() };
             let origin = node.origin.clone();
-            let key = Key { name: name.to_owned(), origin: origin.clone() };
             Self { content: Content::Map(vec![(key, node)]), origin }
         })
+    }
+
+    /// Says that this node and all below it stand at `origin`.
+    pub(crate) fn move_to(&mut self, origin: &Origin) {
+        self.origin = origin.clone();
+        match &mut self.content {
+            Content::Scalar(_) => {}
+            Content::List(items) => items.iter_mut().for_each(|item| item.move_to(origin)),
+            Content::Map(entries) => {
+                for (key, node) in entries {
+                    key.origin = origin.clone();
+                    node.move_to(origin);
+                }
+            }
+        }
     }
 
     /// The values alone.
@@ -169,8 +191,10 @@ impl Node {
     pub(crate) fn merge(&mut self, over: Self) {
         match (&mut self.content, over.content) {
             (Content::Map(base), Content::Map(entries)) => {
+                let known: HashMap<String, usize> =
+                    base.iter().enumerate().map(|(at, (key, _))| (key.name.clone(), at)).collect();
                 for (key, node) in entries {
-                    match base.iter_mut().find(|(known, _)| known.name == key.name) {
+                    match known.get(&key.name).and_then(|at| base.get_mut(*at)) {
                         Some((known, old)) => {
                             // The place of a joined section stays that of its first writer.
                             if !matches!(old.content, Content::Map(_)) {

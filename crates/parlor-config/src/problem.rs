@@ -87,6 +87,8 @@ impl fmt::Display for Problem {
             (Some(place), Some(Layer::File | Layer::DotEnv) | None) => {
                 write!(f, "{}:{}:{}: ", place.file.display(), place.line, place.column)?;
             }
+            // The key, which follows, says it.
+            (Some(_), Some(Layer::Update)) => {}
             (Some(place), Some(_)) => write!(f, "{}: ", place.file.display())?,
             (None, _) => {}
         }

@@ -62,9 +62,10 @@ impl<C> Clone for Rules<C> {
 }
 
 impl<C> Rules<C> {
-    /// Whether the value of `path` is never shown.
+    /// Whether the value of `path`, or of the key that it is part of, is never shown.
     pub fn is_secret(&self, path: &str) -> bool {
-        self.secrets.contains(&path)
+        let within = |key: &str| path.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
+        self.secrets.iter().any(|key| *key == path || within(key))
     }
 }
 

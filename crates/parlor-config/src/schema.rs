@@ -3,6 +3,8 @@
 
 use serde_json::Value;
 
+use crate::node::join;
+
 /// A schema with its definitions at hand.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schema<'a> {
@@ -67,6 +69,18 @@ impl<'a> Schema<'a> {
         Some(self.with(self.resolved().at.get("items")?))
     }
 
+    /// The schema of a list's items, in any alternative.
+    pub(crate) fn element(self) -> Option<Self> {
+        self.alternatives().into_iter().find_map(Self::items)
+    }
+
+    /// The schema of one key, in any alternative.
+    pub(crate) fn find_child(self, name: &str) -> Option<Self> {
+        self.alternatives()
+            .into_iter()
+            .find_map(|schema| schema.property(name).or_else(|| schema.map_values()))
+    }
+
     /// Whether anything is allowed.
     pub(crate) fn is_free(self) -> bool {
         match self.resolved().at {
@@ -93,15 +107,30 @@ impl<'a> Schema<'a> {
     pub(crate) fn types(self) -> Vec<&'a str> {
         let mut types = Vec::new();
         for schema in self.alternatives() {
-            match schema.at.get("type") {
-                Some(Value::String(name)) => types.push(name.as_str()),
-                Some(Value::Array(names)) => types.extend(names.iter().filter_map(Value::as_str)),
-                _ if schema.at.get("const").is_some_and(Value::is_string) => types.push("string"),
-                _ => {}
+            for name in schema.types_of_one() {
+                if !types.contains(&name) {
+                    types.push(name);
+                }
             }
         }
-        types.dedup();
         types
+    }
+
+    /// Whether any text is allowed, listed or not.
+    pub(crate) fn takes_any_text(self) -> bool {
+        self.alternatives().iter().any(|schema| {
+            let listed = schema.at.get("const").is_some() || schema.at.get("enum").is_some();
+            !listed && schema.types_of_one().contains(&"string")
+        })
+    }
+
+    fn types_of_one(self) -> Vec<&'a str> {
+        match self.at.get("type") {
+            Some(Value::String(name)) => vec![name.as_str()],
+            Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
+            _ if self.at.get("const").is_some_and(Value::is_string) => vec!["string"],
+            _ => Vec::new(),
+        }
     }
 
     /// Values that are listed, with the documentation of each; empty when any value of the type is allowed.
@@ -124,6 +153,10 @@ impl<'a> Schema<'a> {
             return Some(self);
         }
         let (first, rest) = path.split_once('.').unwrap_or((path, ""));
+        // Below a key that takes anything, anything is a key.
+        if self.is_free() {
+            return Some(self);
+        }
         for schema in self.alternatives() {
             let child = schema.property(first).or_else(|| {
                 let is_index = first.parse::<usize>().is_ok();
@@ -146,7 +179,7 @@ impl<'a> Schema<'a> {
     pub(crate) fn leaves(self, prefix: &str) -> Vec<(String, Schema<'a>)> {
         let mut leaves = Vec::new();
         for (name, child) in self.properties() {
-            let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
+            let path = join(prefix, name);
             if child.properties().is_empty() {
                 leaves.push((path, child));
             } else {
@@ -154,6 +187,18 @@ impl<'a> Schema<'a> {
             }
         }
         leaves
+    }
+
+    /// Every key, sections included.
+    pub(crate) fn paths(self, prefix: &str) -> Vec<String> {
+        let mut paths = Vec::new();
+        for (name, child) in self.properties() {
+            let path = join(prefix, name);
+            let below = child.paths(&path);
+            paths.push(path);
+            paths.extend(below);
+        }
+        paths
     }
 
     /// The range as text: `above 0`, `1 to 65535`; `None` when there is none.

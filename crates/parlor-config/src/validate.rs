@@ -2,10 +2,13 @@
 
 use serde_json::Value;
 
-use crate::node::{Content, Node, Origin, Style};
+use crate::node::{Content, Node, Origin, Style, join};
 use crate::problem::Problem;
 use crate::schema::Schema;
 use crate::suggest;
+
+/// Said of a key that the schema does not have.
+pub(crate) const UNKNOWN_KEY: &str = "unknown key";
 
 /// Checks `node`; `all` are the paths of all keys, for suggestions.
 pub(crate) fn check(node: &Node, schema: Schema<'_>, all: &[String]) -> Vec<Problem> {
@@ -38,6 +41,8 @@ impl Checker<'_> {
         let choices = schema.choices();
         if let (false, Content::Scalar(scalar)) = (choices.is_empty(), &node.content)
             && !(scalar.value.is_null() && schema.types().contains(&"null"))
+            && !(scalar.value.is_string() && schema.takes_any_text())
+            && (scalar.value.is_string() || !matches_type(node, schema))
         {
             return self.choice(node, &scalar.value, &choices, path);
         }
@@ -59,7 +64,8 @@ impl Checker<'_> {
                         let own = std::iter::once(schema).chain(std::iter::once(*fitting));
                         if own.map(|schema| in_range(number, schema)).any(|fits| !fits) {
                             let range = schema.range().unwrap_or_default();
-                            let message = format!("{} is out of range; it must be {range}", scalar.text);
+                            let message =
+                                format!("{} is out of range; it must be {range}", short(&scalar.text));
                             self.push(&node.origin, path, message, None);
                         }
                     }
@@ -81,10 +87,19 @@ impl Checker<'_> {
             } else if let Some(free) = schema.additional() {
                 self.node(child, free, &child_path);
             } else {
-                let help = suggest::key(path, &key.name, &known, self.all)
-                    .map(|near| format!("did you mean `{near}`?"))
-                    .or_else(|| Some(format!("known here: {}", known.join(", "))));
-                self.push(&key.origin, &child_path, "unknown key".to_owned(), help);
+                let help = if key.name.contains('.') && self.all.contains(&child_path) {
+                    let (section, last) = key.name.rsplit_once('.').unwrap_or(("", &key.name));
+                    let sections = section.replace('.', ": { ");
+                    let close = " }".repeat(section.matches('.').count() + 1);
+                    Some(format!(
+                        "a dot does not open a section here: write `{sections}: {{ {last}: ...{close}`"
+                    ))
+                } else {
+                    suggest::key(path, &key.name, &known, self.all)
+                        .map(|near| format!("did you mean `{near}`?"))
+                        .or_else(|| Some(format!("known here: {}", known.join(", "))))
+                };
+                self.push(&key.origin, &child_path, UNKNOWN_KEY.to_owned(), help);
             }
         }
     }
@@ -94,13 +109,17 @@ impl Checker<'_> {
         if value.as_str().is_some_and(|text| names.contains(&text)) {
             return;
         }
-        let given = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let list = format!("one of {}", names.join(", "));
+        if value.is_null() {
+            let message = "a value was expected, but this is nothing".to_owned();
+            return self.push(&node.origin, path, message, Some(format!("it takes {list}")));
+        }
+        let given = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let help = match suggest::nearest(&given, names.iter().copied()) {
             Some(near) => format!("did you mean `{near}`? It takes {list}"),
             None => format!("it takes {list}"),
         };
-        self.push(&node.origin, path, format!("`{given}` is not a value of this key"), Some(help));
+        self.push(&node.origin, path, format!("`{}` is not a value of this key", short(&given)), Some(help));
     }
 
     fn wrong_type(&mut self, node: &Node, schema: Schema<'_>, path: &str) {
@@ -108,6 +127,9 @@ impl Checker<'_> {
         let wanted = types.iter().filter(|name| **name != "null").map(|name| type_name(name));
         let wanted = wanted.collect::<Vec<_>>().join(" or ");
         let (found, help) = match &node.content {
+            Content::Map(_) if types.contains(&"array") => {
+                ("a section".to_owned(), Some("a list is set as a whole: [a, b]".to_owned()))
+            }
             Content::Map(_) => ("a section".to_owned(), None),
             Content::List(_) => ("a list".to_owned(), None),
             Content::Scalar(scalar) => {
@@ -120,21 +142,23 @@ impl Checker<'_> {
                 };
                 let help = if scalar.value.is_string() && fits(&plain) {
                     Some(format!("remove the quotes: `{}`", scalar.text))
+                } else if numeric && fits(&plain_without_underscores(&scalar.text)) {
+                    Some(format!("write `{}`", scalar.text.replace('_', "")))
                 } else if types.contains(&"boolean") && is_yes_or_no(&scalar.text) {
                     Some(format!(
                         "write `{}`",
                         matches!(scalar.text.to_lowercase().as_str(), "yes" | "on" | "y")
                     ))
                 } else if types.contains(&"string") && !scalar.value.is_null() {
-                    Some(format!("put it in quotes: \"{}\"", scalar.text))
+                    Some(format!("put it in quotes: \"{}\"", short(&scalar.text)))
                 } else if types.contains(&"array") {
-                    Some(format!("write a list: [{}]", scalar.text))
+                    Some(format!("write a list: [{}]", short(&scalar.text)))
                 } else {
                     None
                 };
                 let found = match &scalar.value {
                     Value::Null => "nothing".to_owned(),
-                    Value::String(text) => format!("the text \"{text}\""),
+                    Value::String(text) => format!("the text \"{}\"", short(text)),
                     other => format!("`{other}`"),
                 };
                 (found, help)
@@ -142,6 +166,20 @@ impl Checker<'_> {
         };
         self.push(&node.origin, path, format!("{wanted} was expected, but this is {found}"), help);
     }
+}
+
+/// The beginning of a long text, on one line.
+fn short(text: &str) -> String {
+    const LONGEST: usize = 80;
+    let mut line: String = text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        line.push_str("...");
+    }
+    line
+}
+
+fn plain_without_underscores(text: &str) -> Value {
+    crate::yaml::scalar(&text.replace('_', ""), Style::Plain).value
 }
 
 fn is_yes_or_no(text: &str) -> bool {
@@ -160,12 +198,12 @@ pub(crate) fn type_name(name: &str) -> &str {
     }
 }
 
-fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+fn matches_type(node: &Node, schema: Schema<'_>) -> bool {
+    matches_types(node, &schema.types())
 }
 
-fn matches_type(node: &Node, schema: Schema<'_>) -> bool {
-    let types = schema.types();
+/// Whether the node is of one of the JSON `types`; of any when there are none.
+pub(crate) fn matches_types(node: &Node, types: &[&str]) -> bool {
     let own: &[&str] = match &node.content {
         Content::Map(_) => &["object"],
         Content::List(_) => &["array"],
@@ -175,9 +213,7 @@ fn matches_type(node: &Node, schema: Schema<'_>) -> bool {
             Value::String(_) => &["string"],
             Value::Number(number) if number.is_f64() => match number.as_f64() {
                 // 1e3 is a whole number to a person.
-                Some(float) if float.fract() == 0.0 && float.abs() < 1e15 && types.contains(&"integer") => {
-                    &["integer"]
-                }
+                Some(float) if float.fract() == 0.0 && float.abs() < 1e15 => &["integer", "number"],
                 _ => &["number"],
             },
             _ => &["integer", "number"],

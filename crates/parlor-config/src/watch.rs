@@ -2,27 +2,60 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 use notify::{RecursiveMode, Watcher};
 
 use crate::Configuration;
-use crate::manager::ConfigManager;
+use crate::manager::{ConfigManager, lock};
 use crate::problem::ConfigError;
 
 /// Editors write a file in several steps; a change counts when nothing has happened for this long.
 const QUIET: Duration = Duration::from_millis(200);
 
+/// A file that never rests is read all the same.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Ends the watching when it is dropped.
 #[derive(Debug)]
 pub struct WatchGuard {
-    _watcher: notify::RecommendedWatcher,
+    /// The thread holds it weakly: when this is gone, so is the channel that it listens on.
+    _watched: Arc<Mutex<Watched>>,
+}
+
+/// What is watched: directories, since an editor that saves by renaming replaces the file that a watch would be on.
+#[derive(Debug)]
+struct Watched {
+    watcher: notify::RecommendedWatcher,
+    directories: BTreeSet<PathBuf>,
+    files: BTreeSet<PathBuf>,
+}
+
+impl Watched {
+    /// Watches `files` from now on, and what they link to.
+    fn follow(&mut self, files: &[PathBuf]) -> Result<(), notify::Error> {
+        let targets = files.iter().filter_map(|file| file.canonicalize().ok());
+        self.files = files.iter().map(|file| absolute(file)).chain(targets).collect();
+        for directory in self.files.iter().filter_map(|file| file.parent()) {
+            if !self.directories.contains(directory) && directory.is_dir() {
+                self.watcher.watch(directory, RecursiveMode::NonRecursive)?;
+                self.directories.insert(directory.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn concerns(&self, event: &notify::Event) -> bool {
+        !event.kind.is_access() && event.paths.iter().any(|path| self.files.contains(&absolute(path)))
+    }
 }
 
 impl<C: Configuration> ConfigManager<C> {
-    /// Reloads when one of the files changes. `report` hears of each reload: `Ok` when the new configuration is in
-    /// force, else what is wrong with it (the old one stays).
+    /// Reloads when one of the files changes: the configuration's, those that it extends, now or later, and `.env`.
+    /// `report` hears of each reload: `Ok` when the new configuration is in force, else what is wrong with it (the
+    /// old one stays).
     ///
     /// # Errors
     /// When the operating system cannot watch the directories.
@@ -30,50 +63,65 @@ impl<C: Configuration> ConfigManager<C> {
         &self,
         mut report: impl FnMut(Result<(), ConfigError>) + Send + 'static,
     ) -> Result<WatchGuard, notify::Error> {
-        let files: BTreeSet<PathBuf> = self.files().iter().map(|file| absolute(file)).collect();
         let (sender, events) = channel();
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // A receiver that is gone means that the watching ends.
             let _ = sender.send(event);
         })?;
-        // Directories, since an editor that saves by renaming replaces the file that a watch would be on.
-        let directories: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
-        for directory in directories {
-            watcher.watch(directory, RecursiveMode::NonRecursive)?;
-        }
+        let mut watched = Watched { watcher, directories: BTreeSet::new(), files: BTreeSet::new() };
+        let dotenv = self.dotenv().map(Path::to_owned);
+        watched.follow(&self.files().into_iter().chain(dotenv.clone()).collect::<Vec<_>>())?;
+        let guard = WatchGuard { _watched: Arc::new(Mutex::new(watched)) };
+        let watched = Arc::downgrade(&guard._watched);
         let manager = self.clone();
         std::thread::spawn(move || {
-            let concerns = |event: notify::Result<notify::Event>| match event {
-                Ok(event) if event.kind.is_access() => false,
-                Ok(event) => event.paths.iter().any(|path| files.contains(&absolute(path))),
-                Err(error) => {
-                    tracing::warn!(%error, "watching the configuration files");
-                    false
-                }
-            };
-            while let Ok(event) = events.recv() {
-                if !concerns(event) {
-                    continue;
-                }
-                loop {
-                    match events.recv_timeout(QUIET) {
-                        Ok(_) => {}
-                        Err(RecvTimeoutError::Timeout) => break,
-                        Err(RecvTimeoutError::Disconnected) => return,
-                    }
-                }
-                let result = manager.reload();
+            while let Some(()) = changed(&events, &watched) {
+                let (result, files) = manager.reload_files();
                 match &result {
                     Ok(()) => tracing::info!("configuration reloaded"),
                     Err(error) => {
                         tracing::warn!(%error, "the changed configuration is not valid; the old one stays")
                     }
                 }
+                // A file that `extends` names is waited for even while it does not exist.
+                if let Some(watched) = watched.upgrade() {
+                    let files: Vec<PathBuf> = files.into_iter().chain(dotenv.clone()).collect();
+                    if let Err(error) = lock(&watched).follow(&files) {
+                        tracing::warn!(%error, "watching the configuration files");
+                    }
+                }
                 report(result);
             }
         });
-        Ok(WatchGuard { _watcher: watcher })
+        Ok(guard)
     }
+}
+
+/// Waits until a file has changed and then rests; `None` when the watching has ended.
+fn changed(events: &Receiver<notify::Result<notify::Event>>, watched: &Weak<Mutex<Watched>>) -> Option<()> {
+    let concerns = |event: notify::Result<notify::Event>| match event {
+        Ok(event) => Some(lock(&*watched.upgrade()?).concerns(&event)),
+        Err(error) => {
+            tracing::warn!(%error, "watching the configuration files");
+            Some(false)
+        }
+    };
+    while !concerns(events.recv().ok()?)? {}
+    let first = Instant::now();
+    let mut last = first;
+    // Other files of the directory may change all the time: they do not count.
+    while last.elapsed() < QUIET && first.elapsed() < PATIENCE {
+        match events.recv_timeout(QUIET.saturating_sub(last.elapsed())) {
+            Ok(event) => {
+                if concerns(event)? {
+                    last = Instant::now();
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => break,
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
+    }
+    watched.upgrade().map(|_| ())
 }
 
 /// The path with its directory resolved; the file itself may be gone for a moment.

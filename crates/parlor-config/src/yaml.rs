@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use granit_parser::{Event, Parser, ScalarStyle, Span};
+use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
 use serde_json::Value;
 
 use crate::node::{Content, Key, Node, Origin, Scalar, Source, Style};
@@ -18,11 +18,10 @@ use crate::problem::Problem;
 const MAX_NODES: usize = 100_000;
 const MAX_DEPTH: usize = 64;
 
-/// Parses `source`; an empty text is an empty map.
-///
-/// # Errors
-/// Every duplicate key, or the first syntax error, each with its place.
-pub(crate) fn parse(source: &Arc<Source>) -> Result<Node, Vec<Problem>> {
+/// Parses `source`: the tree, and what is wrong with it, each with its place. There is no tree when the text is
+/// empty, and none after a syntax error; duplicate keys, unknown tags and a second document leave one, so that the
+/// rest of the file can be checked too.
+pub(crate) fn parse(source: &Arc<Source>) -> (Option<Node>, Vec<Problem>) {
     let mut builder = Builder {
         source,
         open: Vec::new(),
@@ -37,10 +36,15 @@ pub(crate) fn parse(source: &Arc<Source>) -> Result<Node, Vec<Problem>> {
             Ok(next) => next,
             Err(error) => {
                 let at = error.marker().byte_offset().unwrap_or(0);
-                let mut problem = builder.problem(at..at + 1, format!("not valid YAML: {}", error.info()));
+                let message = if error.info().contains("recursion limit") {
+                    format!("nested deeper than {MAX_DEPTH} levels")
+                } else {
+                    format!("not valid YAML: {}", error.info())
+                };
+                let mut problem = builder.problem(at..at + 1, message);
                 problem.help = tab_help(&source.text, at);
                 builder.problems.push(problem);
-                return Err(builder.problems);
+                return (None, builder.problems);
             }
         };
         if matches!(event, Event::DocumentStart(..)) {
@@ -54,21 +58,22 @@ pub(crate) fn parse(source: &Arc<Source>) -> Result<Node, Vec<Problem>> {
         }
         if let Err(problem) = builder.take(event, &span) {
             builder.problems.push(*problem);
-            return Err(builder.problems);
+            return (None, builder.problems);
         }
     }
-    if !builder.problems.is_empty() {
-        return Err(builder.problems);
-    }
-    let origin = Origin { source: Arc::clone(source), span: 0..0 };
-    Ok(match builder.root {
-        Some(root) if !root.is_null() => root,
-        _ => Node { content: Content::Map(Vec::new()), origin },
-    })
+    (builder.root, builder.problems)
 }
 
 fn bytes(span: &Span) -> Range<usize> {
     span.byte_range().unwrap_or(0..0)
+}
+
+/// The part of `span` on its first line, without the white space around it: a section of many lines is not
+/// underlined as a whole.
+fn first_line(text: &str, span: Range<usize>) -> Range<usize> {
+    let Some(part) = text.get(span.clone()) else { return span };
+    let line = part.lines().next().unwrap_or_default();
+    span.start..span.start + line.trim_end().len()
 }
 
 fn tab_help(text: &str, at: usize) -> Option<String> {
@@ -85,6 +90,8 @@ struct Open {
     anchor: usize,
     /// Key that waits for its value.
     key: Option<Key>,
+    /// Where each key stands in the map.
+    keys: HashMap<String, usize>,
     start: usize,
 }
 
@@ -109,17 +116,25 @@ impl Builder<'_> {
 
     fn take(&mut self, event: Event<'_>, span: &Span) -> Result<(), Box<Problem>> {
         match event {
-            Event::Scalar(text, style, anchor, _) => {
-                let style = if style == ScalarStyle::Plain { Style::Plain } else { Style::Quoted };
+            Event::Scalar(text, style, anchor, tag) => {
+                let tagged_text = self.tag(tag.as_deref(), span);
+                let style =
+                    if style == ScalarStyle::Plain && !tagged_text { Style::Plain } else { Style::Quoted };
                 let scalar = scalar(&text, style);
                 let node = Node { content: Content::Scalar(scalar), origin: self.origin(bytes(span)) };
                 self.add(node, anchor)
             }
-            Event::SequenceStart(_, anchor, _) => self.begin(Content::List(Vec::new()), anchor, span),
-            Event::MappingStart(_, anchor, _) => self.begin(Content::Map(Vec::new()), anchor, span),
+            Event::SequenceStart(_, anchor, tag) => {
+                self.tag(tag.as_deref(), span);
+                self.begin(Content::List(Vec::new()), anchor, span)
+            }
+            Event::MappingStart(_, anchor, tag) => {
+                self.tag(tag.as_deref(), span);
+                self.begin(Content::Map(Vec::new()), anchor, span)
+            }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
                 Some(mut open) => {
-                    open.node.origin.span = open.start..bytes(span).start.max(open.start);
+                    open.node.origin.span = first_line(&self.source.text, open.start..bytes(span).end);
                     self.add(open.node, open.anchor)
                 }
                 None => Ok(()),
@@ -137,6 +152,18 @@ impl Builder<'_> {
         }
     }
 
+    /// Whether a tag says that the scalar is text. Tags of other types say what the value is anyway; any tag that
+    /// is not YAML's own would be ignored silently, so it is a problem.
+    fn tag(&mut self, tag: Option<&Tag>, span: &Span) -> bool {
+        let Some(tag) = tag else { return false };
+        if !tag.is_yaml_core_schema() {
+            let message = format!("the tag `{tag}` means nothing here");
+            let problem = self.problem(bytes(span), message).help("remove it");
+            self.problems.push(problem);
+        }
+        tag.suffix() == "str"
+    }
+
     fn begin(&mut self, content: Content, anchor: usize, span: &Span) -> Result<(), Box<Problem>> {
         let start = bytes(span).start;
         if self.open.len() >= MAX_DEPTH {
@@ -144,7 +171,7 @@ impl Builder<'_> {
             return Err(Box::new(self.problem(start..start + 1, message)));
         }
         let node = Node { content, origin: self.origin(start..start) };
-        self.open.push(Open { node, anchor, key: None, start });
+        self.open.push(Open { node, anchor, key: None, keys: HashMap::new(), start });
         Ok(())
     }
 
@@ -155,6 +182,8 @@ impl Builder<'_> {
             return Err(Box::new(self.problem(node.origin.span, message)));
         }
         if anchor > 0 {
+            // A copy is kept: nested anchors multiply what they hold.
+            self.nodes += count(&node);
             self.anchors.insert(anchor, node.clone());
         }
         let Some(open) = self.open.last_mut() else {
@@ -171,8 +200,11 @@ impl Builder<'_> {
                     };
                     open.key = Some(Key { name: scalar.text.clone(), origin: node.origin });
                 }
-                Some(key) => match entries.iter().position(|(known, _)| known.name == key.name) {
-                    None => entries.push((key, node)),
+                Some(key) => match open.keys.get(&key.name).copied() {
+                    None => {
+                        open.keys.insert(key.name.clone(), entries.len());
+                        entries.push((key, node));
+                    }
                     Some(first) => {
                         let line = entries[first].0.origin.place().map_or(0, |place| place.line);
                         let message = format!("the key `{}` stands here a second time", key.name);
@@ -217,11 +249,11 @@ fn plain(text: &str) -> Value {
 
 fn number(text: &str) -> Option<Value> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if let Some(hex) = digits.strip_prefix("0x") {
-        return u64::from_str_radix(hex, 16).ok().map(Value::from);
-    }
-    if let Some(octal) = digits.strip_prefix("0o") {
-        return u64::from_str_radix(octal, 8).ok().map(Value::from);
+    for (prefix, radix) in [("0x", 16), ("0o", 8)] {
+        if let Some(digits) = text.strip_prefix(prefix) {
+            let all = digits.chars().all(|c| c.is_digit(radix));
+            return u64::from_str_radix(digits, radix).ok().filter(|_| all).map(Value::from);
+        }
     }
     if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.')
         || !digits.contains(|c: char| c.is_ascii_digit())

@@ -162,7 +162,7 @@ impl ChatTemplate {
         variables.push(("messages".to_owned(), messages));
         variables.push(("tools".to_owned(), tools));
         variables.push(("add_generation_prompt".to_owned(), options.add_generation_prompt.into()));
-        let variables: Value = variables.into_iter().collect();
+        let variables = Value::from_pairs(variables);
         let template = self.environment.get_template(NAME).map_err(|error| render_error(&error))?;
         let text = template.render(context! { ..variables }).map_err(|error| render_error(&error))?;
         unmark(&text)
