@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use include_dir::{Dir, include_dir};
+use parlor::text::epoch_order;
 use parlor::train::storage::write_file;
+use serde_json::{Value, json};
 
 use crate::failure::Failure;
 
@@ -14,18 +16,52 @@ static EVAL: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../datasets/chat_eva
 /// Questions whose answers are shown after the training.
 pub(super) const SAMPLES: [&str; 3] = ["What is Parlor?", "How do I fine-tune a model?", "Hello!"];
 
+/// Messages after which a joined conversation is long enough.
+const JOINED: usize = 8;
+
 /// Writes the dialogues below `directory`, as `train/` and `eval/`.
 pub(super) fn write(directory: &Path) -> Result<(), Failure> {
+    let mut messages = Vec::new();
     for (name, files) in [("train", &TRAIN), ("eval", &EVAL)] {
         let below = directory.join(name);
         std::fs::create_dir_all(&below)
             .map_err(|error| Failure::input(format!("cannot write {}: {error}", below.display())))?;
         for file in files.files() {
-            let Some(name) = file.path().file_name() else { continue };
-            let path = below.join(name);
-            write_file(&path, file.contents())
-                .map_err(|error| Failure::input(format!("cannot write {}: {error}", path.display())))?;
+            let Some(file_name) = file.path().file_name() else { continue };
+            put(&below.join(file_name), file.contents())?;
+            if name == "train" {
+                messages.extend(dialogues(file.contents()));
+            }
         }
     }
-    Ok(())
+    put(&directory.join("train").join("joined.jsonl"), joined(&messages).as_bytes())
+}
+
+fn put(path: &Path, contents: &[u8]) -> Result<(), Failure> {
+    write_file(path, contents)
+        .map_err(|error| Failure::input(format!("cannot write {}: {error}", path.display())))
+}
+
+/// The messages of each row.
+fn dialogues(contents: &[u8]) -> Vec<Vec<Value>> {
+    let rows = contents.split(|&byte| byte == b'\n');
+    let rows = rows.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+    rows.filter_map(|row| row.get("messages")?.as_array().cloned()).collect()
+}
+
+/// The same dialogues once more, several in one conversation: most are a single question and its answer, and a bot
+/// that saw nothing else loses its head at the second question of a chat.
+fn joined(dialogues: &[Vec<Value>]) -> String {
+    let (mut out, mut conversation) = (String::new(), Vec::new());
+    for index in epoch_order(dialogues.len(), 0, 0) {
+        conversation.extend_from_slice(&dialogues[index]);
+        if conversation.len() >= JOINED {
+            out.push_str(&format!("{}\n", json!({ "messages": conversation })));
+            conversation.clear();
+        }
+    }
+    if !conversation.is_empty() {
+        out.push_str(&format!("{}\n", json!({ "messages": conversation })));
+    }
+    out
 }
