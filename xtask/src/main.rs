@@ -17,7 +17,7 @@ fn main() -> anyhow::Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["test"] => test::run(),
         ["tidy"] => tidy::run(),
-        ["docs"] => process::cargo(&["run", "--quiet", "--package", "parlor", "--example", "write_docs"]),
+        ["docs"] => process::cargo(&["run", "--quiet", "--release", "--package", "parlor", "--example", "write_docs"]),
         ["readers"] => readers::run_all(),
         ["readme"] => readme::run(),
         ["fixtures"] => readers::make_fixtures(),
