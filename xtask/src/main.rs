@@ -12,12 +12,24 @@ mod tidy;
 
 use anyhow::bail;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> std::process::ExitCode {
+    match run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["test"] => test::run(),
         ["tidy"] => tidy::run(),
-        ["docs"] => process::cargo(&["run", "--quiet", "--package", "parlor", "--example", "write_docs"]),
+        ["docs"] => {
+            process::cargo(&["run", "--quiet", "--release", "--package", "parlor", "--example", "write_docs"])
+        }
         ["readers"] => readers::run_all(),
         ["readme"] => readme::run(),
         ["fixtures"] => readers::make_fixtures(),

@@ -10,7 +10,7 @@ const STEPS: &[Step] = &[
     ("format", || cargo(&["fmt", "--all", "--check"])),
     ("laws of the house", crate::tidy::run),
     ("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
-    ("tests", || cargo(&["test", "--workspace"])),
+    ("tests", || cargo(&["test", "--workspace", "--release"])),
     ("release build", || cargo(&["build", "--release", "--package", "parlor"])),
     ("README commands", crate::readme::run),
     ("third-party readers", crate::readers::run_all),

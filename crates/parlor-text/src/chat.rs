@@ -45,6 +45,20 @@ impl Message {
         self.0.get("role").and_then(Value::as_str).unwrap_or_default()
     }
 
+    /// The message as templates see it, which is what `apply_chat_template` makes of one (transformers 5.23): keys
+    /// whose value is null are absent, and reasoning under any of its three names stands under the usual ones.
+    pub(crate) fn for_template(&self) -> Map<String, Value> {
+        let mut map = self.0.clone();
+        map.retain(|_, value| !value.is_null());
+        let reasoning =
+            ["reasoning_content", "thinking", "reasoning"].iter().find_map(|name| map.get(*name).cloned());
+        if let Some(reasoning) = reasoning {
+            map.entry("thinking").or_insert_with(|| reasoning.clone());
+            map.insert("reasoning_content".to_owned(), reasoning);
+        }
+        map
+    }
+
     /// The content when it is plain text.
     pub fn text(&self) -> Option<&str> {
         self.0.get("content").and_then(Value::as_str)

@@ -56,7 +56,13 @@ impl<'t> StreamDecoder<'t> {
     /// [`TokenizerError::Use`] when the tokenizer's decoder fails.
     pub fn finish(&mut self) -> Result<String, TokenizerError> {
         let text = self.tokenizer.decode(&self.window, self.special)?;
-        let rest = text.get(self.shown..).unwrap_or_default().to_owned();
+        // A byte-fallback decoder replaces a whole run of bytes when its end is not a character, also what was
+        // whole and is shown already: what is pending is then decoded alone.
+        let whole = text.get(..self.shown).is_some_and(|shown| !shown.ends_with(REPLACEMENT));
+        let rest = match text.get(self.shown..) {
+            Some(rest) if whole || self.shown == 0 => rest.to_owned(),
+            _ => self.tokenizer.decode(&self.window[self.context..], self.special)?,
+        };
         self.window.clear();
         (self.context, self.shown) = (0, 0);
         Ok(rest)

@@ -145,6 +145,7 @@ impl ChatTemplate {
     /// # Errors
     /// [`TemplateError::Raised`] with the template's own words, or [`TemplateError::Render`] with the line.
     pub fn render(&self, messages: &[Message], options: &RenderOptions) -> Result<Rendered, TemplateError> {
+        let messages: Vec<Map<String, Json>> = messages.iter().map(Message::for_template).collect();
         let messages = Value::from(Serde(messages));
         let mut variables: Vec<(String, Value)> = self
             .special

@@ -62,7 +62,7 @@ pub(crate) fn find(directory: &Path) -> Result<Option<String>, TemplateError> {
 pub(crate) fn mark_generation(source: &str) -> (String, bool) {
     let (mut out, mut rest, mut found) = (String::with_capacity(source.len()), source, false);
     while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else { break };
+        let Some(length) = rest[start + 2..].find("%}").map(|at| at + 2) else { break };
         let tag = &rest[start..start + length + 2];
         let inner = &tag[2..tag.len() - 2];
         let (left, inner) = control(inner, true);

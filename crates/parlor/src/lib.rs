@@ -15,10 +15,12 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod documents;
 
 pub use config::{
     ALIASES, BackendType, Config, ENVIRONMENT, LogLevel, SECRETS, ServingConfig, load_config, rules,
 };
+pub use documents::generated_documents;
 pub use parlor_config as configuration;
 pub use parlor_config::ConfigManager;
 pub use parlor_engine as engine;

@@ -1,5 +1,5 @@
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 //! The crate at its boundary, on a small configuration of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod documents;
 mod environment;

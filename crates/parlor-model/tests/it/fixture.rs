@@ -7,8 +7,17 @@ use parlor_model::{Batch, LoadOptions, LoadedModel, Targets, load_directory};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-pub(crate) const F32_MODELS: [&str; 8] =
-    ["qwen2", "qwen3", "llama", "llama3", "llama_linear_rope", "llama_attn_bias", "mistral", "gpt2"];
+pub(crate) const F32_MODELS: [&str; 9] = [
+    "qwen2",
+    "qwen3",
+    "llama",
+    "llama3",
+    "llama3_bands",
+    "llama_linear_rope",
+    "llama_attn_bias",
+    "mistral",
+    "gpt2",
+];
 
 pub(crate) fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models").join(name)

@@ -6,6 +6,7 @@ mod bad_models;
 mod chat;
 mod config;
 mod data;
+mod documents;
 mod help;
 mod kill;
 mod model_verbs;

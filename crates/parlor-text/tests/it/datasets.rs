@@ -1,0 +1,189 @@
+//! Rows from files: every kind, every way in which a file can be wrong, with file and line.
+
+use std::io::Write;
+use std::path::Path;
+
+use parlor_text::{Row, RowKind, read};
+use proptest::prelude::*;
+
+/// Writes `content` as `name` and reads it; problems have the directory taken out.
+fn check(name: &str, content: &[u8]) -> (Vec<Row>, Vec<String>) {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join(name), content).unwrap();
+    let clean = |text: String| text.replace(&directory.path().display().to_string(), "DIR");
+    match read(&directory.path().join(name)) {
+        Ok(dataset) => {
+            let problems = dataset.report.problems.iter().map(|problem| clean(problem.to_string())).collect();
+            (dataset.rows.into_iter().map(|row| row.row).collect(), problems)
+        }
+        Err(error) => (Vec::new(), vec![clean(error.to_string())]),
+    }
+}
+
+#[test]
+fn every_kind_is_recognised() {
+    for (line, kind) in [
+        (r#"{"messages": [{"role": "user", "content": "a"}]}"#, RowKind::Messages),
+        (
+            r#"{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}"#,
+            RowKind::Messages,
+        ),
+        (r#"{"instruction": "a", "input": "", "output": "b"}"#, RowKind::Instruction),
+        (r#"{"instruction": "a", "output": "b"}"#, RowKind::Instruction),
+        (r#"{"prompt": "a", "completion": "b"}"#, RowKind::PromptCompletion),
+        (r#"{"text": "a"}"#, RowKind::Text),
+        (r#"{"prompt": "a", "chosen": "b", "rejected": "c"}"#, RowKind::Preference),
+        (
+            r#"{"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]}"#,
+            RowKind::PromptCompletion,
+        ),
+    ] {
+        let (rows, problems) = check("a.jsonl", line.as_bytes());
+        assert_eq!((rows.len(), problems), (1, Vec::<String>::new()), "{line}");
+        assert_eq!(rows[0].kind(), kind, "{line}");
+        let (rows, problems) = check("a.json", format!("[\n{line},\n{line}]").as_bytes());
+        assert_eq!((rows.len(), problems), (2, Vec::<String>::new()), "{line}");
+    }
+}
+
+#[test]
+fn share_gpt_names_become_roles() {
+    let (rows, _) = check("a.jsonl", br#"{"system": "S", "conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}"#);
+    let Row::Messages { messages, .. } = &rows[0] else { panic!("{rows:?}") };
+    let seen: Vec<(&str, Option<&str>)> = messages.iter().map(|m| (m.role(), m.text())).collect();
+    assert_eq!(seen, [("system", Some("S")), ("user", Some("a")), ("assistant", Some("b"))]);
+}
+
+#[test]
+fn bad_rows_are_all_named_with_their_line() {
+    let content = r#"{"messages": [{"role": "user", "content": "a"}]}
+{"messages": [{"role": "user"}]}
+
+{"messages": []}
+{"messages": "a"}
+{"text": "b"}
+not json
+{"messages": [{"content": "a"}]}
+{"messages": [{"role": "user", "content": 5}]}
+[1]
+{"prompt": "", "completion": "b"}
+{"foo": 1}
+"#;
+    let (rows, problems) = check("a.jsonl", content.as_bytes());
+    assert_eq!(rows.len(), 1);
+    insta::assert_snapshot!(problems.join("\n"), @"
+    DIR/a.jsonl:2: `messages[0]` has no `content`
+    DIR/a.jsonl:4: `messages` is an empty list
+    DIR/a.jsonl:5: `messages` is a text; a list of messages was expected
+    DIR/a.jsonl:6: a row of kind `text` in a file of `messages` rows; keep one kind per file
+    DIR/a.jsonl:7: not valid JSON (column 2): expected ident at line 1 column 2
+    DIR/a.jsonl:8: `messages[0]` has no `role`
+    DIR/a.jsonl:9: `messages[0]` has a number as `content`; a text was expected
+    DIR/a.jsonl:10: the row is a list, but an object was expected
+    DIR/a.jsonl:11: `prompt` is empty
+    DIR/a.jsonl:12: unknown kind of row with the keys [foo]; expected `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, `prompt`, `chosen` and `rejected`, or `text`
+    ");
+}
+
+#[test]
+fn bytes_that_editors_leave_are_harmless() {
+    let (rows, problems) = check("a.jsonl", b"\xEF\xBB\xBF{\"text\": \"a\"}\r\n\r\n{\"text\": \"b\"}\r\n");
+    assert_eq!((rows.len(), problems.len()), (2, 0));
+    let (rows, _) = check("a.txt", b"\xEF\xBB\xBFone\r\ntwo\r\n");
+    assert_eq!(rows, [Row::Text("one\ntwo\n".to_owned())]);
+    let (rows, problems) = check("a.json", b"\xEF\xBB\xBF{\"data\": [{\"text\": \"a\"}]}");
+    assert_eq!((rows.len(), problems.len()), (1, 0));
+}
+
+#[test]
+fn invalid_utf8_is_placed() {
+    let (rows, problems) = check("a.jsonl", b"{\"text\": \"a\"}\n{\"text\": \"\xFF\"}\n{\"text\": \"c\"}\n");
+    assert_eq!(rows.len(), 2);
+    insta::assert_snapshot!(problems.join("\n"), @"DIR/a.jsonl:2: not valid UTF-8; save the file as UTF-8 (`iconv -t UTF-8` converts it)");
+    let (_, problems) = check("a.md", b"one\ntwo \xC3\x28\n");
+    assert!(problems[0].contains("DIR/a.md:2: not valid UTF-8"), "{problems:?}");
+}
+
+#[test]
+fn a_line_of_200_megabytes_is_passed_over_in_bounded_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("big.jsonl");
+    let mut file = std::io::BufWriter::new(std::fs::File::create(&path).unwrap());
+    file.write_all(b"{\"text\": \"a\"}\n{\"text\": \"").unwrap();
+    let block = vec![b'x'; 1 << 20];
+    for _ in 0..200 {
+        file.write_all(&block).unwrap();
+    }
+    file.write_all(b"\"}\n{\"text\": \"c\"}\n").unwrap();
+    drop(file);
+    let dataset = read(&path).unwrap();
+    assert_eq!(dataset.rows.len(), 2);
+    assert_eq!(dataset.rows[1].source.line, 3);
+    assert_eq!(dataset.report.problems[0].message, "the row has 209715212 bytes; at most 16777216 are read");
+}
+
+#[test]
+fn paths_that_hold_nothing_are_explained() {
+    let message = |name: &str, content: &[u8]| check(name, content).1.join("\n");
+    insta::assert_snapshot!(message("a.jsonl", b""), @"DIR/a.jsonl: no usable row (every file is empty)");
+    insta::assert_snapshot!(message("a.jsonl", b"\n{}\n"), @"
+    DIR/a.jsonl: no usable row:
+      DIR/a.jsonl:2: unknown kind of row with the keys []; expected `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, `prompt`, `chosen` and `rejected`, or `text`
+    ");
+    insta::assert_snapshot!(message("a.txt", b" \n"), @"
+    DIR/a.txt: no usable row:
+      DIR/a.txt: the file is empty
+    ");
+    insta::assert_snapshot!(message("a.csv", b"a,b"), @"DIR/a.csv: `.csv` is not in this build yet; convert it to .jsonl, .json, .txt and .md");
+    insta::assert_snapshot!(message("a.json", b"[{\"text\": \"a\"},\n"), @"
+    DIR/a.json: no usable row:
+      DIR/a.json:2: not valid JSON: EOF while parsing a value at line 2 column 0
+    ");
+    let error = read(Path::new("/no/such/place")).unwrap_err().to_string();
+    insta::assert_snapshot!(error, @"/no/such/place: no such file or directory");
+}
+
+#[test]
+fn a_directory_is_read_whole_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    std::fs::create_dir(directory.path().join("sub")).unwrap();
+    write("b.jsonl", "{\"text\": \"2\"}\n");
+    write("a.txt", "1");
+    write("sub/c.md", "3");
+    write(".hidden.txt", "no");
+    write("image.png", "no");
+    let dataset = read(directory.path()).unwrap();
+    let texts: Vec<Row> = dataset.rows.into_iter().map(|row| row.row).collect();
+    assert_eq!(texts, ["1", "2", "3"].map(|text| Row::Text(text.to_owned())));
+    assert_eq!((dataset.report.files, dataset.report.ignored.len()), (3, 1));
+    assert_eq!(dataset.report.kinds[&RowKind::Text], 3);
+}
+
+#[test]
+fn the_bundled_data_is_clean() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets");
+    for (name, least, kind) in [
+        ("chat", 400, RowKind::Messages),
+        ("chat_eval", 20, RowKind::Messages),
+        ("documents", 60, RowKind::Text),
+        ("preferences", 150, RowKind::Preference),
+    ] {
+        let dataset = read(&root.join(name)).unwrap();
+        assert_eq!(dataset.report.problem_count, 0, "{name}: {:?}", dataset.report.problems);
+        assert!(dataset.report.kinds[&kind] >= least, "{name}: {:?}", dataset.report.kinds);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { rng_seed: proptest::test_runner::RngSeed::Fixed(5), ..ProptestConfig::default() })]
+
+    /// Arbitrary bytes are rows or problems, never a panic.
+    #[test]
+    fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..200), json in "[\\[\\]{}:,\"a-z0-9 \n]{0,80}") {
+        for name in ["a.jsonl", "a.json", "a.txt"] {
+            check(name, &bytes);
+            check(name, json.as_bytes());
+        }
+    }
+}

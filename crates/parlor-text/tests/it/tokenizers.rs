@@ -1,0 +1,178 @@
+//! Tokenizers against the reference's encodings; streams against whole decodings; training; saving.
+
+use parlor_text::{BpeOptions, SpecialTokens, StreamDecoder, Tokenizer, train_bpe};
+use proptest::prelude::*;
+use serde_json::Value;
+
+use crate::{fixture, json};
+
+const KINDS: [&str; 2] = ["byte_level", "sentence_piece_like"];
+
+fn tokenizer(kind: &str) -> Tokenizer {
+    Tokenizer::from_dir(&fixture("tokenizers").join(kind)).unwrap()
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+fn streamed(tokenizer: &Tokenizer, ids: &[u32], special: SpecialTokens) -> Vec<String> {
+    let mut stream = StreamDecoder::new(tokenizer, special);
+    let mut pieces: Vec<String> = ids.iter().filter_map(|&id| stream.push(id).unwrap()).collect();
+    pieces.push(stream.finish().unwrap());
+    pieces
+}
+
+#[test]
+fn encodings_are_the_reference_s() {
+    for kind in KINDS {
+        let (tokenizer, cases) = (tokenizer(kind), json(&format!("tokenizers/{kind}/encodings.json")));
+        for case in cases["encodings"].as_array().unwrap() {
+            let text = case["text"].as_str().unwrap();
+            assert_eq!(tokenizer.encode(text, SpecialTokens::Omit).unwrap(), ids(&case["ids"]), "{text:?}");
+            let framed = tokenizer.encode(text, SpecialTokens::Include).unwrap();
+            assert_eq!(framed, ids(&case["ids_with_special"]), "{text:?}");
+            let offsets: Vec<[usize; 2]> = tokenizer
+                .encode_with_offsets(text)
+                .unwrap()
+                .iter()
+                .map(|(_, at)| [at.start, at.end])
+                .collect();
+            assert_eq!(serde_json::to_value(offsets).unwrap(), case["offsets"], "{text:?}");
+            for (special, key) in
+                [(SpecialTokens::Include, "decoded"), (SpecialTokens::Omit, "decoded_skip_special")]
+            {
+                let want = case[key].as_str().unwrap();
+                assert_eq!(tokenizer.decode(&framed, special).unwrap(), want);
+                assert_eq!(streamed(&tokenizer, &framed, special).concat(), want, "streamed {text:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stream_cut_inside_a_character_loses_no_byte() {
+    for kind in KINDS {
+        let (tokenizer, cases) = (tokenizer(kind), json(&format!("tokenizers/{kind}/encodings.json")));
+        for case in cases["decodings"].as_array().unwrap() {
+            let ids = ids(&case["ids"]);
+            let want = case["decoded"].as_str().unwrap();
+            assert_eq!(tokenizer.decode(&ids, SpecialTokens::Include).unwrap(), want);
+            let pieces = streamed(&tokenizer, &ids, SpecialTokens::Include);
+            // Whole characters that were shown before the cut stay shown; a byte-fallback decoder would take them
+            // back. Either way the unfinished end is visible.
+            let text = pieces.concat();
+            if kind == "byte_level" {
+                assert_eq!(text, want);
+            } else if want.ends_with('\u{FFFD}') {
+                assert!(text.ends_with('\u{FFFD}'), "{ids:?}: {text:?}");
+            } else {
+                assert_eq!(text, want);
+            }
+            assert!(
+                pieces[..pieces.len() - 1].iter().all(|piece| !piece.ends_with('\u{FFFD}')),
+                "{pieces:?}"
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { rng_seed: proptest::test_runner::RngSeed::Fixed(7), ..ProptestConfig::default() })]
+
+    /// Any text streams as it decodes (the tokenizer's NFC may write it otherwise than it came).
+    #[test]
+    fn any_text_streams_whole(text in ".{0,40}") {
+        for kind in KINDS {
+            let tokenizer = tokenizer(kind);
+            let ids = tokenizer.encode(&text, SpecialTokens::Omit).unwrap();
+            let decoded = tokenizer.decode(&ids, SpecialTokens::Include).unwrap();
+            prop_assert_eq!(streamed(&tokenizer, &ids, SpecialTokens::Include).concat(), decoded);
+        }
+    }
+
+    /// Any ids at all stream without panic, and nothing half is shown on the way.
+    #[test]
+    fn any_ids_stream(ids in prop::collection::vec(0u32..700, 0..30)) {
+        for kind in KINDS {
+            let tokenizer = tokenizer(kind);
+            let pieces = streamed(&tokenizer, &ids, SpecialTokens::Include);
+            let half = pieces[..pieces.len() - 1].iter().any(|piece| piece.ends_with('\u{FFFD}'));
+            prop_assert!(!half);
+        }
+    }
+}
+
+fn corpus() -> impl Iterator<Item = String> + Send {
+    (0..200)
+        .map(|i| format!("The lighthouse keeper wrote line {i} of the log; it's calm — café, naïve, 12345."))
+}
+
+#[test]
+fn training_is_repeatable_and_covers_every_byte() {
+    let options = BpeOptions { vocab_size: 400, ..BpeOptions::default() };
+    let (a, b) = (train_bpe(corpus(), &options).unwrap(), train_bpe(corpus(), &options).unwrap());
+    assert_eq!(a.content_hash(), b.content_hash());
+    assert!(a.vocab_size() <= 400 && a.vocab_size() > 300, "{}", a.vocab_size());
+    let text = "unseen: \u{0} ☕ 漢字 \r\n\t";
+    let ids = a.encode(text, SpecialTokens::Omit).unwrap();
+    assert_eq!(a.decode(&ids, SpecialTokens::Include).unwrap(), text);
+    assert_eq!(a.eos().unwrap().text, "<|endoftext|>");
+    assert_eq!(a.encode("<|im_start|>", SpecialTokens::Omit).unwrap(), [a.id("<|im_start|>").unwrap()]);
+    let seen = a.encode("The lighthouse keeper", SpecialTokens::Omit).unwrap();
+    assert!(seen.len() < 10, "merges were learned: {seen:?}");
+    let error = train_bpe(corpus(), &BpeOptions { vocab_size: 10, ..options }).unwrap_err();
+    insta::assert_snapshot!(error, @"the tokenizer failed: a vocabulary of 10 tokens is too small: the bytes and special tokens alone are 259");
+}
+
+#[test]
+fn saving_and_loading_changes_nothing() {
+    for kind in KINDS {
+        let (original, directory) = (tokenizer(kind), tempfile::tempdir().unwrap());
+        original.save(directory.path()).unwrap();
+        let again = Tokenizer::from_dir(directory.path()).unwrap();
+        assert_eq!(again.content_hash(), original.content_hash());
+        assert_eq!(again.special_texts(), original.special_texts());
+        assert_eq!(again.vocab_size(), original.vocab_size());
+    }
+}
+
+#[test]
+fn files_that_are_not_tokenizers_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let message = || {
+        let error = Tokenizer::from_dir(directory.path()).unwrap_err().to_string();
+        error.replace(&directory.path().display().to_string(), "DIR")
+    };
+    insta::assert_snapshot!(message(), @"DIR: no tokenizer here; expected tokenizer.json, or vocab.json with merges.txt");
+    std::fs::write(directory.path().join("tokenizer.model"), b"\n").unwrap();
+    insta::assert_snapshot!(message(), @"DIR: no tokenizer here; expected tokenizer.json, or vocab.json with merges.txt; tokenizer.model (SentencePiece) is not read: save it as tokenizer.json with `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)`");
+    std::fs::write(directory.path().join("tokenizer.json"), b"{\"version\": ").unwrap();
+    assert!(message().starts_with("DIR/tokenizer.json: not a usable tokenizer file: "), "{}", message());
+    std::fs::copy(fixture("tokenizers/byte_level/tokenizer.json"), directory.path().join("tokenizer.json"))
+        .unwrap();
+    std::fs::write(directory.path().join("tokenizer_config.json"), b"[]").unwrap();
+    insta::assert_snapshot!(message(), @"DIR/tokenizer_config.json: not a usable tokenizer file: an object was expected");
+}
+
+#[test]
+fn older_byte_level_files_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let whole: Value = json("tokenizers/byte_level/tokenizer.json");
+    let merges: Vec<String> = whole["model"]["merges"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|merge| match merge.as_array() {
+            Some(pair) => format!("{} {}", pair[0].as_str().unwrap(), pair[1].as_str().unwrap()),
+            None => merge.as_str().unwrap().to_owned(),
+        })
+        .collect();
+    std::fs::write(directory.path().join("vocab.json"), whole["model"]["vocab"].to_string()).unwrap();
+    std::fs::write(directory.path().join("merges.txt"), format!("#version: 0.2\n{}\n", merges.join("\n")))
+        .unwrap();
+    let tokenizer = Tokenizer::from_dir(directory.path()).unwrap();
+    let text = "Hello there, naïve world 123";
+    let ids = tokenizer.encode(text, SpecialTokens::Omit).unwrap();
+    assert_eq!(tokenizer.decode(&ids, SpecialTokens::Include).unwrap(), text);
+}
