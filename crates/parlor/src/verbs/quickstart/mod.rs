@@ -201,14 +201,18 @@ fn text(summary: &Summary, args: &QuickstartArgs) -> String {
     for Sample { prompt, answer } in &summary.samples {
         out.push_str(&format!("\n  > {prompt}\n  {answer}\n"));
     }
-    out.push_str(&format!(
-        "\nThis is a toy: a few million parameters, a few hundred dialogues. It repeats what it was shown and makes up \
-         the rest.\nWhat next:\n  \
-         parlor chat -m {model}                 talks with it again\n  \
-         parlor info -m {model}                 says what it is\n  \
-         parlor eval -m {model} --data {}   measures it\n  \
-         parlor init                    writes a config.yaml for data of your own; then: parlor train\n",
-        args.dir.join("data/eval").display()
-    ));
+    out.push_str(
+        "\nThis is a toy: two million parameters, about a thousand short dialogues. It repeats what it was shown and \
+         makes up the rest.\nWhat next:\n",
+    );
+    let eval = args.dir.join("data/eval");
+    for (command, what) in [
+        (format!("parlor chat -m {model}"), "talks with it again"),
+        (format!("parlor info -m {model}"), "says what it is"),
+        (format!("parlor eval -m {model} --data {}", eval.display()), "measures it"),
+        ("parlor init".to_owned(), "writes a config.yaml for data of your own; then: parlor train"),
+    ] {
+        out.push_str(&format!("  {command}\n      {what}\n"));
+    }
     out
 }
