@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use parlor_model::{ModelConfig, ModelManager, Saved};
+use parlor_model::{LoadOptions, MaxLength, ModelConfig, ModelManager, Saved};
 use parlor_text::{DataConfig, EncodeOptions};
 use serde::Serialize;
 
@@ -18,6 +18,8 @@ use crate::objectives::CrossEntropy;
 pub struct EvaluateRequest {
     /// Section `model:`; its name is the model.
     pub model: ModelConfig,
+    /// What to do with `model.max_length`: the caller knows whether someone chose it.
+    pub max_length: MaxLength,
     /// Rows to evaluate on.
     pub data_path: PathBuf,
     /// Section `data:`: kinds, lengths, bad rows.
@@ -52,7 +54,12 @@ pub fn evaluate(request: &EvaluateRequest, stop: &AtomicBool) -> Result<Option<E
     for warning in &rows.warnings {
         tracing::warn!("{warning}");
     }
-    let manager = ModelManager::new(request.model.clone());
+    let options = LoadOptions {
+        dtype: request.model.torch_dtype,
+        max_length: request.max_length,
+        ..LoadOptions::default()
+    };
+    let manager = ModelManager::with_options(request.model.clone(), options);
     let model = manager.load_model().map_err(|error| TrainError::Model(Box::new(error)))?;
     let text = TextSide::of(&model)?;
     let options = EncodeOptions {

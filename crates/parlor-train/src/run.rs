@@ -33,6 +33,8 @@ pub struct TrainRequest {
     pub training: TrainingConfig,
     /// Section `model:`.
     pub model: ModelConfig,
+    /// What to do with `model.max_length`: the caller knows whether someone chose it.
+    pub max_length: MaxLength,
     /// Section `data:`.
     pub data: DataConfig,
     /// Evaluation data that someone chose: an error when it does not exist. None takes `data.eval_data_path` when
@@ -69,8 +71,17 @@ pub struct RunData {
 /// [`TrainError`]: everything that makes the run impossible; nothing was changed then, except that the output
 /// directory may have been made.
 pub fn prepare(request: TrainRequest) -> Result<Prepared, TrainError> {
-    let TrainRequest { training, model, data, eval_data_path, start, max_steps, monitoring, resolved_config } =
-        request;
+    let TrainRequest {
+        training,
+        model,
+        max_length,
+        data,
+        eval_data_path,
+        start,
+        max_steps,
+        monitoring,
+        resolved_config,
+    } = request;
     let mut found = problems(&training);
     if max_steps == Some(0) {
         let message = "it is 0; take at least one step".to_owned();
@@ -109,7 +120,7 @@ pub fn prepare(request: TrainRequest) -> Result<Prepared, TrainError> {
             let (decoder, surroundings) = new_model(&training, &text, output.path())?;
             (decoder, surroundings, text)
         }
-        None => base_model(&model, &mut warnings)?,
+        None => base_model(&model, max_length, &mut warnings)?,
     };
 
     let limit = decoder.config().max_position_embeddings;
@@ -278,10 +289,10 @@ fn new_model(
 
 fn base_model(
     config: &ModelConfig,
+    max_length: MaxLength,
     warnings: &mut Vec<String>,
 ) -> Result<(Decoder, Surroundings, TextSide), TrainError> {
-    let options =
-        LoadOptions { max_length: MaxLength::AtMost(config.max_length), ..LoadOptions::for_training() };
+    let options = LoadOptions { max_length, ..LoadOptions::for_training() };
     let manager = ModelManager::with_options(config.clone(), options);
     let model = manager.load_model().map_err(|error| TrainError::Model(Box::new(error)))?;
     warnings.extend(manager.model_type_warning(&model));

@@ -40,14 +40,18 @@ pub(crate) fn section(context: &Context, args: &ModelArgs) -> Result<ModelConfig
     Ok(section)
 }
 
+/// A length that someone chose must fit; the default follows the model.
+pub(crate) fn max_length(context: &Context, section: &ModelConfig) -> Result<MaxLength, Failure> {
+    Ok(match context.chosen("model.max_length")? {
+        true => MaxLength::Exactly(section.max_length),
+        false => MaxLength::Model,
+    })
+}
+
 /// Loads the model.
 pub(crate) fn load(context: &Context, args: &ModelArgs) -> Result<Arc<LoadedModel>, Failure> {
     let section = section(context, args)?;
-    // A length that someone chose must fit; the default follows the model.
-    let max_length = match context.chosen("model.max_length")? {
-        true => MaxLength::Exactly(section.max_length),
-        false => MaxLength::Model,
-    };
+    let max_length = max_length(context, &section)?;
     let options = LoadOptions { dtype: section.torch_dtype, max_length, ..LoadOptions::default() };
     Ok(ModelManager::with_options(section, options).load_model()?)
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use parlor_model::{ArchitectureBlock, ModelConfig};
+use parlor_model::{ArchitectureBlock, MaxLength, ModelConfig};
 use parlor_text::DataConfig;
 use parlor_track::{MlflowConfig, MonitoringConfig};
 use parlor_train::config::{TrainOn, TrainingType};
@@ -68,6 +68,7 @@ impl Desk {
         TrainRequest {
             training,
             model: ModelConfig::default(),
+            max_length: MaxLength::AtMost(2048),
             data,
             eval_data_path: None,
             start: Start::New,
@@ -88,6 +89,7 @@ impl Desk {
         };
         let request = EvaluateRequest {
             model,
+            max_length: MaxLength::Exactly(64),
             data_path: self.path("eval.jsonl"),
             data: DataConfig { max_length: 64, ..DataConfig::default() },
             train_on: TrainOn::All,

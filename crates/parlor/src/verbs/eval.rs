@@ -6,17 +6,14 @@ use crate::cli::EvalArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::interrupt::{self, STOP};
-use crate::model::{load, section};
+use crate::model::{max_length, section};
 use crate::progress::grouped;
 
 pub(super) fn run(context: &Context, args: &EvalArgs) -> Result<(), Failure> {
     let config = context.config()?;
-    let mut model = section(context, &args.model)?;
-    if !context.chosen("model.max_length")? {
-        // Nobody chose a length: the model's own.
-        model.max_length = load(context, &args.model)?.max_length;
-    }
+    let model = section(context, &args.model)?;
     let request = EvaluateRequest {
+        max_length: max_length(context, &model)?,
         model,
         data_path: args.data.clone(),
         data: config.data.clone(),

@@ -9,6 +9,7 @@ use crate::cli::TrainArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::interrupt::{self, STOP};
+use crate::model::max_length;
 use crate::output::note;
 use crate::progress::{Progress, grouped};
 
@@ -28,6 +29,7 @@ pub(super) fn run(context: &Context, args: &TrainArgs) -> Result<(), Failure> {
     let prepared = prepare(TrainRequest {
         training: config.training.clone(),
         model: config.model.clone(),
+        max_length: max_length(context, &config.model)?,
         data: config.data.clone(),
         eval_data_path,
         start,

@@ -149,6 +149,19 @@ fn a_length_over_the_models_is_refused_only_when_someone_chose_it() {
     info("model.max_length=9999").refused(&["9999", "256", "model.max_length"]);
     info("model.max_length=100").ok();
     info("model.device=auto").ok();
+    let row = r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}"#;
+    std::fs::write(directory.path().join("rows.jsonl"), row).unwrap();
+    let name = format!("model.name={}", text(&model));
+    let settings = [
+        "training.training_type=sft",
+        "training.output_dir=out",
+        "data.train_data_path=rows.jsonl",
+        "model.max_length=9999",
+        &name,
+    ];
+    let mut train = vec!["train"];
+    settings.iter().for_each(|setting| train.extend(["--set", *setting]));
+    parlor(directory.path(), &train).refused(&["9999", "256", "model.max_length"]);
     // The file that `init` writes repeats the default, which no tiny model reaches.
     parlor(directory.path(), &["init"]).ok();
     parlor(directory.path(), &["info", "-m", text(&model)]).ok();

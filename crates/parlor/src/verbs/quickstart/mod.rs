@@ -12,7 +12,7 @@ use std::sync::Arc;
 use parlor::Config;
 use parlor::ConfigManager;
 use parlor::configuration::{SaveMode, Sources};
-use parlor::model::{LoadOptions, LoadedModel, load_directory};
+use parlor::model::{LoadOptions, LoadedModel, MaxLength, load_directory};
 use parlor::text::Message;
 use parlor::train::{Outcome, Start, TrainRequest, TrainSummary, prepare};
 use serde::Serialize;
@@ -101,6 +101,7 @@ fn request(manager: &ConfigManager<Config>) -> TrainRequest {
     TrainRequest {
         training: config.training.clone(),
         model: config.model.clone(),
+        max_length: MaxLength::Model,
         data: config.data.clone(),
         eval_data_path: Some(PathBuf::from(&config.data.eval_data_path)),
         start: Start::New,
