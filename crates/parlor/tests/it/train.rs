@@ -161,7 +161,7 @@ fn an_interrupted_run_saves_exits_130_and_goes_on_to_the_same_end() {
     let _ = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     let ended_run = child.wait_with_output().unwrap();
     let stderr = String::from_utf8(ended_run.stderr).unwrap();
-    assert_eq!(ended_run.status.code(), Some(130), "{stderr}");
+    assert_eq!(ended_run.status.code(), Some(130), "{}: {stderr}", ended_run.status);
     let value: Value = serde_json::from_slice(&ended_run.stdout).unwrap();
     assert_eq!(value["outcome"], "interrupted");
     let steps = value["steps"].as_u64().unwrap();
