@@ -1,4 +1,7 @@
 //! The `.env` file: `NAME=value` lines as `dotenvy` reads them, with the line of each.
+//!
+//! `dotenvy` replaces `$NAME` from the environment of the process, which a library does not read: each `$` is
+//! hidden from it, and replaced here from the environment that the caller gave and the lines before.
 
 use std::ops::Range;
 use std::path::Path;
@@ -27,8 +30,12 @@ pub(crate) fn of_process(environment: &[(String, String)]) -> Vec<Variable> {
     environment.iter().map(variable).collect()
 }
 
+/// A `$` that begins a name to be replaced, and one that does not, while `dotenvy` reads: characters that no text has.
+const NAME: char = '\u{FDD0}';
+const LITERAL: char = '\u{FDD1}';
+
 /// Reads `path`; every line that cannot be read is a problem.
-pub(crate) fn read(path: &Path, problems: &mut Vec<Problem>) -> Vec<Variable> {
+pub(crate) fn read(path: &Path, environment: &[Variable], problems: &mut Vec<Problem>) -> Vec<Variable> {
     let layer = Some(Layer::DotEnv);
     let text = match read_text(path) {
         Ok(text) => text,
@@ -39,10 +46,12 @@ pub(crate) fn read(path: &Path, problems: &mut Vec<Problem>) -> Vec<Variable> {
         }
     };
     let lines: Vec<&str> = text.lines().collect();
-    let mut variables = Vec::new();
+    let guarded = guarded(&text);
+    let guarded_lines: Vec<&str> = guarded.lines().collect();
+    let mut variables: Vec<Variable> = Vec::new();
     let mut next = 0;
     // The end of the last line is part of dotenvy's grammar.
-    for entry in dotenvy::from_read_iter(format!("{text}\n").as_bytes()) {
+    for entry in dotenvy::from_read_iter(format!("{guarded}\n").as_bytes()) {
         match entry {
             Ok((name, value)) => {
                 let found = (next..lines.len()).find(|&at| value_start(lines[at], &name).is_some());
@@ -51,6 +60,12 @@ pub(crate) fn read(path: &Path, problems: &mut Vec<Problem>) -> Vec<Variable> {
                     let start = value_start(lines[at], &name).unwrap_or(0);
                     origin(path, at, lines[at], start..lines[at].trim_end().len())
                 });
+                let lookup = |name: &str| {
+                    let mut known = environment.iter().rev().chain(variables.iter().rev());
+                    let found = known.find(|known| known.name == name && !known.value.is_empty());
+                    found.map(|found| found.value.as_str())
+                };
+                let value = expanded(&value, &lookup);
                 variables.push(Variable { name, value, origin });
             }
             Err(error) => {
@@ -58,7 +73,11 @@ pub(crate) fn read(path: &Path, problems: &mut Vec<Problem>) -> Vec<Variable> {
                     dotenvy::Error::LineParse(text, _) => text.lines().next().unwrap_or_default().trim_end(),
                     _ => "",
                 };
-                let found = (next..lines.len()).find(|&at| !begin.is_empty() && lines[at].starts_with(begin));
+                // The whole line, or its value.
+                let found = (next..lines.len()).find(|&at| {
+                    let line = guarded_lines.get(at).map_or("", |line| line.trim_end());
+                    !begin.is_empty() && (line.starts_with(begin) || line.ends_with(begin))
+                });
                 let place = found.and_then(|at| {
                     next = at + 1;
                     // A line may hold a key: its text stays out of the message.
@@ -75,6 +94,61 @@ pub(crate) fn read(path: &Path, problems: &mut Vec<Problem>) -> Vec<Variable> {
         }
     }
     variables
+}
+
+/// The text with every `$` marked by what it is; `\$` and one in single quotes are literal.
+fn guarded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut quote = None;
+    let (mut comment, mut blank) = (false, true);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\n' if quote.is_none() => comment = false,
+            _ if comment => {}
+            '#' if quote.is_none() && blank => comment = true,
+            '\'' | '"' if quote.is_none() => quote = Some(c),
+            _ if quote == Some(c) => quote = None,
+            '\\' if quote != Some('\'') => {
+                match chars.next() {
+                    Some('$') => out.push(LITERAL),
+                    next => out.extend([Some(c), next].into_iter().flatten()),
+                }
+                blank = false;
+                continue;
+            }
+            _ => {}
+        }
+        // A comment begins a line or follows white space, or the `=` of an empty value.
+        blank = c.is_whitespace();
+        out.push(match c {
+            '$' if comment || quote == Some('\'') => LITERAL,
+            '$' => NAME,
+            c => c,
+        });
+    }
+    out
+}
+
+/// The value with the names in it replaced; one that is not set is nothing.
+fn expanded<'v>(value: &str, lookup: &dyn Fn(&str) -> Option<&'v str>) -> String {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut parts = value.split(NAME);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let braced = part.strip_prefix('{').and_then(|rest| rest.split_once('}'));
+        let (name, rest) =
+            braced.unwrap_or_else(|| part.split_at(part.find(|c| !is_part(c)).unwrap_or(part.len())));
+        if name.is_empty() || !name.chars().all(is_part) {
+            // No name: a dollar.
+            out.push('$');
+            out.push_str(part);
+        } else {
+            out.push_str(lookup(name).unwrap_or_default());
+            out.push_str(rest);
+        }
+    }
+    out.replace(LITERAL, "$")
 }
 
 /// Where the value begins on a line that sets `name`.

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::environment::systematic_name;
+use crate::layers;
 use crate::node::{Node, join};
 use crate::problem::{Layer, Problem};
 use crate::rules::{EnvTarget, Rules};
@@ -53,20 +54,24 @@ pub(crate) fn explain<C>(
     let node = tree.find(key);
     let place = node.and_then(|node| node.origin.place());
     let layer = node.map_or(Layer::Default, |node| node.origin.layer());
+    // What a name sets depends on the values, by their canonical spellings.
+    let canonical = layers::canonical(tree, rules).to_json();
     let plain = rules.env_names.iter().filter(|name| match name.target {
         EnvTarget::Key(target) => target == key,
-        EnvTarget::Resolved(resolve) => resolve(&tree.to_json()) == key,
+        EnvTarget::Resolved(resolve) => resolve(&canonical) == key,
     });
     let pointer: String = key.split('.').map(|part| format!("/{part}")).collect();
     let mut value = node.map(Node::to_json).unwrap_or_default();
     hide(&mut value, key, rules);
+    let mut default = defaults.pointer(&pointer).cloned().unwrap_or_default();
+    hide(&mut default, key, rules);
     Ok(Explanation {
         key: key.to_owned(),
         value,
         layer,
         line: place.as_ref().filter(|_| matches!(layer, Layer::File | Layer::DotEnv)).map(|place| place.line),
         file: place.map(|place| place.file),
-        default: defaults.pointer(&pointer).cloned().unwrap_or_default(),
+        default,
         description: found.description().unwrap_or_default().to_owned(),
         kind: kind(found),
         range: allowed(found, key, rules),

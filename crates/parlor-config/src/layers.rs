@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -33,6 +34,8 @@ pub struct Sources {
 pub(crate) struct Loaded<C> {
     pub(crate) value: C,
     pub(crate) tree: Node,
+    /// How long the checks took.
+    pub(crate) validation: Duration,
 }
 
 /// The defaults as values.
@@ -56,8 +59,12 @@ pub(crate) struct Read {
 /// Reads all layers as far as they can be; what is wrong with them is found by [`assemble`].
 pub(crate) fn read<C: Configuration>(sources: &Sources, schema: &Value) -> Read {
     let (mut problems, mut files) = (Vec::new(), Vec::new());
-    let dotenv = sources.dotenv.as_deref().map(|path| dotenv::read(path, &mut problems)).unwrap_or_default();
     let environment = dotenv::of_process(&sources.environment);
+    let dotenv = sources
+        .dotenv
+        .as_deref()
+        .map(|path| dotenv::read(path, &environment, &mut problems))
+        .unwrap_or_default();
     let lookup = |name: &str| {
         let find = |variables: &[Variable]| {
             variables.iter().rev().find(|known| known.name == name).map(|variable| variable.value.clone())
@@ -100,6 +107,7 @@ pub(crate) fn assemble<C: Configuration>(
     let first = canonical(&over(None, &mut Vec::new()), rules).to_json();
     let tree = over(Some(&first), &mut problems);
 
+    let start = Instant::now();
     let canonical = canonical(&tree, rules);
     let reported = problems.clone();
     for problem in validate::check(&canonical, schema, &schema.paths("")) {
@@ -113,7 +121,12 @@ pub(crate) fn assemble<C: Configuration>(
         match serde_path_to_error::deserialize::<_, C>(&whole_numbers(canonical.to_json(), schema)) {
             Ok(value) => {
                 let problems = check(&value, &tree, rules);
-                return if problems.is_empty() { Ok(Loaded { value, tree }) } else { Err(problems) };
+                let validation = start.elapsed();
+                return if problems.is_empty() {
+                    Ok(Loaded { value, tree, validation })
+                } else {
+                    Err(problems)
+                };
             }
             Err(error) => {
                 let path = error.path().to_string().replace('[', ".").replace(']', "");
@@ -238,7 +251,7 @@ fn lay(tree: &mut Node, settings: Vec<Setting>) {
 }
 
 /// The tree with canonical spellings.
-fn canonical<C>(tree: &Node, rules: &Rules<C>) -> Node {
+pub(crate) fn canonical<C>(tree: &Node, rules: &Rules<C>) -> Node {
     let mut tree = tree.clone();
     for alias in rules.aliases {
         if let Some(node) = find_mut(&mut tree, alias.key)

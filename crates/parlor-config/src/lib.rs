@@ -16,6 +16,7 @@ mod explain;
 mod generate;
 mod interpolate;
 mod layers;
+mod limits;
 mod manager;
 mod node;
 mod problem;

@@ -1,5 +1,6 @@
 //! The configuration in force: read, shared, updated, saved, reloaded.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +25,7 @@ use crate::schema::Schema;
 pub struct ConfigMetrics {
     /// Time of the last complete load: reading, merging, checking.
     pub load_time: Duration,
-    /// Time of the last validation alone.
+    /// Time of the last validation alone, within a load or by [`ConfigManager::validate`].
     pub validation_time: Duration,
     /// Updates at run time that were taken.
     pub updates: u64,
@@ -83,6 +84,17 @@ impl<C> Clone for ConfigManager<C> {
     }
 }
 
+/// What is in force, without its secrets.
+impl<C: Configuration> fmt::Debug for ConfigManager<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let files = self.files();
+        f.debug_struct("ConfigManager")
+            .field("files", &files)
+            .field("changed", &self.shown(SaveMode::Changed))
+            .finish_non_exhaustive()
+    }
+}
+
 /// A lock whose holder panicked still holds whole values: every change to them is one assignment.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -98,7 +110,7 @@ impl<C: Configuration> ConfigManager<C> {
         let schema = json_schema(&rules);
         let read = Arc::new(layers::read::<C>(&sources, &schema));
         let loaded = layers::assemble(&read, &[], &rules, &schema);
-        let Loaded { value, tree } = loaded.map_err(|problems| ConfigError { problems })?;
+        let Loaded { value, tree, validation } = loaded.map_err(|problems| ConfigError { problems })?;
         let shared = Shared {
             sources,
             rules,
@@ -107,7 +119,11 @@ impl<C: Configuration> ConfigManager<C> {
             state: ArcSwap::from_pointee(State { value: Arc::new(value), tree, read }),
             updates: Mutex::default(),
             subscribers: Mutex::default(),
-            metrics: Mutex::new(ConfigMetrics { load_time: start.elapsed(), ..ConfigMetrics::default() }),
+            metrics: Mutex::new(ConfigMetrics {
+                load_time: start.elapsed(),
+                validation_time: validation,
+                ..ConfigMetrics::default()
+            }),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -247,10 +263,12 @@ impl<C: Configuration> ConfigManager<C> {
     fn swap(&self, read: Arc<Read>, updates: &[(String, Value)], start: Instant) -> Result<(), ConfigError> {
         let Shared { rules, schema, .. } = &*self.shared;
         let loaded = layers::assemble(&read, updates, rules, schema);
-        let Loaded { value, tree } = loaded.map_err(|problems| ConfigError { problems })?;
+        let Loaded { value, tree, validation } = loaded.map_err(|problems| ConfigError { problems })?;
         let value = Arc::new(value);
         self.shared.state.store(Arc::new(State { value: Arc::clone(&value), tree, read }));
-        lock(&self.shared.metrics).load_time = start.elapsed();
+        let mut metrics = lock(&self.shared.metrics);
+        (metrics.load_time, metrics.validation_time) = (start.elapsed(), validation);
+        drop(metrics);
         // A subscriber that is gone is forgotten.
         lock(&self.shared.subscribers).retain(|subscriber| subscriber.send(Arc::clone(&value)).is_ok());
         Ok(())

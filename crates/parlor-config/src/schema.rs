@@ -69,6 +69,18 @@ impl<'a> Schema<'a> {
         Some(self.with(self.resolved().at.get("items")?))
     }
 
+    /// The schema of the list's item at `index`: a tuple's are described one by one.
+    pub(crate) fn item(self, index: usize) -> Option<Self> {
+        let own = self.resolved().at.get("prefixItems").and_then(|items| items.get(index));
+        own.map(|at| self.with(at)).or_else(|| self.items())
+    }
+
+    /// Keys that must be there.
+    pub(crate) fn required(self) -> Vec<&'a str> {
+        let names = self.resolved().at.get("required").and_then(Value::as_array);
+        names.into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
     /// The schema of a list's items, in any alternative.
     pub(crate) fn element(self) -> Option<Self> {
         self.alternatives().into_iter().find_map(Self::items)
@@ -201,16 +213,25 @@ impl<'a> Schema<'a> {
         paths
     }
 
+    /// A number that the key itself or one of its alternatives names: `minimum`, `maxLength`.
+    pub(crate) fn bound(self, keyword: &str) -> Option<f64> {
+        let schemas = std::iter::once(self).chain(self.alternatives());
+        schemas.filter_map(|schema| schema.at.get(keyword)).find_map(Value::as_f64)
+    }
+
     /// The range as text: `above 0`, `1 to 65535`; `None` when there is none.
     pub(crate) fn range(self) -> Option<String> {
-        let schemas: Vec<Self> = std::iter::once(self).chain(self.alternatives()).collect();
-        let find =
-            |keyword: &str| schemas.iter().find_map(|schema| schema.at.get(keyword)).and_then(Value::as_f64);
+        // The range of the machine type itself says nothing to a user.
+        let low = self.bound("minimum");
+        self.bounds(&|high| high >= f64::from(u32::MAX) || high == 255.0 && low == Some(0.0))
+    }
+
+    /// The range as text, without a maximum that is `hidden`.
+    pub(crate) fn bounds(self, hidden: &dyn Fn(f64) -> bool) -> Option<String> {
+        let find = |keyword: &str| self.bound(keyword);
         let low = find("minimum").map(|x| format!("at least {x}"));
         let low = find("exclusiveMinimum").map(|x| format!("above {x}")).or(low);
-        // The range of the machine type itself says nothing to a user.
-        let machine = |x: &f64| *x >= f64::from(u32::MAX) || *x == 255.0 && find("minimum") == Some(0.0);
-        let high = find("maximum").filter(|x| !machine(x)).map(|x| format!("at most {x}"));
+        let high = find("maximum").filter(|x| !hidden(*x)).map(|x| format!("at most {x}"));
         let high = find("exclusiveMaximum").map(|x| format!("below {x}")).or(high);
         match (low, high) {
             (Some(low), Some(high)) => Some(format!("{low}, {high}")),

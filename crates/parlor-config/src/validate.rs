@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::limits;
 use crate::node::{Content, Node, Origin, Style, join};
 use crate::problem::Problem;
 use crate::schema::Schema;
@@ -46,32 +47,45 @@ impl Checker<'_> {
         {
             return self.choice(node, &scalar.value, &choices, path);
         }
-        // Of several alternatives, the one of the node's own type speaks.
-        let fitting = alternatives.iter().find(|schema| matches_type(node, **schema));
-        match fitting {
-            None => self.wrong_type(node, schema, path),
-            Some(fitting) => match &node.content {
-                Content::Map(_) => self.map(node, *fitting, path),
-                Content::List(items) => {
-                    if let Some(item) = fitting.items() {
-                        for (index, node) in items.iter().enumerate() {
-                            self.node(node, item, &join(path, &index.to_string()));
-                        }
-                    }
-                }
-                Content::Scalar(scalar) => {
-                    if let Some(number) = scalar.value.as_f64() {
-                        let own = std::iter::once(schema).chain(std::iter::once(*fitting));
-                        if own.map(|schema| in_range(number, schema)).any(|fits| !fits) {
-                            let range = schema.range().unwrap_or_default();
-                            let message =
-                                format!("{} is out of range; it must be {range}", short(&scalar.text));
-                            self.push(&node.origin, path, message, None);
-                        }
-                    }
-                }
-            },
+        // Of several alternatives, those of the node's own type speak, and of them those whose tag it bears.
+        let fitting = alternatives.into_iter().filter(|schema| matches_type(node, *schema));
+        let fitting: Vec<(usize, Schema<'_>)> =
+            fitting.map(|schema| (strangeness(node, schema), schema)).collect();
+        let least = fitting.iter().map(|(strangeness, _)| *strangeness).min();
+        let mut nearest = fitting.into_iter().filter(|(strangeness, _)| Some(*strangeness) == least);
+        let Some((_, first)) = nearest.next() else { return self.wrong_type(node, schema, path) };
+        let mut problems = self.against(node, schema, first, path);
+        // Where the tags do not decide, the one that least is said against.
+        for (_, other) in nearest {
+            if problems.is_empty() {
+                break;
+            }
+            let others = self.against(node, schema, other, path);
+            if others.len() < problems.len() {
+                problems = others;
+            }
         }
+        self.problems.extend(problems);
+    }
+
+    /// What is wrong with `node` as one of the `alternative`s of `schema`, whose type it has.
+    fn against(&self, node: &Node, schema: Schema<'_>, alternative: Schema<'_>, path: &str) -> Vec<Problem> {
+        let mut checker = Checker { all: self.all, problems: Vec::new() };
+        match &node.content {
+            Content::Map(_) => checker.map(node, alternative, path),
+            Content::List(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    if let Some(schema) = alternative.item(index) {
+                        checker.node(item, schema, &join(path, &index.to_string()));
+                    }
+                }
+            }
+            Content::Scalar(_) => {}
+        }
+        if let Some((message, help)) = limits::exceeded(node, schema, alternative) {
+            checker.push(&node.origin, path, message, help);
+        }
+        checker.problems
     }
 
     fn map(&mut self, node: &Node, schema: Schema<'_>, path: &str) {
@@ -144,6 +158,8 @@ impl Checker<'_> {
                     Some(format!("remove the quotes: `{}`", scalar.text))
                 } else if numeric && fits(&plain_without_underscores(&scalar.text)) {
                     Some(format!("write `{}`", scalar.text.replace('_', "")))
+                } else if numeric && is_not_finite(&scalar.text) {
+                    Some("write a finite number".to_owned())
                 } else if types.contains(&"boolean") && is_yes_or_no(&scalar.text) {
                     Some(format!(
                         "write `{}`",
@@ -169,7 +185,7 @@ impl Checker<'_> {
 }
 
 /// The beginning of a long text, on one line.
-fn short(text: &str) -> String {
+pub(crate) fn short(text: &str) -> String {
     const LONGEST: usize = 80;
     let mut line: String = text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(LONGEST).is_some() {
@@ -180,6 +196,11 @@ fn short(text: &str) -> String {
 
 fn plain_without_underscores(text: &str) -> Value {
     crate::yaml::scalar(&text.replace('_', ""), Style::Plain).value
+}
+
+fn is_not_finite(text: &str) -> bool {
+    let name = text.trim_start_matches(['+', '-', '.']).to_lowercase();
+    matches!(name.as_str(), "nan" | "inf" | "infinity")
 }
 
 fn is_yes_or_no(text: &str) -> bool {
@@ -222,10 +243,11 @@ pub(crate) fn matches_types(node: &Node, types: &[&str]) -> bool {
     types.is_empty() || types.iter().any(|name| own.contains(name))
 }
 
-fn in_range(number: f64, schema: Schema<'_>) -> bool {
-    let bound = |keyword: &str| schema.get(keyword).and_then(Value::as_f64);
-    bound("minimum").is_none_or(|low| number >= low)
-        && bound("maximum").is_none_or(|high| number <= high)
-        && bound("exclusiveMinimum").is_none_or(|low| number > low)
-        && bound("exclusiveMaximum").is_none_or(|high| number < high)
+/// How little a section is of the kind that `schema` describes: tags that it has otherwise and keys that it lacks.
+fn strangeness(node: &Node, schema: Schema<'_>) -> usize {
+    let Content::Map(entries) = &node.content else { return 0 };
+    let find = |name: &str| entries.iter().find(|(key, _)| key.name == name).map(|(_, child)| child);
+    let tags = schema.properties().into_iter().filter_map(|(name, child)| Some((name, child.get("const")?)));
+    let other = tags.filter(|(name, tag)| find(name).is_some_and(|child| child.to_json() != **tag)).count();
+    other + schema.required().into_iter().filter(|name| find(name).is_none()).count()
 }

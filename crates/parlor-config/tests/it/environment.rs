@@ -124,6 +124,32 @@ fn errors_of_a_dotenv_file() {
 }
 
 #[test]
+fn names_in_a_dotenv_file() {
+    // PATH is set in every process, but was not given.
+    for (line, expected) in [
+        ("MODEL_NAME=$A", "alpha"),
+        ("MODEL_NAME=\"x ${A}_y $B_C\"", "x alpha_y below"),
+        ("MODEL_NAME='$A'", "$A"),
+        ("MODEL_NAME=\\$A", "$A"),
+        ("MODEL_NAME=\"\\$A \\\"$A\\\"\"", "$A \"alpha\""),
+        ("MODEL_NAME=a$ # it's $A", "a$"),
+        ("MODEL_NAME=5$%", "5$%"),
+        ("MODEL_NAME=x${", "x${"),
+        ("# it's\nMODEL_NAME=$A", "alpha"),
+        ("MODEL_NAME=x$PATH", "x"),
+        ("MODEL_NAME=x${NO_SUCH}", "x"),
+        ("A=mine\nMODEL_NAME=$A$D\nD=later", "alpha"),
+        ("EMPTY=mine\nMODEL_NAME=$EMPTY", "mine"),
+        ("MODEL_NAME=\"a\n$A\"", "a\nalpha"),
+    ] {
+        let case = Case::new().dotenv(format!("B_C=below\n{line}\n")).env("A", "alpha").env("EMPTY", "");
+        assert_eq!(case.load().get().model.name, expected, "{line}");
+    }
+    let report = Case::new().dotenv("A=1\nMODEL_NAME=$A b\n").report();
+    assert!(report.starts_with(".env:2:1: this line is not of the form"), "{report}");
+}
+
+#[test]
 fn a_dotenv_file_that_cannot_be_read() {
     let mut case = Case::new();
     case.sources.dotenv = Some(case.path(".env"));

@@ -65,6 +65,9 @@ fn an_enum_and_a_name_that_depends() {
       ]
     }
     "#);
+    let aliased = Case::with("training: {training_type: preference}").load();
+    let explained = aliased.explain("training.dpo.learning_rate").unwrap();
+    assert_eq!(explained.environment, ["LEARNING_RATE", "PARLOR__TRAINING__DPO__LEARNING_RATE"]);
     insta::assert_json_snapshot!(manager.explain("model.max_length").unwrap(), @r#"
     {
       "key": "model.max_length",

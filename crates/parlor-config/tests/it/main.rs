@@ -1,6 +1,7 @@
 //! The crate at its boundary, on a small configuration of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod constraints;
 mod documents;
 mod environment;
 mod explain;

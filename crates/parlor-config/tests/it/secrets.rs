@@ -17,6 +17,7 @@ fn check_shown(case: &Case) {
         shown.push(manager.value(key).unwrap().to_string());
         assert!(shown.iter().any(|text| text.contains("***")));
     }
+    shown.push(format!("{manager:?}"));
     shown.extend([manager.to_yaml(SaveMode::All), manager.to_yaml(SaveMode::Changed)]);
     for text in shown {
         assert!(!text.contains(SECRET), "{text}");

@@ -31,6 +31,7 @@ fn an_update_is_taken_or_changes_nothing() {
     let metrics = manager.metrics();
     assert_eq!((metrics.updates, metrics.rejected_updates, metrics.reloads), (5, 8, 0));
     assert!((metrics.error_rate() - 8.0 / 13.0).abs() < 1e-12);
+    assert!(!manager.metrics().validation_time.is_zero());
     manager.validate();
     assert!(!manager.metrics().load_time.is_zero() && !manager.metrics().validation_time.is_zero());
 }

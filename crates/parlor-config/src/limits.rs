@@ -1,0 +1,83 @@
+//! What a schema says of a value whose type is right: the range of a number, the length and form of a text, the
+//! length of a list. Of a number also what its machine type holds, which `schemars` writes as a `format`.
+
+use regex::Regex;
+use serde_json::Value;
+
+use crate::node::{Content, Node};
+use crate::schema::Schema;
+use crate::validate::short;
+
+/// Why `node` is outside of what `schema`, through its `alternative`, allows, and what to do.
+pub(crate) fn exceeded(
+    node: &Node,
+    schema: Schema<'_>,
+    alternative: Schema<'_>,
+) -> Option<(String, Option<String>)> {
+    let bound = |keyword: &str| {
+        let own = schema.get(keyword).or_else(|| alternative.get(keyword));
+        own.and_then(Value::as_f64)
+    };
+    match &node.content {
+        Content::List(items) => {
+            let message = length(items.len(), "items", bound("minItems"), bound("maxItems"))?;
+            Some((message, None))
+        }
+        Content::Scalar(scalar) => match &scalar.value {
+            Value::Number(number) => {
+                let number = number.as_f64()?;
+                let fits = bound("minimum").is_none_or(|low| number >= low)
+                    && bound("maximum").is_none_or(|high| number <= high)
+                    && bound("exclusiveMinimum").is_none_or(|low| number > low)
+                    && bound("exclusiveMaximum").is_none_or(|high| number < high);
+                let range = match machine_range(alternative) {
+                    _ if !fits => schema.bounds(&|_| false).unwrap_or_default(),
+                    Some((low, _)) if number < low => format!("at least {low}"),
+                    Some((_, high)) if number > high => format!("at most {high}"),
+                    _ => return None,
+                };
+                Some((format!("{} is out of range; it must be {range}", short(&scalar.text)), None))
+            }
+            Value::String(text) => {
+                let count = text.chars().count();
+                let message = length(count, "characters", bound("minLength"), bound("maxLength"));
+                message.map(|message| (message, None)).or_else(|| form(text, schema, alternative))
+            }
+            _ => None,
+        },
+        Content::Map(_) => None,
+    }
+}
+
+/// What the machine type holds. The limits of shorter ones are in the schema; those of longer ones a float, which
+/// numbers are compared as, cannot tell apart, and the type itself refuses what is beyond them.
+fn machine_range(schema: Schema<'_>) -> Option<(f64, f64)> {
+    match schema.get("format").and_then(Value::as_str)? {
+        "uint32" => Some((0.0, u32::MAX.into())),
+        "int32" => Some((i32::MIN.into(), i32::MAX.into())),
+        _ => None,
+    }
+}
+
+fn length(count: usize, of: &str, low: Option<f64>, high: Option<f64>) -> Option<String> {
+    let length = count as f64;
+    match (low.filter(|low| length < *low), high.filter(|high| length > *high)) {
+        (Some(_), _) if count == 0 => Some("it is empty, and must not be".to_owned()),
+        (Some(low), _) => Some(format!("{count} {of}; at least {low} are needed")),
+        (None, Some(high)) => Some(format!("{count} {of}; at most {high} are allowed")),
+        (None, None) => None,
+    }
+}
+
+/// A text that does not match its `pattern`. A pattern that is no regular expression here is left to the type.
+fn form(text: &str, schema: Schema<'_>, alternative: Schema<'_>) -> Option<(String, Option<String>)> {
+    let pattern = schema.get("pattern").or_else(|| alternative.get("pattern"))?.as_str()?;
+    let regex = Regex::new(pattern).ok()?;
+    if regex.is_match(text) {
+        return None;
+    }
+    // The documentation of a type says what it takes, that of a key what it is for.
+    let said = alternative.description().filter(|said| schema.description() != Some(said));
+    let help = said.map_or_else(|| format!("it must match `{pattern}`"), |said| format!("it takes {said}"));
+    Some((format!("`{}` is not of the form that is expected", short(text)), Some(help)))
+}
