@@ -278,7 +278,9 @@ fn whole_numbers(value: Value, schema: Schema<'_>) -> Value {
         Value::Object(map) => {
             let entries = map.into_iter().filter_map(|(name, value)| {
                 let child = schema.find_child(&name);
-                if value.is_null() && child.is_some_and(|child| !child.properties().is_empty()) {
+                let is_empty_section =
+                    |child: Schema<'_>| !child.properties().is_empty() && !child.takes_null();
+                if value.is_null() && child.is_some_and(is_empty_section) {
                     return None;
                 }
                 let value = match child {

@@ -45,9 +45,12 @@ impl<'a> Schema<'a> {
         self.at.get(keyword).or_else(|| self.resolved().at.get(keyword))
     }
 
-    /// Names and schemas of an object's keys, in order.
+    /// Names and schemas of a section's keys, in order; also of one that may be absent.
     pub(crate) fn properties(self) -> Vec<(&'a str, Schema<'a>)> {
-        let map = self.resolved().at.get("properties").and_then(Value::as_object);
+        let is_section = |schema: &Self| schema.types_of_one() != ["null"];
+        let sections: Vec<Self> = self.alternatives().into_iter().filter(is_section).collect();
+        let [section] = sections.as_slice() else { return Vec::new() };
+        let map = section.at.get("properties").and_then(Value::as_object);
         map.into_iter().flatten().map(|(name, at)| (name.as_str(), self.with(at))).collect()
     }
 
@@ -113,6 +116,11 @@ impl<'a> Schema<'a> {
             }
         }
         vec![schema]
+    }
+
+    /// Whether nothing is a value of its own, other than an absent section.
+    pub(crate) fn takes_null(self) -> bool {
+        self.types().contains(&"null")
     }
 
     /// JSON types that are allowed, alternatives included; empty when anything is.

@@ -95,7 +95,7 @@ impl Checker<'_> {
             let child_path = join(path, &key.name);
             if let Some(child_schema) = schema.property(&key.name) {
                 // An empty section is as good as none.
-                if !child.is_null() || child_schema.properties().is_empty() {
+                if !child.is_null() || child_schema.properties().is_empty() || child_schema.takes_null() {
                     self.node(child, child_schema, &child_path);
                 }
             } else if let Some(free) = schema.additional() {

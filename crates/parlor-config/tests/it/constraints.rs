@@ -83,6 +83,8 @@ struct Rich {
     stores: BTreeMap<String, Store>,
     schedule: Schedule,
     size: Size,
+    /// Around it.
+    frame: Option<Sides>,
 }
 
 impl Default for Rich {
@@ -99,6 +101,7 @@ impl Default for Rich {
             stores: BTreeMap::new(),
             schedule: Schedule::Constant,
             size: Size::Number(1),
+            frame: None,
         }
     }
 }
@@ -142,6 +145,22 @@ fn enums_with_data() {
     assert_eq!(accepted("size=large").size, Size::Name("large".into()));
     assert_eq!(accepted("size={width: 1, height: 2}").size, Size::Sides(Sides { width: 1, height: 2 }));
     assert_eq!(accepted("size=[1, 2]").size, Size::Several(vec![1, 2]));
+}
+
+#[test]
+fn a_section_that_may_be_absent() {
+    let manager = load(&[]).unwrap();
+    assert!(manager.keys().contains(&"frame.width".to_owned()));
+    assert_eq!(manager.value("frame.width").unwrap(), serde_json::Value::Null);
+    assert_eq!(manager.explain("frame.height").unwrap().description, "Down.");
+    assert!(parlor_config::markdown_reference(&Rules::<Rich>::default()).contains("| `frame.width` |"));
+    assert!(parlor_config::commented_yaml::<Rich>(&[]).contains("frame: null"));
+    assert_eq!(accepted("frame=null").frame, None);
+    assert_eq!(accepted("frame={width: 1, height: 2}").frame, Some(Sides { width: 1, height: 2 }));
+    let report = load(&["frame.widht=1"]).unwrap_err();
+    assert!(report.contains("did you mean `frame.width`?"), "{report}");
+    let report = load(&["width=1"]).unwrap_err();
+    assert!(report.contains("did you mean `frame.width`?"), "{report}");
 }
 
 #[test]
