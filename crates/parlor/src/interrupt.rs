@@ -1,6 +1,10 @@
-//! Ctrl-C and SIGTERM: the first asks for an orderly end, the second ends at once.
+//! Ctrl-C, SIGTERM and a closed terminal: the first asks for an orderly end, the second ends at once.
+//!
+//! A signal that was already ignored when the program started stays ignored: `nohup` promises that a closed terminal
+//! ends nothing, and a shell script's `&` that a Ctrl-C meant for the script does not.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
 
 /// Set by the first Ctrl-C.
 pub(crate) static STOP: AtomicBool = AtomicBool::new(false);
@@ -8,22 +12,70 @@ pub(crate) static STOP: AtomicBool = AtomicBool::new(false);
 /// What shells report for a program that Ctrl-C ended.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// From now on, the first Ctrl-C sets [`STOP`] and says `message`, if there is one; a second exits at once.
-pub(crate) fn watch(message: &'static str) {
-    let handler = move || {
-        if STOP.swap(true, Ordering::SeqCst) {
-            exit_at_once();
+/// What the first Ctrl-C does.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum OnInterrupt {
+    /// Nothing is going on that an orderly end would save.
+    Exit,
+    /// Sets [`STOP`] and says this, if it is anything.
+    Finish(&'static str),
+}
+
+static ON_INTERRUPT: Mutex<OnInterrupt> = Mutex::new(OnInterrupt::Exit);
+
+/// From now on, the first Ctrl-C does this; a second exits at once.
+pub(crate) fn watch(on_interrupt: OnInterrupt) {
+    static LISTENING: Once = Once::new();
+    *ON_INTERRUPT.lock().unwrap_or_else(PoisonError::into_inner) = on_interrupt;
+    LISTENING.call_once(|| {
+        if let Err(error) = listen() {
+            tracing::warn!("Ctrl-C ends the program without saving: {error}");
         }
-        if !message.is_empty() {
-            crate::output::note(message);
+    });
+}
+
+fn interrupted() {
+    let on_interrupt = *ON_INTERRUPT.lock().unwrap_or_else(PoisonError::into_inner);
+    match on_interrupt {
+        OnInterrupt::Finish(message) if !STOP.swap(true, Ordering::SeqCst) => {
+            if !message.is_empty() {
+                crate::output::note(message);
+            }
         }
-    };
-    if let Err(error) = ctrlc::try_set_handler(handler) {
-        tracing::debug!("Ctrl-C keeps its handler: {error}");
+        _ => exit_at_once(),
     }
 }
 
-#[expect(clippy::exit, reason = "the user asked twice; checkpoints are whole at every moment")]
+/// Calls [`interrupted`] for each signal, on a thread of its own.
+#[cfg(unix)]
+fn listen() -> std::io::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+    let ignored = ignored_signals();
+    let listened = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
+    let mut signals = signal_hook::iterator::Signals::new(listened)?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for _ in signals.forever() {
+            interrupted();
+        }
+    })?;
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn listen() -> std::io::Result<()> {
+    ctrlc::set_handler(interrupted).map_err(std::io::Error::other)
+}
+
+/// The signals that this program was started with as ignored: bit `n - 1` for signal `n`. Only Linux tells.
+#[cfg(unix)]
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+#[expect(clippy::exit, reason = "nothing is lost: checkpoints are whole at every moment")]
 fn exit_at_once() {
     std::process::exit(i32::from(INTERRUPTED));
 }

@@ -11,7 +11,7 @@ use crate::answer::{AnswerRow, answer, chat_prompt, sampling};
 use crate::cli::ChatArgs;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::interrupt;
+use crate::interrupt::{self, OnInterrupt};
 use crate::model::{load, template, tokenizer};
 use crate::output::{self, note};
 
@@ -37,7 +37,6 @@ pub(super) fn talk(
     // Said before the first question, not after it.
     template(model)?;
     tokenizer(model)?;
-    interrupt::watch("");
     let mut lines = Lines::open()?;
     if lines.is_terminal() {
         note(&format!("Chatting with {}. /help lists what else you can do.", model.path.display()));
@@ -89,6 +88,7 @@ fn reply(
     if messages.len() < before {
         note("The conversation is longer than the model can see: its beginning is left out.");
     }
+    interrupt::watch(OnInterrupt::Finish(""));
     let answer = if context.output.is_json() {
         let answer = answer(model, &prompt, params, &mut |_| Ok(()))?;
         output::json(&AnswerRow::from(&answer))?;
@@ -127,6 +127,7 @@ impl Lines {
 
     /// The next line, `None` at the end.
     fn next(&mut self) -> Result<Option<String>, Failure> {
+        interrupt::watch(OnInterrupt::Exit);
         let failed = |error: &dyn std::fmt::Display| Failure::failed(format!("cannot read a line: {error}"));
         match self {
             Self::Terminal(editor) => match editor.readline("> ") {

@@ -5,7 +5,7 @@ use parlor::train::{EvaluateRequest, evaluate};
 use crate::cli::EvalArgs;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::interrupt::{self, STOP};
+use crate::interrupt::{self, OnInterrupt, STOP};
 use crate::model::{max_length, section};
 use crate::progress::grouped;
 
@@ -21,7 +21,7 @@ pub(super) fn run(context: &Context, args: &EvalArgs) -> Result<(), Failure> {
         batch_size: config.training.hyperparameters().per_device_eval_batch_size,
         threads: config.training.dataloader_num_workers,
     };
-    interrupt::watch("");
+    interrupt::watch(OnInterrupt::Finish(""));
     let Some(summary) = evaluate(&request, &STOP)? else { return Err(Failure::interrupted()) };
     context.output.result(&summary, || {
         format!(

@@ -8,7 +8,7 @@ use parlor::train::{Flow, Outcome, Prepared, Start, TrainEvent, TrainRequest, Tr
 use crate::cli::TrainArgs;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::interrupt::{self, STOP};
+use crate::interrupt::{self, OnInterrupt, STOP};
 use crate::model::max_length;
 use crate::output::note;
 use crate::progress::{Progress, grouped};
@@ -56,7 +56,7 @@ pub(super) fn watch(
     prepared: Prepared,
     also: &mut dyn FnMut(&TrainEvent),
 ) -> Result<TrainSummary, Failure> {
-    interrupt::watch(STOPPING);
+    interrupt::watch(OnInterrupt::Finish(STOPPING));
     let progress = Progress::new(context.global.quiet);
     let result = prepared.run(
         &mut |event| {

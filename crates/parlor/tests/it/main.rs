@@ -8,6 +8,8 @@ mod config;
 mod data;
 mod documents;
 mod help;
+#[cfg(target_os = "linux")]
+mod interrupt;
 mod kill;
 mod model_verbs;
 mod program;

@@ -1,13 +1,11 @@
-//! `parlor train`: results, files, directories that are taken, interruption and going on.
+//! `parlor train`: results, files, directories that are taken and going on.
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::program::{command, ended, keys, parlor};
+use crate::program::{keys, parlor};
 use crate::tiny::{model, summary, text, workplace};
 
 /// Rows of a run's metrics without what only time decides.
@@ -143,33 +141,4 @@ fn fine_tuning_goes_on_from_a_directory() {
     assert!(value["train_loss"].as_f64().unwrap() < 3.0, "{value}");
     let own = ["train", "--set", "training.training_type=sft", "--set", "model.name=./out", "--overwrite"];
     parlor(directory.path(), &own).refused(&["model.name"]);
-}
-
-#[test]
-fn an_interrupted_run_saves_exits_130_and_goes_on_to_the_same_end() {
-    let directory = workplace();
-    // Long enough to be interrupted; the run that follows is the same one.
-    let long = ["train", "--set", "training.from_scratch.num_train_epochs=60"];
-    let mut command = command(directory.path(), &[&long[..], &["--json"]].concat());
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let output = directory.path().join("out");
-    while child.try_wait().unwrap().is_none()
-        && !output.join("metrics.jsonl").metadata().is_ok_and(|metadata| metadata.len() > 0)
-    {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let _ = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    let ended_run = child.wait_with_output().unwrap();
-    let stderr = String::from_utf8(ended_run.stderr).unwrap();
-    assert_eq!(ended_run.status.code(), Some(130), "{}: {stderr}", ended_run.status);
-    let value: Value = serde_json::from_slice(&ended_run.stdout).unwrap();
-    assert_eq!(value["outcome"], "interrupted");
-    let steps = value["steps"].as_u64().unwrap();
-    assert!(output.join(format!("checkpoint-{steps}/model.safetensors")).is_file());
-    assert!(stderr.contains("--resume"), "{stderr}");
-    ended(&mut crate::program::command(directory.path(), &[&long[..], &["--resume"]].concat())).ok();
-    let whole = workplace();
-    parlor(whole.path(), &long).ok();
-    let weights = |directory: &Path| std::fs::read(directory.join("out/model.safetensors")).unwrap();
-    assert!(weights(directory.path()) == weights(whole.path()), "not the same bytes");
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use parlor::train::{Flow, TrainEvent, TrainRequest, prepare};
 
 use crate::failure::Failure;
-use crate::interrupt::{self, STOP};
+use crate::interrupt::{self, OnInterrupt, STOP};
 
 /// Steps of the trial; the first ones, which fill caches and arenas, are not counted.
 const TRIAL: u64 = 6;
@@ -29,7 +29,7 @@ pub(super) fn steps_within(mut request: TrainRequest, seconds: u64) -> Result<u6
         }
         Flow::Continue
     };
-    interrupt::watch("");
+    interrupt::watch(OnInterrupt::Finish(""));
     prepare(request)?.run(&mut watch, &STOP)?;
     if interrupt::take() {
         return Err(Failure::interrupted());
