@@ -9,7 +9,8 @@ type Step = (&'static str, fn() -> anyhow::Result<()>);
 const STEPS: &[Step] = &[
     ("format", || cargo(&["fmt", "--all", "--check"])),
     ("laws of the house", crate::tidy::run),
-    ("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
+    // The release profile throughout, so that build scripts and macros are compiled once.
+    ("lints", || cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"])),
     ("tests", || cargo(&["test", "--workspace", "--release"])),
     ("release build", || cargo(&["build", "--release", "--package", "parlor"])),
     ("README commands", crate::readme::run),
