@@ -2,9 +2,6 @@
 //!
 //! Written by hand because comments, the spelling of floats and the original `${VAR}` texts must be controlled.
 
-use std::io::Write;
-use std::path::Path;
-
 use serde_json::{Map, Value};
 
 use crate::node::{Content, Node, Scalar, Style};
@@ -174,29 +171,4 @@ pub(crate) fn same(a: &Value, b: &Value) -> bool {
         (Some(a), Some(b)) => a == b,
         _ => a == b,
     }
-}
-
-/// Writes `text` to `path` so that a reader sees the old file or the new one, never a part.
-///
-/// # Errors
-/// What the system says.
-pub(crate) fn write_atomically(path: &Path, text: &str) -> std::io::Result<()> {
-    // Through a link, so that it stays one.
-    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    // What any new file gets; a temporary one is otherwise closed to everyone else.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(directory)?;
-    file.write_all(text.as_bytes())?;
-    file.as_file().sync_all()?;
-    if let Ok(metadata) = std::fs::metadata(path) {
-        file.as_file().set_permissions(metadata.permissions())?;
-    }
-    file.persist(path)?;
-    std::fs::File::open(directory)?.sync_all()
 }

@@ -110,11 +110,12 @@ pub(crate) fn assemble<C: Configuration>(
     let start = Instant::now();
     let canonical = canonical(&tree, rules);
     let reported = problems.clone();
+    let defaults = defaults::<C>();
     for problem in validate::check(&canonical, schema, &schema.paths("")) {
         // What could not be replaced or is not YAML has been reported at this place.
         let known = problem.layer == Some(Layer::File) && problem.place.is_some();
         if !known || reported.iter().all(|other| other.place != problem.place) {
-            problems.push(hide(problem, rules));
+            problems.push(helped(hide(problem, rules), &defaults));
         }
     }
     if problems.is_empty() {
@@ -158,6 +159,17 @@ fn placed(problem: Problem, tree: &Node) -> Problem {
     let has_key = tree.find(&problem.path).is_some();
     let place = problem.place.clone().or_else(|| if has_key { origin.place() } else { None });
     Problem { place, layer: problem.layer.or(Some(origin.layer())), ..problem }
+}
+
+/// Says the default where nothing better is known to write.
+fn helped(problem: Problem, defaults: &Value) -> Problem {
+    let pointer: String = problem.path.split('.').map(|part| format!("/{part}")).collect();
+    match defaults.pointer(&pointer) {
+        Some(default) if problem.help.is_none() && !default.is_null() && !default.is_object() => {
+            problem.help(format!("the default is {default}"))
+        }
+        _ => problem,
+    }
 }
 
 /// Takes the value of a secret out of the problem with it.

@@ -8,6 +8,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod atomic_file;
 mod document;
 mod dotenv;
 mod emit;

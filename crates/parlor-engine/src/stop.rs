@@ -21,8 +21,10 @@ impl StopScanner {
             return String::new();
         }
         self.held.push_str(piece);
-        let first = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min();
-        if let Some(at) = first {
+        // The one that is complete first, as if the text came character by character: else what is shown would depend
+        // on where the pieces are cut. Of several that end together, the longest.
+        let found = |stop: &String| self.held.find(stop.as_str()).map(|at| (at + stop.len(), at));
+        if let Some((_, at)) = self.stops.iter().filter_map(found).min() {
             self.stopped = true;
             self.held.truncate(at);
             return std::mem::take(&mut self.held);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use parlor_text::{ChatTemplate, Tokenizer};
 use serde_json::{Map, Value};
 
-use crate::arch::Architecture;
+use crate::arch::{Architecture, dropout};
 use crate::content_key::{ContentKey, content_key};
 use crate::decoder::Decoder;
 use crate::decoder_config::DecoderConfig;
@@ -43,6 +43,18 @@ pub struct LoadedModel {
     pub content_key: ContentKey,
     /// What is odd but no reason to stop; also sent as `tracing` warnings.
     pub warnings: Vec<String>,
+}
+
+impl LoadedModel {
+    /// What to tell a user who trains this model and whose `config.json` asks for dropout, which the reference would
+    /// apply in training and the decoder does not have.
+    pub fn dropout_warning(&self) -> Option<String> {
+        let keys = dropout(&self.hf_config);
+        let list = keys.iter().map(|(key, p)| format!("{key} {p}")).collect::<Vec<_>>().join(", ");
+        let file = self.path.join("config.json");
+        (!keys.is_empty())
+            .then(|| format!("{} asks for dropout ({list}): this build trains without it", file.display()))
+    }
 }
 
 /// Loads the model in `dir`.

@@ -213,11 +213,7 @@ fn write_json(path: &Path, value: &Value) -> Result<(), SaveError> {
 
 /// Makes a rename or a new name in `dir` durable.
 fn sync_directory(dir: &Path) -> Result<(), SaveError> {
-    #[cfg(unix)]
-    at(dir, File::open(dir).and_then(|file| file.sync_all()))?;
-    #[cfg(not(unix))]
-    let _ = dir;
-    Ok(())
+    at(dir, parlor_config::atomic_file::sync_directory(dir))
 }
 
 /// Writes only the weights, as one float32 safetensors file at `path`, fsynced but not renamed: for a checkpoint,

@@ -6,7 +6,6 @@
 //! yet; [`MonitoringConfig::unsupported`] names the keys that ask for them.
 #![forbid(unsafe_code)]
 
-mod atomic_file;
 mod clock;
 mod config;
 mod curves;
@@ -21,6 +20,7 @@ mod run_record;
 mod secret;
 mod tracker;
 mod tracking_uri;
+mod whole_file;
 
 pub use clock::Clock;
 pub use config::{CometConfig, MlflowConfig, MonitoringConfig, Unsupported, WandbConfig, WandbMode};
@@ -29,6 +29,7 @@ pub use error::TrackError;
 pub use local_files::{LOSS_FILE, LocalFiles, METRICS_FILE, RUN_FILE};
 pub use metrics_file::read_rows;
 pub use mlflow::{MlflowFileStore, MlflowRun};
+pub use parlor_config::atomic_file;
 pub use plot::loss_svg;
 pub use row::{MetricValue, Row};
 pub use run::{Run, RunStart};

@@ -5,13 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::atomic_file;
 use crate::curves::LossCurves;
 use crate::error::TrackError;
 use crate::metrics_file::MetricsFile;
 use crate::plot::loss_svg;
 use crate::row::Row;
 use crate::run_record::RunRecord;
+use crate::whole_file;
 
 /// A row per logged step.
 pub const METRICS_FILE: &str = "metrics.jsonl";
@@ -110,7 +110,7 @@ impl LocalFiles {
     }
 
     fn write(&self, name: &str, contents: &[u8]) -> Result<(), TrackError> {
-        atomic_file::write(&self.output_dir.join(name), &self.output_dir, contents)
+        whole_file::write(&self.output_dir.join(name), &self.output_dir, contents)
     }
 
     /// Where the files are.

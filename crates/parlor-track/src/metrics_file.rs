@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::atomic_file;
 use crate::error::TrackError;
 use crate::row::Row;
+use crate::whole_file;
 
 /// The file of one run.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(crate) struct MetricsFile {
 impl MetricsFile {
     /// Starts an empty file.
     pub(crate) fn create(path: PathBuf) -> Result<Self, TrackError> {
-        atomic_file::write(&path, directory(&path), b"")?;
+        whole_file::write(&path, whole_file::directory_of(&path), b"")?;
         Ok(Self { path })
     }
 
@@ -52,7 +52,7 @@ impl MetricsFile {
             }
         }
         if kept != bytes || !path.exists() {
-            atomic_file::write(&path, directory(&path), &kept)?;
+            whole_file::write(&path, whole_file::directory_of(&path), &kept)?;
         }
         Ok((Self { path }, rows))
     }
@@ -111,8 +111,4 @@ pub fn read_rows(path: &Path) -> Result<Vec<Row>, TrackError> {
 fn parse(line: &[u8]) -> Result<Row, String> {
     let object: Map<String, Value> = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     Row::from_json(&object).map_err(|error| error.to_string())
-}
-
-fn directory(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

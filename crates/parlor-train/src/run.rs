@@ -296,6 +296,7 @@ fn base_model(
     let manager = ModelManager::with_options(config.clone(), options);
     let model = manager.load_model().map_err(|error| TrainError::Model(Box::new(error)))?;
     warnings.extend(manager.model_type_warning(&model));
+    warnings.extend(model.dropout_warning());
     manager.unload();
     let path = model.path.clone();
     // Training changes the weights, so it needs them alone; another manager of this process may share them.

@@ -8,10 +8,10 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use parlor_track::atomic_file::TEMPORARY_PREFIX;
+use parlor_track::atomic_file::{self, sync_directory};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-/// Prefix of names that are still being written.
-pub const TEMPORARY_PREFIX: &str = ".tmp-";
 /// All such prefixes: this one, and that of `parlor_model::save_directory`.
 pub const TEMPORARY_PREFIXES: [&str; 2] = [TEMPORARY_PREFIX, ".saving-"];
 
@@ -146,15 +146,8 @@ fn fill_temporary(
 /// # Errors
 /// What the system says.
 pub fn write_file(path: &Path, contents: &[u8]) -> Result<(), StorageError> {
-    let write = || -> io::Result<()> {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempfile_in(parent)?;
-        io::Write::write_all(&mut file, contents)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        sync_directory(parent)
-    };
-    write().map_err(|error| StorageError::new(path, error))
+    atomic_file::replace(path, atomic_file::directory_of(path), contents)
+        .map_err(|error| StorageError::new(path, error))
 }
 
 /// Removes a file or a directory; what cannot be removed is left and logged.
@@ -179,8 +172,4 @@ fn sync_tree(directory: &Path) -> io::Result<()> {
         }
     }
     sync_directory(directory)
-}
-
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }

@@ -13,7 +13,7 @@ Start with `parlor quickstart`, or with `parlor init` for data of your own.";
 
 /// From a config.yaml to a chatbot of your own.
 #[derive(Debug, Parser)]
-#[command(name = "parlor", version, after_help = LATER, disable_help_subcommand = true)]
+#[command(name = "parlor", version, after_help = LATER)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

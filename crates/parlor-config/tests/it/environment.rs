@@ -116,6 +116,7 @@ fn errors_of_a_dotenv_file() {
     .env:4:1: this line is not of the form NAME=value
       help: a value with spaces stands in quotes
     .env:3:12: `data.batch_size`: a whole number was expected, but this is the text "x y"
+      help: the default is 1000
     .env:5:14: `seed`: the environment variable `PARLOR__SEED` names no key
       help: did you mean `PARLOR__TRAINING__SEED`?
     "#);

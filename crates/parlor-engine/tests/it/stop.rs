@@ -20,18 +20,24 @@ fn text_that_may_become_a_stop_is_held() {
     assert_eq!(run(&["END"], &["a E", "x"]), (vec!["a ".into(), "Ex".into(), "".into()], false));
     assert_eq!(run(&["END"], &["E"]), (vec!["".into(), "E".into()], false));
     assert_eq!(run(&["\n\n", "é!"], &["uné", "!"]), (vec!["un".into(), "".into(), "".into()], true));
+    // The second stop is complete before the first one is.
+    for pieces in [&["abc"][..], &["ab", "c"], &["a", "b", "c"]] {
+        assert_eq!(run(&["abc", "b"], pieces).0.concat(), "a");
+    }
+    assert_eq!(run(&["b", "ab"], &["ab"]).0.concat(), "");
     assert_eq!(run(&[""], &["a"]), (vec!["a".into(), "".into()], false));
 }
 
 proptest! {
-    /// However the text is cut, what is shown is the text before the first stop.
+    /// However the text is cut, what is shown is the text before the stop that is complete first.
     #[test]
     fn cuts_do_not_matter(
         pieces in prop::collection::vec("[abé]{0,4}", 0..12),
         stops in prop::collection::vec("[abé]{1,4}", 0..3),
     ) {
         let text = pieces.concat();
-        let first = stops.iter().filter_map(|stop| text.find(stop.as_str())).min();
+        let found = |stop: &String| text.find(stop.as_str()).map(|at| (at + stop.len(), at));
+        let first = stops.iter().filter_map(found).min().map(|(_, at)| at);
         let (shown, stopped) = run(
             &stops.iter().map(String::as_str).collect::<Vec<_>>(),
             &pieces.iter().map(String::as_str).collect::<Vec<_>>(),

@@ -151,3 +151,13 @@ impl<'a> HfConfig<'a> {
         }
     }
 }
+
+/// The dropout that a `config.json` asks training for: its keys and their probabilities, where above 0. Every family
+/// names them after their place (`resid_pdrop`, `attention_dropout`).
+pub(crate) fn dropout(config: &Map<String, Value>) -> Vec<(&str, f64)> {
+    // GPT-2's `summary_` keys are of a head that is no language model's.
+    let names_dropout =
+        |key: &str| (key.ends_with("pdrop") || key.ends_with("dropout")) && !key.starts_with("summary_");
+    let keys = config.iter().filter(|(key, _)| names_dropout(key));
+    keys.filter_map(|(key, value)| Some((key.as_str(), value.as_f64()?))).filter(|(_, p)| *p > 0.0).collect()
+}

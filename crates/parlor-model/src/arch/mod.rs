@@ -25,6 +25,7 @@ pub use tensors::{DiskTensor, Layout};
 use crate::decoder_config::{Activation, Bias, DecoderConfig, Head, Mlp, Norm, Positions, QkNorm};
 use crate::error::ModelLoadError;
 use hf_config::HfConfig;
+pub(crate) use hf_config::dropout;
 
 /// The model that `model.name` is by default.
 pub(crate) const DEFAULT_MODEL_NAME: &str = "Qwen/Qwen2.5-3B";

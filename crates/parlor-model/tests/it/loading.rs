@@ -184,3 +184,16 @@ fn info_counts_every_parameter() {
     let info: Value = serde_json::to_value(ModelInfo::of(&model)).unwrap();
     insta::assert_json_snapshot!(info);
 }
+
+#[test]
+fn dropout_that_training_leaves_out_is_said() {
+    let dir = copy("gpt2");
+    let warning =
+        |dir: &std::path::Path| load_directory(dir, &LoadOptions::default()).unwrap().dropout_warning();
+    assert_eq!(warning(dir.path()), None);
+    edit_json(dir.path(), "config.json", |config| {
+        config.insert("resid_pdrop".to_owned(), 0.1.into());
+    });
+    let said = warning(dir.path()).unwrap();
+    assert!(said.contains("config.json asks for dropout (resid_pdrop 0.1)"), "{said}");
+}

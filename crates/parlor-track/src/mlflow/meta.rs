@@ -8,10 +8,10 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::atomic_file;
 use crate::error::TrackError;
 use crate::mlflow::key::printable;
 use crate::run_record::RunStatus;
+use crate::whole_file;
 
 pub(crate) const META: &str = "meta.yaml";
 
@@ -77,7 +77,7 @@ pub(crate) fn write_experiment(
         ("lifecycle_stage", json!("active")),
         ("name", json!(name)),
     ];
-    atomic_file::write(&directory.join(META), directory, yaml(&fields).as_bytes())
+    whole_file::write(&directory.join(META), directory, yaml(&fields).as_bytes())
 }
 
 /// Writes a run's file.
@@ -99,7 +99,7 @@ pub(crate) fn write_run(directory: &Path, meta: &RunMeta, status: RunStatus) -> 
         ("tags", json!([])),
         ("user_id", json!(printable(&meta.user_id))),
     ];
-    atomic_file::write(&directory.join(META), directory, yaml(&fields).as_bytes())
+    whole_file::write(&directory.join(META), directory, yaml(&fields).as_bytes())
 }
 
 fn yaml(fields: &[(&str, Value)]) -> String {

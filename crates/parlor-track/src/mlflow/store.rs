@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::atomic_file;
 use crate::clock::Clock;
 use crate::config::MlflowConfig;
 use crate::error::TrackError;
@@ -18,6 +17,7 @@ use crate::row::Row;
 use crate::run_record::{RunInfo, RunStatus};
 use crate::tracker::Tracker;
 use crate::tracking_uri::{TrackingUri, file_uri};
+use crate::whole_file;
 
 const TRASH: &str = ".trash";
 const METRICS: &str = "metrics";
@@ -208,7 +208,7 @@ impl MlflowFileStore {
                 // MLflow takes an empty file for a broken one.
                 fs::remove_file(&path).map_err(|source| TrackError::write(&path, source))?;
             } else if kept != text {
-                atomic_file::write(&path, &self.directory, kept.as_bytes())?;
+                whole_file::write(&path, &self.directory, kept.as_bytes())?;
             }
         }
         Ok(())
@@ -242,7 +242,7 @@ impl Tracker for MlflowFileStore {
             return Err(TrackError::malformed(path, problem));
         }
         let contents = fs::read(path).map_err(|source| TrackError::read(path, source))?;
-        atomic_file::write(&self.directory.join(ARTIFACTS).join(name), &self.directory, &contents)
+        whole_file::write(&self.directory.join(ARTIFACTS).join(name), &self.directory, &contents)
     }
 
     fn finish(&mut self, status: RunStatus) -> Result<(), TrackError> {

@@ -1,7 +1,7 @@
 //! `parlor config`: what the configuration is, whether it is right, and where each value comes from.
 
-use parlor::Config;
 use parlor::configuration::{Explanation, Problem, SaveMode, json_schema, markdown_reference};
+use parlor::{Config, ConfigManager};
 use serde_json::{Value, json};
 
 use crate::cli::ConfigVerb;
@@ -23,8 +23,12 @@ pub(super) fn run(context: &Context, verb: &ConfigVerb) -> Result<(), Failure> {
             context.output.result(&json!({ "key": key, "value": value }), || plain(&value))
         }
         ConfigVerb::Explain { key } => {
-            let found = context.manager()?.explain(key)?;
-            context.output.result(&found, || explained(&found))
+            let manager = context.manager()?;
+            let found = manager.explain(key)?;
+            context.output.result(&found, || match found.kind.starts_with(SECTION) {
+                true => section(&found, manager),
+                false => explained(&found),
+            })
         }
         ConfigVerb::Schema { markdown: true } => {
             let text = markdown_reference::<Config>(&parlor::rules());
@@ -92,17 +96,38 @@ fn plain(value: &Value) -> String {
     }
 }
 
-fn explained(found: &Explanation) -> String {
-    let from = match (&found.file, found.line) {
+/// The kind of a key that holds others.
+const SECTION: &str = "a section";
+
+/// The keys of a section, a line each.
+fn section(found: &Explanation, manager: &ConfigManager<Config>) -> String {
+    let below = format!("{}.", found.key);
+    let keys = manager.keys();
+    let keys = keys.iter().filter(|key| key.starts_with(&below)).filter_map(|key| manager.explain(key).ok());
+    let keys: Vec<Explanation> = keys.filter(|key| !key.kind.starts_with(SECTION)).collect();
+    let longest = keys.iter().map(|key| key.key.len()).max().unwrap_or(0);
+    let mut out = format!("{}: {}\n\n", found.key, found.description);
+    for key in &keys {
+        out.push_str(&format!("  {:<longest$}  {} ({})\n", key.key, key.value, from(key)));
+    }
+    format!("{out}\n`parlor config explain` with one of these keys says more about it.\n")
+}
+
+/// The layer and the place that a value comes from.
+fn from(found: &Explanation) -> String {
+    match (&found.file, found.line) {
         (Some(file), Some(line)) => format!("{}, {}:{line}", found.layer, file.display()),
         (Some(file), None) if !file.as_os_str().is_empty() && found.layer.to_string() != "default" => {
             format!("{}, {}", found.layer, file.display())
         }
         _ => found.layer.to_string(),
-    };
+    }
+}
+
+fn explained(found: &Explanation) -> String {
     let mut out = format!("{} = {}\n", found.key, found.value);
     let mut row = |name: &str, text: &str| out.push_str(&format!("  {name:<13}{text}\n"));
-    row("from", &from);
+    row("from", &from(found));
     row("default", &found.default.to_string());
     row("takes", &found.kind);
     if let Some(range) = &found.range {
