@@ -1,10 +1,11 @@
-//! The project's chores: `cargo xtask test | tidy | docs | fixtures | readers | readme`.
+//! The project's chores: `cargo xtask test | tidy | docs | fixtures | readers | readme | quickstart`.
 #![forbid(unsafe_code)]
 // A program talks to its user.
 #![allow(clippy::print_stderr)]
 
 mod lexer;
 mod process;
+mod quickstart;
 mod readers;
 mod readme;
 mod test;
@@ -32,15 +33,17 @@ fn run() -> anyhow::Result<()> {
         }
         ["readers"] => readers::run_all(),
         ["readme"] => readme::run(),
+        ["quickstart"] => quickstart::run(),
         ["fixtures"] => readers::make_fixtures(),
         _ => bail!(
             "usage: cargo xtask VERB\n\
-             \x20 test      everything CI runs: format, lints, laws, tests, README commands, third-party readers\n\
-             \x20 tidy      the laws of the house alone\n\
-             \x20 docs      writes config.yaml, docs/CONFIG.md and docs/config.schema.json from the structs\n\
-             \x20 readers   third-party readers over files that Parlor wrote\n\
-             \x20 readme    the commands of README.md\n\
-             \x20 fixtures  writes fixtures/ anew with the pinned reference packages (several GB)"
+             \x20 test        everything CI runs: format, lints, laws, tests, README commands, third-party readers\n\
+             \x20 tidy        the laws of the house alone\n\
+             \x20 docs        writes config.yaml, docs/CONFIG.md and docs/config.schema.json from the structs\n\
+             \x20 readers     third-party readers over files that Parlor wrote\n\
+             \x20 readme      the commands of README.md\n\
+             \x20 quickstart  trains the bundled bot and asks it its questions (a few minutes)\n\
+             \x20 fixtures    writes fixtures/ anew with the pinned reference packages (several GB)"
         ),
     }
 }

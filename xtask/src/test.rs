@@ -13,6 +13,7 @@ const STEPS: &[Step] = &[
     ("lints", || cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"])),
     ("tests", || cargo(&["test", "--workspace", "--release"])),
     ("release build", || cargo(&["build", "--release", "--package", "parlor"])),
+    ("quickstart", crate::quickstart::run),
     ("README commands", crate::readme::run),
     ("third-party readers", crate::readers::run_all),
 ];
