@@ -137,9 +137,9 @@ pub fn layer_forward(
 /// Gradients of a layer norm's parameters.
 pub struct LayerGradients<'a> {
     /// Of the scale.
-    pub weight: &'a mut [f32],
+    pub weight: Option<&'a mut [f32]>,
     /// Of the shift.
-    pub bias: &'a mut [f32],
+    pub bias: Option<&'a mut [f32]>,
 }
 
 /// `dx += ...` and the parameters' gradients (when asked for) from `dy`.
@@ -149,7 +149,7 @@ pub fn layer_backward(
     moments: &[Moments],
     dy: &[f32],
     dx: &mut [f32],
-    gradients: Option<LayerGradients<'_>>,
+    gradients: LayerGradients<'_>,
 ) {
     let width = weight.len();
     check(x.len(), dx.len(), moments.len(), width);
@@ -187,9 +187,11 @@ pub fn layer_backward(
             (dweight, dbias)
         })
         .collect();
-    if let Some(LayerGradients { weight, bias }) = gradients {
-        let (weights, biases): (Vec<_>, Vec<_>) = partials.into_iter().unzip();
+    let (weights, biases): (Vec<_>, Vec<_>) = partials.into_iter().unzip();
+    if let Some(weight) = gradients.weight {
         add_partials(weight, &weights);
+    }
+    if let Some(bias) = gradients.bias {
         add_partials(bias, &biases);
     }
 }

@@ -40,7 +40,7 @@ impl Decoder {
         let d_rows: Vec<f32> = head.rows.iter().map(|&row| d_logp[row]).collect();
         let rows = Rows { x: &head.normed, targets: &head.targets, lse: &head.lse, d_logp: &d_rows };
         let d_normed = room(&mut scratch.d_normed, head.normed.len());
-        cross_entropy::backward(self.output_head(), rows, d_normed, Some(gradients.get_mut(self.head)));
+        cross_entropy::backward(self.output_head(), rows, d_normed, gradients.get_mut(self.head));
         let d_x = zeroed(&mut scratch.d_attention, head.x.len());
         norm::backward(self, self.final_norm, (&head.x, &head.norm), d_normed, d_x, gradients);
         let d_stream = zeroed(stream, batch.len() * width);
@@ -53,9 +53,11 @@ impl Decoder {
             self.block_backward(block, &context, &mut blocks[layer], scratch, (d_stream, gradients));
         }
 
-        embedding::backward(&batch.ids, width, d_stream, gradients.get_mut(self.embedding));
-        if let Some(positions) = self.positions {
-            embedding::backward(&batch.positions, width, d_stream, gradients.get_mut(positions));
+        if let Some(gradient) = gradients.get_mut(self.embedding) {
+            embedding::backward(&batch.ids, width, d_stream, gradient);
+        }
+        if let Some(gradient) = self.positions.and_then(|positions| gradients.get_mut(positions)) {
+            embedding::backward(&batch.positions, width, d_stream, gradient);
         }
         Ok(())
     }
@@ -146,7 +148,7 @@ impl Decoder {
     ) {
         let out = zeroed(d_raw, d.len());
         let d_weight = gradients.get_mut(weight);
-        rms::rms_backward(raw, self.vector(weight), &saved.inverse_rms, d, out, Some(d_weight));
+        rms::rms_backward(raw, self.vector(weight), &saved.inverse_rms, d, out, d_weight);
         std::mem::swap(d, d_raw);
     }
 }

@@ -88,6 +88,8 @@ pub struct Decoder {
     pub(crate) final_norm: NormIds,
     pub(crate) head: ParameterId,
     pub(crate) inv_freq: Vec<f32>,
+    /// Per parameter: whether training leaves it as it is.
+    frozen: Vec<bool>,
 }
 
 impl Decoder {
@@ -167,6 +169,7 @@ impl Decoder {
             },
             head: find(Role::Head).unwrap_or(embedding),
             inv_freq: crate::rope_frequencies::inverse_frequencies(&config),
+            frozen: vec![false; parameters.len()],
             blocks,
             config,
             parameters,
@@ -219,6 +222,22 @@ impl Decoder {
     /// The numbers of parameter `id` for writing; `None` when they are not owned f32 (see [`Self::to_dtype`]).
     pub fn values_mut(&mut self, id: ParameterId) -> Option<&mut [f32]> {
         self.parameters.get_mut(id)?.tensor.as_f32_mut()
+    }
+
+    /// Whether training changes parameter `id`: it then has a gradient and optimizer state.
+    pub fn is_trained(&self, id: ParameterId) -> bool {
+        self.frozen.get(id) == Some(&false)
+    }
+
+    /// Trains the parameters that `chosen` names, and freezes the others.
+    pub fn train_only(&mut self, chosen: impl Fn(&ParameterSpec) -> bool) {
+        self.frozen = self.parameters.iter().map(|parameter| !chosen(&parameter.spec)).collect();
+    }
+
+    /// Number of trained parameters, a tied head counted once.
+    pub fn trained_count(&self) -> usize {
+        let trained = (0..self.parameters.len()).filter(|&id| self.is_trained(id));
+        trained.map(|id| self.parameters[id].spec.len()).sum()
     }
 
     /// The same decoder with its matrices in `dtype` (norm weights and biases stay f32), all in memory of its

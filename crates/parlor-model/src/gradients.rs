@@ -1,56 +1,58 @@
-//! One f32 gradient per parameter, accumulated in place from micro-batch to micro-batch.
+//! One f32 gradient per trained parameter, accumulated in place from micro-batch to micro-batch. A frozen parameter has
+//! none, and so costs neither the memory nor the product that would fill it.
 
-use crate::decoder::{Decoder, ParameterId};
+use crate::decoder::{Decoder, Parameter, ParameterId};
 
 /// Gradients in the order and shapes of [`Decoder::parameters`].
 #[derive(Clone, Debug)]
 pub struct Gradients {
-    values: Vec<Vec<f32>>,
+    values: Vec<Option<Vec<f32>>>,
 }
 
 impl Gradients {
-    /// Zeros for every parameter of `decoder`.
+    /// Zeros for every trained parameter of `decoder`.
     pub fn zeros(decoder: &Decoder) -> Self {
-        Self { values: decoder.parameters().iter().map(|p| vec![0.0; p.tensor.len()]).collect() }
+        let zeros = |(id, parameter): (usize, &Parameter)| {
+            decoder.is_trained(id).then(|| vec![0.0; parameter.spec.len()])
+        };
+        Self { values: decoder.parameters().iter().enumerate().map(zeros).collect() }
     }
 
     /// Sets all to zero, keeping the memory.
     pub fn zero(&mut self) {
-        for values in &mut self.values {
+        for values in self.values.iter_mut().flatten() {
             values.fill(0.0);
         }
     }
 
-    /// The gradient of parameter `id`.
-    ///
-    /// # Panics
-    /// When there is no such parameter.
-    pub fn get(&self, id: ParameterId) -> &[f32] {
-        &self.values[id]
+    /// The gradient of parameter `id`; `None` when it is frozen, or there is none of that number.
+    pub fn get(&self, id: ParameterId) -> Option<&[f32]> {
+        self.values.get(id)?.as_deref()
     }
 
-    /// The gradient of parameter `id`, for accumulation.
-    ///
-    /// # Panics
-    /// When there is no such parameter.
-    pub fn get_mut(&mut self, id: ParameterId) -> &mut [f32] {
-        &mut self.values[id]
+    /// The gradient of parameter `id`, for accumulation; `None` as in [`Self::get`].
+    pub fn get_mut(&mut self, id: ParameterId) -> Option<&mut [f32]> {
+        self.values.get_mut(id)?.as_deref_mut()
     }
 
     /// Two different gradients at once.
-    pub(crate) fn pair_mut(&mut self, a: ParameterId, b: ParameterId) -> (&mut [f32], &mut [f32]) {
+    pub(crate) fn pair_mut(
+        &mut self,
+        a: ParameterId,
+        b: ParameterId,
+    ) -> (Option<&mut [f32]>, Option<&mut [f32]>) {
         debug_assert_ne!(a, b);
         let (low, high) = self.values.split_at_mut(a.max(b));
-        let (low, high) = (&mut low[a.min(b)][..], &mut high[0][..]);
+        let (low, high) = (low[a.min(b)].as_deref_mut(), high[0].as_deref_mut());
         if a < b { (low, high) } else { (high, low) }
     }
 
-    /// All gradients in order.
-    pub fn iter(&self) -> impl Iterator<Item = &[f32]> {
-        self.values.iter().map(Vec::as_slice)
+    /// The gradients that there are, in order, each with its parameter.
+    pub fn iter(&self) -> impl Iterator<Item = (ParameterId, &[f32])> {
+        self.values.iter().enumerate().filter_map(|(id, values)| Some((id, values.as_deref()?)))
     }
 
-    /// Number of parameters.
+    /// Number of parameters, frozen ones included.
     pub fn len(&self) -> usize {
         self.values.len()
     }
@@ -62,12 +64,12 @@ impl Gradients {
 
     /// Euclidean norm over all gradients, summed in f64 in a fixed order. NaN or infinite when an element is.
     pub fn global_norm(&self) -> f64 {
-        self.values.iter().map(|values| squares(values)).sum::<f64>().sqrt()
+        self.iter().map(|(_, values)| squares(values)).sum::<f64>().sqrt()
     }
 
-    /// Euclidean norm of one gradient.
+    /// Euclidean norm of one gradient; 0 of a frozen parameter.
     pub fn norm(&self, id: ParameterId) -> f64 {
-        squares(&self.values[id]).sqrt()
+        self.get(id).map_or(0.0, |values| squares(values).sqrt())
     }
 }
 

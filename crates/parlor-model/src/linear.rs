@@ -40,9 +40,11 @@ impl Linear {
     ) {
         let shape = self.shape(x.len() / self.inputs);
         linear::backward_input(dy, decoder.weight(self.weight), dx, write, shape);
-        linear::backward_weight(x, dy, gradients.get_mut(self.weight), shape);
-        if let Some(bias) = self.bias {
-            linear::backward_bias(dy, gradients.get_mut(bias));
+        if let Some(gradient) = gradients.get_mut(self.weight) {
+            linear::backward_weight(x, dy, gradient, shape);
+        }
+        if let Some(gradient) = self.bias.and_then(|bias| gradients.get_mut(bias)) {
+            linear::backward_bias(dy, gradient);
         }
     }
 }

@@ -38,11 +38,11 @@ pub(crate) fn backward(
         Some(bias) => {
             let (dweight, dbias) = gradients.pair_mut(ids.weight, bias);
             let parameters = LayerGradients { weight: dweight, bias: dbias };
-            norm::layer_backward(x, weight, &saved.moments, dy, dx, Some(parameters));
+            norm::layer_backward(x, weight, &saved.moments, dy, dx, parameters);
         }
         None => {
             let dweight = gradients.get_mut(ids.weight);
-            norm::rms_backward(x, weight, &saved.inverse_rms, dy, dx, Some(dweight));
+            norm::rms_backward(x, weight, &saved.inverse_rms, dy, dx, dweight);
         }
     }
 }

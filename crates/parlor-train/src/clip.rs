@@ -15,6 +15,9 @@ pub fn clip_factor(norm: f64, max_norm: f64) -> f64 {
 pub fn group_norms(decoder: &Decoder, gradients: &Gradients, scale: f64) -> Vec<(String, f64)> {
     let mut groups: Vec<(String, f64)> = Vec::new();
     for (id, parameter) in decoder.parameters().iter().enumerate() {
+        if !decoder.is_trained(id) {
+            continue;
+        }
         let name = parameter.spec.role.to_string();
         let parts = if name.starts_with("layers.") { 2 } else { 1 };
         let group = name.split('.').take(parts).collect::<Vec<_>>().join(".");

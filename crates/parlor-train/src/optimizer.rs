@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use parlor_kernels::MappedFile;
 use parlor_kernels::optimizer::{AdamW, Sgd, adamw, sgd};
-use parlor_model::{Decoder, Gradients, Kind};
+use parlor_model::{Decoder, Gradients, Kind, Parameter};
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, serialize_to_file};
 
 use crate::config::{Hyperparameters, OptimizerName};
@@ -22,7 +22,7 @@ struct Moments {
 /// What an optimizer keeps between steps.
 #[derive(Clone, Debug, PartialEq)]
 enum State {
-    /// Per parameter, in the decoder's order.
+    /// Per parameter, in the decoder's order; empty of frozen ones.
     AdamW(Vec<Moments>),
     Sgd,
 }
@@ -79,7 +79,10 @@ impl Optimizer {
     pub fn new(name: OptimizerName, hyper: &Hyperparameters, decoder: &Decoder) -> Self {
         let zeros = || {
             let moments = |length| Moments { exp_avg: vec![0.0; length], exp_avg_sq: vec![0.0; length] };
-            decoder.parameters().iter().map(|parameter| moments(parameter.spec.len())).collect()
+            let length = |(id, parameter): (usize, &Parameter)| {
+                if decoder.is_trained(id) { parameter.spec.len() } else { 0 }
+            };
+            decoder.parameters().iter().enumerate().map(|parameter| moments(length(parameter))).collect()
         };
         let state = match name {
             OptimizerName::Sgd => State::Sgd,
@@ -120,7 +123,7 @@ impl Optimizer {
         learning_rate: f64,
     ) -> Result<(), OptimizerError> {
         for id in 0..decoder.parameters().len() {
-            if decoder.values_mut(id).is_none() {
+            if decoder.is_trained(id) && decoder.values_mut(id).is_none() {
                 return Err(OptimizerError::Frozen(decoder.parameters()[id].spec.role.to_string()));
             }
         }
@@ -130,7 +133,7 @@ impl Optimizer {
                 Kind::Matrix => self.weight_decay as f32,
                 Kind::NormWeight | Kind::Bias => 0.0,
             };
-            let gradient = gradients.get(id);
+            let Some(gradient) = gradients.get(id) else { continue };
             let Some(values) = decoder.values_mut(id) else { continue };
             match &mut self.state {
                 State::AdamW(moments) => {
@@ -161,7 +164,10 @@ impl Optimizer {
     pub fn save(&self, path: &Path, decoder: &Decoder) -> Result<(), SafeTensorError> {
         let mut views = Vec::new();
         if let State::AdamW(moments) = &self.state {
-            for (parameter, moments) in decoder.parameters().iter().zip(moments) {
+            for (id, (parameter, moments)) in decoder.parameters().iter().zip(moments).enumerate() {
+                if !decoder.is_trained(id) {
+                    continue;
+                }
                 for (suffix, values) in [("exp_avg", &moments.exp_avg), ("exp_avg_sq", &moments.exp_avg_sq)] {
                     let bytes = bytemuck::cast_slice(values.as_slice());
                     let view = TensorView::new(Dtype::F32, parameter.spec.shape.clone(), bytes)?;
@@ -184,7 +190,10 @@ impl Optimizer {
         let tensors = SafeTensors::deserialize(file.bytes()).map_err(format)?;
         let mut expected = 0;
         if let State::AdamW(moments) = &mut self.state {
-            for (parameter, moments) in decoder.parameters().iter().zip(moments) {
+            for (id, (parameter, moments)) in decoder.parameters().iter().zip(moments).enumerate() {
+                if !decoder.is_trained(id) {
+                    continue;
+                }
                 let Moments { exp_avg, exp_avg_sq } = moments;
                 for (suffix, values) in [("exp_avg", exp_avg), ("exp_avg_sq", exp_avg_sq)] {
                     let name = format!("{}.{suffix}", parameter.spec.role);

@@ -43,8 +43,8 @@ fn check(rows: usize, width: usize) {
     norm::layer_forward(&x, &weight, &bias, EPS as f32, &mut y, &mut moments);
     close("layer", &y, &layer(&wx, &ww, &wb));
     let (mut dx, mut dw, mut db) = (vec![0.0; x.len()], vec![0.0; width], vec![0.0; width]);
-    let gradients = LayerGradients { weight: &mut dw, bias: &mut db };
-    norm::layer_backward(&x, &weight, &moments, &dy, &mut dx, Some(gradients));
+    let gradients = LayerGradients { weight: Some(&mut dw), bias: Some(&mut db) };
+    norm::layer_backward(&x, &weight, &moments, &dy, &mut dx, gradients);
     close("layer dx", &dx, &differences(&wx, |x| inner(&layer(x, &ww, &wb), &dy)));
     close("layer dw", &dw, &differences(&ww, |w| inner(&layer(&wx, w, &wb), &dy)));
     close("layer db", &db, &differences(&wb, |b| inner(&layer(&wx, &ww, b), &dy)));

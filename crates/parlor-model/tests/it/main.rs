@@ -5,6 +5,7 @@ mod bad_input;
 mod directories;
 mod equalities;
 mod fixture;
+mod freezing;
 mod fuzz;
 mod hf_configs;
 mod loading;

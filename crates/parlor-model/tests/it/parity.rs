@@ -24,7 +24,7 @@ fn on_disk(decoder: &Decoder, gradients: &Gradients, tensor: &DiskTensor) -> Vec
         .iter()
         .map(|role| {
             let id = decoder.parameters().iter().position(|p| p.spec.role == *role).unwrap();
-            (gradients.get(id), &decoder.parameters()[id].spec.shape[..])
+            (gradients.get(id).unwrap(), &decoder.parameters()[id].spec.shape[..])
         })
         .collect();
     let joined: Vec<f32> = parts.iter().flat_map(|(values, _)| values.iter().copied()).collect();

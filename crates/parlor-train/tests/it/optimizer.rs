@@ -2,6 +2,7 @@
 
 use parlor_model::{Gradients, Kind};
 use parlor_train::Optimizer;
+use parlor_train::TrainingConfig;
 use parlor_train::config::OptimizerName;
 
 use crate::tiny;
@@ -38,7 +39,7 @@ fn check(name: OptimizerName) {
     for step in 1..=5 {
         let (lr, scale) = (0.01 / f64::from(step), 0.5);
         for id in 0..gradients.len() {
-            for (i, g) in gradients.get_mut(id).iter_mut().enumerate() {
+            for (i, g) in gradients.get_mut(id).unwrap().iter_mut().enumerate() {
                 *g = ((i * 7 + id + step as usize) % 11) as f32 * 0.3 - 1.0;
             }
         }
@@ -46,7 +47,8 @@ fn check(name: OptimizerName) {
         for (id, parameter) in decoder.parameters().iter().enumerate() {
             let decay = if parameter.spec.kind == Kind::Matrix { 0.1 } else { 0.0 };
             let values = parameter.tensor.as_f32().unwrap();
-            for ((scalar, &g), &found) in reference[id].iter_mut().zip(gradients.get(id)).zip(values) {
+            for ((scalar, &g), &found) in reference[id].iter_mut().zip(gradients.get(id).unwrap()).zip(values)
+            {
                 let g = f64::from(g) * scale;
                 match name {
                     OptimizerName::Sgd => scalar.p -= lr * (g + decay * scalar.p),
@@ -76,7 +78,7 @@ fn state_reads_back_and_foreign_state_is_refused() {
     let mut decoder = tiny::decoder();
     let mut optimizer = Optimizer::new(OptimizerName::AdamwTorch, &tiny::hyper(), &decoder);
     let mut gradients = Gradients::zeros(&decoder);
-    gradients.get_mut(0).fill(0.5);
+    gradients.get_mut(0).unwrap().fill(0.5);
     optimizer.update(&mut decoder, &gradients, 1.0, 1e-3).unwrap();
     optimizer.save(&path, &decoder).unwrap();
 
@@ -96,4 +98,33 @@ fn state_reads_back_and_foreign_state_is_refused() {
     let mut optimizer = Optimizer::new(OptimizerName::AdamwTorch, &tiny::hyper(), &other);
     let message = optimizer.load(&path, &other, 1).unwrap_err().to_string();
     assert!(message.contains("gate_proj.weight.exp_avg"), "{message}");
+}
+
+#[test]
+fn frozen_parameters_stay_and_cost_no_state() {
+    let mut decoder = tiny::decoder();
+    decoder.train_only(|spec| spec.kind == Kind::Bias);
+    let before = decoder.clone();
+    let hyper = TrainingConfig::default().sft.hyperparameters();
+    let mut optimizer = Optimizer::new(OptimizerName::AdamwTorch, &hyper, &decoder);
+    assert_eq!(optimizer.bytes(), decoder.trained_count() * 8);
+    let mut gradients = Gradients::zeros(&decoder);
+    for id in 0..gradients.len() {
+        gradients.get_mut(id).into_iter().flatten().for_each(|g| *g = 1.0);
+    }
+    optimizer.update(&mut decoder, &gradients, 1.0, 0.1).unwrap();
+    for (id, (old, new)) in before.parameters().iter().zip(decoder.parameters()).enumerate() {
+        let same = old.tensor.to_f32_vec() == new.tensor.to_f32_vec();
+        assert_eq!(same, !decoder.is_trained(id), "{}", old.spec.role);
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("optimizer.safetensors");
+    optimizer.save(&path, &decoder).unwrap();
+    let mut again = Optimizer::new(OptimizerName::AdamwTorch, &hyper, &decoder);
+    again.load(&path, &decoder, 1).unwrap();
+    // A file of the whole model is not that of the biases.
+    let whole = tiny::decoder();
+    Optimizer::new(OptimizerName::AdamwTorch, &hyper, &whole).save(&path, &whole).unwrap();
+    let error = again.load(&path, &decoder, 1).unwrap_err().to_string();
+    assert!(error.contains("tensors, expected"), "{error}");
 }

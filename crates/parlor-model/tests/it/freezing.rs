@@ -1,0 +1,37 @@
+//! Frozen parameters: no gradient of theirs exists, and those of the others are what they are without freezing.
+
+use parlor_model::{Gradients, Kind, ParameterSpec, Saved};
+
+use crate::fixture::{Expected, F32_MODELS, load};
+
+fn check(name: &str, what: &str, trained: impl Fn(&ParameterSpec) -> bool) {
+    let (mut decoder, expected) = (load(name).decoder, Expected::read(name));
+    let gradients = |decoder: &parlor_model::Decoder| {
+        let (mut saved, mut gradients) = (Saved::default(), Gradients::zeros(decoder));
+        let logp = decoder.logprobs(&expected.batch, &expected.targets, &mut saved).unwrap();
+        let d_logp: Vec<f32> = logp.iter().zip(&expected.targets.weights).map(|(l, w)| l * w).collect();
+        decoder.backward(&d_logp, &expected.batch, &expected.targets, &mut saved, &mut gradients).unwrap();
+        gradients
+    };
+    let all = gradients(&decoder);
+    decoder.train_only(&trained);
+    let some = gradients(&decoder);
+    let mut elements = 0;
+    for (id, parameter) in decoder.parameters().iter().enumerate() {
+        assert_eq!(decoder.is_trained(id), trained(&parameter.spec));
+        let want = trained(&parameter.spec).then(|| all.get(id).unwrap());
+        assert!(some.get(id) == want, "{name}, {what}: {}", parameter.spec.role);
+        elements += want.map_or(0, <[f32]>::len);
+    }
+    assert_eq!(decoder.trained_count(), elements);
+}
+
+#[test]
+fn only_trained_parameters_have_gradients() {
+    for name in F32_MODELS {
+        check(name, "biases", |spec| spec.kind == Kind::Bias);
+        check(name, "norms", |spec| spec.kind == Kind::NormWeight);
+        check(name, "one block", |spec| spec.role.to_string().starts_with("layers.1."));
+        check(name, "nothing", |_| false);
+    }
+}
