@@ -14,6 +14,7 @@ pub mod attention;
 pub mod cross_entropy;
 pub mod embedding;
 pub mod linear;
+pub mod low_rank;
 pub mod norm;
 pub mod optimizer;
 pub mod rope;

@@ -10,6 +10,7 @@ use crate::decoder_config::Mlp;
 use crate::forward::{kernel, segments};
 use crate::gradients::Gradients;
 use crate::norm;
+use crate::pass::Pass;
 use crate::saved::{BlockSaved, NormSaved, Saved, Scratch, room, zeroed};
 use crate::targets::Targets;
 
@@ -34,29 +35,32 @@ impl Decoder {
         if gradients.len() != self.parameters.len() || targets.ids.len() != batch.len() {
             return wrong("the gradients or the targets belong to another decoder or batch");
         }
+        let pass = Pass::new(self, batch, saved.dropout)?;
         let Saved { angles, stream, blocks, head, scratch, .. } = saved;
         let width = self.config.hidden_size;
 
         let d_rows: Vec<f32> = head.rows.iter().map(|&row| d_logp[row]).collect();
         let rows = Rows { x: &head.normed, targets: &head.targets, lse: &head.lse, d_logp: &d_rows };
         let d_normed = room(&mut scratch.d_normed, head.normed.len());
-        cross_entropy::backward(self.output_head(), rows, d_normed, gradients.get_mut(self.head));
+        cross_entropy::backward(self.output_head(&pass), rows, d_normed, gradients.get_mut(pass.head()));
         let d_x = zeroed(&mut scratch.d_attention, head.x.len());
-        norm::backward(self, self.final_norm, (&head.x, &head.norm), d_normed, d_x, gradients);
+        norm::backward(&pass, self.final_norm, (&head.x, &head.norm), d_normed, d_x, gradients);
         let d_stream = zeroed(stream, batch.len() * width);
         for (d_x, &row) in d_x.chunks_exact(width).zip(&head.rows) {
             d_stream[row * width..(row + 1) * width].copy_from_slice(d_x);
         }
 
         for (layer, block) in self.blocks.iter().enumerate().rev() {
-            let context = Context { batch, angles, layer };
+            let context = Context { pass: &pass, batch, angles, layer };
             self.block_backward(block, &context, &mut blocks[layer], scratch, (d_stream, gradients));
         }
 
-        if let Some(gradient) = gradients.get_mut(self.embedding) {
+        if let Some(gradient) = gradients.get_mut(pass.resolve(self.embedding)) {
             embedding::backward(&batch.ids, width, d_stream, gradient);
         }
-        if let Some(gradient) = self.positions.and_then(|positions| gradients.get_mut(positions)) {
+        if let Some(gradient) =
+            self.positions.and_then(|positions| gradients.get_mut(pass.resolve(positions)))
+        {
             embedding::backward(&batch.positions, width, d_stream, gradient);
         }
         Ok(())
@@ -71,12 +75,13 @@ impl Decoder {
         scratch: &mut Scratch,
         (d, gradients): (&mut [f32], &mut Gradients),
     ) {
-        self.mlp_backward(block, saved, scratch, (d, gradients));
+        let pass = context.pass;
+        self.mlp_backward(pass, block, saved, scratch, (d, gradients));
         let rows = context.batch.len();
         let (query_size, kv_size) = (self.config.query_size(), self.config.key_value_size());
 
         let d_attention = room(&mut scratch.d_attention, rows * query_size);
-        block.o.backward(self, &saved.attention, d, (d_attention, Write::Replace), gradients);
+        block.o.backward(pass, &saved.attention, d, Some((d_attention, Write::Replace)), gradients);
         let (dq, dk, dv) = (
             room(&mut scratch.dq, rows * query_size),
             zeroed(&mut scratch.dk, rows * kv_size),
@@ -98,21 +103,24 @@ impl Decoder {
         rope::apply(dk, self.config.num_key_value_heads, context.angles, rope::Turn::Backward);
         if let (Some(q_norm), Some(k_norm)) = (block.q_norm, block.k_norm) {
             let raw = &mut scratch.d_raw;
-            self.head_norm_backward(q_norm, &saved.raw_q, &saved.q_norm, &mut scratch.dq, raw, gradients);
-            self.head_norm_backward(k_norm, &saved.raw_k, &saved.k_norm, &mut scratch.dk, raw, gradients);
+            let kept = (&saved.raw_q[..], &saved.q_norm);
+            self.head_norm_backward(pass, q_norm, kept, &mut scratch.dq, raw, gradients);
+            let kept = (&saved.raw_k[..], &saved.k_norm);
+            self.head_norm_backward(pass, k_norm, kept, &mut scratch.dk, raw, gradients);
         }
 
-        norm::forward(self, block.input_norm, &saved.x, &mut scratch.normed, &mut saved.input_norm);
+        norm::forward(pass, block.input_norm, &saved.x, &mut scratch.normed, &mut saved.input_norm);
         let d_normed = room(&mut scratch.d_normed, saved.x.len());
-        block.q.backward(self, &scratch.normed, &scratch.dq, (d_normed, Write::Replace), gradients);
-        block.k.backward(self, &scratch.normed, &scratch.dk, (d_normed, Write::Accumulate), gradients);
-        block.v.backward(self, &scratch.normed, &scratch.dv, (d_normed, Write::Accumulate), gradients);
-        norm::backward(self, block.input_norm, (&saved.x, &saved.input_norm), d_normed, d, gradients);
+        block.q.backward(pass, &scratch.normed, &scratch.dq, Some((d_normed, Write::Replace)), gradients);
+        block.k.backward(pass, &scratch.normed, &scratch.dk, Some((d_normed, Write::Accumulate)), gradients);
+        block.v.backward(pass, &scratch.normed, &scratch.dv, Some((d_normed, Write::Accumulate)), gradients);
+        norm::backward(pass, block.input_norm, (&saved.x, &saved.input_norm), d_normed, d, gradients);
     }
 
     /// The second half of a block: from the gradient of its output to that of the stream's middle, in place.
     fn mlp_backward(
         &self,
+        pass: &Pass<'_>,
         block: &Block,
         saved: &mut BlockSaved,
         scratch: &mut Scratch,
@@ -120,41 +128,42 @@ impl Decoder {
     ) {
         self.mlp_product(saved, &mut scratch.inner);
         let d_inner = room(&mut scratch.d_raw, scratch.inner.len());
-        block.down.backward(self, &scratch.inner, d, (d_inner, Write::Replace), gradients);
+        block.down.backward(pass, &scratch.inner, d, Some((d_inner, Write::Replace)), gradients);
         match self.config.mlp {
             Mlp::Gated(kind) => {
                 activation::gated_backward(kernel(kind), &mut saved.gate, &mut saved.up, d_inner);
             }
             Mlp::Plain(kind) => activation::backward(kernel(kind), &mut saved.up, d_inner),
         }
-        norm::forward(self, block.mlp_norm, &saved.middle, &mut scratch.normed, &mut saved.mlp_norm);
+        norm::forward(pass, block.mlp_norm, &saved.middle, &mut scratch.normed, &mut saved.mlp_norm);
         let d_normed = room(&mut scratch.d_normed, saved.middle.len());
-        block.up.backward(self, &scratch.normed, &saved.up, (d_normed, Write::Replace), gradients);
+        block.up.backward(pass, &scratch.normed, &saved.up, Some((d_normed, Write::Replace)), gradients);
         if let Some(gate) = block.gate {
-            gate.backward(self, &scratch.normed, &saved.gate, (d_normed, Write::Accumulate), gradients);
+            gate.backward(pass, &scratch.normed, &saved.gate, Some((d_normed, Write::Accumulate)), gradients);
         }
-        norm::backward(self, block.mlp_norm, (&saved.middle, &saved.mlp_norm), d_normed, d, gradients);
+        norm::backward(pass, block.mlp_norm, (&saved.middle, &saved.mlp_norm), d_normed, d, gradients);
     }
 
     /// Turns the gradient `d` of normalised heads into that of the raw ones, in place.
     fn head_norm_backward(
         &self,
+        pass: &Pass<'_>,
         weight: usize,
-        raw: &[f32],
-        saved: &NormSaved,
+        (raw, saved): (&[f32], &NormSaved),
         d: &mut Vec<f32>,
         d_raw: &mut Vec<f32>,
         gradients: &mut Gradients,
     ) {
         let out = zeroed(d_raw, d.len());
-        let d_weight = gradients.get_mut(weight);
-        rms::rms_backward(raw, self.vector(weight), &saved.inverse_rms, d, out, d_weight);
+        let d_weight = gradients.get_mut(pass.resolve(weight));
+        rms::rms_backward(raw, pass.vector(weight), &saved.inverse_rms, d, out, d_weight);
         std::mem::swap(d, d_raw);
     }
 }
 
 /// What a block's backward needs besides its activations.
 struct Context<'a> {
+    pass: &'a Pass<'a>,
     batch: &'a Batch,
     angles: &'a rope::Angles,
     layer: usize,

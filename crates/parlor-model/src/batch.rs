@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use crate::lora::AdapterId;
+
 /// One sequence, or the continuation of one, within a [`Batch`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
@@ -13,6 +15,20 @@ pub struct Segment {
     pub start: usize,
     /// What its rows may see before themselves.
     pub context: Context,
+    /// The adapter that applies to its rows.
+    pub adapter: AdapterChoice,
+}
+
+/// Which adapter applies to a [`Segment`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AdapterChoice {
+    /// The decoder's active one, if there is one.
+    #[default]
+    Active,
+    /// None.
+    Base,
+    /// The one of this number.
+    Adapter(AdapterId),
 }
 
 /// What precedes a [`Segment`]'s own rows.
@@ -52,7 +68,15 @@ impl Batch {
         let rows = self.ids.len()..self.ids.len() + ids.len();
         self.ids.extend_from_slice(ids);
         self.positions.extend((start..start + ids.len()).map(|position| position as u32));
-        self.segments.push(Segment { rows, start, context });
+        self.segments.push(Segment { rows, start, context, adapter: AdapterChoice::Active });
+    }
+
+    /// The same batch with this choice in all segments.
+    pub fn with_adapter(mut self, choice: AdapterChoice) -> Self {
+        for segment in &mut self.segments {
+            segment.adapter = choice;
+        }
+        self
     }
 
     /// Number of tokens.

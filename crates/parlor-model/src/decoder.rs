@@ -5,6 +5,7 @@ use parlor_kernels::{DType, Tensor, View};
 use crate::decoder_config::DecoderConfig;
 use crate::initialise::initial_values;
 use crate::linear::Linear;
+use crate::lora::{Adapter, AdapterId};
 use crate::parameter::{Kind, ParameterSpec, Part, Role, Site, parameter_specs};
 
 /// One parameter: what it is, and its numbers.
@@ -90,6 +91,10 @@ pub struct Decoder {
     pub(crate) inv_freq: Vec<f32>,
     /// Per parameter: whether training leaves it as it is.
     frozen: Vec<bool>,
+    pub(crate) adapters: Vec<Adapter>,
+    pub(crate) active: Option<AdapterId>,
+    /// Parameters before those of adapters.
+    pub(crate) model_parameter_count: usize,
 }
 
 impl Decoder {
@@ -139,6 +144,8 @@ impl Decoder {
                 let weight = need(at(site, Part::Weight))?;
                 let shape = &specs[weight].shape;
                 Ok::<_, DecoderError>(Linear {
+                    layer,
+                    site,
                     weight,
                     bias: find(at(site, Part::Bias)),
                     outputs: shape[0],
@@ -170,6 +177,9 @@ impl Decoder {
             head: find(Role::Head).unwrap_or(embedding),
             inv_freq: crate::rope_frequencies::inverse_frequencies(&config),
             frozen: vec![false; parameters.len()],
+            adapters: Vec::new(),
+            active: None,
+            model_parameter_count: parameters.len(),
             blocks,
             config,
             parameters,
@@ -224,6 +234,35 @@ impl Decoder {
         self.parameters.get_mut(id)?.tensor.as_f32_mut()
     }
 
+    /// Adds parameters after those that there are.
+    pub(crate) fn extend(&mut self, parameters: Vec<Parameter>) {
+        self.frozen.resize(self.frozen.len() + parameters.len(), false);
+        self.parameters.extend(parameters);
+    }
+
+    /// The linear layer at a site of a block.
+    pub(crate) fn linear(&self, layer: usize, site: Site) -> Option<Linear> {
+        let block = self.blocks.get(layer)?;
+        match site {
+            Site::QProj => Some(block.q),
+            Site::KProj => Some(block.k),
+            Site::VProj => Some(block.v),
+            Site::OProj => Some(block.o),
+            Site::GateProj => block.gate,
+            Site::UpProj => Some(block.up),
+            Site::DownProj => Some(block.down),
+            _ => None,
+        }
+    }
+
+    /// The model's parameter of which an adapter may have its own version in this role.
+    pub(crate) fn own_source(&self, role: Role) -> Option<ParameterId> {
+        if role == Role::Head {
+            return Some(self.head);
+        }
+        self.model_parameters().iter().position(|parameter| parameter.spec.role == role)
+    }
+
     /// Whether training changes parameter `id`: it then has a gradient and optimizer state.
     pub fn is_trained(&self, id: ParameterId) -> bool {
         self.frozen.get(id) == Some(&false)
@@ -250,7 +289,7 @@ impl Decoder {
         copy
     }
 
-    /// Number of parameters, a tied head counted once.
+    /// Number of parameters, a tied head counted once, those of adapters included.
     pub fn parameter_count(&self) -> usize {
         self.parameters.iter().map(|parameter| parameter.tensor.len()).sum()
     }

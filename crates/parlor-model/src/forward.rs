@@ -12,6 +12,7 @@ use crate::cache::KvCache;
 use crate::decoder::{Block, Decoder, DecoderError};
 use crate::decoder_config::{Activation, Mlp, Norm};
 use crate::norm;
+use crate::pass::Pass;
 use crate::saved::{BlockSaved, NormSaved, Saved, Scratch, room};
 use crate::targets::Targets;
 
@@ -36,7 +37,8 @@ impl Decoder {
         targets: &Targets,
         saved: &mut Saved,
     ) -> Result<Vec<f32>, DecoderError> {
-        let logp = self.target_logprobs(batch, targets, saved, Keep::All)?;
+        let pass = Pass::new(self, batch, saved.dropout)?;
+        let logp = self.target_logprobs(&pass, batch, targets, saved, Keep::All)?;
         saved.ready = Some(batch.len());
         Ok(logp)
     }
@@ -51,7 +53,8 @@ impl Decoder {
         targets: &Targets,
         saved: &mut Saved,
     ) -> Result<Vec<f32>, DecoderError> {
-        self.target_logprobs(batch, targets, saved, Keep::One)
+        let pass = Pass::new(self, batch, None)?;
+        self.target_logprobs(&pass, batch, targets, saved, Keep::One)
     }
 
     /// Logits of the given rows of the batch, `[rows.len(), vocab]`. Segments with [`Context::Cache`] see that
@@ -72,20 +75,29 @@ impl Decoder {
                 batch.len()
             )));
         }
-        self.run(batch, cache, saved, Keep::One)?;
-        self.select_rows(rows.iter().copied(), saved);
+        let pass = Pass::new(self, batch, None)?;
+        self.run(&pass, batch, cache, saved, Keep::One)?;
+        self.select_rows(&pass, rows.iter().copied(), saved);
         let mut logits = vec![0.0; rows.len() * self.config.vocab_size];
         let shape = linear::Shape {
             rows: rows.len(),
             inputs: self.config.hidden_size,
             outputs: self.config.vocab_size,
         };
-        linear::forward(&saved.head.normed, self.weight(self.head), None, &mut logits, Write::Replace, shape);
+        linear::forward(
+            &saved.head.normed,
+            self.weight(pass.head()),
+            None,
+            &mut logits,
+            Write::Replace,
+            shape,
+        );
         Ok(logits)
     }
 
     fn target_logprobs(
         &self,
+        pass: &Pass<'_>,
         batch: &Batch,
         targets: &Targets,
         saved: &mut Saved,
@@ -100,14 +112,14 @@ impl Decoder {
             )));
         }
         check_ids(&targets.ids, self.config.vocab_size, "target")?;
-        self.run(batch, None, saved, keep)?;
-        self.select_rows((0..batch.len()).filter(|&row| targets.weights[row] != 0.0), saved);
+        self.run(pass, batch, None, saved, keep)?;
+        self.select_rows(pass, (0..batch.len()).filter(|&row| targets.weights[row] != 0.0), saved);
         let head = &mut saved.head;
         head.targets.clear();
         head.targets.extend(head.rows.iter().map(|&row| targets.ids[row]));
         let mut chosen = vec![0.0; head.rows.len()];
         let lse = room(&mut head.lse, chosen.len());
-        cross_entropy::forward(self.output_head(), &head.normed, &head.targets, &mut chosen, lse);
+        cross_entropy::forward(self.output_head(pass), &head.normed, &head.targets, &mut chosen, lse);
         let mut logp = vec![0.0; batch.len()];
         for (&row, value) in head.rows.iter().zip(chosen) {
             logp[row] = value;
@@ -116,7 +128,7 @@ impl Decoder {
     }
 
     /// Gathers rows of the residual stream and normalises them for the head.
-    fn select_rows(&self, rows: impl Iterator<Item = usize>, saved: &mut Saved) {
+    fn select_rows(&self, pass: &Pass<'_>, rows: impl Iterator<Item = usize>, saved: &mut Saved) {
         let (width, head) = (self.config.hidden_size, &mut saved.head);
         head.rows.clear();
         head.rows.extend(rows);
@@ -124,12 +136,12 @@ impl Decoder {
         for &row in &head.rows {
             head.x.extend_from_slice(&saved.stream[row * width..(row + 1) * width]);
         }
-        norm::forward(self, self.final_norm, &head.x, &mut head.normed, &mut head.norm);
+        norm::forward(pass, self.final_norm, &head.x, &mut head.normed, &mut head.norm);
     }
 
-    pub(crate) fn output_head(&self) -> cross_entropy::Head<'_> {
+    pub(crate) fn output_head(&self, pass: &Pass<'_>) -> cross_entropy::Head<'_> {
         cross_entropy::Head {
-            weight: self.weight(self.head),
+            weight: self.weight(pass.head()),
             vocab: self.config.vocab_size,
             hidden: self.config.hidden_size,
         }
@@ -138,6 +150,7 @@ impl Decoder {
     /// All blocks over the batch; leaves the residual stream in `saved.stream`.
     fn run(
         &self,
+        pass: &Pass<'_>,
         batch: &Batch,
         mut cache: Option<&mut KvCache>,
         saved: &mut Saved,
@@ -148,14 +161,14 @@ impl Decoder {
         let Saved { angles, stream, blocks, scratch, .. } = saved;
         let width = self.config.hidden_size;
         embedding::forward(
-            self.weight(self.embedding),
+            pass.weight(self.embedding),
             &batch.ids,
             width,
             room(stream, batch.len() * width),
             Write::Replace,
         );
         if let Some(positions) = self.positions {
-            embedding::forward(self.weight(positions), &batch.positions, width, stream, Write::Accumulate);
+            embedding::forward(pass.weight(positions), &batch.positions, width, stream, Write::Accumulate);
         }
         angles.fill(&batch.positions, &self.inv_freq);
         let kept = if keep == Keep::All { self.blocks.len() } else { 1 };
@@ -163,7 +176,7 @@ impl Decoder {
         for (layer, block) in self.blocks.iter().enumerate() {
             let kept = &mut blocks[if keep == Keep::All { layer } else { 0 }];
             room(&mut kept.x, stream.len()).copy_from_slice(stream);
-            let context = BlockContext { batch, angles, layer, cache: cache.as_deref() };
+            let context = BlockContext { pass, batch, angles, layer, cache: cache.as_deref() };
             self.block(block, &context, kept, scratch, stream);
             if let Some(cache) = cache.as_deref_mut() {
                 let width = self.config.key_value_size();
@@ -194,16 +207,16 @@ impl Decoder {
         scratch: &mut Scratch,
         stream: &mut Vec<f32>,
     ) {
-        let config = &self.config;
+        let (pass, config) = (context.pass, &self.config);
         let rows = context.batch.len();
         let (query_size, kv_size) = (config.query_size(), config.key_value_size());
-        norm::forward(self, block.input_norm, &saved.x, &mut scratch.normed, &mut saved.input_norm);
-        block.q.forward(self, &scratch.normed, room(&mut saved.q, rows * query_size), Write::Replace);
-        block.k.forward(self, &scratch.normed, room(&mut saved.k, rows * kv_size), Write::Replace);
-        block.v.forward(self, &scratch.normed, room(&mut saved.v, rows * kv_size), Write::Replace);
+        norm::forward(pass, block.input_norm, &saved.x, &mut scratch.normed, &mut saved.input_norm);
+        block.q.forward(pass, &scratch.normed, room(&mut saved.q, rows * query_size), Write::Replace);
+        block.k.forward(pass, &scratch.normed, room(&mut saved.k, rows * kv_size), Write::Replace);
+        block.v.forward(pass, &scratch.normed, room(&mut saved.v, rows * kv_size), Write::Replace);
         if let (Some(q_norm), Some(k_norm)) = (block.q_norm, block.k_norm) {
-            self.head_norm(q_norm, &mut saved.q, &mut saved.raw_q, &mut saved.q_norm);
-            self.head_norm(k_norm, &mut saved.k, &mut saved.raw_k, &mut saved.k_norm);
+            self.head_norm(pass, q_norm, &mut saved.q, &mut saved.raw_q, &mut saved.q_norm);
+            self.head_norm(pass, k_norm, &mut saved.k, &mut saved.raw_k, &mut saved.k_norm);
         }
         rope::apply(&mut saved.q, config.num_attention_heads, context.angles, rope::Turn::Forward);
         rope::apply(&mut saved.k, config.num_key_value_heads, context.angles, rope::Turn::Forward);
@@ -218,16 +231,16 @@ impl Decoder {
         );
         let middle = room(&mut saved.middle, saved.x.len());
         middle.copy_from_slice(&saved.x);
-        block.o.forward(self, &saved.attention, middle, Write::Accumulate);
-        norm::forward(self, block.mlp_norm, &saved.middle, &mut scratch.normed, &mut saved.mlp_norm);
+        block.o.forward(pass, &saved.attention, middle, Write::Accumulate);
+        norm::forward(pass, block.mlp_norm, &saved.middle, &mut scratch.normed, &mut saved.mlp_norm);
         let inner = rows * config.intermediate_size;
-        block.up.forward(self, &scratch.normed, room(&mut saved.up, inner), Write::Replace);
+        block.up.forward(pass, &scratch.normed, room(&mut saved.up, inner), Write::Replace);
         if let Some(gate) = block.gate {
-            gate.forward(self, &scratch.normed, room(&mut saved.gate, inner), Write::Replace);
+            gate.forward(pass, &scratch.normed, room(&mut saved.gate, inner), Write::Replace);
         }
         self.mlp_product(saved, &mut scratch.inner);
         room(stream, saved.middle.len()).copy_from_slice(&saved.middle);
-        block.down.forward(self, &scratch.inner, stream, Write::Accumulate);
+        block.down.forward(pass, &scratch.inner, stream, Write::Accumulate);
     }
 
     /// `act(gate) * up`, or `act(up)`, into `out`.
@@ -240,9 +253,16 @@ impl Decoder {
     }
 
     /// Normalises every head of `x` in place, keeping the input in `raw`.
-    fn head_norm(&self, weight: usize, x: &mut Vec<f32>, raw: &mut Vec<f32>, saved: &mut NormSaved) {
+    fn head_norm(
+        &self,
+        pass: &Pass<'_>,
+        weight: usize,
+        x: &mut Vec<f32>,
+        raw: &mut Vec<f32>,
+        saved: &mut NormSaved,
+    ) {
         std::mem::swap(x, raw);
-        let (weight, Norm::Rms { eps } | Norm::Layer { eps }) = (self.vector(weight), self.config.norm);
+        let (weight, Norm::Rms { eps } | Norm::Layer { eps }) = (pass.vector(weight), self.config.norm);
         let heads = raw.len() / weight.len();
         rms::rms_forward(raw, weight, eps, room(x, raw.len()), room(&mut saved.inverse_rms, heads));
     }
@@ -301,6 +321,7 @@ impl Decoder {
 
 /// What a block needs besides its own input.
 struct BlockContext<'a> {
+    pass: &'a Pass<'a>,
     batch: &'a Batch,
     angles: &'a rope::Angles,
     layer: usize,

@@ -29,11 +29,12 @@ impl ParametersByPart {
     /// Counts those of `decoder`.
     pub fn of(decoder: &Decoder) -> Self {
         let mut parts = Self::default();
-        for parameter in decoder.parameters() {
+        for parameter in decoder.model_parameters() {
             let part = match parameter.spec.role {
                 Role::TokenEmbedding | Role::PositionEmbedding => &mut parts.embedding,
                 Role::FinalNorm(_) => &mut parts.norms,
                 Role::Head => &mut parts.head,
+                Role::LowRank { .. } => continue,
                 Role::Block { site, .. } => match site {
                     Site::InputNorm | Site::PostAttentionNorm => &mut parts.norms,
                     Site::QProj | Site::KProj | Site::VProj | Site::OProj | Site::QNorm | Site::KNorm => {

@@ -19,7 +19,7 @@ pub(crate) fn initial_values(
 ) -> Vec<f32> {
     match spec.kind {
         Kind::NormWeight => vec![1.0; spec.len()],
-        Kind::Bias => vec![0.0; spec.len()],
+        Kind::Bias | Kind::LowRank => vec![0.0; spec.len()],
         Kind::Matrix => {
             let residual = matches!(spec.role, Role::Block { site: Site::OProj | Site::DownProj, .. });
             let mut scale = f64::from(config.initializer_range);
@@ -41,7 +41,7 @@ pub(crate) fn initial_values(
 }
 
 /// Two independent standard normal numbers (Box and Muller, 1958).
-fn normal_pair(rng: &mut ChaCha8Rng) -> (f64, f64) {
+pub(crate) fn normal_pair(rng: &mut ChaCha8Rng) -> (f64, f64) {
     // 53 random bits, shifted by half a unit so that the logarithm never sees zero.
     let mut uniform = || ((rng.next_u64() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
     let radius = (-2.0 * uniform().ln()).sqrt();

@@ -1,50 +1,148 @@
-//! The one place where a layer's input meets a weight: `y = x W^T + b`, forward and backward.
-//!
-//! Adapters and quantized weights will join here, and nowhere else.
+//! The one place where a layer's input meets a weight: `y = x W^T + b`, forward and backward, and the low-rank factors
+//! of the adapters beside it. Quantized weights meet dense ones here too, and nowhere else.
 
-use parlor_kernels::Write;
+use std::ops::Range;
+
 use parlor_kernels::linear::{self, Shape};
+use parlor_kernels::{View, Write, low_rank};
 
-use crate::decoder::{Decoder, ParameterId};
+use crate::decoder::ParameterId;
 use crate::gradients::Gradients;
+use crate::lora::LowRank;
+use crate::parameter::Site;
+use crate::pass::{Pass, dropped};
 
 /// A linear layer, by the places of its parameters.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Linear {
+    pub(crate) layer: usize,
+    pub(crate) site: Site,
     pub(crate) weight: ParameterId,
     pub(crate) bias: Option<ParameterId>,
     pub(crate) outputs: usize,
     pub(crate) inputs: usize,
 }
 
+/// Where a gradient of the input goes; none when nothing below is trained.
+pub(crate) type Sink<'a> = Option<(&'a mut [f32], Write)>;
+
 impl Linear {
-    fn shape(&self, rows: usize) -> Shape {
+    pub(crate) fn shape(&self, rows: usize) -> Shape {
         Shape { rows, inputs: self.inputs, outputs: self.outputs }
     }
 
     /// `y (+)= x W^T + b` for `x` `[rows, inputs]`; `y` `[rows, outputs]`.
-    pub(crate) fn forward(&self, decoder: &Decoder, x: &[f32], y: &mut [f32], write: Write) {
+    pub(crate) fn forward(&self, pass: &Pass<'_>, x: &[f32], y: &mut [f32], write: Write) {
+        if pass.low_rank(self).any(|(_, at)| at.magnitude.is_some()) {
+            return self.dora_forward(pass, x, y, write);
+        }
         let shape = self.shape(x.len() / self.inputs);
-        let bias = self.bias.map(|id| decoder.vector(id));
-        linear::forward(x, decoder.weight(self.weight), bias, y, write, shape);
+        let bias = self.bias.map(|id| pass.vector(id));
+        linear::forward(x, pass.weight(self.weight), bias, y, write, shape);
+        for (rows, at) in pass.low_rank(self) {
+            let x = dropped(pass.dropout(at, rows.start), &x[self.inside(&rows)]);
+            self.add_low_rank(pass, at, &x, &mut y[self.outside(&rows)]);
+        }
     }
 
     /// `dx (+)= dy W`, and the parameters' gradients from the forward's input `x`.
     pub(crate) fn backward(
         &self,
-        decoder: &Decoder,
+        pass: &Pass<'_>,
         x: &[f32],
         dy: &[f32],
-        (dx, write): (&mut [f32], Write),
+        dx: Sink<'_>,
         gradients: &mut Gradients,
     ) {
+        if let Some(gradient) = self.bias.and_then(|bias| gradients.get_mut(pass.resolve(bias))) {
+            linear::backward_bias(dy, gradient);
+        }
+        if pass.low_rank(self).any(|(_, at)| at.magnitude.is_some()) {
+            return self.dora_backward(pass, x, dy, dx, gradients);
+        }
         let shape = self.shape(x.len() / self.inputs);
-        linear::backward_input(dy, decoder.weight(self.weight), dx, write, shape);
-        if let Some(gradient) = gradients.get_mut(self.weight) {
+        if let Some(gradient) = gradients.get_mut(pass.resolve(self.weight)) {
             linear::backward_weight(x, dy, gradient, shape);
         }
-        if let Some(gradient) = self.bias.and_then(|bias| gradients.get_mut(bias)) {
-            linear::backward_bias(dy, gradient);
+        let mut dx = dx;
+        if let Some((dx, write)) = &mut dx {
+            linear::backward_input(dy, pass.weight(self.weight), dx, *write, shape);
+        }
+        for (rows, at) in pass.low_rank(self) {
+            let dx = dx.as_mut().map(|(dx, _)| &mut dx[self.inside(&rows)]);
+            let (x, dy) = (&x[self.inside(&rows)], &dy[self.outside(&rows)]);
+            self.low_rank_backward(pass, (at, rows.start), x, dy, dx, gradients);
+        }
+    }
+
+    /// Elements of an input that are of these rows.
+    pub(crate) fn inside(&self, rows: &Range<usize>) -> Range<usize> {
+        rows.start * self.inputs..rows.end * self.inputs
+    }
+
+    /// Elements of an output that are of these rows.
+    pub(crate) fn outside(&self, rows: &Range<usize>) -> Range<usize> {
+        rows.start * self.outputs..rows.end * self.outputs
+    }
+
+    fn factors<'a>(&self, pass: &Pass<'a>, at: &LowRank) -> (View<'a>, View<'a>) {
+        let rows = at.rows.start * at.rank..at.rows.end * at.rank;
+        (pass.decoder.weight(at.a), pass.decoder.weight(at.b).slice(rows))
+    }
+
+    /// `scale * x A^T`, `[rows, rank]`.
+    fn thin(&self, a: View<'_>, at: &LowRank, x: &[f32]) -> Vec<f32> {
+        let rows = x.len() / self.inputs;
+        let mut h = vec![0.0; rows * at.rank];
+        let shape = Shape { rows, inputs: self.inputs, outputs: at.rank };
+        linear::forward(x, a, None, &mut h, Write::Replace, shape);
+        low_rank::scale(&mut h, at.scale);
+        h
+    }
+
+    /// `y += scale * x A^T B^T`.
+    pub(crate) fn add_low_rank(&self, pass: &Pass<'_>, at: &LowRank, x: &[f32], y: &mut [f32]) {
+        let (a, b) = self.factors(pass, at);
+        let h = self.thin(a, at, x);
+        let shape = Shape { rows: x.len() / self.inputs, inputs: at.rank, outputs: self.outputs };
+        linear::forward(&h, b, None, y, Write::Accumulate, shape);
+    }
+
+    /// The gradients of [`Self::add_low_rank`], whose input was `x` less what dropout took.
+    pub(crate) fn low_rank_backward(
+        &self,
+        pass: &Pass<'_>,
+        (at, row): (&LowRank, usize),
+        x: &[f32],
+        dy: &[f32],
+        dx: Option<&mut [f32]>,
+        gradients: &mut Gradients,
+    ) {
+        let (a, b) = self.factors(pass, at);
+        let dropout = pass.dropout(at, row);
+        let rows = x.len() / self.inputs;
+        let x = dropped(dropout, x);
+        let to_b = Shape { rows, inputs: at.rank, outputs: self.outputs };
+        let to_a = Shape { rows, inputs: self.inputs, outputs: at.rank };
+        if let Some(gradient) = gradients.get_mut(at.b) {
+            let h = self.thin(a, at, &x);
+            let own = at.rows.start * at.rank..at.rows.end * at.rank;
+            linear::backward_weight(&h, dy, &mut gradient[own], to_b);
+        }
+        let mut dh = vec![0.0; rows * at.rank];
+        linear::backward_input(dy, b, &mut dh, Write::Replace, to_b);
+        low_rank::scale(&mut dh, at.scale);
+        if let Some(gradient) = gradients.get_mut(at.a) {
+            linear::backward_weight(&x, &dh, gradient, to_a);
+        }
+        match (dx, dropout) {
+            (None, _) => {}
+            (Some(dx), None) => linear::backward_input(&dh, a, dx, Write::Accumulate, to_a),
+            (Some(dx), Some(dropout)) => {
+                let mut d = vec![0.0; dx.len()];
+                linear::backward_input(&dh, a, &mut d, Write::Replace, to_a);
+                dropout.apply_backward(&d, dx);
+            }
         }
     }
 }

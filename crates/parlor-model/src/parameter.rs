@@ -63,6 +63,74 @@ pub enum Role {
     FinalNorm(Part),
     /// Output head `[vocab, hidden]`, when it is not tied.
     Head,
+    /// A part of a low-rank adapter. Where several linear layers are one tensor on disk, `site` is the first of them.
+    LowRank {
+        /// Block number from 0.
+        layer: usize,
+        /// Which linear layer of the block.
+        site: Site,
+        /// Which part.
+        factor: Factor,
+    },
+}
+
+/// A part of a low-rank adapter (Hu et al., 2021), with PEFT's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Factor {
+    /// `lora_A` `[r, in]`.
+    A,
+    /// `lora_B` `[out, r]`.
+    B,
+    /// DoRA's `lora_magnitude_vector` `[out]`.
+    Magnitude,
+}
+
+impl Factor {
+    /// PEFT's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Factor::A => "lora_A",
+            Factor::B => "lora_B",
+            Factor::Magnitude => "lora_magnitude_vector",
+        }
+    }
+}
+
+/// Whose a parameter is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// The model's.
+    #[default]
+    Model,
+    /// That of the adapter of this number: a factor, or its own version of a parameter of the model.
+    Adapter(usize),
+}
+
+impl Site {
+    /// Number of sites in a block.
+    pub(crate) const COUNT: usize = Site::DownProj as usize + 1;
+
+    /// Whether it is a linear layer, rather than a norm.
+    pub(crate) fn is_linear(self) -> bool {
+        use Site::{DownProj, GateProj, KProj, OProj, QProj, UpProj, VProj};
+        matches!(self, QProj | KProj | VProj | OProj | GateProj | UpProj | DownProj)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Site::InputNorm => "input_layernorm",
+            Site::QProj => "q_proj",
+            Site::KProj => "k_proj",
+            Site::VProj => "v_proj",
+            Site::OProj => "o_proj",
+            Site::QNorm => "q_norm",
+            Site::KNorm => "k_norm",
+            Site::PostAttentionNorm => "post_attention_layernorm",
+            Site::GateProj => "gate_proj",
+            Site::UpProj => "up_proj",
+            Site::DownProj => "down_proj",
+        }
+    }
 }
 
 impl fmt::Display for Role {
@@ -78,20 +146,10 @@ impl fmt::Display for Role {
             Role::FinalNorm(p) => write!(f, "norm.{}", part(p)),
             Role::Head => f.write_str("lm_head.weight"),
             Role::Block { layer, site, part: p } => {
-                let site = match site {
-                    Site::InputNorm => "input_layernorm",
-                    Site::QProj => "q_proj",
-                    Site::KProj => "k_proj",
-                    Site::VProj => "v_proj",
-                    Site::OProj => "o_proj",
-                    Site::QNorm => "q_norm",
-                    Site::KNorm => "k_norm",
-                    Site::PostAttentionNorm => "post_attention_layernorm",
-                    Site::GateProj => "gate_proj",
-                    Site::UpProj => "up_proj",
-                    Site::DownProj => "down_proj",
-                };
-                write!(f, "layers.{layer}.{site}.{}", part(p))
+                write!(f, "layers.{layer}.{}.{}", site.name(), part(p))
+            }
+            Role::LowRank { layer, site, factor } => {
+                write!(f, "layers.{layer}.{}.{}", site.name(), factor.name())
             }
         }
     }
@@ -106,6 +164,8 @@ pub enum Kind {
     NormWeight,
     /// A bias (of a linear layer or a norm): zeros, not decayed.
     Bias,
+    /// A part of a low-rank adapter: f32, decayed.
+    LowRank,
 }
 
 /// One parameter of a decoder.
@@ -115,8 +175,10 @@ pub struct ParameterSpec {
     pub role: Role,
     /// `[out, in]`, `[rows, hidden]` or `[n]`.
     pub shape: Vec<usize>,
-    /// Matrix, norm weight or bias.
+    /// Matrix, norm weight, bias or part of an adapter.
     pub kind: Kind,
+    /// Whose it is.
+    pub owner: Owner,
 }
 
 impl ParameterSpec {
@@ -131,10 +193,13 @@ impl ParameterSpec {
     }
 }
 
-/// All parameters of a decoder of this shape, in the order in which [`crate::Decoder`] holds them.
+/// All parameters of a decoder of this shape, in the order in which [`crate::Decoder`] holds them; those of adapters
+/// come after them.
 pub fn parameter_specs(config: &DecoderConfig) -> Vec<ParameterSpec> {
     let mut specs = Vec::new();
-    let mut push = |role, shape: Vec<usize>, kind| specs.push(ParameterSpec { role, shape, kind });
+    let mut push = |role, shape: Vec<usize>, kind| {
+        specs.push(ParameterSpec { role, shape, kind, owner: Owner::Model });
+    };
     let hidden = config.hidden_size;
     push(Role::TokenEmbedding, vec![config.vocab_size, hidden], Kind::Matrix);
     if config.positions == Positions::Learned {

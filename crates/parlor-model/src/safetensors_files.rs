@@ -108,9 +108,7 @@ impl WeightFiles {
         let single = dir.join(SINGLE_FILE);
         let index = dir.join(INDEX_FILE);
         if single.exists() {
-            let mut files = Self::default();
-            files.add(&single)?;
-            Ok(files)
+            Self::of_file(&single)
         } else if index.exists() {
             Self::open_sharded(dir, &index)
         } else {
@@ -173,6 +171,16 @@ impl WeightFiles {
                 "index and shards are of different downloads; get all of them again",
             ));
         }
+        Ok(files)
+    }
+
+    /// Opens one file.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn of_file(path: &Path) -> Result<Self, ModelLoadError> {
+        let mut files = Self::default();
+        files.add(path)?;
         Ok(files)
     }
 

@@ -1,25 +1,24 @@
 //! A decoder -> a directory in Hugging Face layout, or one weight file.
 //!
-//! Files are written into a temporary directory beside the target, each is fsynced, and the directory is
-//! renamed; a target that exists gets them one rename at a time, `config.json` last and stale weight files removed
-//! after that. A failure leaves the target as it was, or (between renames) each file whole.
+//! A target that exists gets the files one rename at a time (see `staged.rs`), `config.json` last and stale weight files
+//! removed after that.
 //! `config.json` has the keys of transformers 4 and of 5, which silently misread each other's.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use parlor_kernels::{DType, Tensor};
-use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::{Map, Value, json};
 
 use crate::arch::Architecture;
 use crate::decoder::Decoder;
 use crate::generation_config::GenerationConfig;
-use crate::layout::{disk_shape, join, specs_of};
+use crate::layout::{disk_shape, specs_of};
 use crate::parameter::Role;
 use crate::safetensors_files::{INDEX_FILE, SINGLE_FILE, is_shard_name};
+use crate::safetensors_writer::{Outgoing, write_safetensors};
+use crate::staged::{write_file, write_json, write_staged};
 use crate::text_files::TextFiles;
 
 /// Size at which weights are split into shards, as in transformers: 5 GB.
@@ -57,10 +56,6 @@ pub enum SaveError {
     },
 }
 
-fn at<T>(path: &Path, result: io::Result<T>) -> Result<T, SaveError> {
-    result.map_err(|source| SaveError::Io { path: path.to_owned(), source })
-}
-
 /// What to save.
 #[derive(Clone, Copy, Debug)]
 pub struct SaveModel<'a> {
@@ -80,44 +75,14 @@ pub struct SaveModel<'a> {
     pub max_shard_bytes: u64,
 }
 
-/// A tensor to write: made only when its turn comes, so that a conversion holds one tensor at a time.
-struct Outgoing<'a> {
-    name: String,
-    layout: crate::arch::Layout,
-    parts: Vec<&'a Tensor>,
-    shape: Vec<usize>,
-    dtype: DType,
-}
-
-impl Outgoing<'_> {
-    fn bytes(&self) -> u64 {
-        (self.shape.iter().product::<usize>() * self.dtype.size()) as u64
-    }
-
-    fn write(&self, out: &mut impl Write, path: &Path) -> Result<(), SaveError> {
-        if let [only] = self.parts[..]
-            && only.shape() == self.shape
-            && self.layout == crate::arch::Layout::Plain
-        {
-            return match only.dtype() == self.dtype {
-                true => at(path, out.write_all(only.bytes())),
-                false => at(path, out.write_all(only.to_dtype(self.dtype).bytes())),
-            };
-        }
-        let joined = join(self.layout, &self.parts, self.dtype)
-            .map_err(|error| SaveError::Tensor { name: self.name.clone(), message: error.to_string() })?;
-        at(path, out.write_all(joined.bytes()))
-    }
-}
-
 fn outgoing<'a>(
     decoder: &'a Decoder,
     architecture: Architecture,
     dtype: Option<DType>,
 ) -> Result<Vec<Outgoing<'a>>, SaveError> {
     let by_role: HashMap<Role, usize> =
-        decoder.parameters().iter().enumerate().map(|(index, p)| (p.spec.role, index)).collect();
-    let parameter = |role: Role| by_role.get(&role).and_then(|&index| decoder.parameters().get(index));
+        decoder.model_parameters().iter().enumerate().map(|(index, p)| (p.spec.role, index)).collect();
+    let parameter = |role: Role| by_role.get(&role).and_then(|&index| decoder.model_parameters().get(index));
     let usual = usual_dtype(decoder);
     architecture
         .disk_tensors(decoder.config())
@@ -139,7 +104,7 @@ fn outgoing<'a>(
 /// The dtype of most of the decoder's numbers.
 fn usual_dtype(decoder: &Decoder) -> DType {
     let count = |dtype: DType| -> usize {
-        let tensors = decoder.parameters().iter().map(|parameter| &parameter.tensor);
+        let tensors = decoder.model_parameters().iter().map(|parameter| &parameter.tensor);
         tensors.filter(|tensor| tensor.dtype() == dtype).map(Tensor::len).sum()
     };
     [DType::F16, DType::Bf16, DType::F32].into_iter().max_by_key(|&dtype| count(dtype)).unwrap_or(DType::F32)
@@ -155,65 +120,6 @@ fn own_dtype(parts: &[&Tensor], usual: DType) -> DType {
     let vectors = parts.iter().all(|tensor| tensor.shape().len() == 1);
     let exact = |tensor: &&Tensor| tensor.to_dtype(usual).to_f32_vec() == tensor.to_f32_vec();
     if vectors && own == DType::F32 && parts.iter().all(exact) { usual } else { own }
-}
-
-/// Writes `tensors` to `path` as safetensors and fsyncs it. The order is that of the safetensors crate (wider
-/// dtypes first, then by name), so that equal weights make equal files.
-fn write_safetensors(path: &Path, tensors: &[Outgoing<'_>]) -> Result<(), SaveError> {
-    let disk_dtype = |dtype: DType| match dtype {
-        DType::F32 => Dtype::F32,
-        DType::Bf16 => Dtype::BF16,
-        DType::F16 => Dtype::F16,
-    };
-    let mut order: Vec<&Outgoing<'_>> = tensors.iter().collect();
-    order.sort_by(|a, b| b.dtype.size().cmp(&a.dtype.size()).then_with(|| a.name.cmp(&b.name)));
-    let mut offset = 0;
-    let mut infos = Vec::with_capacity(order.len());
-    for tensor in &order {
-        let end = offset + tensor.bytes() as usize;
-        let info = TensorInfo {
-            dtype: disk_dtype(tensor.dtype),
-            shape: tensor.shape.clone(),
-            data_offsets: (offset, end),
-        };
-        infos.push((tensor.name.clone(), info));
-        offset = end;
-    }
-    let failed = |message: String| SaveError::Tensor { name: "header".to_owned(), message };
-    // Readers such as transformers insist on this key.
-    let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let metadata = Metadata::new(Some(format), infos).map_err(|error| failed(error.to_string()))?;
-    let mut header = serde_json::to_vec(&metadata).map_err(|error| failed(error.to_string()))?;
-    header.resize(header.len().next_multiple_of(8), b' ');
-
-    let file = at(path, File::create(path))?;
-    let mut out = BufWriter::with_capacity(1 << 20, &file);
-    at(path, out.write_all(&(header.len() as u64).to_le_bytes()))?;
-    at(path, out.write_all(&header))?;
-    for tensor in order {
-        tensor.write(&mut out, path)?;
-    }
-    at(path, out.flush())?;
-    drop(out);
-    at(path, file.sync_all())
-}
-
-fn write_file(path: &Path, bytes: &[u8]) -> Result<(), SaveError> {
-    let mut file = at(path, File::create(path))?;
-    at(path, file.write_all(bytes))?;
-    at(path, file.sync_all())
-}
-
-fn write_json(path: &Path, value: &Value) -> Result<(), SaveError> {
-    let mut text = serde_json::to_vec_pretty(value)
-        .map_err(|error| SaveError::Io { path: path.to_owned(), source: io::Error::other(error) })?;
-    text.push(b'\n');
-    write_file(path, &text)
-}
-
-/// Makes a rename or a new name in `dir` durable.
-fn sync_directory(dir: &Path) -> Result<(), SaveError> {
-    at(dir, parlor_config::atomic_file::sync_directory(dir))
 }
 
 /// Writes only the weights, as one float32 safetensors file at `path`, fsynced but not renamed: for a checkpoint,
@@ -232,39 +138,9 @@ pub fn save_weights(path: &Path, decoder: &Decoder, architecture: Architecture) 
 pub fn save_directory(dir: &Path, model: &SaveModel<'_>) -> Result<(), SaveError> {
     let tensors = outgoing(model.decoder, model.architecture, model.dtype)?;
     let config = hf_config(model, &tensors)?;
-    let parent = match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let exists = dir.is_dir();
-    if !exists {
-        at(parent, fs::create_dir_all(parent))?;
-    }
-    let place = if exists { dir } else { parent };
-    let staging = at(place, staging_directory(place))?;
-    write_model(staging.path(), model, &tensors, &config)?;
-    sync_directory(staging.path())?;
-    if exists {
-        move_into(staging.path(), dir)?;
-        at(dir, staging.close())?;
-    } else {
-        at(dir, fs::rename(staging.path(), dir))?;
-        // The directory has its own name now; there is nothing left to remove.
-        let _ = staging.keep();
-    }
-    sync_directory(place)
-}
-
-fn staging_directory(place: &Path) -> io::Result<tempfile::TempDir> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".saving-");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // As any other new directory, less the umask.
-        builder.permissions(fs::Permissions::from_mode(0o777));
-    }
-    builder.tempdir_in(place)
+    write_staged(dir, "config.json", &is_weight_file, &|staging| {
+        write_model(staging, model, &tensors, &config)
+    })
 }
 
 fn write_model(
@@ -315,26 +191,9 @@ fn shards<'s, 'a>(tensors: &'s [Outgoing<'a>], most: u64) -> Vec<&'s [Outgoing<'
     shards
 }
 
-/// Renames every file of `staging` into `dir`, `config.json` last, then removes weight files of an older save.
-fn move_into(staging: &Path, dir: &Path) -> Result<(), SaveError> {
-    let names = |dir: &Path| -> io::Result<Vec<String>> {
-        fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
-    };
-    let mut new = at(staging, names(staging))?;
-    new.sort_by_key(|name| (name == "config.json", name.clone()));
-    for name in &new {
-        let target = dir.join(name);
-        at(&target, fs::rename(staging.join(name), &target))?;
-    }
-    sync_directory(dir)?;
-    for name in at(dir, names(dir))? {
-        let weights = name == SINGLE_FILE || name == INDEX_FILE || is_shard_name(&name);
-        if weights && !new.contains(&name) {
-            let path = dir.join(name);
-            at(&path, fs::remove_file(&path))?;
-        }
-    }
-    Ok(())
+/// Whether a file holds weights of a model, so that one of an older save must go.
+fn is_weight_file(name: &str) -> bool {
+    name == SINGLE_FILE || name == INDEX_FILE || is_shard_name(name)
 }
 
 /// `config.json` as it is written: the source's keys, brought up to date, or a new one.

@@ -67,6 +67,8 @@ pub struct Saved {
     pub(crate) blocks: Vec<BlockSaved>,
     pub(crate) head: HeadSaved,
     pub(crate) scratch: Scratch,
+    /// Seed of the adapters' dropout in the next [`crate::Decoder::logprobs`] and its backward; none drops nothing.
+    pub dropout: Option<u64>,
     /// Number of tokens of the forward pass that filled this, when its backward may follow.
     pub(crate) ready: Option<usize>,
 }

@@ -8,6 +8,7 @@
 mod attention;
 mod cross_entropy;
 mod linear;
+mod low_rank;
 mod norm;
 mod optimizer;
 mod pointwise;

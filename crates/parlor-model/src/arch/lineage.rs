@@ -297,6 +297,8 @@ fn bare_name(role: Role) -> String {
             };
             format!("layers.{layer}.{site}.{}", part(p))
         }
+        // Of no checkpoint: adapters have files of their own.
+        Role::LowRank { .. } => role.to_string(),
     }
 }
 

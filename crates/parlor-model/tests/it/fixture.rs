@@ -36,11 +36,17 @@ pub(crate) struct Expected {
     pub(crate) batch: Batch,
     pub(crate) targets: Targets,
     pub(crate) tensors: HashMap<String, Vec<f32>>,
+    pub(crate) integers: HashMap<String, Vec<i64>>,
 }
 
 impl Expected {
     pub(crate) fn read(name: &str) -> Self {
-        let bytes = std::fs::read(path(name).join("expected.safetensors")).unwrap();
+        Self::of_directory(&path(name))
+    }
+
+    /// The reference's numbers in a directory of any kind.
+    pub(crate) fn of_directory(directory: &Path) -> Self {
+        let bytes = std::fs::read(directory.join("expected.safetensors")).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let (mut tensors, mut integers) = (HashMap::new(), HashMap::new());
         for (name, tensor) in file.tensors() {
@@ -72,7 +78,7 @@ impl Expected {
             .collect();
         let batch = Batch::of_sequences(sequences);
         let targets = Targets::next_token(&batch, &tensors["loss_weights"]);
-        Self { batch, targets, tensors }
+        Self { batch, targets, tensors, integers }
     }
 }
 

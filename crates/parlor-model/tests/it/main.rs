@@ -1,6 +1,7 @@
 //! The decoder against the reference's numbers and the equalities it must keep; models on disk, sound and damaged.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod adapters;
 mod bad_input;
 mod directories;
 mod equalities;

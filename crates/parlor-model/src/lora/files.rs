@@ -1,0 +1,182 @@
+//! `adapter_config.json` and `adapter_model.safetensors`, as PEFT writes and reads them (0.21, INTEROP 4).
+//!
+//! Every tensor is accounted for, or it is an error. Leaves out: pickled `adapter_model.bin`.
+
+use std::path::Path;
+
+use parlor_kernels::DType;
+use serde_json::Value;
+
+use super::{AdapterConfig, AdapterId, AdapterPlan};
+use crate::arch::Architecture;
+use crate::decoder::Decoder;
+use crate::error::{LoadErrorKind, ModelLoadError};
+use crate::layout::{disk_shape, split};
+use crate::load::read_object;
+use crate::parameter::ParameterSpec;
+use crate::safetensors_files::WeightFiles;
+use crate::safetensors_writer::{Outgoing, write_safetensors};
+use crate::save::SaveError;
+use crate::staged::{write_file, write_json, write_staged};
+use crate::text_files::TextFiles;
+
+/// The file that says what an adapter is.
+pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";
+/// The file that holds its numbers.
+pub(crate) const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
+/// What stands before every tensor's name.
+const PREFIX: &str = "base_model.model.";
+
+/// An adapter that was loaded.
+#[derive(Clone, Debug)]
+pub struct AdapterInfo {
+    /// Its number in the decoder.
+    pub id: AdapterId,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the configuration of the adapter in `dir`.
+///
+/// # Errors
+/// `NotFound` without the file, `Incompatible` for what this build does not have.
+pub fn read_adapter_config(dir: &Path) -> Result<AdapterConfig, ModelLoadError> {
+    let path = dir.join(ADAPTER_CONFIG);
+    if !path.is_file() {
+        return Err(ModelLoadError::new(
+            LoadErrorKind::NotFound,
+            dir.display(),
+            format!("the directory has no `{ADAPTER_CONFIG}`, so it holds no adapter"),
+            "name a directory in PEFT's layout, with adapter_config.json and adapter_model.safetensors",
+        ));
+    }
+    AdapterConfig::from_json(&read_object(&path)?).map_err(|what| {
+        ModelLoadError::incompatible(&path, what, "use a LoRA, rsLoRA or DoRA adapter of the usual form")
+    })
+}
+
+/// Attaches the adapter in `dir` to `decoder`.
+///
+/// # Errors
+/// [`ModelLoadError`]: the file and the tensor, what was expected and what was found.
+pub fn load_adapter(
+    decoder: &mut Decoder,
+    architecture: Architecture,
+    dir: &Path,
+) -> Result<AdapterInfo, ModelLoadError> {
+    let config = read_adapter_config(dir)?;
+    let mut plan = AdapterPlan::new(decoder, architecture, config)
+        .map_err(|error| ModelLoadError { place: dir.join(ADAPTER_CONFIG).display().to_string(), ..error })?;
+    let path = dir.join(ADAPTER_WEIGHTS);
+    if !path.is_file() {
+        return Err(ModelLoadError::new(
+            LoadErrorKind::NotFound,
+            dir.display(),
+            format!("the directory has no `{ADAPTER_WEIGHTS}`"),
+            "save the adapter with `safe_serialization=True`; pickled `adapter_model.bin` files are not read",
+        ));
+    }
+    let files = WeightFiles::of_file(&path)?;
+    let values = read_values(&plan, &files, architecture, &path)?;
+    let warnings = std::mem::take(&mut plan.warnings);
+    let id = decoder.attach(plan, values)?;
+    Ok(AdapterInfo { id, warnings })
+}
+
+fn read_values(
+    plan: &AdapterPlan,
+    files: &WeightFiles,
+    architecture: Architecture,
+    path: &Path,
+) -> Result<Vec<Vec<f32>>, ModelLoadError> {
+    let other_base =
+        format!("the adapter was made for another model than this {architecture} one; name its own base");
+    let mut values: Vec<Vec<f32>> = Vec::with_capacity(plan.specs().len());
+    let mut missing = Vec::new();
+    for tensor in plan.tensors() {
+        let name = format!("{PREFIX}{}", tensor.name);
+        let Some(entry) = files.get(&name) else {
+            missing.push(name);
+            continue;
+        };
+        let specs: Vec<&ParameterSpec> = plan.specs()[tensor.parameters.clone()].iter().collect();
+        let shape = disk_shape(tensor.layout, &specs);
+        if entry.shape() != shape {
+            return Err(ModelLoadError::new(
+                LoadErrorKind::Incompatible,
+                entry.place(&name),
+                format!(
+                    "beside this model the tensor would be {shape:?}, but its shape is {:?}",
+                    entry.shape()
+                ),
+                other_base,
+            ));
+        }
+        let parts = split(&entry.tensor(&name, &shape)?, tensor.layout, &specs, DType::F32)
+            .map_err(|error| ModelLoadError::corrupt(path, error.to_string(), "copy the file again"))?;
+        values.extend(parts.iter().map(parlor_kernels::Tensor::to_f32_vec));
+    }
+    let shown = |names: &[String]| {
+        let first: Vec<String> = names.iter().take(4).map(|name| format!("`{name}`")).collect();
+        let more = names.len().saturating_sub(first.len());
+        format!("{}{}", first.join(", "), if more > 0 { format!(" and {more} more") } else { String::new() })
+    };
+    if !missing.is_empty() {
+        let what = format!(
+            "tensors that `{ADAPTER_CONFIG}` asks for beside this model are missing ({} of {}): {}",
+            missing.len(),
+            plan.tensors().len(),
+            shown(&missing)
+        );
+        return Err(ModelLoadError::new(LoadErrorKind::Incompatible, path.display(), what, other_base));
+    }
+    let known =
+        |name: &str| plan.tensors().iter().any(|tensor| name.strip_prefix(PREFIX) == Some(&tensor.name));
+    let unused: Vec<String> =
+        files.iter().map(|(name, _)| name.to_owned()).filter(|name| !known(name)).collect();
+    if !unused.is_empty() {
+        let what =
+            format!("tensors that have no place beside this model ({}): {}", unused.len(), shown(&unused));
+        return Err(ModelLoadError::new(LoadErrorKind::Incompatible, path.display(), what, other_base));
+    }
+    Ok(values)
+}
+
+/// Writes adapter `id` of `decoder` into `dir`, with the tokenizer and the template that it was trained with.
+///
+/// # Errors
+/// [`SaveError`]; nothing is left behind then.
+pub fn save_adapter(
+    dir: &Path,
+    decoder: &Decoder,
+    id: AdapterId,
+    text_files: &TextFiles,
+) -> Result<(), SaveError> {
+    let Some(adapter) = decoder.adapters().get(id) else {
+        return Err(SaveError::Parameter(format!("adapter {id}")));
+    };
+    let parameters = &decoder.parameters()[adapter.parameters.clone()];
+    let outgoing: Vec<Outgoing<'_>> = adapter
+        .tensors
+        .iter()
+        .map(|tensor| {
+            let inside = &parameters[tensor.parameters.clone()];
+            let specs: Vec<&ParameterSpec> = inside.iter().map(|parameter| &parameter.spec).collect();
+            Outgoing {
+                name: format!("{PREFIX}{}", tensor.name),
+                layout: tensor.layout,
+                parts: inside.iter().map(|parameter| &parameter.tensor).collect(),
+                shape: disk_shape(tensor.layout, &specs),
+                dtype: DType::F32,
+            }
+        })
+        .collect();
+    let config = Value::Object(adapter.config.to_json());
+    write_staged(dir, ADAPTER_CONFIG, &|_| false, &|staging| {
+        for (name, bytes) in text_files.for_saving() {
+            write_file(&staging.join(name), &bytes)?;
+        }
+        write_safetensors(&staging.join(ADAPTER_WEIGHTS), &outgoing)?;
+        write_json(&staging.join(ADAPTER_CONFIG), &config)
+    })
+}

@@ -1,0 +1,84 @@
+//! An adapter worked into the weights: `W + scale B A`, and for DoRA each row brought to its magnitude; versions of the
+//! model's own parameters take their places. The result has no adapter, and the same outputs.
+
+use parlor_kernels::linear::{self, Shape};
+use parlor_kernels::{Tensor, View, Write, low_rank};
+
+use super::{Adapter, AdapterId, LowRank};
+use crate::decoder::{Decoder, DecoderError, Parameter, ParameterId};
+use crate::decoder_config::Head;
+use crate::parameter::{Owner, ParameterSpec, Role, Site};
+
+/// A decoder without adapters whose weights are `decoder`'s with adapter `id` in them, in the dtypes that they have.
+/// Where the adapter has its own head or its own embedding and the model ties the two, they are tied no longer.
+///
+/// # Errors
+/// [`DecoderError::Batch`] when there is no such adapter.
+pub fn merge(decoder: &Decoder, id: AdapterId) -> Result<Decoder, DecoderError> {
+    let attached = decoder.adapters().len();
+    let adapter = decoder
+        .adapters()
+        .get(id)
+        .ok_or_else(|| DecoderError::Batch(format!("there is no adapter {id}: {attached} are attached")))?;
+    let mut config = decoder.config().clone();
+    let mut parameters = Vec::with_capacity(decoder.model_parameters().len() + 1);
+    for (index, parameter) in decoder.model_parameters().iter().enumerate() {
+        let source = &decoder.parameters()[adapter.resolved.get(index).copied().unwrap_or(index)].tensor;
+        let dtype = parameter.tensor.dtype();
+        let tensor = match parameter.spec.role {
+            Role::Head => decoder.parameters()[adapter.head].tensor.to_dtype(dtype),
+            Role::Block { layer, site, .. } => match weight_of(decoder, adapter, layer, site, index) {
+                Some(at) => merged(decoder, source, at, &parameter.spec)?.to_dtype(dtype),
+                None => source.to_dtype(dtype),
+            },
+            _ => source.to_dtype(dtype),
+        };
+        parameters.push(Parameter { spec: parameter.spec.clone(), tensor });
+    }
+    let embedding = adapter.resolved.get(decoder.embedding).copied().unwrap_or(decoder.embedding);
+    if config.head == Head::Tied && adapter.head != embedding {
+        config.head = Head::Separate;
+        let source = &decoder.parameters()[decoder.embedding];
+        let spec = ParameterSpec { role: Role::Head, owner: Owner::Model, ..source.spec.clone() };
+        let tensor = decoder.parameters()[adapter.head].tensor.to_dtype(source.tensor.dtype());
+        parameters.push(Parameter { spec, tensor });
+    }
+    Decoder::new(config, parameters)
+}
+
+/// The factors beside parameter `index`, when it is the weight of an adapted layer.
+fn weight_of<'a>(
+    decoder: &Decoder,
+    adapter: &'a Adapter,
+    layer: usize,
+    site: Site,
+    index: ParameterId,
+) -> Option<&'a LowRank> {
+    let linear = decoder.linear(layer, site).filter(|linear| linear.weight == index)?;
+    adapter.low_rank(linear.layer, linear.site)
+}
+
+fn merged(
+    decoder: &Decoder,
+    weight: &Tensor,
+    at: &LowRank,
+    spec: &ParameterSpec,
+) -> Result<Tensor, DecoderError> {
+    let (outputs, inputs) = (spec.shape[0], spec.shape[1]);
+    let mut values = weight.to_f32_vec();
+    let mut b = decoder.vector(at.b)[at.rows.start * at.rank..at.rows.end * at.rank].to_vec();
+    low_rank::scale(&mut b, at.scale);
+    let shape = Shape { rows: outputs, inputs, outputs: at.rank };
+    linear::backward_input(&b, View::F32(decoder.vector(at.a)), &mut values, Write::Accumulate, shape);
+    if let Some(magnitude) = at.magnitude {
+        let mut norms = vec![0.0; outputs];
+        low_rank::row_norms(View::F32(&values), &[], &[], 0.0, &mut norms);
+        let magnitudes = &decoder.vector(magnitude)[at.rows.clone()];
+        for ((row, magnitude), norm) in values.chunks_exact_mut(inputs).zip(magnitudes).zip(&norms) {
+            low_rank::scale(row, magnitude / norm);
+        }
+    }
+    let tensor =
+        Tensor::from_f32(&spec.shape, values).map_err(|error| DecoderError::Batch(error.to_string()))?;
+    Ok(tensor)
+}

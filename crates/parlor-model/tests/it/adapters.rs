@@ -1,0 +1,343 @@
+//! Low-rank adapters against PEFT 0.21 in f32 (`fixtures/make/adapters.py`), and what must be equal whichever way it is
+//! computed: merged and beside, packed and alone, switched off and never attached.
+
+use std::path::{Path, PathBuf};
+
+use parlor_model::{
+    ALL_LINEAR, AdapterChoice, AdapterConfig, AdapterPlan, Batch, Decoder, Gradients, InitLora, LoadedModel,
+    Saved, TargetModules, TextFiles, load_adapter, merge, read_adapter_config, save_adapter,
+};
+use safetensors::SafeTensors;
+
+use crate::fixture::{Expected, load, relative};
+
+/// As in `parity.rs`; merging rounds once more, which its fixtures show to be of the same size.
+const LOGITS: f64 = 1e-5;
+const GRADIENTS: f64 = 2e-5;
+
+/// Fixture and the model that it belongs to.
+const CASES: [(&str, &str); 11] = [
+    ("plain", "qwen2"),
+    ("all_linear", "qwen3"),
+    ("pattern", "llama"),
+    ("ranks", "qwen2"),
+    ("dora", "qwen3"),
+    ("bias_all", "qwen2"),
+    ("bias_lora_only", "llama_attn_bias"),
+    ("modules_to_save", "llama"),
+    ("own_head", "qwen2"),
+    ("conv1d", "gpt2"),
+    ("conv1d_dora", "gpt2"),
+];
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/adapters").join(name)
+}
+
+fn adapted(name: &str, base: &str) -> LoadedModel {
+    let mut model = load(base);
+    let info = load_adapter(&mut model.decoder, model.architecture, &path(name)).unwrap();
+    assert_eq!(info.warnings, Vec::<String>::new(), "{name}");
+    model
+}
+
+fn logits(decoder: &Decoder, batch: &Batch) -> Vec<f32> {
+    let rows: Vec<usize> = (0..batch.len()).collect();
+    decoder.logits(batch, &rows, None, &mut Saved::default()).unwrap()
+}
+
+/// The tensors of an adapter's file, by name.
+fn tensors(file: &Path) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    let bytes = std::fs::read(file).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut all: Vec<_> = file
+        .iter()
+        .map(|(name, tensor)| {
+            let values = bytemuck::allocation::pod_collect_to_vec::<u8, f32>(tensor.data());
+            (name.to_owned(), tensor.shape().to_vec(), values)
+        })
+        .collect();
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    all
+}
+
+/// What `save_adapter` writes for the adapter of `decoder`.
+fn saved_tensors(decoder: &Decoder) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    let directory = tempfile::tempdir().unwrap();
+    save_adapter(directory.path(), decoder, 0, &TextFiles::default()).unwrap();
+    tensors(&directory.path().join("adapter_model.safetensors"))
+}
+
+fn gradients(decoder: &Decoder, expected: &Expected, saved: &mut Saved) -> (f64, Gradients) {
+    let mut gradients = Gradients::zeros(decoder);
+    let logp = decoder.logprobs(&expected.batch, &expected.targets, saved).unwrap();
+    let weight = expected.targets.weight();
+    let pairs = expected.targets.weights.iter().zip(&logp);
+    let loss = -pairs.map(|(&w, &l)| f64::from(w) * f64::from(l)).sum::<f64>() / weight;
+    let d_logp: Vec<f32> =
+        expected.targets.weights.iter().map(|&w| (-f64::from(w) / weight) as f32).collect();
+    decoder.backward(&d_logp, &expected.batch, &expected.targets, saved, &mut gradients).unwrap();
+    (loss, gradients)
+}
+
+fn check(name: &str, base: &str) {
+    let (mut model, expected) = (adapted(name, base), Expected::of_directory(&path(name)));
+    let difference = relative(&logits(&model.decoder, &expected.batch), &expected.tensors["logits"]);
+    assert!(difference < LOGITS, "{name}: logits differ by {difference:e}");
+
+    model.decoder.train_adapter(0);
+    let counts = model.decoder.trainable_parameters();
+    let want: Vec<usize> = expected.integers["trainable"].iter().map(|&n| n as usize).collect();
+    assert_eq!([counts.trainable, counts.all], want[..], "{name}");
+    let (loss, found) = gradients(&model.decoder, &expected, &mut Saved::default());
+    let want = f64::from(expected.tensors["loss"][0]);
+    assert!((loss - want).abs() < 1e-6 * want, "{name}: loss {loss}, want {want}");
+
+    // The gradients under the names of the file: saved in the place of the values.
+    let values = model.decoder.clone();
+    for (id, gradient) in found.iter() {
+        model.decoder.values_mut(id).unwrap().copy_from_slice(gradient);
+    }
+    let mut compared = 0;
+    for (tensor, shape, gradient) in saved_tensors(&model.decoder) {
+        let want = &expected.tensors[&format!("grad.{tensor}")];
+        assert_eq!(shape.iter().product::<usize>(), want.len(), "{name}: {tensor}");
+        let difference = relative(&gradient, want);
+        assert!(difference < GRADIENTS, "{name}: gradient of {tensor} differs by {difference:e}");
+        compared += 1;
+    }
+    assert_eq!(compared, expected.tensors.keys().filter(|key| key.starts_with("grad.")).count(), "{name}");
+
+    assert!(
+        saved_tensors(&values) == tensors(&path(name).join("adapter_model.safetensors")),
+        "{name}: saved"
+    );
+    let merged = merge(&values, 0).unwrap();
+    assert!(merged.adapters().is_empty());
+    let difference = relative(&logits(&merged, &expected.batch), &expected.tensors["logits"]);
+    assert!(difference < LOGITS, "{name}: merged logits differ by {difference:e}");
+}
+
+#[test]
+fn logits_gradients_files_and_merging_are_peft_s() {
+    for (name, base) in CASES {
+        check(name, base);
+    }
+}
+
+#[test]
+fn the_configuration_survives_a_round_trip() {
+    for (name, _) in CASES {
+        let config = read_adapter_config(&path(name)).unwrap();
+        assert_eq!(AdapterConfig::from_json(&config.to_json()).unwrap(), config, "{name}");
+    }
+}
+
+#[test]
+fn switched_off_is_never_attached() {
+    for (name, base) in CASES {
+        let (plain, mut model) = (load(base), adapted(name, base));
+        let expected = Expected::of_directory(&path(name));
+        let want = logits(&plain.decoder, &expected.batch);
+        let off = expected.batch.clone().with_adapter(AdapterChoice::Base);
+        assert!(logits(&model.decoder, &off) == want, "{name}: by segment");
+        model.decoder.activate(None);
+        assert!(logits(&model.decoder, &expected.batch) == want, "{name}: by decoder");
+    }
+}
+
+#[test]
+fn segments_choose_their_adapters() {
+    let mut model = adapted("plain", "qwen2");
+    load_adapter(&mut model.decoder, model.architecture, &path("ranks")).unwrap();
+    let expected = Expected::read("qwen2");
+    let choices = [AdapterChoice::Adapter(1), AdapterChoice::Base, AdapterChoice::Adapter(0)];
+    let mut mixed = expected.batch.clone();
+    for (segment, choice) in mixed.segments.iter_mut().zip(choices) {
+        segment.adapter = choice;
+    }
+    let together = logits(&model.decoder, &mixed);
+    let vocab = model.decoder.config().vocab_size;
+    for (segment, choice) in mixed.segments.iter().zip(choices) {
+        let alone = Batch::of_sequences([&mixed.ids[segment.rows.clone()]]).with_adapter(choice);
+        let rows = segment.rows.start * vocab..segment.rows.end * vocab;
+        let difference = relative(&together[rows], &logits(&model.decoder, &alone));
+        // Equal but for the order of sums.
+        assert!(difference < 2e-6, "{choice:?}: {difference:e}");
+    }
+}
+
+#[test]
+fn a_new_adapter_changes_nothing() {
+    for (base, dora, init) in [
+        ("qwen2", false, InitLora::Default),
+        ("llama", true, InitLora::Gaussian),
+        ("gpt2", true, InitLora::Default),
+    ] {
+        let (plain, mut model) = (load(base), load(base));
+        let config = AdapterConfig {
+            use_dora: dora,
+            init_lora_weights: init,
+            target_modules: TargetModules::Pattern(ALL_LINEAR.to_owned()),
+            ..AdapterConfig::default()
+        };
+        let plan = AdapterPlan::new(&model.decoder, model.architecture, config).unwrap();
+        let values = plan.initial_values(&model.decoder, 1);
+        assert!(plan.initial_values(&model.decoder, 1) == values, "the same seed gives the same values");
+        assert!(plan.initial_values(&model.decoder, 2) != values);
+        model.decoder.attach(plan, values).unwrap();
+        let expected = Expected::read(base);
+        let (want, got) = (logits(&plain.decoder, &expected.batch), logits(&model.decoder, &expected.batch));
+        // DoRA divides each row by its norm and multiplies by it again.
+        let difference = relative(&got, &want);
+        assert!(if dora { difference < 1e-6 } else { difference == 0.0 }, "{base}: {difference:e}");
+    }
+}
+
+/// Values of new factors have the spread that PEFT draws them with.
+#[test]
+fn factors_are_drawn_as_peft_draws_them() {
+    let model = load("qwen2");
+    for init in [InitLora::Default, InitLora::Gaussian] {
+        let config = AdapterConfig { r: 64, init_lora_weights: init, ..AdapterConfig::default() };
+        let plan = AdapterPlan::new(&model.decoder, model.architecture, config).unwrap();
+        let values = plan.initial_values(&model.decoder, 3);
+        let (a, width) = (&values[0], plan.specs()[0].shape[1] as f64);
+        let variance = a.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / a.len() as f64;
+        let want = match init {
+            InitLora::Default => 1.0 / width / 3.0,
+            InitLora::Gaussian => 1.0 / 64.0 / 64.0,
+        };
+        // 2048 draws: the variance of a sample is within 15% (more than four deviations).
+        assert!((variance / want - 1.0).abs() < 0.15, "{init:?}: {variance:e}, want {want:e}");
+        assert!(values[1].iter().all(|&b| b == 0.0));
+    }
+}
+
+/// Under dropout the gradients are those of the masked network, by finite differences with the same mask.
+#[test]
+fn dropout_has_the_gradients_of_its_mask() {
+    for (base, dora) in [("qwen2", false), ("llama_attn_bias", true), ("gpt2", true)] {
+        let mut model = load(base);
+        let config = AdapterConfig {
+            r: 2,
+            lora_alpha: 4.0,
+            lora_dropout: 0.3,
+            use_dora: dora,
+            ..AdapterConfig::default()
+        };
+        let plan = AdapterPlan::new(&model.decoder, model.architecture, config).unwrap();
+        let mut values = plan.initial_values(&model.decoder, 1);
+        for (n, value) in values.iter_mut().flatten().enumerate() {
+            *value += ((n * 7919) % 101) as f32 / 101.0 - 0.5;
+        }
+        model.decoder.attach(plan, values).unwrap();
+        model.decoder.train_adapter(0);
+        let expected = Expected::read(base);
+        let mut saved = Saved::default();
+        saved.dropout = Some(5);
+        let (loss, found) = gradients(&model.decoder, &expected, &mut saved);
+        assert_eq!(gradients(&model.decoder, &expected, &mut saved).0, loss, "the same seed, the same mask");
+        saved.dropout = Some(6);
+        assert_ne!(gradients(&model.decoder, &expected, &mut saved).0, loss, "another seed, another mask");
+        saved.dropout = Some(5);
+        let ids: Vec<usize> = found.iter().map(|(id, _)| id).collect();
+        for &id in ids.iter().step_by(5) {
+            // DoRA holds the norms of its rows constant, which a difference cannot: only magnitudes are compared there.
+            let name = model.decoder.parameters()[id].spec.role.to_string();
+            if dora && !name.ends_with("lora_magnitude_vector") {
+                continue;
+            }
+            let gradient = found.get(id).unwrap().to_vec();
+            let largest = gradient.iter().fold(0.0f32, |max, g| max.max(g.abs()));
+            let at = gradient.iter().position(|g| g.abs() == largest).unwrap();
+            // The loss, about 5, is the sum of f32 numbers with an error near 1e-6, of which a step of 3e-3 leaves 2e-4; its
+            // curvature moves the difference by 2e-3 of itself.
+            let step = 3e-3;
+            let mut moved = |by: f32| {
+                model.decoder.values_mut(id).unwrap()[at] += by;
+                gradients(&model.decoder, &expected, &mut saved).0
+            };
+            let (up, down) = (moved(step), moved(-2.0 * step));
+            moved(step);
+            let difference = (up - down) / f64::from(2.0 * step);
+            let error = (difference - f64::from(largest.copysign(gradient[at]))).abs();
+            assert!(
+                error < 5e-3 * f64::from(largest) + 5e-4,
+                "{base}: {name}: {difference:e}, {:e}",
+                gradient[at]
+            );
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let plan = |base: &str, change: &dyn Fn(&mut AdapterConfig)| {
+        let model = load(base);
+        let mut config = AdapterConfig::default();
+        change(&mut config);
+        AdapterPlan::new(&model.decoder, model.architecture, config).unwrap_err().to_string()
+    };
+    let names = |list: &[&str]| TargetModules::Names(list.iter().map(|&name| name.to_owned()).collect());
+    insta::assert_snapshot!("no_target", plan("gpt2", &|c| c.target_modules = names(&["q_proj", "v_proj"])));
+    insta::assert_snapshot!(
+        "embedding_target",
+        plan("qwen2", &|c| c.target_modules = names(&["q_proj", "embed_tokens"]))
+    );
+    insta::assert_snapshot!(
+        "bad_pattern",
+        plan("qwen2", &|c| c.target_modules = TargetModules::Pattern("(q".to_owned()))
+    );
+    insta::assert_snapshot!("rank_zero", plan("qwen2", &|c| c.r = 0));
+    insta::assert_snapshot!(
+        "no_module_to_save",
+        plan("qwen2", &|c| c.modules_to_save = vec!["lm_heat".to_owned()])
+    );
+
+    // Beside another model: another shape, other names, other tensors.
+    let beside = |adapter: &str, base: &str| {
+        let mut model = load(base);
+        let error =
+            load_adapter(&mut model.decoder, model.architecture, &path(adapter)).unwrap_err().to_string();
+        error.replace(path(adapter).to_str().unwrap(), "DIR")
+    };
+    insta::assert_snapshot!("other_shape", beside("plain", "llama"));
+    insta::assert_snapshot!("other_names", beside("conv1d", "qwen2"));
+    insta::assert_snapshot!("more_layers", beside("all_linear", "qwen2"));
+
+    // A warning where a name means nothing but others do.
+    let model = load("qwen2");
+    let config = AdapterConfig { target_modules: names(&["q_proj", "c_attn"]), ..AdapterConfig::default() };
+    let plan = AdapterPlan::new(&model.decoder, model.architecture, config).unwrap();
+    insta::assert_snapshot!("one_name_too_many", plan.warnings.join("\n"));
+}
+
+#[test]
+fn damaged_adapters_are_errors() {
+    let directory = tempfile::tempdir().unwrap();
+    let there = |file: &str| directory.path().join(file);
+    let attempt = || {
+        let mut model = load("qwen2");
+        let error =
+            load_adapter(&mut model.decoder, model.architecture, directory.path()).unwrap_err().to_string();
+        error.replace(directory.path().to_str().unwrap(), "DIR")
+    };
+    insta::assert_snapshot!("no_config", attempt());
+    std::fs::copy(path("plain").join("adapter_config.json"), there("adapter_config.json")).unwrap();
+    insta::assert_snapshot!("no_weights", attempt());
+    let weights = std::fs::read(path("plain").join("adapter_model.safetensors")).unwrap();
+    std::fs::write(there("adapter_model.safetensors"), &weights[..weights.len() - 5]).unwrap();
+    insta::assert_snapshot!("truncated", attempt());
+    let config = |key: &str, value: serde_json::Value| {
+        let text = std::fs::read(path("plain").join("adapter_config.json")).unwrap();
+        let mut map: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&text).unwrap();
+        map.insert(key.to_owned(), value);
+        std::fs::write(there("adapter_config.json"), serde_json::to_vec(&map).unwrap()).unwrap();
+        attempt()
+    };
+    insta::assert_snapshot!("other_method", config("peft_type", "IA3".into()));
+    insta::assert_snapshot!("not_in_this_build", config("lora_bias", true.into()));
+    insta::assert_snapshot!("r_as_text", config("r", "four".into()));
+    insta::assert_snapshot!("unknown_bias", config("bias", "some".into()));
+}
