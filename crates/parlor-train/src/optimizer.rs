@@ -130,7 +130,7 @@ impl Optimizer {
         self.step += 1;
         for id in 0..decoder.parameters().len() {
             let weight_decay = match decoder.parameters()[id].spec.kind {
-                Kind::Matrix => self.weight_decay as f32,
+                Kind::Matrix | Kind::LowRank => self.weight_decay as f32,
                 Kind::NormWeight | Kind::Bias => 0.0,
             };
             let Some(gradient) = gradients.get(id) else { continue };
