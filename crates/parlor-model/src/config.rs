@@ -69,7 +69,7 @@ pub struct ModelConfig {
     /// `cuda` is an error.
     pub device: Device,
     /// Number format of the weights in memory: `auto` keeps the checkpoint's; `float32`, `bfloat16` or `float16`
-    /// converts. Training always uses float32.
+    /// converts. Weights that are trained are always float32; those that an adapter leaves alone are in this format.
     pub torch_dtype: TorchDtype,
     /// Accepted for compatibility and without effect: Parlor never runs code from a model's repository. A model
     /// that needs it is an error either way.

@@ -1,12 +1,14 @@
 //! What `parlor info` says about a model.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use parlor_kernels::DType;
 use serde::Serialize;
 
 use crate::decoder::Decoder;
 use crate::decoder_config::{DecoderConfig, Head};
+use crate::lora::Adapter;
 use crate::model::LoadedModel;
 use crate::parameter::{Role, Site};
 
@@ -103,7 +105,7 @@ pub struct ModelInfo {
     pub parameters: usize,
     /// The same, by part.
     pub parameters_by_part: ParametersByPart,
-    /// Number of parameters that training would change: all, without an adapter.
+    /// Number of parameters that training would change: the adapter's, or all without one.
     pub trainable_parameters: usize,
     /// Number format of most parameters.
     pub dtype: String,
@@ -129,6 +131,23 @@ pub struct ModelInfo {
     pub tensors: usize,
     /// Whether there is a chat template.
     pub chat_template: bool,
+    /// What is attached.
+    pub adapters: Vec<AdapterSummary>,
+}
+
+/// An adapter, in numbers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AdapterSummary {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Rank.
+    pub r: usize,
+    /// Scale, before it is divided by the rank.
+    pub lora_alpha: f64,
+    /// Linear modules that have factors.
+    pub modules: usize,
+    /// Number of parameters.
+    pub parameters: usize,
 }
 
 impl ModelInfo {
@@ -144,9 +163,9 @@ impl ModelInfo {
         Self {
             architecture: model.architecture.class_name().to_owned(),
             model_type: model.architecture.model_type().to_owned(),
-            parameters: decoder.parameter_count(),
+            parameters: decoder.trainable_parameters().all,
             parameters_by_part: ParametersByPart::of(decoder),
-            trainable_parameters: decoder.parameter_count(),
+            trainable_parameters: decoder.trained_count(),
             dtype: dtype.unwrap_or_default(),
             dtypes,
             max_length: config.max_position_embeddings,
@@ -159,6 +178,18 @@ impl ModelInfo {
             memory: MemoryEstimate::of(decoder),
             tensors: model.tensors,
             chat_template: model.chat_template.is_some(),
+            adapters: adapters(model),
         }
     }
+}
+
+fn adapters(model: &LoadedModel) -> Vec<AdapterSummary> {
+    let summary = |(path, adapter): (&PathBuf, &Adapter)| AdapterSummary {
+        path: path.clone(),
+        r: adapter.config().r,
+        lora_alpha: adapter.config().lora_alpha,
+        modules: adapter.adapted_modules(),
+        parameters: model.decoder.parameters()[adapter.parameters.clone()].iter().map(|p| p.spec.len()).sum(),
+    };
+    model.adapters.iter().zip(model.decoder.adapters()).map(summary).collect()
 }

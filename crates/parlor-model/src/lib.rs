@@ -1,6 +1,7 @@
 //! Token ids to logits: the decoder, its weights, and their formats.
 #![forbid(unsafe_code)]
 
+mod adapted;
 pub mod arch;
 mod backward;
 mod batch;
@@ -38,6 +39,7 @@ mod targets;
 mod text_files;
 mod vocabulary;
 
+pub use adapted::{load_adapted, locate_adapted};
 pub use arch::{Architecture, ArchitectureBlock, ModelPreset, PresetError};
 pub use batch::{AdapterChoice, Batch, Context, Segment};
 pub use cache::KvCache;
@@ -51,7 +53,7 @@ pub use device::{Device, DeviceError};
 pub use error::{LoadErrorKind, ModelLoadError};
 pub use generation_config::GenerationConfig;
 pub use gradients::Gradients;
-pub use info::{MemoryEstimate, ModelInfo, ParametersByPart};
+pub use info::{AdapterSummary, MemoryEstimate, ModelInfo, ParametersByPart};
 pub use load::{LoadOptions, MaxLength, WeightStorage, read_decoder};
 pub use locate::locate_model;
 pub use lora::{

@@ -13,6 +13,7 @@ mod plan;
 use std::ops::Range;
 
 pub use config::{ALL_LINEAR, AdapterBias, AdapterConfig, InitLora, TargetModules};
+pub(crate) use files::is_adapter;
 pub use files::{AdapterInfo, load_adapter, read_adapter_config, save_adapter};
 pub use merge::merge;
 pub use plan::{AdapterPlan, AdapterTensor};
@@ -48,6 +49,11 @@ impl Adapter {
     /// Whether it has versions of its own of parameters of the model. Such an adapter must serve a whole batch.
     pub fn replaces_parameters(&self) -> bool {
         self.tensors.iter().any(AdapterTensor::is_own)
+    }
+
+    /// Number of modules with factors.
+    pub(crate) fn adapted_modules(&self) -> usize {
+        self.tensors.iter().filter(|tensor| tensor.name.ends_with("lora_A.weight")).count()
     }
 
     /// The factors beside a linear layer.

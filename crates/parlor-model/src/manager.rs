@@ -5,12 +5,13 @@
 //! Leaves out: optimisation, export, quantization and distribution, which come with their features.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::adapted::{load_adapted, locate_adapted};
 use crate::config::{ModelConfig, OutOfMemoryPolicy, TorchDtype};
 use crate::content_key::{ContentKey, content_key};
 use crate::device::Device;
@@ -18,7 +19,7 @@ use crate::error::{LoadErrorKind, ModelLoadError};
 use crate::load::{LoadOptions, MaxLength};
 use crate::locate::locate_model;
 use crate::memory::resident_bytes;
-use crate::model::{LoadedModel, load_directory};
+use crate::model::LoadedModel;
 
 /// Measurements of one named operation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -68,7 +69,8 @@ pub struct GpuInfo {
     pub memory_bytes: Vec<u64>,
 }
 
-type CacheKey = (ContentKey, LoadOptions);
+/// Content of the base and of each adapter, and how they were loaded.
+type CacheKey = (Vec<ContentKey>, LoadOptions);
 
 static CACHE: LazyLock<Mutex<HashMap<CacheKey, Weak<LoadedModel>>>> = LazyLock::new(Mutex::default);
 
@@ -82,6 +84,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct ModelManager {
     config: ModelConfig,
     options: LoadOptions,
+    adapters: Vec<PathBuf>,
     loaded: Mutex<Option<Arc<LoadedModel>>>,
     metrics: Mutex<PerformanceMetrics>,
 }
@@ -101,7 +104,12 @@ impl ModelManager {
     /// The same with load options of your own, which decide over `config`'s `torch_dtype` and `max_length`: to
     /// train, or when nobody chose `max_length` and it should follow the model ([`MaxLength::AtMost`]).
     pub fn with_options(config: ModelConfig, options: LoadOptions) -> Self {
-        Self { config, options, loaded: Mutex::default(), metrics: Mutex::default() }
+        Self { config, options, adapters: Vec::new(), loaded: Mutex::default(), metrics: Mutex::default() }
+    }
+
+    /// The same with adapters to attach, directories in PEFT's layout; the first is the active one.
+    pub fn with_adapters(self, adapters: Vec<PathBuf>) -> Self {
+        Self { adapters, ..self }
     }
 
     /// The configuration.
@@ -132,10 +140,12 @@ impl ModelManager {
                 "download that revision to a directory, name the directory, and remove `model.revision`",
             ));
         }
-        let dir = locate_model(&self.config.name, self.config.cache_dir.as_deref())?;
+        let cache_dir = self.config.cache_dir.as_deref();
+        let dir = locate_model(&self.config.name, cache_dir)?;
+        let (dir, adapters) = locate_adapted(&dir, &self.adapters, cache_dir)?;
         // Held while loading, so that a second caller waits for the first one's model.
         let mut loaded = locked(&self.loaded);
-        let (model, hit) = self.load_cached(&dir)?;
+        let (model, hit) = self.load_cached(&dir, &adapters)?;
         if !hit {
             self.check_model_type(&model);
         }
@@ -148,21 +158,34 @@ impl ModelManager {
         Ok(model)
     }
 
-    fn load_cached(&self, dir: &Path) -> Result<(Arc<LoadedModel>, bool), ModelLoadError> {
-        if dir.join("config.json").is_file() {
-            let key = (content_key(dir)?, self.options);
-            if let Some(model) = locked(&CACHE).get(&key).and_then(Weak::upgrade) {
-                return Ok((model, true));
+    fn load_cached(
+        &self,
+        dir: &Path,
+        adapters: &[PathBuf],
+    ) -> Result<(Arc<LoadedModel>, bool), ModelLoadError> {
+        // Without a config.json loading fails, with a better message than a key could.
+        let contents = match dir.join("config.json").is_file() {
+            true => {
+                let directories = std::iter::once(dir).chain(adapters.iter().map(PathBuf::as_path));
+                Some(directories.map(content_key).collect::<Result<Vec<_>, _>>()?)
             }
+            false => None,
+        };
+        if let Some(contents) = &contents
+            && let Some(model) = locked(&CACHE).get(&(contents.clone(), self.options)).and_then(Weak::upgrade)
+        {
+            return Ok((model, true));
         }
-        let (model, options) = match load_directory(dir, &self.options) {
-            Err(error) => self.load_smaller(dir, error)?,
+        let (model, options) = match load_adapted(dir, adapters, &self.options) {
+            Err(error) => self.load_smaller(dir, adapters, error)?,
             Ok(model) => (model, self.options),
         };
         let model = Arc::new(model);
         let mut cache = locked(&CACHE);
         cache.retain(|_, model| model.strong_count() > 0);
-        cache.insert((model.content_key, options), Arc::downgrade(&model));
+        if let Some(contents) = contents {
+            cache.insert((contents, options), Arc::downgrade(&model));
+        }
         Ok((model, false))
     }
 
@@ -170,6 +193,7 @@ impl ModelManager {
     fn load_smaller(
         &self,
         dir: &Path,
+        adapters: &[PathBuf],
         error: ModelLoadError,
     ) -> Result<(LoadedModel, LoadOptions), ModelLoadError> {
         let allowed = self.config.on_out_of_memory == OutOfMemoryPolicy::SmallerDtype;
@@ -177,7 +201,7 @@ impl ModelManager {
             return Err(error);
         }
         let options = LoadOptions { dtype: TorchDtype::Bfloat16, ..self.options };
-        let mut model = load_directory(dir, &options)?;
+        let mut model = load_adapted(dir, adapters, &options)?;
         let warning = format!("loaded in bfloat16 instead of float32: {}", error.what);
         tracing::warn!(model = %dir.display(), "{warning}");
         model.warnings.push(warning);
@@ -212,12 +236,12 @@ impl ModelManager {
         locked(&self.loaded).take().is_some()
     }
 
-    /// Whether an adapter is attached. Adapters join with a later version, so none is.
+    /// Whether the model is loaded and has an adapter.
     pub fn is_peft_model(&self) -> bool {
-        false
+        self.loaded().is_some_and(|model| !model.decoder.adapters().is_empty())
     }
 
-    /// How many parameters training would change; loads the model. All of them, without an adapter.
+    /// How many parameters training would change; loads the model. Those of the adapter, or all without one.
     ///
     /// # Errors
     /// See [`Self::load_model`].
@@ -226,8 +250,7 @@ impl ModelManager {
             Some(model) => model,
             None => self.load_model()?,
         };
-        let all = model.decoder.parameter_count();
-        Ok(TrainableParameters { trainable: all, all, percent: 100.0 })
+        Ok(model.decoder.trainable_parameters())
     }
 
     /// The GPUs that this build can use.

@@ -35,6 +35,8 @@ pub struct LoadedModel {
     pub text_files: TextFiles,
     /// The directory.
     pub path: PathBuf,
+    /// The directories of the adapters that are attached.
+    pub adapters: Vec<PathBuf>,
     /// Longest sequence in tokens, after `model.max_length`.
     pub max_length: usize,
     /// Number of tensors in its weight files.
@@ -110,6 +112,7 @@ pub fn load_directory(dir: &Path, options: &LoadOptions) -> Result<LoadedModel, 
         chat_template,
         text_files,
         path: dir.to_owned(),
+        adapters: Vec::new(),
         max_length,
         tensors: files.len(),
         content_key: key,
@@ -135,8 +138,8 @@ fn no_config(dir: &Path) -> ModelLoadError {
     if dir.join("adapter_config.json").is_file() {
         return ModelLoadError::incompatible(
             dir,
-            "this is a PEFT adapter, not a model",
-            "name the base model's directory; adapters join with a later version",
+            "this is a PEFT adapter, and a model was expected",
+            "name the base model's directory here, and the adapter with `-a`",
         );
     }
     let mut checkpoints: Vec<(u64, String)> = std::fs::read_dir(dir)

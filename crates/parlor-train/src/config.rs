@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use dpo::{DpoConfig, DpoLoss};
 pub use from_scratch::FromScratchConfig;
 pub use hyperparameters::Hyperparameters;
-pub use lora::LoraConfig;
+pub use lora::{InitLoraName, InitLoraWeights, LoraConfig};
 pub use sft::{SftConfig, TrainOn};
 pub use support::{Problem, problems, unsupported};
 
@@ -32,9 +32,9 @@ pub enum TrainingType {
     /// Preference pairs against a reference model (not in this build yet).
     #[default]
     Dpo,
-    /// Supervised fine-tuning of every weight of an existing model.
+    /// Supervised fine-tuning of an existing model.
     Sft,
-    /// Supervised fine-tuning of low-rank adapters (not in this build yet).
+    /// Supervised fine-tuning of a low-rank adapter.
     Lora,
 }
 
@@ -164,11 +164,11 @@ pub struct TrainingConfig {
     pub resume_from_checkpoint: Option<PathBuf>,
     /// A new model from random weights.
     pub from_scratch: FromScratchConfig,
-    /// Supervised fine-tuning of every weight.
+    /// Supervised fine-tuning.
     pub sft: SftConfig,
     /// Direct preference optimisation.
     pub dpo: DpoConfig,
-    /// Low-rank adapters; read when `training_type` is `lora`.
+    /// Low-rank adapters, under `lora`, `sft` and `dpo`.
     pub lora: LoraConfig,
 }
 
@@ -195,6 +195,16 @@ impl Default for TrainingConfig {
 }
 
 impl TrainingConfig {
+    /// The adapter that is trained; none when every weight is.
+    pub fn adapter(&self) -> Option<&LoraConfig> {
+        let adapted = match self.training_type {
+            TrainingType::FromScratch => false,
+            TrainingType::Lora => true,
+            TrainingType::Sft | TrainingType::Dpo => self.lora.enabled,
+        };
+        adapted.then_some(&self.lora)
+    }
+
     /// The hyper-parameters of the training type in force.
     pub fn hyperparameters(&self) -> Hyperparameters {
         match self.training_type {

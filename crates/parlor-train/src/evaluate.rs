@@ -20,6 +20,8 @@ pub struct EvaluateRequest {
     pub model: ModelConfig,
     /// What to do with `model.max_length`: the caller knows whether someone chose it.
     pub max_length: MaxLength,
+    /// Adapters to attach, directories in PEFT's layout.
+    pub adapters: Vec<PathBuf>,
     /// Rows to evaluate on.
     pub data_path: PathBuf,
     /// Section `data:`: kinds, lengths, bad rows.
@@ -59,7 +61,8 @@ pub fn evaluate(request: &EvaluateRequest, stop: &AtomicBool) -> Result<Option<E
         max_length: request.max_length,
         ..LoadOptions::default()
     };
-    let manager = ModelManager::with_options(request.model.clone(), options);
+    let manager =
+        ModelManager::with_options(request.model.clone(), options).with_adapters(request.adapters.clone());
     let model = manager.load_model().map_err(|error| TrainError::Model(Box::new(error)))?;
     let text = TextSide::of(&model)?;
     let options = EncodeOptions {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use parlor_model::TrainableParameters;
 use serde::Serialize;
 
 use crate::steps::StepPlan;
@@ -24,8 +25,8 @@ pub enum TrainEvent {
         plan: StepPlan,
         /// Steps that an earlier part of this run has done.
         resumed_at: Option<u64>,
-        /// Parameters of the model.
-        parameters: usize,
+        /// Parameters of the model, and those that are trained.
+        parameters: TrainableParameters,
         /// Evaluation examples.
         eval_examples: usize,
     },

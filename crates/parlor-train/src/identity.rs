@@ -2,7 +2,7 @@
 //! one does.
 //!
 //! In: seed, training type, optimizer, schedule and its length, batch size and accumulation, learning rate, decay,
-//! betas, clipping, warm-up, the examples as the model sees them, the chat template, the model's shape. Out, and so
+//! betas, clipping, warm-up, the adapter's shape, the examples as the model sees them, the chat template, the model's shape. Out, and so
 //! free to change on resume: where things are written, how often is logged, evaluated and saved, how many
 //! checkpoints are kept, early stopping, threads, evaluation batch size and data. The number of steps may change
 //! under `constant` and `constant_with_warmup` only, where no step's rate depends on it.
@@ -46,6 +46,10 @@ impl Identity {
         }
         identity.add(format!("{section}.per_device_train_batch_size"), plan.batch_size);
         identity.add(format!("{section}.gradient_accumulation_steps"), plan.accumulation);
+        if let Some(adapter) = config.adapter() {
+            let shape = serde_json::to_string(&adapter.adapter("").to_json()).unwrap_or_default();
+            identity.add("training.lora (shape of the adapter)", shape);
+        }
         if Schedule::depends_on_total(config.lr_scheduler_type) {
             identity.add("total steps (num_train_epochs, max_steps)", plan.total_steps);
         }

@@ -17,6 +17,7 @@ pub mod steps;
 pub mod storage;
 pub mod trainer_state;
 
+mod adapter;
 mod error;
 mod evaluate;
 mod evaluation;

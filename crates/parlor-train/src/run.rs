@@ -13,6 +13,7 @@ use parlor_track::MonitoringConfig;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::adapter::attach;
 use crate::checkpoint::{Checkpoint, list_checkpoints, newest_checkpoint, open_checkpoint};
 use crate::config::{Problem, TrainingConfig, TrainingType, problems, unsupported};
 use crate::error::TrainError;
@@ -113,15 +114,23 @@ pub fn prepare(request: TrainRequest) -> Result<Prepared, TrainError> {
 
     let rows = read_rows(Path::new(&data.train_data_path), &data)?;
     warnings.extend(rows.warnings);
-    let (decoder, surroundings, text) = match &resume {
-        Some(checkpoint) => Surroundings::load(&checkpoint.path)?,
-        None if training.training_type == TrainingType::FromScratch => {
+    let (mut decoder, mut surroundings, text) = match &resume {
+        // A checkpoint of an adapter holds no model: the base is loaded below, as for a new run.
+        Some(checkpoint) if training.adapter().is_none() => Surroundings::load(&checkpoint.path)?,
+        _ if training.training_type == TrainingType::FromScratch => {
             let text = new_text_side(&training.from_scratch, &rows.rows)?;
             let (decoder, surroundings) = new_model(&training, &text, output.path())?;
             (decoder, surroundings, text)
         }
-        None => base_model(&model, max_length, &mut warnings)?,
+        _ => base_model(&training, &model, max_length, &mut warnings)?,
     };
+    if let Some(section) = training.adapter() {
+        let from = resume.as_ref().map(|checkpoint| checkpoint.path.as_path());
+        let (id, found) =
+            attach(&mut decoder, surroundings.architecture, (section, &model.name), training.seed, from)?;
+        surroundings.adapter = Some(id);
+        warnings.extend(found);
+    }
 
     let limit = decoder.config().max_position_embeddings;
     if data.max_length > limit {
@@ -283,16 +292,22 @@ fn new_model(
         hf_config: None,
         generation: generation_config(&text.tokenizer),
         text_files: text_files(text, scratch)?,
+        adapter: None,
     };
     Ok((decoder, surroundings))
 }
 
 fn base_model(
+    training: &TrainingConfig,
     config: &ModelConfig,
     max_length: MaxLength,
     warnings: &mut Vec<String>,
 ) -> Result<(Decoder, Surroundings, TextSide), TrainError> {
-    let options = LoadOptions { max_length, ..LoadOptions::for_training() };
+    // Frozen weights may be narrow, and stay where they are.
+    let options = match training.adapter() {
+        Some(_) => LoadOptions { dtype: config.torch_dtype, max_length, ..LoadOptions::default() },
+        None => LoadOptions { max_length, ..LoadOptions::for_training() },
+    };
     let manager = ModelManager::with_options(config.clone(), options);
     let model = manager.load_model().map_err(|error| TrainError::Model(Box::new(error)))?;
     warnings.extend(manager.model_type_warning(&model));

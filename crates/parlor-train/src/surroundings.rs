@@ -4,8 +4,8 @@ use std::path::Path;
 
 use parlor_model::arch::Architecture;
 use parlor_model::{
-    Decoder, GenerationConfig, LoadOptions, LoadedModel, MAX_SHARD_BYTES, SaveModel, TextFiles,
-    load_directory, save_directory,
+    AdapterId, Decoder, GenerationConfig, LoadOptions, LoadedModel, MAX_SHARD_BYTES, SaveModel, TextFiles,
+    load_directory, save_adapter, save_directory,
 };
 use serde_json::{Map, Value};
 
@@ -24,14 +24,21 @@ pub struct Surroundings {
     pub generation: GenerationConfig,
     /// Tokenizer and chat template.
     pub text_files: TextFiles,
+    /// The adapter that is trained, and so what is saved.
+    pub adapter: Option<AdapterId>,
 }
 
 impl Surroundings {
-    /// Writes a model directory: f32 weights in HF layout, config, tokenizer, template.
+    /// Writes a model directory: weights in HF layout, config, tokenizer, template. Of a run that trains an adapter: the
+    /// adapter in PEFT's layout, tokenizer, template.
     ///
     /// # Errors
     /// What the writer says.
     pub fn save(&self, decoder: &Decoder, directory: &Path) -> Result<(), FillError> {
+        if let Some(id) = self.adapter {
+            let saved = save_adapter(directory, decoder, id, &self.text_files);
+            return saved.map_err(|error| Box::new(error) as FillError);
+        }
         let model = SaveModel {
             decoder,
             architecture: self.architecture,
@@ -51,7 +58,11 @@ impl Surroundings {
     pub fn split(model: LoadedModel) -> Result<(Decoder, Self, TextSide), TrainError> {
         let text = TextSide::of(&model)?;
         let LoadedModel { decoder, architecture, hf_config, generation, text_files, .. } = model;
-        Ok((decoder, Self { architecture, hf_config: Some(hf_config), generation, text_files }, text))
+        Ok((
+            decoder,
+            Self { architecture, hf_config: Some(hf_config), generation, text_files, adapter: None },
+            text,
+        ))
     }
 
     /// Reads the model in `directory` for training: f32, in memory of its own.

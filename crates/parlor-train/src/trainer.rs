@@ -181,7 +181,7 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
         let started = TrainEvent::Started {
             plan: self.plan,
             resumed_at: (self.step > 0).then_some(self.step),
-            parameters: self.decoder.parameter_count(),
+            parameters: self.decoder.trainable_parameters(),
             eval_examples: self.job.eval.len(),
         };
         self.tell(started);
@@ -262,7 +262,9 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
         let (mut sum, mut weight, mut tokens) = (0.0, 0.0, 0);
         let mut metrics: Vec<(&'static str, f64)> = Vec::new();
         self.gradients.zero();
-        for examples in chosen.chunks(self.plan.batch_size) {
+        for (index, examples) in chosen.chunks(self.plan.batch_size).enumerate() {
+            // A mask of its own for every pass, and the same one when the step is made again.
+            self.saved.dropout = Some(dropout_seed(self.job.seed, self.step, index));
             let micro = self.job.objective.collate(examples);
             let objective = self.job.objective;
             let refused = |source: DecoderError| TrainError::Batch {
@@ -389,6 +391,13 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
 
 fn sources<O: Objective>(objective: &O, examples: &[&O::Example]) -> Vec<String> {
     examples.iter().map(|example| objective.source(example)).collect()
+}
+
+/// Seed of the dropout masks of one pass.
+fn dropout_seed(seed: u64, step: u64, pass: usize) -> u64 {
+    let bytes: Vec<u8> = [seed, step, pass as u64].iter().flat_map(|part| part.to_le_bytes()).collect();
+    let digest = <sha2::Sha256 as sha2::Digest>::digest(&bytes);
+    digest.iter().take(8).fold(0, |all, byte| all << 8 | u64::from(*byte))
 }
 
 fn row(value: Value) -> Map<String, Value> {

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use parlor::model::{Device, TorchDtype};
 
 const LATER: &str = "\
-Later versions add: plan, merge, quantize, export, convert, data convert, pull, push, cache, doctor, serve, \
+Later versions add: plan, quantize, export, convert, data convert, pull, push, cache, doctor, serve, \
 runs, track, bench.
 
 Start with `parlor quickstart`, or with `parlor init` for data of your own.";
@@ -79,6 +79,17 @@ pub(crate) enum Verb {
     Train(TrainArgs),
     /// Measures a model's loss and perplexity on data
     Eval(EvalArgs),
+    /// Works adapters into the weights of their model
+    Merge(MergeArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MergeArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Directory for the merged model
+    #[arg(value_name = "OUT")]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -135,7 +146,7 @@ pub(crate) struct ModelArgs {
     /// The model: a directory in Hugging Face layout, or an output directory of `train` [default: `model.name`]
     #[arg(short = 'm', long = "model", value_name = "MODEL", help_heading = "Model")]
     pub(crate) model: Option<String>,
-    /// Adapter directory to attach; repeatable (not in this build yet)
+    /// Adapter directory in PEFT layout to attach
     #[arg(short = 'a', long = "adapter", value_name = "ADAPTER", help_heading = "Model")]
     pub(crate) adapter: Vec<PathBuf>,
     /// auto, cpu, cuda or cuda:N [default: `model.device`]

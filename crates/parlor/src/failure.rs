@@ -41,11 +41,6 @@ impl Failure {
         Self { code: INPUT, reports: vec![Message::new(message).help(help).into()] }
     }
 
-    /// A feature that comes with a later version.
-    pub(crate) fn not_yet(what: &str, help: &str) -> Self {
-        Self::input_help(format!("{what}: not in this build yet"), help)
-    }
-
     /// Several complaints about the input at once.
     pub(crate) fn inputs(reports: Vec<Report>) -> Self {
         Self { code: INPUT, reports }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parlor::model::{LoadOptions, LoadedModel, MaxLength, ModelConfig, ModelManager, locate_model};
+use parlor::model::{
+    LoadOptions, LoadedModel, MaxLength, ModelConfig, ModelManager, locate_adapted, locate_model,
+};
 use parlor::text::{ChatTemplate, Tokenizer};
 
 use crate::cli::ModelArgs;
@@ -12,10 +14,6 @@ use crate::failure::Failure;
 
 /// The section `model:` with the flags on top.
 pub(crate) fn section(context: &Context, args: &ModelArgs) -> Result<ModelConfig, Failure> {
-    if let Some(adapter) = args.adapter.first() {
-        let what = format!("adapters (`-a {}`)", adapter.display());
-        return Err(Failure::not_yet(&what, "leave `-a` out, or merge the adapter into its model first"));
-    }
     let mut section = context.config()?.model.clone();
     match &args.model {
         Some(name) => {
@@ -48,12 +46,24 @@ pub(crate) fn max_length(context: &Context, section: &ModelConfig) -> Result<Max
     })
 }
 
+/// The adapter to use: these verbs answer with one at a time.
+pub(crate) fn adapters(args: &ModelArgs) -> Result<Vec<PathBuf>, Failure> {
+    match args.adapter.as_slice() {
+        [] | [_] => Ok(args.adapter.clone()),
+        several => Err(Failure::input_help(
+            format!("{} adapters are given, and one can be used at a time here", several.len()),
+            "name one with `-a`, or merge several into a model with `parlor merge`",
+        )),
+    }
+}
+
 /// Loads the model.
 pub(crate) fn load(context: &Context, args: &ModelArgs) -> Result<Arc<LoadedModel>, Failure> {
     let section = section(context, args)?;
     let max_length = max_length(context, &section)?;
     let options = LoadOptions { dtype: section.torch_dtype, max_length, ..LoadOptions::default() };
-    Ok(ModelManager::with_options(section, options).load_model()?)
+    let manager = ModelManager::with_options(section, options).with_adapters(adapters(args)?);
+    Ok(manager.load_model()?)
 }
 
 /// The model's tokenizer.
@@ -89,7 +99,12 @@ impl TextSide {
     /// Finds the model and reads its tokenizer.
     pub(crate) fn read(context: &Context, args: &ModelArgs) -> Result<Self, Failure> {
         let section = section(context, args)?;
-        let path = locate_model(&section.name, section.cache_dir.as_deref())?;
+        let cache_dir = section.cache_dir.as_deref();
+        let mut path = locate_model(&section.name, cache_dir)?;
+        if !path.join("tokenizer.json").is_file() {
+            // An adapter that came without a tokenizer has its base's.
+            path = locate_adapted(&path, &[], cache_dir)?.0;
+        }
         let tokenizer = Tokenizer::from_dir(&path)?;
         Ok(Self { path, tokenizer })
     }

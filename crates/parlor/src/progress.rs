@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use parlor::model::TrainableParameters;
 use parlor::train::{StepReport, TrainEvent};
 
 use crate::output::note;
@@ -46,8 +47,8 @@ impl Progress {
                 }
                 let resumed = resumed_at.map(|step| format!(", going on after step {step}"));
                 self.say(&format!(
-                    "{} parameters, {} examples ({eval_examples} to evaluate on), {} steps{}",
-                    grouped(*parameters as u64),
+                    "{}, {} examples ({eval_examples} to evaluate on), {} steps{}",
+                    parameters_text(*parameters),
                     plan.examples,
                     plan.total_steps,
                     resumed.unwrap_or_default()
@@ -96,6 +97,19 @@ impl Progress {
             Style::Bar(bar) => bar.suspend(|| note(text)),
             Style::Lines | Style::Quiet => note(text),
         }
+    }
+}
+
+/// What is trained, in PEFT's words when it is not everything.
+pub(crate) fn parameters_text(parameters: TrainableParameters) -> String {
+    let TrainableParameters { trainable, all, percent } = parameters;
+    match trainable == all {
+        true => format!("{} parameters", grouped(all as u64)),
+        false => format!(
+            "trainable params: {} || all params: {} || trainable%: {percent:.4}",
+            grouped(trainable as u64),
+            grouped(all as u64)
+        ),
     }
 }
 

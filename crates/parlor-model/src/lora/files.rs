@@ -36,6 +36,11 @@ pub struct AdapterInfo {
     pub warnings: Vec<String>,
 }
 
+/// Whether `dir` holds an adapter and no model.
+pub(crate) fn is_adapter(dir: &Path) -> bool {
+    dir.join(ADAPTER_CONFIG).is_file() && !dir.join("config.json").is_file()
+}
+
 /// Reads the configuration of the adapter in `dir`.
 ///
 /// # Errors

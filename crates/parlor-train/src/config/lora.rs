@@ -1,15 +1,39 @@
-//! `training.lora`: low-rank adapters (Hu et al., 2021), with PEFT's names. Typed here; the adapters come later.
+//! `training.lora`: low-rank adapters (Hu et al., 2021), with PEFT's names.
+
+use indexmap::IndexMap;
+use parlor_model::{AdapterBias, AdapterConfig, InitLora, TargetModules};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::hyperparameters::training_section;
 
+/// How the factors of a new adapter are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum InitLoraWeights {
+    /// `true`: uniform, as a new linear layer. `false` is not in this build.
+    Flag(bool),
+    /// By name.
+    Named(InitLoraName),
+}
+
+/// A named way of drawing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum InitLoraName {
+    /// Normal, with deviation `1 / r`.
+    Gaussian,
+}
+
 training_section! {
-    /// Low-rank adapters (not in this build yet). Read when `training_type` is `lora`; in this build the other
-    /// training types update every weight whatever `enabled` says.
+    /// Low-rank adapters: small matrices that are trained beside frozen weights. With `training_type: lora` this section
+    /// also holds the run's hyper-parameters; `sft` and `dpo` train an adapter of this shape when `enabled` is true, and
+    /// every weight when it is false. `from_scratch` never reads it.
     LoraConfig {
         num_train_epochs: 3,
         per_device_train_batch_size: 4,
         learning_rate: 2e-4,
-        /// Train adapters and leave the weights as they are. Counts for `training_type: lora`.
+        /// Train an adapter and leave the weights as they are, under `sft` and `dpo` too.
         enabled: bool = true,
         /// Rank of the adapters: their size and capacity.
         #[schemars(range(min = 1))]
@@ -20,7 +44,48 @@ training_section! {
         /// Share of the adapter's inputs that are dropped in training.
         #[schemars(range(min = 0, max = 1))]
         lora_dropout: f64 = 0.1,
-        /// Which linear layers get an adapter, by the last part of their name.
-        target_modules: Vec<String> = ["q_proj", "v_proj", "k_proj", "o_proj"].map(str::to_owned).to_vec(),
+        /// Which modules get an adapter: a list of names or ends of names (`q_proj`), a regular expression for whole
+        /// names, or `all-linear`. `train` lists the names that a model has when none fits.
+        target_modules: TargetModules =
+            TargetModules::Names(["q_proj", "v_proj", "k_proj", "o_proj"].map(str::to_owned).to_vec()),
+        /// Biases that are trained along: `none`, `all`, or `lora_only` (those of the adapted modules).
+        bias: AdapterBias = AdapterBias::None,
+        /// Modules that are trained whole and saved with the adapter, by the ends of their names: `lm_head`.
+        modules_to_save: Vec<String> = Vec::new(),
+        /// Scale by `lora_alpha / sqrt(r)` instead (rank-stabilised LoRA), so that high ranks learn.
+        use_rslora: bool = false,
+        /// Train magnitude and direction of the weights apart (DoRA): better at low ranks, slower.
+        use_dora: bool = false,
+        /// Rank of single modules: the end of a name, as a regular expression -> `r`. The first that fits counts.
+        rank_pattern: IndexMap<String, usize> = IndexMap::new(),
+        /// `lora_alpha` of single modules, likewise.
+        alpha_pattern: IndexMap<String, f64> = IndexMap::new(),
+        /// Values of a new adapter: `true` (uniform) or `gaussian`.
+        init_lora_weights: InitLoraWeights = InitLoraWeights::Flag(true),
+    }
+}
+
+impl LoraConfig {
+    /// The adapter that the section describes, for the model called `base`.
+    pub fn adapter(&self, base: &str) -> AdapterConfig {
+        AdapterConfig {
+            r: self.r,
+            lora_alpha: self.lora_alpha,
+            lora_dropout: self.lora_dropout,
+            target_modules: self.target_modules.clone(),
+            exclude_modules: None,
+            layers_to_transform: None,
+            bias: self.bias,
+            modules_to_save: self.modules_to_save.clone(),
+            use_rslora: self.use_rslora,
+            use_dora: self.use_dora,
+            rank_pattern: self.rank_pattern.clone(),
+            alpha_pattern: self.alpha_pattern.clone(),
+            init_lora_weights: match self.init_lora_weights {
+                InitLoraWeights::Named(InitLoraName::Gaussian) => InitLora::Gaussian,
+                InitLoraWeights::Flag(_) => InitLora::Default,
+            },
+            base_model_name_or_path: Some(base.to_owned()),
+        }
     }
 }

@@ -17,7 +17,8 @@ pub enum TrainOn {
 }
 
 training_section! {
-    /// Supervised fine-tuning of every weight of the model that `model.name` names.
+    /// Supervised fine-tuning of the model that `model.name` names: of an adapter when `training.lora.enabled` is true, of
+    /// every weight when it is false.
     SftConfig {
         num_train_epochs: 3,
         per_device_train_batch_size: 4,

@@ -1,6 +1,6 @@
 //! What is wrong with a `training:` section beyond types and ranges, and what this build cannot do yet.
 
-use super::{Hyperparameters, OptimizerName, SchedulerName, TrainingConfig, TrainingType};
+use super::{Hyperparameters, InitLoraWeights, OptimizerName, SchedulerName, TrainingConfig, TrainingType};
 
 /// A complaint about one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,11 +38,28 @@ pub fn problems(config: &TrainingConfig) -> Vec<Problem> {
     if config.lora.r == 0 {
         found.push(problem("training.lora.r", "it is 0; it must be at least 1"));
     }
-    if !(0.0..1.0).contains(&config.lora.lora_dropout) {
-        let value = config.lora.lora_dropout;
+    let lora = &config.lora;
+    if !(0.0..1.0).contains(&lora.lora_dropout) {
+        let value = lora.lora_dropout;
         found.push(problem(
             "training.lora.lora_dropout",
             format!("it is {value}; it must be 0 or above, below 1"),
+        ));
+    }
+    if lora.rank_pattern.values().any(|&r| r == 0) {
+        found.push(problem("training.lora.rank_pattern", "a rank is 0; it must be at least 1"));
+    }
+    if lora.alpha_pattern.values().any(|alpha| !alpha.is_finite()) {
+        found.push(problem("training.lora.alpha_pattern", "an alpha is not a finite number"));
+    }
+    if lora.init_lora_weights == InitLoraWeights::Flag(false) {
+        found
+            .push(problem("training.lora.init_lora_weights", "it is false; it must be `true` or `gaussian`"));
+    }
+    if config.training_type == TrainingType::Lora && !lora.enabled {
+        found.push(problem(
+            "training.lora.enabled",
+            "it is false, but `training.training_type` is `lora`; set it to true, or train every weight with `sft`",
         ));
     }
     if config.bf16 && config.fp16 {
@@ -114,10 +131,7 @@ pub fn unsupported(config: &TrainingConfig) -> Vec<Problem> {
         TrainingType::Dpo => {
             missing("training.training_type", "`dpo`", "use `sft` on the chosen answers, or `from_scratch`");
         }
-        TrainingType::Lora => {
-            missing("training.training_type", "`lora`", "use `sft`, which updates every weight");
-        }
-        TrainingType::FromScratch | TrainingType::Sft => {}
+        TrainingType::FromScratch | TrainingType::Sft | TrainingType::Lora => {}
     }
     if !matches!(config.optimizer, OptimizerName::AdamwTorch | OptimizerName::Sgd) {
         let name = format!("`{}`", config.optimizer.name());

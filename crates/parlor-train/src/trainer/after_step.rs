@@ -57,7 +57,7 @@ impl<O: Objective> Trainer<'_, '_, O> {
         }
         if is_best {
             self.best = Some(Best { step: self.step, loss: evaluation.loss });
-            self.check_space(BEST, self.decoder.parameter_count() as u64 * 4)?;
+            self.check_space(BEST, self.decoder.trained_count() as u64 * 4)?;
             let (decoder, save) = (&*self.decoder, self.job.save_model);
             write_directory(self.job.output_dir, BEST, &mut |directory| save(decoder, directory))?;
         }
@@ -89,7 +89,7 @@ impl<O: Objective> Trainer<'_, '_, O> {
         self.job.recorder.sync().map_err(TrainError::Record)?;
         let state = self.state();
         let name = checkpoint_name(self.step);
-        let needed = self.decoder.parameter_count() as u64 * 4 + self.optimizer.bytes() as u64;
+        let needed = self.decoder.trained_count() as u64 * 4 + self.optimizer.bytes() as u64;
         self.check_space(&name, needed)?;
         let (decoder, optimizer, save_model) = (&*self.decoder, &self.optimizer, self.job.save_model);
         let path = write_checkpoint(self.job.output_dir, &state, &self.trainer_state(last), &|directory| {

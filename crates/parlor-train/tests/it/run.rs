@@ -89,6 +89,7 @@ impl Desk {
         };
         let request = EvaluateRequest {
             model,
+            adapters: Vec::new(),
             max_length: MaxLength::Exactly(64),
             data_path: self.path("eval.jsonl"),
             data: DataConfig { max_length: 64, ..DataConfig::default() },

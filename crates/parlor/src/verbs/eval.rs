@@ -6,7 +6,7 @@ use crate::cli::EvalArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::interrupt::{self, OnInterrupt, STOP};
-use crate::model::{max_length, section};
+use crate::model::{adapters, max_length, section};
 use crate::progress::grouped;
 
 pub(super) fn run(context: &Context, args: &EvalArgs) -> Result<(), Failure> {
@@ -15,6 +15,7 @@ pub(super) fn run(context: &Context, args: &EvalArgs) -> Result<(), Failure> {
     let request = EvaluateRequest {
         max_length: max_length(context, &model)?,
         model,
+        adapters: adapters(&args.model)?,
         data_path: args.data.clone(),
         data: config.data.clone(),
         train_on: config.training.sft.train_on,

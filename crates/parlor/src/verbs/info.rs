@@ -1,13 +1,13 @@
 //! `parlor info`: what a model is.
 
 use indicatif::HumanBytes;
-use parlor::model::ModelInfo;
+use parlor::model::{ModelInfo, TrainableParameters};
 
 use crate::cli::InfoArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::model::load;
-use crate::progress::grouped;
+use crate::progress::{grouped, parameters_text};
 
 pub(super) fn run(context: &Context, args: &InfoArgs) -> Result<(), Failure> {
     let model = load(context, &args.model)?;
@@ -21,6 +21,29 @@ fn text(info: &ModelInfo) -> String {
     let (parts, memory) = (&info.parameters_by_part, &info.memory);
     let dtypes: Vec<String> =
         info.dtypes.iter().map(|(name, parameters)| format!("{name} ({})", count(*parameters))).collect();
+    let adapters: Vec<String> = info
+        .adapters
+        .iter()
+        .map(|a| {
+            format!(
+                "{}: r {}, alpha {}, {} modules, {} parameters",
+                a.path.display(),
+                a.r,
+                a.lora_alpha,
+                a.modules,
+                count(a.parameters)
+            )
+        })
+        .collect();
+    let trained = TrainableParameters {
+        trainable: info.trainable_parameters,
+        all: info.parameters,
+        percent: 100.0 * info.trainable_parameters as f64 / info.parameters.max(1) as f64,
+    };
+    let trained = match info.adapters.is_empty() {
+        true => count(info.trainable_parameters),
+        false => parameters_text(trained),
+    };
     let head = if info.tied_head { "shares the embedding" } else { "its own" };
     let rows: Vec<(&str, String)> = vec![
         ("architecture", format!("{} ({})", info.architecture, info.model_type)),
@@ -30,7 +53,7 @@ fn text(info: &ModelInfo) -> String {
         ("  mlp", count(parts.mlp)),
         ("  norms", count(parts.norms)),
         ("  head", if info.tied_head { head.to_owned() } else { count(parts.head) }),
-        ("  trainable", count(info.trainable_parameters)),
+        ("  trainable", trained),
         ("dtype", dtypes.join(", ")),
         ("layers", count(info.layers)),
         ("hidden size", count(info.hidden_size)),
@@ -43,7 +66,11 @@ fn text(info: &ModelInfo) -> String {
         ("  float16", bytes(memory.float16)),
         ("  cache", format!("{} per 1,000 tokens", bytes(memory.kv_cache_per_1k_tokens))),
         ("tensors", count(info.tensors)),
+        ("adapters", adapters.join("; ")),
         ("chat template", if info.chat_template { "yes" } else { "no" }.to_owned()),
     ];
-    rows.iter().map(|(name, value)| format!("{name:<18}{value}\n")).collect()
+    rows.iter()
+        .filter(|(name, value)| *name != "adapters" || !value.is_empty())
+        .map(|(name, value)| format!("{name:<18}{value}\n"))
+        .collect()
 }

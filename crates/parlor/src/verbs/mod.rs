@@ -7,6 +7,7 @@ mod eval;
 mod generate;
 mod info;
 mod init;
+mod merge;
 mod messages;
 mod quickstart;
 mod render;
@@ -33,5 +34,6 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Data(verb) => data::run(context, &verb),
         Verb::Train(args) => train::run(context, &args),
         Verb::Eval(args) => eval::run(context, &args),
+        Verb::Merge(args) => merge::run(context, &args),
     }
 }

@@ -1,6 +1,7 @@
 //! The program from outside: what it prints, how it ends, what it leaves behind.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod adapters;
 mod bad_data;
 mod bad_models;
 mod chat;

@@ -119,7 +119,6 @@ fn what_this_build_lacks_stops_the_run() {
     let directory = workplace();
     for flag in [
         "training.training_type=dpo",
-        "training.training_type=lora",
         "training.optimizer=lion",
         "training.lr_scheduler_type=polynomial",
         "training.bf16=true",
@@ -134,7 +133,18 @@ fn what_this_build_lacks_stops_the_run() {
 fn fine_tuning_goes_on_from_a_directory() {
     let directory = workplace();
     let name = format!("model.name={}", text(&model()));
-    let args = ["train", "--set", "training.training_type=sft", "--set", &name, "--max-steps", "3", "--json"];
+    let args = [
+        "train",
+        "--set",
+        "training.training_type=sft",
+        "--set",
+        "training.lora.enabled=false",
+        "--set",
+        &name,
+        "--max-steps",
+        "3",
+        "--json",
+    ];
     let value = parlor(directory.path(), &args).ok().json();
     assert_eq!(value["steps"], 3);
     // The base model's loss was low already.

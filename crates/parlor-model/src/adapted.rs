@@ -1,0 +1,91 @@
+//! A model with adapters: a base directory, and PEFT directories that are attached to it.
+//!
+//! The directory of an adapter names its base, so it can stand for both. What it says of the text side (tokenizer, chat
+//! template) is what the adapter was trained with, and counts before the base's.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{LoadErrorKind, ModelLoadError};
+use crate::load::LoadOptions;
+use crate::locate::locate_model;
+use crate::lora::{is_adapter, load_adapter, read_adapter_config};
+use crate::model::{LoadedModel, load_directory};
+use crate::text_files::TextFiles;
+use crate::vocabulary::read_text_side;
+
+/// The base model's directory, and the adapters that `dir` and `adapters` mean together.
+///
+/// # Errors
+/// `NotFound` when `dir` is an adapter whose base is not here, or one of `adapters` is none.
+pub fn locate_adapted(
+    dir: &Path,
+    adapters: &[PathBuf],
+    cache_dir: Option<&Path>,
+) -> Result<(PathBuf, Vec<PathBuf>), ModelLoadError> {
+    for adapter in adapters {
+        read_adapter_config(adapter)?;
+    }
+    if !is_adapter(dir) {
+        return Ok((dir.to_owned(), adapters.to_vec()));
+    }
+    let config = read_adapter_config(dir)?;
+    let help = |name: &str| {
+        format!("name it: `-m BASE -a {}`, where BASE is the directory of {name}", dir.display())
+    };
+    let Some(base) = config.base_model_name_or_path.filter(|base| !base.is_empty()) else {
+        return Err(ModelLoadError::new(
+            LoadErrorKind::NotFound,
+            dir.display(),
+            "this is an adapter, and its configuration does not name the model that it belongs to",
+            help("that model"),
+        ));
+    };
+    let found = locate_model(&base, cache_dir).map_err(|error| ModelLoadError {
+        what: format!("this is an adapter of `{base}`, and that model is not found: {}", error.what),
+        place: dir.display().to_string(),
+        help: help(&format!("`{base}`")),
+        ..error
+    })?;
+    if is_adapter(&found) {
+        return Err(ModelLoadError::incompatible(
+            dir,
+            format!("this is an adapter of `{base}`, which is an adapter itself"),
+            "merge that one into its model first: `parlor merge`",
+        ));
+    }
+    let all = std::iter::once(dir.to_owned()).chain(adapters.iter().cloned()).collect();
+    Ok((found, all))
+}
+
+/// Loads the model in `base` and attaches `adapters`, the first of which is active.
+///
+/// # Errors
+/// See [`ModelLoadError`].
+pub fn load_adapted(
+    base: &Path,
+    adapters: &[PathBuf],
+    options: &LoadOptions,
+) -> Result<LoadedModel, ModelLoadError> {
+    let mut model = load_directory(base, options)?;
+    for dir in adapters {
+        let info = load_adapter(&mut model.decoder, model.architecture, dir)?;
+        for warning in info.warnings {
+            tracing::warn!(adapter = %dir.display(), "{warning}");
+            model.warnings.push(warning);
+        }
+    }
+    if !adapters.is_empty() {
+        model.decoder.train_adapter(0);
+    }
+    if let [only] = adapters {
+        let files = TextFiles::read(only)?;
+        let (tokenizer, template) = read_text_side(only, &files, model.decoder.config().vocab_size)?;
+        if tokenizer.is_some() {
+            model.tokenizer = tokenizer;
+            model.chat_template = template;
+            model.text_files = files;
+        }
+    }
+    model.adapters = adapters.to_vec();
+    Ok(model)
+}

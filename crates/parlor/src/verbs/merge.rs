@@ -1,0 +1,64 @@
+//! `parlor merge`: adapters worked into the weights, as a model directory of its own.
+
+use std::path::PathBuf;
+
+use parlor::model::{
+    LoadOptions, LoadedModel, MAX_SHARD_BYTES, SaveModel, load_adapted, locate_adapted, locate_model, merge,
+    save_directory,
+};
+use serde::Serialize;
+
+use crate::cli::MergeArgs;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::model::section;
+
+#[derive(Debug, Serialize)]
+struct Merged {
+    path: PathBuf,
+}
+
+pub(super) fn run(context: &Context, args: &MergeArgs) -> Result<(), Failure> {
+    let section = section(context, &args.model)?;
+    let cache_dir = section.cache_dir.as_deref();
+    let named = locate_model(&section.name, cache_dir)?;
+    let (base, adapters) = locate_adapted(&named, &args.model.adapter, cache_dir)?;
+    if adapters.is_empty() {
+        return Err(Failure::input_help(
+            "no adapter is named",
+            "pass `-a ADAPTER`, or `-m` with an adapter's directory",
+        ));
+    }
+    if args.out.exists() {
+        return Err(Failure::input_help(
+            format!("{} exists already", args.out.display()),
+            "name a directory that does not exist; nothing is ever replaced",
+        ));
+    }
+    let options = LoadOptions { dtype: section.torch_dtype, ..LoadOptions::default() };
+    // The text side is the only adapter's, or the base's under several.
+    let mut model = load_adapted(&base, &adapters[..1], &options)?;
+    model.decoder = merged(&model)?;
+    for adapter in &adapters[1..] {
+        let mut next = LoadedModel { adapters: Vec::new(), ..model };
+        parlor::model::load_adapter(&mut next.decoder, next.architecture, adapter)?;
+        next.decoder = merged(&next)?;
+        model = next;
+    }
+    let saved = SaveModel {
+        decoder: &model.decoder,
+        architecture: model.architecture,
+        hf_config: Some(&model.hf_config),
+        generation: &model.generation,
+        text_files: &model.text_files,
+        dtype: None,
+        max_shard_bytes: MAX_SHARD_BYTES,
+    };
+    save_directory(&args.out, &saved).map_err(|error| Failure::failed(error.to_string()))?;
+    let path = args.out.clone();
+    context.output.result(&Merged { path }, || format!("merged: {}\n", args.out.display()))
+}
+
+fn merged(model: &LoadedModel) -> Result<parlor::model::Decoder, Failure> {
+    merge(&model.decoder, 0).map_err(|error| Failure::failed(error.to_string()))
+}
