@@ -5,9 +5,10 @@ use parlor_kernels::cross_entropy::{self, Rows};
 use parlor_kernels::{Write, activation, embedding, norm as rms, rope};
 
 use crate::batch::Batch;
+use crate::checkpointing::Lowest;
 use crate::decoder::{Block, Decoder, DecoderError};
 use crate::decoder_config::Mlp;
-use crate::forward::{kernel, segments};
+use crate::forward::{BlockContext, kernel, segments};
 use crate::gradients::Gradients;
 use crate::norm;
 use crate::pass::Pass;
@@ -29,14 +30,15 @@ impl Decoder {
         gradients: &mut Gradients,
     ) -> Result<(), DecoderError> {
         let wrong = |message: &str| Err(DecoderError::Batch(message.to_owned()));
-        if saved.ready.take() != Some(batch.len()) || d_logp.len() != batch.len() {
+        let before = saved.ready.take().filter(|ready| ready.tokens == batch.len());
+        let (Some(before), true) = (before, d_logp.len() == batch.len()) else {
             return wrong("a backward pass needs the forward pass of the same batch just before it");
-        }
+        };
         if gradients.len() != self.parameters.len() || targets.ids.len() != batch.len() {
             return wrong("the gradients or the targets belong to another decoder or batch");
         }
         let pass = Pass::new(self, batch, saved.dropout)?;
-        let Saved { angles, stream, blocks, head, scratch, .. } = saved;
+        let Saved { angles, stream, blocks, head, scratch, inputs, again, .. } = saved;
         let width = self.config.hidden_size;
 
         let d_rows: Vec<f32> = head.rows.iter().map(|&row| d_logp[row]).collect();
@@ -50,9 +52,30 @@ impl Decoder {
             d_stream[row * width..(row + 1) * width].copy_from_slice(d_x);
         }
 
-        for (layer, block) in self.blocks.iter().enumerate().rev() {
-            let context = Context { pass: &pass, batch, angles, layer };
-            self.block_backward(block, &context, &mut blocks[layer], scratch, (d_stream, gradients));
+        let lowest = Lowest::of(self, gradients);
+        let context = |layer| BlockContext { pass: &pass, batch, angles, layer, cache: None };
+        let mut end = self.blocks.len();
+        while end > lowest.block {
+            let start = before.checkpointing.group().map_or(0, |group| (end - 1) / group * group);
+            if let Some(group) = before.checkpointing.group() {
+                blocks.resize_with(blocks.len().max(end - start), BlockSaved::default);
+                room(again, inputs[start / group].len()).copy_from_slice(&inputs[start / group]);
+                for layer in start..end {
+                    self.block(
+                        &self.blocks[layer],
+                        &context(layer),
+                        &mut blocks[layer - start],
+                        scratch,
+                        again,
+                    );
+                }
+            }
+            for layer in (start.max(lowest.block)..end).rev() {
+                let input = layer > lowest.block || lowest.input;
+                let (context, kept) = (context(layer), &mut blocks[layer - start]);
+                self.block_backward((&context, input), kept, scratch, (d_stream, gradients));
+            }
+            end = start;
         }
 
         if let Some(gradient) = gradients.get_mut(pass.resolve(self.embedding)) {
@@ -66,16 +89,16 @@ impl Decoder {
         Ok(())
     }
 
-    /// Turns the gradient of a block's output in `d` into that of its input, in place.
+    /// Turns the gradient of a block's output in `d` into that of its input, in place; without `input`, what comes before
+    /// the block's linear layers is left out.
     fn block_backward(
         &self,
-        block: &Block,
-        context: &Context<'_>,
+        (context, input): (&BlockContext<'_>, bool),
         saved: &mut BlockSaved,
         scratch: &mut Scratch,
         (d, gradients): (&mut [f32], &mut Gradients),
     ) {
-        let pass = context.pass;
+        let (pass, block) = (context.pass, &self.blocks[context.layer]);
         self.mlp_backward(pass, block, saved, scratch, (d, gradients));
         let rows = context.batch.len();
         let (query_size, kv_size) = (self.config.query_size(), self.config.key_value_size());
@@ -111,10 +134,15 @@ impl Decoder {
 
         norm::forward(pass, block.input_norm, &saved.x, &mut scratch.normed, &mut saved.input_norm);
         let d_normed = room(&mut scratch.d_normed, saved.x.len());
-        block.q.backward(pass, &scratch.normed, &scratch.dq, Some((d_normed, Write::Replace)), gradients);
-        block.k.backward(pass, &scratch.normed, &scratch.dk, Some((d_normed, Write::Accumulate)), gradients);
-        block.v.backward(pass, &scratch.normed, &scratch.dv, Some((d_normed, Write::Accumulate)), gradients);
-        norm::backward(pass, block.input_norm, (&saved.x, &saved.input_norm), d_normed, d, gradients);
+        let writes = [Write::Replace, Write::Accumulate, Write::Accumulate];
+        let dy = [&scratch.dq, &scratch.dk, &scratch.dv];
+        for ((linear, dy), write) in [block.q, block.k, block.v].iter().zip(dy).zip(writes) {
+            let dx = input.then_some((&mut *d_normed, write));
+            linear.backward(pass, &scratch.normed, dy, dx, gradients);
+        }
+        if input {
+            norm::backward(pass, block.input_norm, (&saved.x, &saved.input_norm), d_normed, d, gradients);
+        }
     }
 
     /// The second half of a block: from the gradient of its output to that of the stream's middle, in place.
@@ -159,12 +187,4 @@ impl Decoder {
         rms::rms_backward(raw, pass.vector(weight), &saved.inverse_rms, d, out, d_weight);
         std::mem::swap(d, d_raw);
     }
-}
-
-/// What a block's backward needs besides its activations.
-struct Context<'a> {
-    pass: &'a Pass<'a>,
-    batch: &'a Batch,
-    angles: &'a rope::Angles,
-    layer: usize,
 }

@@ -13,7 +13,7 @@ use crate::decoder::{Block, Decoder, DecoderError};
 use crate::decoder_config::{Activation, Mlp, Norm};
 use crate::norm;
 use crate::pass::Pass;
-use crate::saved::{BlockSaved, NormSaved, Saved, Scratch, room};
+use crate::saved::{BlockSaved, NormSaved, Ready, Saved, Scratch, room};
 use crate::targets::Targets;
 
 /// Whether a backward pass will follow.
@@ -21,8 +21,10 @@ use crate::targets::Targets;
 enum Keep {
     /// Every block's activations are kept.
     All,
-    /// One block's buffers serve all.
+    /// One block's buffers serve all; no backward follows.
     One,
+    /// The same, and the residual stream before every so many blocks.
+    Inputs(usize),
 }
 
 impl Decoder {
@@ -38,8 +40,10 @@ impl Decoder {
         saved: &mut Saved,
     ) -> Result<Vec<f32>, DecoderError> {
         let pass = Pass::new(self, batch, saved.dropout)?;
-        let logp = self.target_logprobs(&pass, batch, targets, saved, Keep::All)?;
-        saved.ready = Some(batch.len());
+        let checkpointing = saved.checkpointing;
+        let keep = checkpointing.group().map_or(Keep::All, Keep::Inputs);
+        let logp = self.target_logprobs(&pass, batch, targets, saved, keep)?;
+        saved.ready = Some(Ready { tokens: batch.len(), checkpointing });
         Ok(logp)
     }
 
@@ -158,7 +162,7 @@ impl Decoder {
     ) -> Result<(), DecoderError> {
         saved.ready = None;
         self.check(batch, cache.as_deref())?;
-        let Saved { angles, stream, blocks, scratch, .. } = saved;
+        let Saved { angles, stream, blocks, scratch, inputs, .. } = saved;
         let width = self.config.hidden_size;
         embedding::forward(
             pass.weight(self.embedding),
@@ -175,7 +179,12 @@ impl Decoder {
         blocks.resize_with(kept.max(blocks.len()), BlockSaved::default);
         for (layer, block) in self.blocks.iter().enumerate() {
             let kept = &mut blocks[if keep == Keep::All { layer } else { 0 }];
-            room(&mut kept.x, stream.len()).copy_from_slice(stream);
+            if let Keep::Inputs(group) = keep
+                && layer.is_multiple_of(group)
+            {
+                inputs.resize_with(inputs.len().max(layer / group + 1), Vec::new);
+                room(&mut inputs[layer / group], stream.len()).copy_from_slice(stream);
+            }
             let context = BlockContext { pass, batch, angles, layer, cache: cache.as_deref() };
             self.block(block, &context, kept, scratch, stream);
             if let Some(cache) = cache.as_deref_mut() {
@@ -198,8 +207,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// One block: reads `saved.x`, writes the stream after the block into `stream`.
-    fn block(
+    /// One block: takes the stream before it from `stream` and keeps it, and leaves the stream after it there.
+    pub(crate) fn block(
         &self,
         block: &Block,
         context: &BlockContext<'_>,
@@ -207,6 +216,7 @@ impl Decoder {
         scratch: &mut Scratch,
         stream: &mut Vec<f32>,
     ) {
+        room(&mut saved.x, stream.len()).copy_from_slice(stream);
         let (pass, config) = (context.pass, &self.config);
         let rows = context.batch.len();
         let (query_size, kv_size) = (config.query_size(), config.key_value_size());
@@ -320,12 +330,12 @@ impl Decoder {
 }
 
 /// What a block needs besides its own input.
-struct BlockContext<'a> {
-    pass: &'a Pass<'a>,
-    batch: &'a Batch,
-    angles: &'a rope::Angles,
-    layer: usize,
-    cache: Option<&'a KvCache>,
+pub(crate) struct BlockContext<'a> {
+    pub(crate) pass: &'a Pass<'a>,
+    pub(crate) batch: &'a Batch,
+    pub(crate) angles: &'a rope::Angles,
+    pub(crate) layer: usize,
+    pub(crate) cache: Option<&'a KvCache>,
 }
 
 /// The batch's segments as attention sees them.

@@ -6,6 +6,8 @@
 use parlor_kernels::norm::Moments;
 use parlor_kernels::rope::Angles;
 
+use crate::checkpointing::Checkpointing;
+
 /// What a norm keeps per row.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NormSaved {
@@ -69,8 +71,21 @@ pub struct Saved {
     pub(crate) scratch: Scratch,
     /// Seed of the adapters' dropout in the next [`crate::Decoder::logprobs`] and its backward; none drops nothing.
     pub dropout: Option<u64>,
-    /// Number of tokens of the forward pass that filled this, when its backward may follow.
-    pub(crate) ready: Option<usize>,
+    /// What the next [`crate::Decoder::logprobs`] keeps for its backward.
+    pub checkpointing: Checkpointing,
+    /// The residual stream before each group of blocks that is computed again.
+    pub(crate) inputs: Vec<Vec<f32>>,
+    /// The residual stream while a group is computed again.
+    pub(crate) again: Vec<f32>,
+    /// The forward pass that filled this, when its backward may follow.
+    pub(crate) ready: Option<Ready>,
+}
+
+/// The forward pass whose backward may follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ready {
+    pub(crate) tokens: usize,
+    pub(crate) checkpointing: Checkpointing,
 }
 
 /// The first `len` elements of a reused buffer; their content is whatever it was.

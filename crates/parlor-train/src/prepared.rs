@@ -135,6 +135,7 @@ impl Prepared {
                 hyper: &self.hyper,
                 optimizer: self.training.optimizer,
                 scheduler: self.training.lr_scheduler_type,
+                checkpointing: self.training.gradient_checkpointing.0,
                 seed: self.training.seed,
                 output_dir: &directory,
                 identity: &self.identity,

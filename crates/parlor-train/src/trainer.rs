@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use parlor_model::{Decoder, DecoderError, Gradients, Saved};
+use parlor_model::{Checkpointing, Decoder, DecoderError, Gradients, Saved};
 use parlor_text::epoch_order;
 use serde_json::{Map, Value, json};
 
@@ -45,6 +45,8 @@ pub struct Job<'a, O: Objective> {
     pub optimizer: OptimizerName,
     /// Schedule.
     pub scheduler: SchedulerName,
+    /// Which activations are kept.
+    pub checkpointing: Checkpointing,
     /// Seed of the data's order.
     pub seed: u64,
     /// Where checkpoints and `best/` go.
@@ -140,6 +142,8 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
             optimizer.load(&path, decoder, checkpoint.state.step)?;
         }
         let gradients = Gradients::zeros(decoder);
+        let mut saved = Saved::default();
+        saved.checkpointing = job.checkpointing;
         let mut trainer = Self {
             job,
             decoder,
@@ -147,7 +151,7 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
             schedule,
             optimizer,
             gradients,
-            saved: Saved::default(),
+            saved,
             order: (u64::MAX, Vec::new()),
             step: 0,
             totals: Totals::default(),

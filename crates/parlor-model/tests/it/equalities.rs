@@ -1,7 +1,7 @@
 //! What must be equal whichever way it is computed: packed and alone, cached and whole, shared prompt and
 //! repeated prompt, kept and recomputed.
 
-use parlor_model::{Batch, Context, Gradients, KvCache, Saved, Targets};
+use parlor_model::{Batch, Checkpointing, Context, Gradients, KvCache, Saved, Targets};
 
 use crate::fixture::{Expected, F32_MODELS, load, relative};
 
@@ -144,4 +144,30 @@ fn a_batch_that_does_not_fit_is_refused() {
         @"segment 0 starts at position 3, but None tokens precede it");
     insta::assert_snapshot!(message(&Batch::default(), None),
         @"logits of row 0 are asked for, but the batch has 0 tokens");
+}
+
+#[test]
+fn recomputed_equals_kept() {
+    for name in F32_MODELS {
+        let (mut decoder, expected) = (load(name).decoder, Expected::read(name));
+        for everything in [true, false] {
+            if !everything {
+                decoder.train_only(|spec| spec.role.to_string().starts_with("layers.1.o_proj"));
+            }
+            let gradients = |checkpointing: Checkpointing| {
+                let (mut saved, mut gradients) = (Saved::default(), Gradients::zeros(&decoder));
+                saved.checkpointing = checkpointing;
+                let logp = decoder.logprobs(&expected.batch, &expected.targets, &mut saved).unwrap();
+                decoder
+                    .backward(&logp, &expected.batch, &expected.targets, &mut saved, &mut gradients)
+                    .unwrap();
+                gradients
+            };
+            let kept = gradients(Checkpointing::None);
+            for group in 1..=3 {
+                let again = gradients(Checkpointing::Every(std::num::NonZeroUsize::new(group).unwrap()));
+                assert!(kept.iter().eq(again.iter()), "{name}: groups of {group} blocks");
+            }
+        }
+    }
 }

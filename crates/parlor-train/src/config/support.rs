@@ -158,12 +158,5 @@ pub fn unsupported(config: &TrainingConfig) -> Vec<Problem> {
     if config.fp16 {
         missing("training.fp16", "training in float16", "leave it false: training runs in f32");
     }
-    if config.gradient_checkpointing {
-        missing(
-            "training.gradient_checkpointing",
-            "recomputing activations",
-            "leave it false, and lower the batch size or `data.max_length` when memory runs out",
-        );
-    }
     found
 }

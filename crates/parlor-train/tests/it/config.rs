@@ -55,7 +55,6 @@ fn what_is_not_in_this_build_is_said() {
     config.optimizer = OptimizerName::Adamw8bit;
     config.lr_scheduler_type = SchedulerName::Polynomial;
     config.bf16 = true;
-    config.gradient_checkpointing = true;
     insta::assert_snapshot!(
         unsupported(&config).iter().map(|p| format!("{}: {}\n", p.key, p.message)).collect::<String>()
     );

@@ -146,6 +146,7 @@ impl<'a> Run<'a> {
                 hyper: &self.hyper,
                 optimizer: OptimizerName::AdamwTorch,
                 scheduler: self.scheduler,
+                checkpointing: parlor_model::Checkpointing::None,
                 seed: 42,
                 output_dir: self.directory,
                 identity: &Identity::default(),

@@ -122,7 +122,6 @@ fn what_this_build_lacks_stops_the_run() {
         "training.optimizer=lion",
         "training.lr_scheduler_type=polynomial",
         "training.bf16=true",
-        "training.gradient_checkpointing=true",
     ] {
         parlor(directory.path(), &["train", "--set", flag]).refused(&["not in this build yet"]);
     }
@@ -151,4 +150,21 @@ fn fine_tuning_goes_on_from_a_directory() {
     assert!(value["train_loss"].as_f64().unwrap() < 3.0, "{value}");
     let own = ["train", "--set", "training.training_type=sft", "--set", "model.name=./out", "--overwrite"];
     parlor(directory.path(), &own).refused(&["model.name"]);
+}
+
+/// Less memory, the same bytes.
+#[test]
+fn checkpointed_activations_change_nothing() {
+    for value in ["true", "full", "every_2", "every_9"] {
+        let directory = workplace();
+        let setting = format!("training.gradient_checkpointing={value}");
+        parlor(directory.path(), &["train", "--set", &setting]).ok();
+        let weights = |output: &Path| std::fs::read(output.join("model.safetensors")).unwrap();
+        assert!(weights(&directory.path().join("out")) == weights(&model()), "{value}");
+    }
+    let directory = workplace();
+    for value in ["every_0", "some", "3"] {
+        let setting = format!("training.gradient_checkpointing={value}");
+        parlor(directory.path(), &["train", "--set", &setting]).refused(&["gradient_checkpointing"]);
+    }
 }
