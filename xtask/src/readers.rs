@@ -22,6 +22,20 @@ const TRAINING: &[&str] = &[
     "monitoring.mlflow.enabled=true",
 ];
 
+/// Adapters to train, and what each is besides.
+const ADAPTERS: &[(&str, &[&str])] = &[
+    ("lora", &[]),
+    (
+        "dora",
+        &[
+            "training.lora.use_dora=true",
+            "training.lora.use_rslora=true",
+            "training.lora.target_modules=all-linear",
+            "training.lora.modules_to_save=[norm]",
+        ],
+    ),
+];
+
 /// The Python of the environment `name`, made from the pinned requirements in `file` when they have changed.
 fn environment(name: &str, file: &str) -> anyhow::Result<PathBuf> {
     let (directory, requirements) = (root().join(name), root().join("xtask/readers").join(file));
@@ -91,8 +105,39 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     )?;
     let script = |name: &str| root().join("xtask/readers").join(name).display().to_string();
     run(&python, &[&script("check_model.py"), &model, &tokenized, &rendered, &messages])?;
+    check_adapters(&python, &scratch, &model, &data)?;
     let metrics = output.join("metrics.jsonl").display().to_string();
     run(&python, &[&script("check_mlflow.py"), &store.display().to_string(), &metrics])
+}
+
+/// Trains adapters beside `model` and compares with PEFT, both ways.
+fn check_adapters(python: &str, scratch: &Path, model: &str, data: &str) -> anyhow::Result<()> {
+    let mut adapters = Vec::new();
+    for (name, more) in ADAPTERS {
+        let output = scratch.join(name).display().to_string();
+        let settings = [
+            format!("model.name={model}"),
+            format!("data.train_data_path={data}"),
+            format!("training.output_dir={output}"),
+            "data.max_length=128".to_owned(),
+            "training.training_type=lora".to_owned(),
+            // Far enough for the adapter to show.
+            "training.lora.learning_rate=0.05".to_owned(),
+            "monitoring.mlflow.enabled=false".to_owned(),
+        ];
+        let mut arguments = vec!["train", "--max-steps", "3"];
+        for setting in settings.iter().map(String::as_str).chain(more.iter().copied()) {
+            arguments.extend(["--set", setting]);
+        }
+        parlor(scratch, &arguments)?;
+        adapters.push(output);
+    }
+    let script = root().join("xtask/readers/check_adapter.py").display().to_string();
+    let program = target_dir().join("release/parlor").display().to_string();
+    let made = scratch.join("adapters").display().to_string();
+    let mut arguments = vec![script.as_str(), &program, model, &made];
+    arguments.extend(adapters.iter().map(String::as_str));
+    run(python, &arguments)
 }
 
 /// Writes the fixtures anew.
