@@ -120,7 +120,6 @@ fn what_this_build_lacks_stops_the_run() {
     for flag in [
         "training.training_type=dpo",
         "training.optimizer=lion",
-        "training.lr_scheduler_type=polynomial",
         "training.bf16=true",
         "training.gradient_checkpointing=true",
     ] {
