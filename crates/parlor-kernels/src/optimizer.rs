@@ -1,9 +1,23 @@
-//! Parameter updates, each one pass over parameter, gradient and state.
+//! Parameter updates: AdamW and SGD here, each one pass over parameter, gradient and state; the others in files of their
+//! own.
 //!
 //! Source: `torch.optim.AdamW` (Loshchilov and Hutter, 2019) and `torch.optim.SGD`, in the same order of
-//! operations, state in f32.
+//! operations, state in f32. Rates and decays are f64 until they meet the numbers, as in Python: `1 - 0.999` in f32 is
+//! wrong in the fifth digit.
+
+mod adafactor;
+mod adamw_8bit;
+mod dynamic_map;
+mod lion;
+mod muon;
 
 use rayon::prelude::*;
+
+pub use adafactor::{Adafactor, adafactor_matrix, adafactor_vector};
+pub use adamw_8bit::{Moments8bit, adamw_8bit};
+pub use dynamic_map::{BLOCK, DynamicMap, Sign};
+pub use lion::{Lion, lion};
+pub use muon::{AdjustRate, Momentum, Muon, MuonScratch, muon};
 
 use crate::simd::dispatch;
 
@@ -13,15 +27,15 @@ const CHUNK: usize = 32 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamW {
     /// Learning rate of this step.
-    pub lr: f32,
+    pub lr: f64,
     /// Decay of the first moment.
-    pub beta1: f32,
+    pub beta1: f64,
     /// Decay of the second moment.
-    pub beta2: f32,
+    pub beta2: f64,
     /// Added to the root of the second moment.
-    pub eps: f32,
+    pub eps: f64,
     /// Decoupled weight decay.
-    pub weight_decay: f32,
+    pub weight_decay: f64,
     /// Number of this step, from 1.
     pub step: u64,
 }
@@ -41,11 +55,11 @@ pub fn adamw(
         "lengths of parameter, gradient and moments"
     );
     let AdamW { lr, beta1, beta2, eps, weight_decay, step } = *hyper;
-    // Bias corrections in f64, as torch computes them in Python.
-    let correction = |beta: f32| 1.0 - f64::from(beta).powf(step as f64);
-    let step_size = (f64::from(lr) / correction(beta1)) as f32;
+    let correction = |beta: f64| 1.0 - beta.powf(step as f64);
+    let step_size = (lr / correction(beta1)) as f32;
     let root_correction = correction(beta2).sqrt() as f32;
-    let keep = 1.0 - lr * weight_decay;
+    let (keep, eps) = ((1.0 - lr * weight_decay) as f32, eps as f32);
+    let (towards_gradient, b2, a2) = ((1.0 - beta1) as f32, beta2 as f32, (1.0 - beta2) as f32);
     parameter
         .par_chunks_mut(CHUNK)
         .zip(gradient.par_chunks(CHUNK))
@@ -57,8 +71,8 @@ pub fn adamw(
                 || {
                     for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
                         let g = g * scale;
-                        *m += (g - *m) * (1.0 - beta1);
-                        *v = *v * beta2 + g * g * (1.0 - beta2);
+                        *m += (g - *m) * towards_gradient;
+                        *v = *v * b2 + g * g * a2;
                         let denominator = v.sqrt() / root_correction + eps;
                         *p = *p * keep - step_size * (*m / denominator);
                     }
@@ -71,17 +85,17 @@ pub fn adamw(
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sgd {
     /// Learning rate of this step.
-    pub lr: f32,
+    pub lr: f64,
     /// Momentum; the buffer starts at zero.
-    pub momentum: f32,
+    pub momentum: f64,
     /// Coupled weight decay, added to the gradient.
-    pub weight_decay: f32,
+    pub weight_decay: f64,
 }
 
 /// One SGD step; `buffer` holds the momentum when there is some. `scale` multiplies the gradient first.
 pub fn sgd(parameter: &mut [f32], gradient: &[f32], buffer: Option<&mut [f32]>, scale: f32, hyper: &Sgd) {
     assert_eq!(gradient.len(), parameter.len(), "lengths of parameter and gradient");
-    let Sgd { lr, momentum, weight_decay } = *hyper;
+    let (lr, momentum, weight_decay) = (hyper.lr as f32, hyper.momentum as f32, hyper.weight_decay as f32);
     let direction = |p: f32, g: f32| g * scale + weight_decay * p;
     match buffer {
         None => parameter.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK)).for_each(|(p, g)| {

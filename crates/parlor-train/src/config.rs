@@ -8,6 +8,8 @@ mod from_scratch;
 mod gradient_checkpointing;
 mod hyperparameters;
 mod lora;
+mod optimizer;
+mod scheduler;
 mod sft;
 mod support;
 
@@ -22,6 +24,9 @@ pub use from_scratch::FromScratchConfig;
 pub use gradient_checkpointing::GradientCheckpointing;
 pub use hyperparameters::Hyperparameters;
 pub use lora::{InitLoraName, InitLoraWeights, LoraConfig};
+pub use optimizer::OptimizerName;
+pub(crate) use scheduler::LR_END;
+pub use scheduler::{LrSchedulerKwargs, Ramp, SchedulerName};
 pub use sft::{SftConfig, TrainOn};
 pub use support::{Problem, problems, unsupported};
 
@@ -58,82 +63,6 @@ impl fmt::Display for TrainingType {
     }
 }
 
-/// The rule that turns gradients into updates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OptimizerName {
-    /// AdamW in PyTorch's arithmetic, with f32 moments.
-    #[default]
-    AdamwTorch,
-    /// Plain stochastic gradient descent.
-    Sgd,
-    /// AdamW with 8-bit moments (not in this build yet).
-    #[serde(rename = "adamw_8bit")]
-    Adamw8bit,
-    /// Adafactor (not in this build yet).
-    Adafactor,
-    /// Lion (not in this build yet).
-    Lion,
-    /// Muon (not in this build yet).
-    Muon,
-}
-
-impl OptimizerName {
-    /// The name in a config file.
-    pub fn name(self) -> &'static str {
-        match self {
-            OptimizerName::AdamwTorch => "adamw_torch",
-            OptimizerName::Sgd => "sgd",
-            OptimizerName::Adamw8bit => "adamw_8bit",
-            OptimizerName::Adafactor => "adafactor",
-            OptimizerName::Lion => "lion",
-            OptimizerName::Muon => "muon",
-        }
-    }
-}
-
-/// How the learning rate moves from step to step, after the warm-up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SchedulerName {
-    /// Straight down to 0 at the last step.
-    Linear,
-    /// Half a cosine down to 0 at the last step.
-    #[default]
-    Cosine,
-    /// It stays, from the first step; warm-up keys are not read (as in HF).
-    Constant,
-    /// It rises through the warm-up, then stays.
-    ConstantWithWarmup,
-    /// Cosine with hard restarts (not in this build yet).
-    CosineWithRestarts,
-    /// Polynomial decay (not in this build yet).
-    Polynomial,
-    /// Inverse square root (not in this build yet).
-    InverseSqrt,
-    /// Cosine down to a floor (not in this build yet).
-    CosineWithMinLr,
-    /// Warm-up, plateau, decay (not in this build yet).
-    WarmupStableDecay,
-}
-
-impl SchedulerName {
-    /// The name in a config file.
-    pub fn name(self) -> &'static str {
-        match self {
-            SchedulerName::Linear => "linear",
-            SchedulerName::Cosine => "cosine",
-            SchedulerName::Constant => "constant",
-            SchedulerName::ConstantWithWarmup => "constant_with_warmup",
-            SchedulerName::CosineWithRestarts => "cosine_with_restarts",
-            SchedulerName::Polynomial => "polynomial",
-            SchedulerName::InverseSqrt => "inverse_sqrt",
-            SchedulerName::CosineWithMinLr => "cosine_with_min_lr",
-            SchedulerName::WarmupStableDecay => "warmup_stable_decay",
-        }
-    }
-}
-
 /// Training: which kind, where the results go, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -150,8 +79,11 @@ pub struct TrainingConfig {
     pub seed: u64,
     /// Optimizer: `adamw_torch` (AdamW; `adamw` is another name) or `sgd`.
     pub optimizer: OptimizerName,
-    /// How the learning rate moves: `cosine`, `linear`, `constant` or `constant_with_warmup`.
+    /// How the learning rate moves: HF's schedules by their names. Each begins with the warm-up that `warmup_steps` or
+    /// `warmup_ratio` names, except `constant`.
     pub lr_scheduler_type: SchedulerName,
+    /// Further settings of the schedule in force, by HF's names. One that it does not take is an error.
+    pub lr_scheduler_kwargs: LrSchedulerKwargs,
     /// Train in bfloat16 (not in this build yet: weights, gradients and optimizer state are f32).
     pub bf16: bool,
     /// Train in float16 with loss scaling (not in this build yet).
@@ -183,6 +115,7 @@ impl Default for TrainingConfig {
             seed: 42,
             optimizer: OptimizerName::default(),
             lr_scheduler_type: SchedulerName::default(),
+            lr_scheduler_kwargs: LrSchedulerKwargs::default(),
             bf16: false,
             fp16: false,
             gradient_checkpointing: GradientCheckpointing::default(),

@@ -2,13 +2,15 @@
 //! one does.
 //!
 //! In: seed, training type, optimizer, schedule and its length, batch size and accumulation, learning rate, decay,
-//! betas, clipping, warm-up, the adapter's shape, the examples as the model sees them, the chat template, the model's shape. Out, and so
-//! free to change on resume: where things are written, how often is logged, evaluated and saved, how many
-//! checkpoints are kept, early stopping, threads, evaluation batch size and data. The number of steps may change
-//! under `constant` and `constant_with_warmup` only, where no step's rate depends on it.
+//! betas, clipping, warm-up, the adapter's shape, the examples as the model sees them, the chat template, the model's
+//! shape. Out, and so free to change on resume: where things are written, how often is logged, evaluated and saved, how
+//! many checkpoints are kept, early stopping, threads, evaluation batch size and data. The number of steps may change under
+//! schedules only where no step's rate depends on it (`Schedule::depends_on_total`). Keys that are not set are left
+//! out, so that a checkpoint made before there was such a key can be resumed.
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::config::TrainingConfig;
@@ -50,7 +52,11 @@ impl Identity {
             let shape = serde_json::to_string(&adapter.adapter("").to_json()).unwrap_or_default();
             identity.add("training.lora (shape of the adapter)", shape);
         }
-        if Schedule::depends_on_total(config.lr_scheduler_type) {
+        let kwargs = config.lr_scheduler_kwargs;
+        if !kwargs.set().is_empty() {
+            identity.add("training.lr_scheduler_kwargs", Value::Object(kwargs.set()));
+        }
+        if Schedule::depends_on_total(config.lr_scheduler_type, &kwargs) {
             identity.add("total steps (num_train_epochs, max_steps)", plan.total_steps);
         }
         if config.lr_scheduler_type != crate::config::SchedulerName::Constant {

@@ -130,7 +130,7 @@ impl Optimizer {
         self.step += 1;
         for id in 0..decoder.parameters().len() {
             let weight_decay = match decoder.parameters()[id].spec.kind {
-                Kind::Matrix | Kind::LowRank => self.weight_decay as f32,
+                Kind::Matrix | Kind::LowRank => self.weight_decay,
                 Kind::NormWeight | Kind::Bias => 0.0,
             };
             let Some(gradient) = gradients.get(id) else { continue };
@@ -138,10 +138,10 @@ impl Optimizer {
             match &mut self.state {
                 State::AdamW(moments) => {
                     let hyper = AdamW {
-                        lr: learning_rate as f32,
-                        beta1: self.beta1 as f32,
-                        beta2: self.beta2 as f32,
-                        eps: self.epsilon as f32,
+                        lr: learning_rate,
+                        beta1: self.beta1,
+                        beta2: self.beta2,
+                        eps: self.epsilon,
                         weight_decay,
                         step: self.step,
                     };
@@ -149,7 +149,7 @@ impl Optimizer {
                     adamw(values, gradient, exp_avg, exp_avg_sq, scale, &hyper);
                 }
                 State::Sgd => {
-                    let hyper = Sgd { lr: learning_rate as f32, momentum: 0.0, weight_decay };
+                    let hyper = Sgd { lr: learning_rate, momentum: 0.0, weight_decay };
                     sgd(values, gradient, None, scale, &hyper);
                 }
             }

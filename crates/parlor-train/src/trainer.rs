@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use parlor_model::{Checkpointing, Decoder, DecoderError, Gradients, Saved};
+use parlor_model::{Decoder, DecoderError, Gradients, Saved};
 use parlor_text::epoch_order;
 use serde_json::{Map, Value, json};
 
 use crate::checkpoint::{Checkpoint, OPTIMIZER_STATE, list_checkpoints};
 use crate::clip::{clip_factor, group_norms};
-use crate::config::{Hyperparameters, OptimizerName, SchedulerName};
+use crate::config::{Hyperparameters, TrainingConfig};
 use crate::error::{NonFinite, TrainError};
 use crate::event::{Flow, Outcome, StepReport, TrainEvent};
 use crate::identity::Identity;
@@ -41,14 +41,8 @@ pub struct Job<'a, O: Objective> {
     pub eval: &'a [O::Example],
     /// Shared keys of the training type.
     pub hyper: &'a Hyperparameters,
-    /// Optimizer.
-    pub optimizer: OptimizerName,
-    /// Schedule.
-    pub scheduler: SchedulerName,
-    /// Which activations are kept.
-    pub checkpointing: Checkpointing,
-    /// Seed of the data's order.
-    pub seed: u64,
+    /// Optimizer, schedule, seed, and what else all training types share.
+    pub training: &'a TrainingConfig,
     /// Where checkpoints and `best/` go.
     pub output_dir: &'a Path,
     /// What a checkpoint must agree on to be resumed.
@@ -129,12 +123,13 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
         }
         let plan = StepPlan::new(job.train.len(), job.hyper);
         let schedule = Schedule {
-            kind: job.scheduler,
+            kind: job.training.lr_scheduler_type,
+            kwargs: job.training.lr_scheduler_kwargs,
             learning_rate: job.hyper.learning_rate,
             warmup_steps: plan.warmup_steps,
             total_steps: plan.total_steps,
         };
-        let mut optimizer = Optimizer::new(job.optimizer, job.hyper, decoder);
+        let mut optimizer = Optimizer::new(job.training.optimizer, job.hyper, decoder);
         let now = Instant::now();
         let resume = job.resume.take();
         if let Some(checkpoint) = &resume {
@@ -143,7 +138,7 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
         }
         let gradients = Gradients::zeros(decoder);
         let mut saved = Saved::default();
-        saved.checkpointing = job.checkpointing;
+        saved.checkpointing = job.training.gradient_checkpointing.0;
         let mut trainer = Self {
             job,
             decoder,
@@ -258,7 +253,7 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
     fn take_step(&mut self) -> Result<StepResult, TrainError> {
         let epoch = self.plan.epoch(self.step);
         if self.order.0 != epoch {
-            self.order = (epoch, epoch_order(self.job.train.len(), self.job.seed, epoch));
+            self.order = (epoch, epoch_order(self.job.train.len(), self.job.training.seed, epoch));
         }
         let chosen: Vec<&'a O::Example> =
             self.order.1[self.plan.places(self.step)].iter().map(|&place| &self.job.train[place]).collect();
@@ -268,7 +263,7 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
         self.gradients.zero();
         for (index, examples) in chosen.chunks(self.plan.batch_size).enumerate() {
             // A mask of its own for every pass, and the same one when the step is made again.
-            self.saved.dropout = Some(dropout_seed(self.job.seed, self.step, index));
+            self.saved.dropout = Some(dropout_seed(self.job.training.seed, self.step, index));
             let micro = self.job.objective.collate(examples);
             let objective = self.job.objective;
             let refused = |source: DecoderError| TrainError::Batch {

@@ -1,6 +1,8 @@
-//! Updates against `torch.optim`'s formulas in f64.
+//! Updates against the formulas of their sources in f64.
 
-use parlor_kernels::optimizer::{self, AdamW, Sgd};
+use parlor_kernels::optimizer::{
+    self, Adafactor, AdamW, AdjustRate, BLOCK, DynamicMap, Lion, Moments8bit, Momentum, Muon, Sgd, Sign,
+};
 
 use crate::{Numbers, close, wide};
 
@@ -13,17 +15,17 @@ fn adamw_follows_torch() {
     let (mut wp, mut wm, mut wv) = (wide(&p), vec![0.0; n], vec![0.0; n]);
     for step in 1..=5u64 {
         let g = numbers.vec(n);
-        let lr = 1e-2 / step as f32;
+        let lr = 1e-2 / step as f64;
         let hyper = AdamW { lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1, step };
         optimizer::adamw(&mut p, &g, &mut m, &mut v, 0.5, &hyper);
-        let (lr, b1, b2) = (f64::from(lr), f64::from(0.9f32), f64::from(0.999f32));
+        let (b1, b2) = (0.9f64, 0.999f64);
         for i in 0..n {
             let g = 0.5 * f64::from(g[i]);
-            wp[i] *= 1.0 - lr * f64::from(0.1f32);
+            wp[i] *= 1.0 - lr * 0.1;
             wm[i] = b1 * wm[i] + (1.0 - b1) * g;
             wv[i] = b2 * wv[i] + (1.0 - b2) * g * g;
             let (mh, vh) = (wm[i] / (1.0 - b1.powi(step as i32)), wv[i] / (1.0 - b2.powi(step as i32)));
-            wp[i] -= lr * mh / (vh.sqrt() + f64::from(1e-8f32));
+            wp[i] -= lr * mh / (vh.sqrt() + 1e-8);
         }
     }
     close("parameter", &p, &wp);
@@ -51,4 +53,241 @@ fn sgd_follows_torch() {
     }
     close("momentum", &p, &wp);
     close("plain", &plain, &wplain);
+}
+
+#[test]
+fn lion_follows_the_paper() {
+    let mut numbers = Numbers::new(13);
+    let n = 40_001;
+    let (mut p, mut m) = (numbers.vec(n), vec![0.0; n]);
+    p[0] = 0.5; // its gradient stays 0: it is decayed and not moved
+    let (mut wp, mut wm) = (wide(&p), vec![0.0; n]);
+    for _ in 0..5 {
+        let mut g = numbers.vec(n);
+        g[0] = 0.0;
+        let hyper = Lion { lr: 1e-2, beta1: 0.9, beta2: 0.99, weight_decay: 0.1 };
+        optimizer::lion(&mut p, &g, &mut m, 0.5, &hyper);
+        for i in 0..n {
+            let g = 0.5 * f64::from(g[i]);
+            // The sign of a direction that is near zero is that of a rounding: it follows f32.
+            let direction = 0.9 * wm[i] + 0.1 * g;
+            let sign = if direction == 0.0 { 0.0 } else { direction.signum() };
+            wp[i] = wp[i] * (1.0 - 1e-2 * 0.1) - 1e-2 * sign;
+            if direction.abs() < 1e-7 {
+                wp[i] = f64::from(p[i]);
+            }
+            wm[i] = 0.99 * wm[i] + 0.01 * g;
+        }
+    }
+    close("parameter", &p, &wp);
+    close("momentum", &m, &wm);
+    assert!((f64::from(p[0]) - 0.5 * 0.999f64.powi(5)).abs() < 1e-6);
+}
+
+#[test]
+fn adafactor_of_a_matrix_follows_transformers() {
+    // More rows than parts, so that a part has several and the last one fewer.
+    let (height, width) = (333, 45);
+    let mut numbers = Numbers::new(14);
+    let mut p = numbers.vec(height * width);
+    let (mut row, mut column) = (vec![0.0; height], vec![0.0; width]);
+    let (mut wp, mut wr, mut wc) = (wide(&p), vec![0.0; height], vec![0.0; width]);
+    for step in 1..=4u64 {
+        let g = numbers.vec(height * width);
+        let hyper = Adafactor { lr: 1e-2, weight_decay: 0.1, step };
+        optimizer::adafactor_matrix(&mut p, &g, (&mut row, &mut column), 3.0, &hyper);
+        let b2 = 1.0 - (step as f64).powf(-0.8);
+        let g: Vec<f64> = g.iter().map(|&g| 3.0 * f64::from(g)).collect();
+        let at = |r: usize, c: usize| g[r * width + c] * g[r * width + c] + 1e-30;
+        for (r, row) in wr.iter_mut().enumerate() {
+            let mean = (0..width).map(|c| at(r, c)).sum::<f64>() / width as f64;
+            *row = b2 * *row + (1.0 - b2) * mean;
+        }
+        for (c, column) in wc.iter_mut().enumerate() {
+            let mean = (0..height).map(|r| at(r, c)).sum::<f64>() / height as f64;
+            *column = b2 * *column + (1.0 - b2) * mean;
+        }
+        let mean = wr.iter().sum::<f64>() / height as f64;
+        let update: Vec<f64> =
+            (0..g.len()).map(|i| g[i] / (wr[i / width] / mean).sqrt() / wc[i % width].sqrt()).collect();
+        let rms = (update.iter().map(|u| u * u).sum::<f64>() / update.len() as f64).sqrt();
+        for (p, u) in wp.iter_mut().zip(&update) {
+            *p = *p * (1.0 - 0.1 * 1e-2) - 1e-2 * u / rms.max(1.0);
+        }
+    }
+    close("parameter", &p, &wp);
+    close("rows", &row, &wr);
+    close("columns", &column, &wc);
+}
+
+#[test]
+fn adafactor_of_a_vector_follows_transformers() {
+    let n = 40_001;
+    let mut numbers = Numbers::new(15);
+    let (mut p, mut v) = (numbers.vec(n), vec![0.0; n]);
+    let (mut wp, mut wv) = (wide(&p), vec![0.0; n]);
+    for step in 1..=4u64 {
+        let g = numbers.vec(n);
+        let hyper = Adafactor { lr: 1e-2, weight_decay: 0.1, step };
+        optimizer::adafactor_vector(&mut p, &g, &mut v, 0.5, &hyper);
+        let b2 = 1.0 - (step as f64).powf(-0.8);
+        let g: Vec<f64> = g.iter().map(|&g| 0.5 * f64::from(g)).collect();
+        for (v, g) in wv.iter_mut().zip(&g) {
+            *v = b2 * *v + (1.0 - b2) * (g * g + 1e-30);
+        }
+        let update: Vec<f64> = g.iter().zip(&wv).map(|(g, v)| g / v.sqrt()).collect();
+        let rms = (update.iter().map(|u| u * u).sum::<f64>() / n as f64).sqrt();
+        for (p, u) in wp.iter_mut().zip(&update) {
+            *p = *p * (1.0 - 0.1 * 1e-2) - 1e-2 * u / rms.max(1.0);
+        }
+    }
+    close("parameter", &p, &wp);
+    close("second moment", &v, &wv);
+}
+
+/// `a b`, both row-major.
+fn product(a: &[f64], b: &[f64], (rows, inner, columns): (usize, usize, usize)) -> Vec<f64> {
+    let at = |r: usize, c: usize| (0..inner).map(|k| a[r * inner + k] * b[k * columns + c]).sum();
+    (0..rows * columns).map(|i| at(i / columns, i % columns)).collect()
+}
+
+fn transposed(a: &[f64], rows: usize, columns: usize) -> Vec<f64> {
+    (0..a.len()).map(|i| a[(i % rows) * columns + i / rows]).collect()
+}
+
+/// Newton and Schulz's iteration as PyTorch writes it: on the wide orientation.
+fn orthogonal(x: &[f64], rows: usize, columns: usize) -> Vec<f64> {
+    if rows > columns {
+        return transposed(&orthogonal(&transposed(x, rows, columns), columns, rows), columns, rows);
+    }
+    let norm = x.iter().map(|x| x * x).sum::<f64>().sqrt().max(1e-7);
+    let mut x: Vec<f64> = x.iter().map(|x| x / norm).collect();
+    for _ in 0..5 {
+        let gram = product(&x, &transposed(&x, rows, columns), (rows, columns, rows));
+        let square = product(&gram, &gram, (rows, rows, rows));
+        let polynomial: Vec<f64> = gram.iter().zip(&square).map(|(g, s)| -4.7750 * g + 2.0315 * s).collect();
+        let moved = product(&polynomial, &x, (rows, rows, columns));
+        x = x.iter().zip(&moved).map(|(x, moved)| 3.4445 * x + moved).collect();
+    }
+    x
+}
+
+fn muon(rows: usize, columns: usize, kind: Momentum, adjust: AdjustRate, ratio: f64) {
+    let n = rows * columns;
+    let mut numbers = Numbers::new(16);
+    let (mut p, mut m, mut scratch) = (numbers.vec(n), vec![0.0; n], Default::default());
+    let (mut wp, mut wm) = (wide(&p), vec![0.0; n]);
+    for _ in 0..3 {
+        let g = numbers.vec(n);
+        let hyper = Muon { lr: 1e-2, weight_decay: 0.1, momentum: 0.95, kind, steps: 5, adjust };
+        optimizer::muon(&mut p, &g, &mut m, ((rows, columns), 0.5), &hyper, &mut scratch);
+        let g: Vec<f64> = g.iter().map(|&g| 0.5 * f64::from(g)).collect();
+        for (m, g) in wm.iter_mut().zip(&g) {
+            *m = 0.95 * *m + 0.05 * g;
+        }
+        let ahead: Vec<f64> = g.iter().zip(&wm).map(|(g, m)| 0.05 * g + 0.95 * m).collect();
+        let update = orthogonal(if kind == Momentum::Plain { &wm } else { &ahead }, rows, columns);
+        for (p, u) in wp.iter_mut().zip(&update) {
+            *p = *p * (1.0 - 1e-2 * 0.1) - 1e-2 * ratio * u;
+        }
+    }
+    close("parameter", &p, &wp);
+    close("momentum", &m, &wm);
+}
+
+#[test]
+fn muon_follows_torch_in_either_orientation() {
+    muon(24, 40, Momentum::Nesterov, AdjustRate::Original, 1.0);
+    muon(40, 24, Momentum::Nesterov, AdjustRate::Original, (40.0f64 / 24.0).sqrt());
+    muon(40, 24, Momentum::Plain, AdjustRate::MatchRmsAdamW, 0.2 * 40.0f64.sqrt());
+    muon(1, 9, Momentum::Nesterov, AdjustRate::MatchRmsAdamW, 0.2 * 3.0);
+}
+
+#[test]
+fn a_matrix_without_gradient_is_decayed_only() {
+    let (mut p, mut m) = (vec![1.0; 12], vec![0.0; 12]);
+    let hyper = Muon {
+        lr: 1e-2,
+        weight_decay: 0.1,
+        momentum: 0.95,
+        kind: Momentum::Nesterov,
+        steps: 5,
+        adjust: AdjustRate::Original,
+    };
+    optimizer::muon(&mut p, &[0.0; 12], &mut m, ((3, 4), 1.0), &hyper, &mut Default::default());
+    close("parameter", &p, &[0.999; 12]);
+}
+
+#[test]
+fn the_nearest_value_of_a_dynamic_map_is_found() {
+    let mut numbers = Numbers::new(17);
+    for sign in [Sign::Signed, Sign::Unsigned] {
+        let map = DynamicMap::of(sign);
+        let values = map.values();
+        assert!(values.is_sorted() && values.contains(&0.0) && values[255] == 1.0);
+        let lowest = if sign == Sign::Signed { -1.0 } else { 0.0 };
+        let mut tried = vec![0.0, -0.0, 1.0, f32::MIN_POSITIVE, 1e-40];
+        // Numbers of every magnitude, and the neighbourhood of every midpoint.
+        tried.extend((0..20_000).map(|_| numbers.next() * 10f32.powf(4.0 * (numbers.next() - 1.0))));
+        for pair in values.windows(2) {
+            let middle = 0.5 * (pair[0] + pair[1]);
+            tried.extend([middle * 0.999_999, middle, middle * 1.000_001, pair[0]]);
+        }
+        for x in tried.into_iter().filter(|&x| x >= lowest) {
+            let distance = |value: &f32| (f64::from(*value) - f64::from(x)).abs();
+            let best = values.iter().map(distance).fold(f64::INFINITY, f64::min);
+            let found = distance(&values[map.nearest(x) as usize]);
+            // A midpoint is rounded to f32, by 2^-24 of itself at most: so near one both count as nearest.
+            assert!(found <= best + f64::from(x.abs()) * 2f64.powi(-23), "{sign:?} {x}: {found} over {best}");
+        }
+    }
+}
+
+#[test]
+fn eight_bit_adamw_follows_f64_over_the_same_codes() {
+    let n = 40_001usize; // more than one chunk; the last block has 65 elements
+    let blocks = n.div_ceil(BLOCK);
+    let mut numbers = Numbers::new(18);
+    let mut p = numbers.vec(n);
+    let (mut first, mut second) = (vec![0; n], vec![0; n]);
+    let (mut first_max, mut second_max) = (vec![0.0; blocks], vec![0.0; blocks]);
+    for step in 1..=4u64 {
+        let g = numbers.vec(n);
+        let moment = |sign, codes: &[u8], largest: &[f32]| -> Vec<f64> {
+            let values = DynamicMap::of(sign).values();
+            codes
+                .iter()
+                .enumerate()
+                .map(|(i, &code)| f64::from(values[code as usize] * largest[i / BLOCK]))
+                .collect()
+        };
+        let mut wp = wide(&p);
+        let mut wm = moment(Sign::Signed, &first, &first_max);
+        let mut wv = moment(Sign::Unsigned, &second, &second_max);
+        for i in 0..n {
+            let g = 0.5 * f64::from(g[i]);
+            wm[i] = 0.9 * wm[i] + 0.1 * g;
+            wv[i] = 0.999 * wv[i] + 0.001 * g * g;
+            let (mh, vh) =
+                (wm[i] / (1.0 - 0.9f64.powi(step as i32)), wv[i] / (1.0 - 0.999f64.powi(step as i32)));
+            wp[i] = wp[i] * (1.0 - 1e-2 * 0.1) - 1e-2 * mh / (vh.sqrt() + 1e-8);
+        }
+        let hyper = AdamW { lr: 1e-2, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1, step };
+        let moments = Moments8bit {
+            first: &mut first,
+            second: &mut second,
+            first_max: &mut first_max,
+            second_max: &mut second_max,
+        };
+        optimizer::adamw_8bit(&mut p, &g, moments, 0.5, &hyper);
+        close("parameter", &p, &wp);
+        // What is stored is within half the widest gap of the map, 0.9 / 64 or 0.9 / 128 of a block's magnitude.
+        let (stored_m, stored_v) =
+            (moment(Sign::Signed, &first, &first_max), moment(Sign::Unsigned, &second, &second_max));
+        for i in 0..n {
+            let (m_gap, v_gap) = (first_max[i / BLOCK] / 64.0, second_max[i / BLOCK] / 128.0);
+            assert!((stored_m[i] - wm[i]).abs() <= 0.5 * f64::from(m_gap), "first moment {i}");
+            assert!((stored_v[i] - wv[i]).abs() <= 0.5 * f64::from(v_gap), "second moment {i}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What is wrong with a `training:` section beyond types and ranges, and what this build cannot do yet.
 
-use super::{Hyperparameters, InitLoraWeights, OptimizerName, SchedulerName, TrainingConfig, TrainingType};
+use super::{Hyperparameters, InitLoraWeights, OptimizerName, TrainingConfig, TrainingType};
 
 /// A complaint about one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +61,10 @@ pub fn problems(config: &TrainingConfig) -> Vec<Problem> {
             "training.lora.enabled",
             "it is false, but `training.training_type` is `lora`; set it to true, or train every weight with `sft`",
         ));
+    }
+    let learning_rate = config.hyperparameters().learning_rate;
+    for (key, message) in config.lr_scheduler_kwargs.problems(config.lr_scheduler_type, learning_rate) {
+        found.push(problem(format!("training.lr_scheduler_kwargs.{key}"), message));
     }
     if config.bf16 && config.fp16 {
         found.push(problem("training.fp16", "`bf16` is set too; choose one of them"));
@@ -136,21 +140,6 @@ pub fn unsupported(config: &TrainingConfig) -> Vec<Problem> {
     if !matches!(config.optimizer, OptimizerName::AdamwTorch | OptimizerName::Sgd) {
         let name = format!("`{}`", config.optimizer.name());
         missing("training.optimizer", &name, "use `adamw_torch` or `sgd`");
-    }
-    let known = matches!(
-        config.lr_scheduler_type,
-        SchedulerName::Linear
-            | SchedulerName::Cosine
-            | SchedulerName::Constant
-            | SchedulerName::ConstantWithWarmup
-    );
-    if !known {
-        let name = format!("`{}`", config.lr_scheduler_type.name());
-        missing(
-            "training.lr_scheduler_type",
-            &name,
-            "use `linear`, `cosine`, `constant` or `constant_with_warmup`",
-        );
     }
     if config.bf16 {
         missing("training.bf16", "training in bfloat16", "leave it false: training runs in f32");

@@ -115,7 +115,7 @@ impl<O: Objective> Trainer<'_, '_, O> {
             step: self.step,
             evaluation_pending: self.evaluation_pending,
             cursor: Cursor { epoch, index: self.plan.places(self.step).start },
-            generator: Generator { algorithm: "chacha8".to_owned(), seed: self.job.seed, epoch },
+            generator: Generator { algorithm: "chacha8".to_owned(), seed: self.job.training.seed, epoch },
             identity: self.job.identity.values.clone(),
             config_sha256: self.job.identity.sha256(),
             best: self.best,

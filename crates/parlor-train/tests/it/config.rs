@@ -2,6 +2,7 @@
 
 use parlor_train::TrainingConfig;
 use parlor_train::config::{OptimizerName, SchedulerName, TrainingType, problems, unsupported};
+use serde_json::json;
 
 fn keys(found: &[parlor_train::config::Problem]) -> Vec<&str> {
     found.iter().map(|problem| problem.key.as_str()).collect()
@@ -46,6 +47,36 @@ fn other_values_that_cannot_work_are_refused_together() {
 }
 
 #[test]
+fn schedules_that_cannot_work_are_refused() {
+    let check = |kind: SchedulerName, kwargs: serde_json::Value| {
+        let kwargs = serde_json::from_value(kwargs).unwrap();
+        let config = TrainingConfig {
+            lr_scheduler_type: kind,
+            lr_scheduler_kwargs: kwargs,
+            training_type: TrainingType::Sft,
+            ..TrainingConfig::default()
+        };
+        problems(&config).iter().map(|p| format!("{}: {}\n", p.key, p.message)).collect::<String>()
+    };
+    let refused = [
+        (SchedulerName::Linear, json!({"num_cycles": 1})),
+        (SchedulerName::CosineWithRestarts, json!({"num_cycles": 0, "power": 2})),
+        (SchedulerName::Polynomial, json!({"lr_end": 1, "power": -1})),
+        (SchedulerName::InverseSqrt, json!({"timescale": 0})),
+        (SchedulerName::CosineWithMinLr, json!({})),
+        (SchedulerName::CosineWithMinLr, json!({"min_lr": 1e-6, "min_lr_rate": 0.1})),
+        (SchedulerName::CosineWithMinLr, json!({"min_lr": 1})),
+        (SchedulerName::CosineWithMinLr, json!({"min_lr_rate": 1.5})),
+        (SchedulerName::WarmupStableDecay, json!({"min_lr_ratio": -1})),
+    ];
+    insta::assert_snapshot!(refused.map(|(kind, kwargs)| check(kind, kwargs)).concat());
+    assert_eq!(
+        check(SchedulerName::WarmupStableDecay, json!({"num_decay_steps": 3, "decay_type": "1-sqrt"})),
+        ""
+    );
+}
+
+#[test]
 fn what_is_not_in_this_build_is_said() {
     let mut config = TrainingConfig { training_type: TrainingType::Sft, ..TrainingConfig::default() };
     // The default `lora.enabled: true` must not stop a run of another type.
@@ -53,7 +84,6 @@ fn what_is_not_in_this_build_is_said() {
     assert!(unsupported(&config).is_empty());
     config.training_type = TrainingType::Dpo;
     config.optimizer = OptimizerName::Adamw8bit;
-    config.lr_scheduler_type = SchedulerName::Polynomial;
     config.bf16 = true;
     insta::assert_snapshot!(
         unsupported(&config).iter().map(|p| format!("{}: {}\n", p.key, p.message)).collect::<String>()

@@ -63,7 +63,7 @@ fn check(directory: &Path, batch_size: usize) {
     let output = tempfile::tempdir().unwrap();
     let mut run = Run::new(output.path());
     run.train = examples(directory);
-    run.scheduler = SchedulerName::Constant;
+    run.training.lr_scheduler_type = SchedulerName::Constant;
     run.hyper.per_device_train_batch_size = batch_size;
     run.hyper.gradient_accumulation_steps = run.train.len().div_ceil(batch_size);
     run.hyper.max_steps = expected.losses.len() as i64;

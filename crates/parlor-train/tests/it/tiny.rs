@@ -8,7 +8,6 @@ use parlor_model::{
     Activation, Bias, Decoder, DecoderConfig, Head, Mlp, Norm, Positions, QkNorm, Rope, RopeScaling,
 };
 use parlor_text::{Example, RowSource};
-use parlor_train::config::{OptimizerName, SchedulerName};
 use parlor_train::identity::Identity;
 use parlor_train::objectives::CrossEntropy;
 use parlor_train::{Finished, Flow, Hyperparameters, Job, TrainError, TrainEvent, train};
@@ -108,7 +107,7 @@ pub(crate) struct Run<'a> {
     pub(crate) train: Vec<Example>,
     pub(crate) eval: Vec<Example>,
     pub(crate) hyper: Hyperparameters,
-    pub(crate) scheduler: SchedulerName,
+    pub(crate) training: TrainingConfig,
     pub(crate) directory: &'a Path,
     pub(crate) resume: Option<Checkpoint>,
     /// Ask to stop after this many steps.
@@ -121,7 +120,7 @@ impl<'a> Run<'a> {
             train: examples(20),
             eval: Vec::new(),
             hyper: hyper(),
-            scheduler: SchedulerName::Cosine,
+            training: TrainingConfig::default(),
             directory,
             resume: None,
             stop_after: None,
@@ -144,10 +143,7 @@ impl<'a> Run<'a> {
                 train: &self.train,
                 eval: &self.eval,
                 hyper: &self.hyper,
-                optimizer: OptimizerName::AdamwTorch,
-                scheduler: self.scheduler,
-                checkpointing: parlor_model::Checkpointing::None,
-                seed: 42,
+                training: &self.training,
                 output_dir: self.directory,
                 identity: &Identity::default(),
                 save_model: &save_model,

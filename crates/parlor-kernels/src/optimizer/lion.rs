@@ -1,0 +1,50 @@
+//! Lion (Chen et al., 2023): the sign of an interpolation between momentum and gradient, and one moment.
+//!
+//! Source: `bitsandbytes.optim.Lion` and `lion-pytorch`, in the same order of operations.
+
+use rayon::prelude::*;
+
+use super::CHUNK;
+use crate::simd::dispatch;
+
+/// What one Lion step needs to know.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lion {
+    /// Learning rate of this step.
+    pub lr: f64,
+    /// Share of the momentum in the direction of this step.
+    pub beta1: f64,
+    /// Decay of the momentum.
+    pub beta2: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+}
+
+/// One Lion step. `scale` multiplies the gradient first.
+pub fn lion(parameter: &mut [f32], gradient: &[f32], momentum: &mut [f32], scale: f32, hyper: &Lion) {
+    let n = parameter.len();
+    assert!(gradient.len() == n && momentum.len() == n, "lengths of parameter, gradient and momentum");
+    let Lion { lr, beta1, beta2, weight_decay } = *hyper;
+    let (keep, lr) = ((1.0 - lr * weight_decay) as f32, lr as f32);
+    let (b1, a1) = (beta1 as f32, (1.0 - beta1) as f32);
+    let (b2, a2) = (beta2 as f32, (1.0 - beta2) as f32);
+    parameter
+        .par_chunks_mut(CHUNK)
+        .zip(gradient.par_chunks(CHUNK))
+        .zip(momentum.par_chunks_mut(CHUNK))
+        .for_each(|((p, g), m)| {
+            dispatch(
+                #[inline(always)]
+                || {
+                    for ((p, g), m) in p.iter_mut().zip(g).zip(m) {
+                        let g = g * scale;
+                        let direction = *m * b1 + g * a1;
+                        // `f32::signum` of zero is one, where the sign of nothing should be nothing.
+                        let sign = if direction == 0.0 { 0.0 } else { direction.signum() };
+                        *p = *p * keep - lr * sign;
+                        *m = *m * b2 + g * a2;
+                    }
+                },
+            );
+        });
+}

@@ -1,0 +1,142 @@
+//! Muon (Jordan, 2024): momentum whose singular values are brought near one by Newton and Schulz's iteration.
+//!
+//! Source: `torch.optim.Muon`. The iteration is in f32 here, where PyTorch's is in bfloat16; the scaling of the learning
+//! rate that makes updates as large as AdamW's is that of Liu et al. (2025), "Muon is Scalable for LLM Training".
+
+use rayon::prelude::*;
+
+use super::CHUNK;
+use crate::matmul::{Mat, MatMut, On, Write, matmul};
+
+/// Coefficients of the quintic iteration.
+const A: f32 = 3.4445;
+const B: f32 = -4.7750;
+const C: f32 = 2.0315;
+/// Smallest norm that is divided by.
+const EPSILON: f64 = 1e-7;
+
+/// How the learning rate depends on a matrix's shape (PyTorch's `adjust_lr_fn`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdjustRate {
+    /// `sqrt(max(1, rows / columns))`.
+    Original,
+    /// `0.2 sqrt(max(rows, columns))`: an update is as large as AdamW's, so that one learning rate serves both.
+    MatchRmsAdamW,
+}
+
+/// Which momentum the update is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Momentum {
+    /// That after this step.
+    Plain,
+    /// That one step further along this gradient.
+    Nesterov,
+}
+
+/// What one Muon step needs to know.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Muon {
+    /// Learning rate of this step, before the adjustment.
+    pub lr: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Decay of the momentum.
+    pub momentum: f64,
+    /// Which momentum counts.
+    pub kind: Momentum,
+    /// Iterations.
+    pub steps: u32,
+    /// The adjustment.
+    pub adjust: AdjustRate,
+}
+
+/// Memory of an update, reused from matrix to matrix: three times the largest, at most.
+#[derive(Clone, Debug, Default)]
+pub struct MuonScratch {
+    update: Vec<f32>,
+    next: Vec<f32>,
+    gram: Vec<f32>,
+    polynomial: Vec<f32>,
+}
+
+/// One Muon step of a matrix `[rows, columns]`. `scale` multiplies the gradient first.
+pub fn muon(
+    parameter: &mut [f32],
+    gradient: &[f32],
+    momentum: &mut [f32],
+    ((rows, columns), scale): ((usize, usize), f32),
+    hyper: &Muon,
+    scratch: &mut MuonScratch,
+) {
+    let n = rows * columns;
+    assert!(
+        parameter.len() == n && gradient.len() == n && momentum.len() == n,
+        "lengths of a {rows}x{columns} matrix, its gradient and its momentum"
+    );
+    if n == 0 {
+        return;
+    }
+    let add = (1.0 - hyper.momentum) as f32;
+    scratch.update.resize(n, 0.0);
+    scratch
+        .update
+        .par_chunks_mut(CHUNK)
+        .zip(gradient.par_chunks(CHUNK))
+        .zip(momentum.par_chunks_mut(CHUNK))
+        .for_each(|((update, g), m)| {
+            for ((update, g), m) in update.iter_mut().zip(g).zip(m) {
+                let g = g * scale;
+                *m += (g - *m) * add;
+                *update = match hyper.kind {
+                    Momentum::Plain => *m,
+                    Momentum::Nesterov => *m + (g - *m) * add,
+                };
+            }
+        });
+    orthogonalise(rows, columns, hyper.steps, scratch);
+    let ratio = match hyper.adjust {
+        AdjustRate::Original => (rows as f64 / columns as f64).max(1.0).sqrt(),
+        AdjustRate::MatchRmsAdamW => 0.2 * (rows.max(columns) as f64).sqrt(),
+    };
+    let (keep, rate) = ((1.0 - hyper.lr * hyper.weight_decay) as f32, (hyper.lr * ratio) as f32);
+    parameter.par_chunks_mut(CHUNK).zip(scratch.update.par_chunks(CHUNK)).for_each(|(p, update)| {
+        for (p, update) in p.iter_mut().zip(update) {
+            *p = *p * keep - rate * update;
+        }
+    });
+}
+
+/// Turns `scratch.update`, `[rows, columns]`, into roughly the nearest matrix with orthonormal rows (or columns, of
+/// which there are fewer): its singular values end between 0.7 and 1.2.
+fn orthogonalise(rows: usize, columns: usize, steps: u32, scratch: &mut MuonScratch) {
+    let MuonScratch { update, next, gram, polynomial } = scratch;
+    let squares: f64 =
+        update.chunks(CHUNK).map(|chunk| chunk.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>()).sum();
+    let norm = squares.sqrt().max(EPSILON) as f32;
+    update.iter_mut().for_each(|x| *x /= norm);
+    let side = rows.min(columns);
+    next.resize(update.len(), 0.0);
+    gram.resize(side * side, 0.0);
+    polynomial.resize(side * side, 0.0);
+    for _ in 0..steps {
+        let x = Mat::new(update, rows, columns, columns);
+        // The Gram matrix of the shorter side.
+        let (left, right) = if rows <= columns { (x, x.transposed()) } else { (x.transposed(), x) };
+        matmul(MatMut::new(gram, side, side, side), left, right, 1.0, Write::Replace, On::Pool);
+        scaled(gram, B, polynomial);
+        let square = Mat::new(gram, side, side, side);
+        matmul(MatMut::new(polynomial, side, side, side), square, square, C, Write::Accumulate, On::Pool);
+        scaled(update, A, next);
+        let (x, polynomial) =
+            (Mat::new(update, rows, columns, columns), Mat::new(polynomial, side, side, side));
+        let (left, right) = if rows <= columns { (polynomial, x) } else { (x, polynomial) };
+        matmul(MatMut::new(next, rows, columns, columns), left, right, 1.0, Write::Accumulate, On::Pool);
+        std::mem::swap(update, next);
+    }
+}
+
+fn scaled(from: &[f32], factor: f32, to: &mut [f32]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = from * factor;
+    }
+}
