@@ -23,13 +23,18 @@ pub struct Head<'a> {
 }
 
 impl Head<'_> {
-    fn chunk_rows(&self) -> usize {
-        (CHUNK_ELEMENTS / self.vocab.max(1)).clamp(16, MAX_CHUNK_ROWS)
-    }
-
     fn shape(&self, rows: usize) -> Shape {
         Shape { rows, inputs: self.hidden, outputs: self.vocab }
     }
+}
+
+/// Elements of the logits that are held at once for `rows` rows.
+pub fn chunk_elements(vocab: usize, rows: usize) -> usize {
+    chunk_rows(vocab).min(rows) * vocab
+}
+
+fn chunk_rows(vocab: usize) -> usize {
+    (CHUNK_ELEMENTS / vocab.max(1)).clamp(16, MAX_CHUNK_ROWS)
 }
 
 /// `logp[row] = log softmax(W x[row])[targets[row]]`, and `lse[row]`, the log of the softmax's denominator.
@@ -41,7 +46,7 @@ pub fn forward(head: Head<'_>, x: &[f32], targets: &[u32], logp: &mut [f32], lse
         x.len() == targets.len() * head.hidden && logp.len() == targets.len(),
         "sizes of the head's input"
     );
-    let step = head.chunk_rows();
+    let step = chunk_rows(head.vocab);
     let mut logits = vec![0.0; step.min(targets.len()) * head.vocab];
     for start in (0..targets.len()).step_by(step) {
         let end = (start + step).min(targets.len());
@@ -102,7 +107,7 @@ pub struct Rows<'a> {
 pub fn backward(head: Head<'_>, rows: Rows<'_>, dx: &mut [f32], mut dweight: Option<&mut [f32]>) {
     let Rows { x, targets, lse, d_logp } = rows;
     assert!(x.len() == dx.len() && x.len() == targets.len() * head.hidden, "sizes of the head's input");
-    let step = head.chunk_rows();
+    let step = chunk_rows(head.vocab);
     let mut logits = vec![0.0; step.min(targets.len()) * head.vocab];
     for start in (0..targets.len()).step_by(step) {
         let end = (start + step).min(targets.len());

@@ -76,6 +76,14 @@ pub enum DecoderError {
     /// A batch that this decoder cannot run.
     #[error("{0}")]
     Batch(String),
+    /// The activations of a pass have no room.
+    #[error("memory ran out: a pass over {tokens} tokens needs {} MiB of activations", .bytes >> 20)]
+    OutOfMemory {
+        /// Tokens in the batch.
+        tokens: usize,
+        /// Bytes of all its activations.
+        bytes: u64,
+    },
 }
 
 /// A decoder-only transformer.

@@ -11,6 +11,7 @@ use crate::batch::{Batch, Context};
 use crate::cache::KvCache;
 use crate::decoder::{Block, Decoder, DecoderError};
 use crate::decoder_config::{Activation, Mlp, Norm};
+use crate::footprint::PassSize;
 use crate::norm;
 use crate::pass::Pass;
 use crate::saved::{BlockSaved, NormSaved, Ready, Saved, Scratch, room};
@@ -116,6 +117,9 @@ impl Decoder {
             )));
         }
         check_ids(&targets.ids, self.config.vocab_size, "target")?;
+        let rows = targets.weights.iter().filter(|&&weight| weight != 0.0).count();
+        let backward = (keep != Keep::One).then_some(saved.checkpointing);
+        saved.reserve(&self.config, PassSize { tokens: batch.len(), rows }, backward)?;
         self.run(pass, batch, None, saved, keep)?;
         self.select_rows(pass, (0..batch.len()).filter(|&row| targets.weights[row] != 0.0), saved);
         let head = &mut saved.head;

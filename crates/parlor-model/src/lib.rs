@@ -14,6 +14,7 @@ mod decoder_config;
 mod device;
 mod dora;
 mod error;
+mod footprint;
 mod forward;
 mod generation_config;
 mod gradients;
@@ -53,6 +54,7 @@ pub use decoder_config::{
 };
 pub use device::{Device, DeviceError};
 pub use error::{LoadErrorKind, ModelLoadError};
+pub use footprint::{PassSize, activation_bytes, logits_bytes};
 pub use generation_config::GenerationConfig;
 pub use gradients::Gradients;
 pub use info::{AdapterSummary, MemoryEstimate, ModelInfo, ParametersByPart};

@@ -51,12 +51,23 @@ pub fn evaluate_examples<O: Objective>(
     let mut sum = 0.0;
     let mut total = Evaluation { loss: 0.0, weight: 0.0, tokens: 0, seconds: 0.0, metrics: BTreeMap::new() };
     let refs: Vec<&O::Example> = examples.iter().collect();
-    for chunk in refs.chunks(batch_size.max(1)) {
+    let (mut rest, mut batch_size) = (&refs[..], batch_size.max(1));
+    while !rest.is_empty() {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
+        let (chunk, after) = rest.split_at(rest.len().min(batch_size));
         let micro = objective.collate(chunk);
-        let logp = decoder.evaluate(&micro.batch, &micro.targets, saved)?;
+        let logp = match decoder.evaluate(&micro.batch, &micro.targets, saved) {
+            Err(error @ DecoderError::OutOfMemory { .. }) if chunk.len() > 1 => {
+                batch_size = batch_size.div_ceil(2).min(chunk.len().div_ceil(2));
+                tracing::warn!("{error}; evaluating {batch_size} examples at a time");
+                saved.release();
+                continue;
+            }
+            result => result?,
+        };
+        rest = after;
         let loss = objective.loss(&micro, &logp);
         sum += loss.sum;
         total.weight += loss.weight;

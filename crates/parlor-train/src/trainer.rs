@@ -94,6 +94,8 @@ struct Trainer<'d, 'a, O: Objective> {
     gradients: Gradients,
     saved: Saved,
     order: (u64, Vec<usize>),
+    /// Examples in a pass: the plan's, or fewer when memory ran out.
+    micro_batch: usize,
     step: u64,
     totals: Totals,
     best: Option<Best>,
@@ -148,6 +150,7 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
             gradients,
             saved,
             order: (u64::MAX, Vec::new()),
+            micro_batch: plan.batch_size,
             step: 0,
             totals: Totals::default(),
             best: None,
@@ -261,7 +264,9 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
         let (mut sum, mut weight, mut tokens) = (0.0, 0.0, 0);
         let mut metrics: Vec<(&'static str, f64)> = Vec::new();
         self.gradients.zero();
-        for (index, examples) in chosen.chunks(self.plan.batch_size).enumerate() {
+        let (mut rest, mut index) = (&chosen[..], 0);
+        while !rest.is_empty() {
+            let (examples, after) = rest.split_at(rest.len().min(self.micro_batch));
             // A mask of its own for every pass, and the same one when the step is made again.
             self.saved.dropout = Some(dropout_seed(self.job.training.seed, self.step, index));
             let micro = self.job.objective.collate(examples);
@@ -270,8 +275,13 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
                 rows: sources(objective, examples),
                 source: Box::new(source),
             };
-            let logp =
-                self.decoder.logprobs(&micro.batch, &micro.targets, &mut self.saved).map_err(refused)?;
+            let logp = match self.decoder.logprobs(&micro.batch, &micro.targets, &mut self.saved) {
+                Err(error @ DecoderError::OutOfMemory { .. }) if examples.len() > 1 => {
+                    self.halve(&error);
+                    continue;
+                }
+                result => result.map_err(refused)?,
+            };
             let loss = objective.loss(&micro, &logp);
             self.decoder
                 .backward(&loss.d_logp, &micro.batch, &micro.targets, &mut self.saved, &mut self.gradients)
@@ -296,6 +306,7 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
                 }
                 return Err(self.not_finite("loss", loss.sum, &culprits, weight));
             }
+            (rest, index) = (after, index + 1);
         }
         let mean = if weight > 0.0 { 1.0 / weight } else { 0.0 };
         let grad_norm = self.gradients.global_norm() * mean;
@@ -312,6 +323,14 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
             *value *= mean;
         }
         Ok(StepResult { loss: sum * mean, learning_rate, grad_norm, metrics })
+    }
+
+    /// Goes on with half as many examples in a pass and twice as many passes: the same sums in less memory.
+    fn halve(&mut self, error: &DecoderError) {
+        self.micro_batch = (self.micro_batch / 2).max(1);
+        self.saved.release();
+        let text = format!("{error}; going on with {} examples in a pass, and more passes", self.micro_batch);
+        self.tell(TrainEvent::Warning(text));
     }
 
     fn not_finite(

@@ -4,6 +4,7 @@
 mod checkpoints;
 mod config;
 mod disk;
+mod memory;
 mod optimizer;
 mod parity;
 mod resume;

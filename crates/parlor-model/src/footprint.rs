@@ -1,0 +1,181 @@
+//! How much memory passes take: the sizes of all buffers of [`Saved`], in one table that counts them beforehand and
+//! reserves them before a pass, so that memory that runs out is an error before anything is computed.
+//!
+//! Leaves out: what kernels allocate within an operation, but for the chunk of logits and some headroom.
+
+use parlor_kernels::cross_entropy;
+
+use crate::checkpointing::Checkpointing;
+use crate::decoder::DecoderError;
+use crate::decoder_config::{DecoderConfig, Mlp, Norm, QkNorm};
+use crate::saved::{BlockSaved, HeadSaved, Saved, Scratch};
+
+/// Size of a pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PassSize {
+    /// Tokens in the batch.
+    pub tokens: usize,
+    /// Rows with a target.
+    pub rows: usize,
+}
+
+impl PassSize {
+    /// The larger of two, in each number.
+    pub fn max(self, other: Self) -> Self {
+        Self { tokens: self.tokens.max(other.tokens), rows: self.rows.max(other.rows) }
+    }
+}
+
+/// Bytes that must be left beside activations and logits when a pass begins.
+const HEADROOM: usize = 32 << 20;
+
+/// A buffer, and the elements that it must hold.
+type Visit<'v> = dyn FnMut(&mut Vec<f32>, usize) + 'v;
+
+fn block(saved: &mut BlockSaved, config: &DecoderConfig, tokens: usize, visit: &mut Visit<'_>) {
+    let (q, kv) = (config.query_size(), config.key_value_size());
+    for (buffer, width) in [
+        (&mut saved.x, config.hidden_size),
+        (&mut saved.q, q),
+        (&mut saved.k, kv),
+        (&mut saved.v, kv),
+        (&mut saved.attention, q),
+        (&mut saved.lse, config.num_attention_heads),
+        (&mut saved.middle, config.hidden_size),
+        (&mut saved.up, config.intermediate_size),
+    ] {
+        visit(buffer, tokens * width);
+    }
+    if matches!(config.mlp, Mlp::Gated(_)) {
+        visit(&mut saved.gate, tokens * config.intermediate_size);
+    }
+    if config.qk_norm == QkNorm::PerHead {
+        visit(&mut saved.raw_q, tokens * q);
+        visit(&mut saved.raw_k, tokens * kv);
+        visit(&mut saved.q_norm.inverse_rms, tokens * config.num_attention_heads);
+        visit(&mut saved.k_norm.inverse_rms, tokens * config.num_key_value_heads);
+    }
+    if matches!(config.norm, Norm::Rms { .. }) {
+        visit(&mut saved.input_norm.inverse_rms, tokens);
+        visit(&mut saved.mlp_norm.inverse_rms, tokens);
+    }
+}
+
+fn scratch(
+    scratch: &mut Scratch,
+    config: &DecoderConfig,
+    size: PassSize,
+    backward: bool,
+    visit: &mut Visit<'_>,
+) {
+    let (hidden, inner, tokens) = (config.hidden_size, config.intermediate_size, size.tokens);
+    let (q, kv) = (config.query_size(), config.key_value_size());
+    visit(&mut scratch.normed, tokens * hidden);
+    visit(&mut scratch.inner, tokens * inner);
+    if backward {
+        visit(&mut scratch.d_normed, tokens.max(size.rows) * hidden);
+        visit(&mut scratch.d_attention, (tokens * q).max(size.rows * hidden));
+        visit(&mut scratch.dq, tokens * q);
+        visit(&mut scratch.dk, tokens * kv);
+        visit(&mut scratch.dv, tokens * kv);
+        visit(&mut scratch.d_raw, tokens * inner.max(q));
+    }
+}
+
+fn head(head: &mut HeadSaved, config: &DecoderConfig, rows: usize, visit: &mut Visit<'_>) {
+    visit(&mut head.x, rows * config.hidden_size);
+    visit(&mut head.normed, rows * config.hidden_size);
+    visit(&mut head.lse, rows);
+}
+
+/// Every buffer of a pass. `backward` is how the pass's backward gets its activations; none when there is none.
+fn each(
+    saved: &mut Saved,
+    config: &DecoderConfig,
+    size: PassSize,
+    backward: Option<Checkpointing>,
+    visit: &mut Visit<'_>,
+) {
+    let (layers, stream) = (config.num_hidden_layers, size.tokens * config.hidden_size);
+    let group = backward.and_then(Checkpointing::group);
+    let kept = match (backward, group) {
+        (None, _) => 1,
+        (Some(_), None) => layers,
+        (Some(_), Some(group)) => group.min(layers),
+    };
+    saved.blocks.resize_with(saved.blocks.len().max(kept), BlockSaved::default);
+    for kept in &mut saved.blocks[..kept] {
+        block(kept, config, size.tokens, visit);
+    }
+    if let Some(group) = group {
+        let groups = layers.div_ceil(group);
+        saved.inputs.resize_with(saved.inputs.len().max(groups), Vec::new);
+        for input in &mut saved.inputs[..groups] {
+            visit(input, stream);
+        }
+        visit(&mut saved.again, stream);
+    }
+    visit(&mut saved.stream, stream);
+    scratch(&mut saved.scratch, config, size, backward.is_some(), visit);
+    head(&mut saved.head, config, size.rows, visit);
+}
+
+impl Saved {
+    /// Gives all memory back.
+    pub fn release(&mut self) {
+        *self = Self { dropout: self.dropout, checkpointing: self.checkpointing, ..Self::default() };
+    }
+
+    /// Makes room for a pass.
+    ///
+    /// # Errors
+    /// [`DecoderError::OutOfMemory`], with what was already there intact.
+    pub(crate) fn reserve(
+        &mut self,
+        config: &DecoderConfig,
+        size: PassSize,
+        backward: Option<Checkpointing>,
+    ) -> Result<(), DecoderError> {
+        let (mut needed, mut grown, mut refused) = (0, false, false);
+        each(self, config, size, backward, &mut |buffer, elements| {
+            needed += elements * size_of::<f32>();
+            grown |= elements > buffer.capacity();
+            let missing = elements.saturating_sub(buffer.len());
+            refused |= buffer.try_reserve_exact(missing).is_err();
+        });
+        if grown {
+            // What operations allocate for themselves cannot fail in order: it must have room as well.
+            let logits = cross_entropy::chunk_elements(config.vocab_size, size.rows);
+            refused |= Vec::<f32>::new().try_reserve_exact(logits + HEADROOM / size_of::<f32>()).is_err();
+        }
+        match refused {
+            true => Err(DecoderError::OutOfMemory { tokens: size.tokens, bytes: needed as u64 }),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Bytes of the activations and scratch of training passes of at most `train`, and evaluation passes of at most `eval`.
+pub fn activation_bytes(
+    config: &DecoderConfig,
+    checkpointing: Checkpointing,
+    train: PassSize,
+    eval: Option<PassSize>,
+) -> u64 {
+    // Buffers are shared between the two, so each counts with the larger of its sizes.
+    let sizes = |size: PassSize, backward: Option<Checkpointing>| {
+        let (mut saved, mut sizes) = (Saved::default(), Vec::new());
+        each(&mut saved, config, size, backward, &mut |_, elements| sizes.push(elements));
+        sizes.iter().sum::<usize>()
+    };
+    let training = sizes(train, Some(checkpointing));
+    let Some(eval) = eval else { return (training * size_of::<f32>()) as u64 };
+    let larger = train.max(eval);
+    let shared = sizes(larger, None) - sizes(train, None);
+    ((training + shared) * size_of::<f32>()) as u64
+}
+
+/// Bytes of the logits that are held at once for `rows` rows with a target.
+pub fn logits_bytes(config: &DecoderConfig, rows: usize) -> u64 {
+    (cross_entropy::chunk_elements(config.vocab_size, rows) * size_of::<f32>()) as u64
+}
