@@ -24,7 +24,7 @@ pub use from_scratch::FromScratchConfig;
 pub use gradient_checkpointing::GradientCheckpointing;
 pub use hyperparameters::Hyperparameters;
 pub use lora::{InitLoraName, InitLoraWeights, LoraConfig};
-pub use optimizer::OptimizerName;
+pub use optimizer::{AdjustLrFn, OptimArgs, OptimizerName, ParamGroup};
 pub(crate) use scheduler::LR_END;
 pub use scheduler::{LrSchedulerKwargs, Ramp, SchedulerName};
 pub use sft::{SftConfig, TrainOn};
@@ -77,8 +77,15 @@ pub struct TrainingConfig {
     /// Seed of new weights and of the order of the data. The same seed, config, data and machine give the same
     /// model, bit for bit.
     pub seed: u64,
-    /// Optimizer: `adamw_torch` (AdamW; `adamw` is another name) or `sgd`.
+    /// Optimizer: `adamw_torch` (AdamW; `adamw` is another name), `adamw_8bit` (a quarter of its state), `adafactor` (next
+    /// to none), `lion` (half), `muon` (half; for the matrices of the blocks, with AdamW for the rest) or `sgd`.
     pub optimizer: OptimizerName,
+    /// Further settings of the optimizer in force. One that it does not take is an error.
+    pub optim_args: OptimArgs,
+    /// Parameters with a learning rate or a weight decay of their own: a list of `{pattern, learning_rate,
+    /// weight_decay}`. The first whose `pattern`, a regular expression, is found in a parameter's name counts:
+    /// `^embed_tokens`, `^layers\.0\.`, `lm_head`, `q_proj`, `lora_B`. The schedule moves all rates alike.
+    pub param_groups: Vec<ParamGroup>,
     /// How the learning rate moves: HF's schedules by their names. Each begins with the warm-up that `warmup_steps` or
     /// `warmup_ratio` names, except `constant`.
     pub lr_scheduler_type: SchedulerName,
@@ -114,6 +121,8 @@ impl Default for TrainingConfig {
             logging_dir: PathBuf::from("./logs"),
             seed: 42,
             optimizer: OptimizerName::default(),
+            optim_args: OptimArgs::default(),
+            param_groups: Vec::new(),
             lr_scheduler_type: SchedulerName::default(),
             lr_scheduler_kwargs: LrSchedulerKwargs::default(),
             bf16: false,

@@ -52,6 +52,16 @@ impl Identity {
             let shape = serde_json::to_string(&adapter.adapter("").to_json()).unwrap_or_default();
             identity.add("training.lora (shape of the adapter)", shape);
         }
+        if !config.optim_args.set().is_empty() {
+            identity.add("training.optim_args", Value::Object(config.optim_args.set()));
+        }
+        if !config.param_groups.is_empty() {
+            let groups = serde_json::to_string(&config.param_groups).unwrap_or_default();
+            identity.add("training.param_groups", groups);
+        }
+        if let Some(ratio) = config.adapter().and_then(|adapter| adapter.loraplus_lr_ratio) {
+            identity.add("training.lora.loraplus_lr_ratio", ratio);
+        }
         let kwargs = config.lr_scheduler_kwargs;
         if !kwargs.set().is_empty() {
             identity.add("training.lr_scheduler_kwargs", Value::Object(kwargs.set()));

@@ -1,40 +1,74 @@
-//! Optimizers over a decoder's parameters: which of them decay, and the state that a checkpoint keeps.
+//! Optimizers over a decoder's trained parameters, and the state that a checkpoint keeps.
 //!
-//! The arithmetic is in `parlor_kernels::optimizer`. State is f32, named `<role>.exp_avg` and
-//! `<role>.exp_avg_sq` after PyTorch's AdamW, in a safetensors file.
+//! The arithmetic is in `parlor_kernels::optimizer`; which rate and decay a parameter has, in [`groups`]; what is kept of
+//! one, in a file per optimizer. In a checkpoint the arrays are named `<parameter>.<array>` (`layers.0.q_proj.weight.exp_avg`)
+//! in a safetensors file, the arrays' names being those of the reference.
+
+mod adafactor;
+mod adamw;
+mod groups;
+mod lion;
+mod muon;
+mod sgd;
+mod state;
 
 use std::path::{Path, PathBuf};
 
 use parlor_kernels::MappedFile;
-use parlor_kernels::optimizer::{AdamW, Sgd, adamw, sgd};
-use parlor_model::{Decoder, Gradients, Kind, Parameter};
-use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, serialize_to_file};
+use parlor_kernels::optimizer::{AdjustRate, Momentum, MuonScratch};
+use parlor_model::{Decoder, Gradients};
+use safetensors::tensor::{SafeTensorError, SafeTensors, TensorView, serialize_to_file};
 
-use crate::config::{Hyperparameters, OptimizerName};
+use groups::Rates;
+pub(crate) use groups::rates;
+use state::{State, Step};
 
-/// Moments of one parameter.
-#[derive(Clone, Debug, PartialEq)]
-struct Moments {
-    exp_avg: Vec<f32>,
-    exp_avg_sq: Vec<f32>,
+use crate::config::{AdjustLrFn, Hyperparameters, OptimArgs, OptimizerName, Problem, TrainingConfig};
+
+/// Settings that all parameters share.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    beta1: f64,
+    beta2: f64,
+    epsilon: f64,
+    momentum: f64,
+    momentum_kind: Momentum,
+    ns_steps: u32,
+    adjust: AdjustRate,
 }
 
-/// What an optimizer keeps between steps.
-#[derive(Clone, Debug, PartialEq)]
-enum State {
-    /// Per parameter, in the decoder's order; empty of frozen ones.
-    AdamW(Vec<Moments>),
-    Sgd,
+impl Rules {
+    fn new(optimizer: OptimizerName, args: &OptimArgs, hyper: &Hyperparameters) -> Self {
+        let momentum = if optimizer == OptimizerName::Muon { 0.95 } else { 0.0 };
+        Self {
+            beta1: hyper.adam_beta1,
+            beta2: hyper.adam_beta2,
+            epsilon: hyper.adam_epsilon,
+            momentum: args.momentum.unwrap_or(momentum),
+            momentum_kind: if args.nesterov.unwrap_or(true) { Momentum::Nesterov } else { Momentum::Plain },
+            ns_steps: args.ns_steps.unwrap_or(5),
+            adjust: match args.adjust_lr_fn.unwrap_or_default() {
+                AdjustLrFn::Original => AdjustRate::Original,
+                AdjustLrFn::MatchRmsAdamw => AdjustRate::MatchRmsAdamW,
+            },
+        }
+    }
+}
+
+/// A trained parameter's state and rates.
+#[derive(Clone, Debug)]
+struct Slot {
+    state: State,
+    rates: Rates,
 }
 
 /// An optimizer and its state.
 #[derive(Clone, Debug)]
 pub struct Optimizer {
-    state: State,
-    beta1: f64,
-    beta2: f64,
-    epsilon: f64,
-    weight_decay: f64,
+    /// Per parameter, in the decoder's order; none of frozen ones.
+    slots: Vec<Option<Slot>>,
+    rules: Rules,
+    scratch: MuonScratch,
     /// Updates done.
     step: u64,
 }
@@ -74,28 +108,25 @@ pub enum OptimizerError {
 }
 
 impl Optimizer {
-    /// New state for `decoder`: zeros. `name` must be one that [`crate::config::unsupported`] lets pass; any other
-    /// acts as AdamW.
-    pub fn new(name: OptimizerName, hyper: &Hyperparameters, decoder: &Decoder) -> Self {
-        let zeros = || {
-            let moments = |length| Moments { exp_avg: vec![0.0; length], exp_avg_sq: vec![0.0; length] };
-            let length = |(id, parameter): (usize, &Parameter)| {
-                if decoder.is_trained(id) { parameter.spec.len() } else { 0 }
-            };
-            decoder.parameters().iter().enumerate().map(|parameter| moments(length(parameter))).collect()
+    /// New state for the trained parameters of `decoder`: zeros.
+    ///
+    /// # Errors
+    /// A group of `training.param_groups` that no parameter belongs to.
+    pub fn new(
+        training: &TrainingConfig,
+        hyper: &Hyperparameters,
+        decoder: &Decoder,
+    ) -> Result<Self, Problem> {
+        let rules = Rules::new(training.optimizer, &training.optim_args, hyper);
+        let rates = rates(training, hyper, decoder)?;
+        let slot = |(id, rates): (usize, Rates)| {
+            let spec = &decoder.parameters()[id].spec;
+            decoder
+                .is_trained(id)
+                .then(|| Slot { state: State::new(training.optimizer, &rules, spec), rates })
         };
-        let state = match name {
-            OptimizerName::Sgd => State::Sgd,
-            _ => State::AdamW(zeros()),
-        };
-        Self {
-            state,
-            beta1: hyper.adam_beta1,
-            beta2: hyper.adam_beta2,
-            epsilon: hyper.adam_epsilon,
-            weight_decay: hyper.weight_decay,
-            step: 0,
-        }
+        let slots = rates.into_iter().enumerate().map(slot).collect();
+        Ok(Self { slots, rules, scratch: MuonScratch::default(), step: 0 })
     }
 
     /// Updates done so far.
@@ -105,13 +136,14 @@ impl Optimizer {
 
     /// Bytes of state.
     pub fn bytes(&self) -> usize {
-        match &self.state {
-            State::AdamW(moments) => moments.iter().map(|m| (m.exp_avg.len() + m.exp_avg_sq.len()) * 4).sum(),
-            State::Sgd => 0,
-        }
+        let bytes = |slot: &Slot| {
+            slot.state.get().tensors(&[]).iter().map(|tensor| tensor.bytes.len()).sum::<usize>()
+        };
+        self.slots.iter().flatten().map(bytes).sum()
     }
 
-    /// One update: each gradient is multiplied by `scale` (clipping, and one over the step's weight) first.
+    /// One update: each gradient is multiplied by `scale` (clipping, and one over the step's weight) first, each
+    /// parameter's learning rate by `factor` (the schedule).
     ///
     /// # Errors
     /// [`OptimizerError::Frozen`], before anything is changed.
@@ -120,7 +152,7 @@ impl Optimizer {
         decoder: &mut Decoder,
         gradients: &Gradients,
         scale: f32,
-        learning_rate: f64,
+        factor: f64,
     ) -> Result<(), OptimizerError> {
         for id in 0..decoder.parameters().len() {
             if decoder.is_trained(id) && decoder.values_mut(id).is_none() {
@@ -128,31 +160,18 @@ impl Optimizer {
             }
         }
         self.step += 1;
-        for id in 0..decoder.parameters().len() {
-            let weight_decay = match decoder.parameters()[id].spec.kind {
-                Kind::Matrix | Kind::LowRank => self.weight_decay,
-                Kind::NormWeight | Kind::Bias => 0.0,
-            };
-            let Some(gradient) = gradients.get(id) else { continue };
+        for (id, slot) in self.slots.iter_mut().enumerate() {
+            let (Some(Slot { state, rates }), Some(gradient)) = (slot, gradients.get(id)) else { continue };
             let Some(values) = decoder.values_mut(id) else { continue };
-            match &mut self.state {
-                State::AdamW(moments) => {
-                    let hyper = AdamW {
-                        lr: learning_rate,
-                        beta1: self.beta1,
-                        beta2: self.beta2,
-                        eps: self.epsilon,
-                        weight_decay,
-                        step: self.step,
-                    };
-                    let Moments { exp_avg, exp_avg_sq } = &mut moments[id];
-                    adamw(values, gradient, exp_avg, exp_avg_sq, scale, &hyper);
-                }
-                State::Sgd => {
-                    let hyper = Sgd { lr: learning_rate, momentum: 0.0, weight_decay };
-                    sgd(values, gradient, None, scale, &hyper);
-                }
-            }
+            let mut step = Step {
+                scale,
+                learning_rate: rates.learning_rate * factor,
+                weight_decay: rates.weight_decay,
+                number: self.step,
+                rules: &self.rules,
+                scratch: &mut self.scratch,
+            };
+            state.get_mut().update(values, gradient, &mut step);
         }
         Ok(())
     }
@@ -163,16 +182,11 @@ impl Optimizer {
     /// What the writer says.
     pub fn save(&self, path: &Path, decoder: &Decoder) -> Result<(), SafeTensorError> {
         let mut views = Vec::new();
-        if let State::AdamW(moments) = &self.state {
-            for (id, (parameter, moments)) in decoder.parameters().iter().zip(moments).enumerate() {
-                if !decoder.is_trained(id) {
-                    continue;
-                }
-                for (suffix, values) in [("exp_avg", &moments.exp_avg), ("exp_avg_sq", &moments.exp_avg_sq)] {
-                    let bytes = bytemuck::cast_slice(values.as_slice());
-                    let view = TensorView::new(Dtype::F32, parameter.spec.shape.clone(), bytes)?;
-                    views.push((format!("{}.{suffix}", parameter.spec.role), view));
-                }
+        for (parameter, slot) in decoder.parameters().iter().zip(&self.slots) {
+            let Some(slot) = slot else { continue };
+            for tensor in slot.state.get().tensors(&parameter.spec.shape) {
+                let view = TensorView::new(tensor.dtype, tensor.shape, tensor.bytes)?;
+                views.push((format!("{}.{}", parameter.spec.role, tensor.name), view));
             }
         }
         serialize_to_file(views, None, path)
@@ -189,29 +203,26 @@ impl Optimizer {
         let file = MappedFile::open(path).map_err(read)?;
         let tensors = SafeTensors::deserialize(file.bytes()).map_err(format)?;
         let mut expected = 0;
-        if let State::AdamW(moments) = &mut self.state {
-            for (id, (parameter, moments)) in decoder.parameters().iter().zip(moments).enumerate() {
-                if !decoder.is_trained(id) {
-                    continue;
+        for (parameter, slot) in decoder.parameters().iter().zip(&mut self.slots) {
+            let Some(slot) = slot else { continue };
+            let mut found = Vec::new();
+            for wanted in slot.state.get().tensors(&parameter.spec.shape) {
+                let name = format!("{}.{}", parameter.spec.role, wanted.name);
+                let tensor = tensors.tensor(&name).map_err(|_| mismatch(format!("`{name}` is missing")))?;
+                if tensor.dtype() != wanted.dtype || tensor.shape() != wanted.shape {
+                    return Err(mismatch(format!(
+                        "`{name}` is {:?} {:?}, expected {:?} {:?}",
+                        tensor.dtype(),
+                        tensor.shape(),
+                        wanted.dtype,
+                        wanted.shape
+                    )));
                 }
-                let Moments { exp_avg, exp_avg_sq } = moments;
-                for (suffix, values) in [("exp_avg", exp_avg), ("exp_avg_sq", exp_avg_sq)] {
-                    let name = format!("{}.{suffix}", parameter.spec.role);
-                    let tensor =
-                        tensors.tensor(&name).map_err(|_| mismatch(format!("`{name}` is missing")))?;
-                    if tensor.dtype() != Dtype::F32 || tensor.shape() != parameter.spec.shape {
-                        return Err(mismatch(format!(
-                            "`{name}` is {:?} {:?}, expected F32 {:?}",
-                            tensor.dtype(),
-                            tensor.shape(),
-                            parameter.spec.shape
-                        )));
-                    }
-                    for (value, bytes) in values.iter_mut().zip(tensor.data().chunks_exact(4)) {
-                        *value = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-                    }
-                    expected += 1;
-                }
+                found.push(tensor);
+            }
+            expected += found.len();
+            for (bytes, tensor) in slot.state.get_mut().bytes_mut().into_iter().zip(found) {
+                bytes.copy_from_slice(tensor.data());
             }
         }
         if tensors.len() != expected {

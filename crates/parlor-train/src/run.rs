@@ -22,6 +22,7 @@ use crate::materials::{
     TextSide, encode_rows, generation_config, new_text_side, read_rows, text_files, train_on,
 };
 use crate::objectives::CrossEntropy;
+use crate::optimizer::rates;
 use crate::output_dir::{OutputDir, Start};
 use crate::prepared::Prepared;
 use crate::steps::StepPlan;
@@ -131,6 +132,7 @@ pub fn prepare(request: TrainRequest) -> Result<Prepared, TrainError> {
         surroundings.adapter = Some(id);
         warnings.extend(found);
     }
+    rates(&training, &hyper, &decoder).map_err(|problem| TrainError::Config(vec![problem]))?;
 
     let limit = decoder.config().max_position_embeddings;
     if data.max_length > limit {

@@ -131,7 +131,8 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
             warmup_steps: plan.warmup_steps,
             total_steps: plan.total_steps,
         };
-        let mut optimizer = Optimizer::new(job.training.optimizer, job.hyper, decoder);
+        let mut optimizer = Optimizer::new(job.training, job.hyper, decoder)
+            .map_err(|problem| TrainError::Config(vec![problem]))?;
         let now = Instant::now();
         let resume = job.resume.take();
         if let Some(checkpoint) = &resume {
@@ -314,7 +315,8 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
             return Err(self.not_finite("gradient norm", grad_norm, &chosen, weight));
         }
         let scale = clip_factor(grad_norm, self.job.hyper.max_grad_norm) * mean;
-        self.optimizer.update(self.decoder, &self.gradients, scale as f32, learning_rate)?;
+        let factor = self.schedule.factor(self.step);
+        self.optimizer.update(self.decoder, &self.gradients, scale as f32, factor)?;
         self.step += 1;
         self.totals.tokens += tokens;
         self.totals.loss_sum += sum;

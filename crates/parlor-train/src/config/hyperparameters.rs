@@ -67,10 +67,10 @@ macro_rules! training_section {
             /// Decoupled weight decay of matrices; biases and norm weights are never decayed.
             #[schemars(range(min = 0))]
             pub weight_decay: f64,
-            /// Decay of AdamW's first moment.
+            /// Decay of AdamW's first moment; with `lion`, share of the moment in a step.
             #[schemars(range(min = 0, max = 1))]
             pub adam_beta1: f64,
-            /// Decay of AdamW's second moment.
+            /// Decay of AdamW's second moment; with `lion`, of its moment.
             #[schemars(range(min = 0, max = 1))]
             pub adam_beta2: f64,
             /// Added to AdamW's denominator.
@@ -90,8 +90,8 @@ macro_rules! training_section {
             /// Evaluate every this many steps, when there is evaluation data; 0 evaluates at the end of each epoch.
             /// The end of training is always evaluated.
             pub eval_steps: u64,
-            /// Save a checkpoint every this many steps; 0 saves at the end only. A checkpoint takes three times the
-            /// f32 size of the model.
+            /// Save a checkpoint every this many steps; 0 saves at the end only. A checkpoint holds
+            /// what is trained in f32, and the optimizer's state: three times the model with AdamW on every weight.
             pub save_steps: u64,
             /// Checkpoints to keep: the newest this many, and the best one besides. Null keeps all.
             #[schemars(range(min = 1))]

@@ -62,6 +62,10 @@ training_section! {
         alpha_pattern: IndexMap<String, f64> = IndexMap::new(),
         /// Values of a new adapter: `true` (uniform) or `gaussian`.
         init_lora_weights: InitLoraWeights = InitLoraWeights::Flag(true),
+        /// LoRA+: the learning rate of the adapter's B matrices and vectors as a multiple of that of its A matrices; its
+        /// authors use 16. Null is 1.
+        #[schemars(extend("exclusiveMinimum" = 0))]
+        loraplus_lr_ratio: Option<f64> = None,
     }
 }
 

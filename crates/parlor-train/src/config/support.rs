@@ -1,6 +1,7 @@
 //! What is wrong with a `training:` section beyond types and ranges, and what this build cannot do yet.
 
-use super::{Hyperparameters, InitLoraWeights, OptimizerName, TrainingConfig, TrainingType};
+use super::optimizer::group_problems;
+use super::{Hyperparameters, InitLoraWeights, TrainingConfig, TrainingType};
 
 /// A complaint about one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +62,16 @@ pub fn problems(config: &TrainingConfig) -> Vec<Problem> {
             "training.lora.enabled",
             "it is false, but `training.training_type` is `lora`; set it to true, or train every weight with `sft`",
         ));
+    }
+    if let Some(ratio) = lora.loraplus_lr_ratio.filter(|ratio| !(ratio.is_finite() && *ratio > 0.0)) {
+        let message = format!("it is {ratio}; it must be a number above 0, such as 16");
+        found.push(problem("training.lora.loraplus_lr_ratio", message));
+    }
+    for (key, message) in config.optim_args.problems(config.optimizer) {
+        found.push(problem(format!("training.optim_args.{key}"), message));
+    }
+    for (key, message) in group_problems(&config.param_groups) {
+        found.push(problem(format!("training.{key}"), message));
     }
     let learning_rate = config.hyperparameters().learning_rate;
     for (key, message) in config.lr_scheduler_kwargs.problems(config.lr_scheduler_type, learning_rate) {
@@ -136,10 +147,6 @@ pub fn unsupported(config: &TrainingConfig) -> Vec<Problem> {
             missing("training.training_type", "`dpo`", "use `sft` on the chosen answers, or `from_scratch`");
         }
         TrainingType::FromScratch | TrainingType::Sft | TrainingType::Lora => {}
-    }
-    if !matches!(config.optimizer, OptimizerName::AdamwTorch | OptimizerName::Sgd) {
-        let name = format!("`{}`", config.optimizer.name());
-        missing("training.optimizer", &name, "use `adamw_torch` or `sgd`");
     }
     if config.bf16 {
         missing("training.bf16", "training in bfloat16", "leave it false: training runs in f32");

@@ -77,13 +77,38 @@ fn schedules_that_cannot_work_are_refused() {
 }
 
 #[test]
+fn optimizer_settings_that_cannot_work_are_refused() {
+    let check = |optimizer: OptimizerName, section: serde_json::Value| {
+        let mut config: TrainingConfig = serde_json::from_value(section).unwrap();
+        config.optimizer = optimizer;
+        problems(&config).iter().map(|p| format!("{}: {}\n", p.key, p.message)).collect::<String>()
+    };
+    let refused = [
+        (OptimizerName::AdamwTorch, json!({"optim_args": {"momentum": 0.9}})),
+        (OptimizerName::Sgd, json!({"optim_args": {"momentum": 1, "nesterov": true}})),
+        (OptimizerName::Muon, json!({"optim_args": {"ns_steps": 0}})),
+        (OptimizerName::Lion, json!({"lora": {"loraplus_lr_ratio": 0}})),
+        (OptimizerName::Lion, json!({"param_groups": [{"pattern": "norm"}]})),
+        (
+            OptimizerName::Lion,
+            json!({"param_groups": [
+                {"pattern": "norm", "learning_rate": 1e-3},
+                {"pattern": "(", "learning_rate": 0, "weight_decay": -1},
+            ]}),
+        ),
+    ];
+    insta::assert_snapshot!(refused.map(|(optimizer, section)| check(optimizer, section)).concat());
+    let all = json!({"optim_args": {"momentum": 0.9, "nesterov": false, "ns_steps": 6, "adjust_lr_fn": "original"}});
+    assert_eq!(check(OptimizerName::Muon, all), "");
+}
+
+#[test]
 fn what_is_not_in_this_build_is_said() {
     let mut config = TrainingConfig { training_type: TrainingType::Sft, ..TrainingConfig::default() };
     // The default `lora.enabled: true` must not stop a run of another type.
     assert!(config.lora.enabled);
     assert!(unsupported(&config).is_empty());
     config.training_type = TrainingType::Dpo;
-    config.optimizer = OptimizerName::Adamw8bit;
     config.bf16 = true;
     insta::assert_snapshot!(
         unsupported(&config).iter().map(|p| format!("{}: {}\n", p.key, p.message)).collect::<String>()

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use parlor_model::{Decoder, DecoderConfig};
 use parlor_train::Outcome;
 use parlor_train::checkpoint::{newest_checkpoint, open_checkpoint};
+use parlor_train::config::OptimizerName;
 
 use crate::tiny::{self, Rows, Run, bits};
 
@@ -54,6 +56,41 @@ fn resumed_after_every_step_equals_uninterrupted() {
         assert_eq!(timeless(seen), rows, "metrics differ after a stop at step {stop}");
         assert_eq!(resumed.train_loss.to_bits(), finished.train_loss.to_bits());
         assert_eq!((resumed.best, resumed.eval_loss), (finished.best, finished.eval_loss));
+    }
+}
+
+#[test]
+fn resumed_under_every_optimizer_equals_uninterrupted() {
+    use OptimizerName::{Adafactor, Adamw8bit, Lion, Muon, Sgd};
+    // Wide enough that most matrices have 8-bit moments.
+    let decoder = || {
+        let config = DecoderConfig { vocab_size: 300, intermediate_size: 300, ..tiny::config() };
+        Decoder::initialise(config, 7).unwrap()
+    };
+    for optimizer in [Adamw8bit, Adafactor, Lion, Muon, Sgd] {
+        let run = |directory| {
+            let mut run = run(directory);
+            run.training.optimizer = optimizer;
+            if optimizer == Sgd {
+                run.training.optim_args.momentum = Some(0.9);
+            }
+            run
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let mut whole = decoder();
+        run(dir.path()).go(&mut whole).0.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = run(dir.path());
+        first.stop_after = Some(4);
+        first.go(&mut decoder()).0.unwrap();
+        let checkpoint = newest_checkpoint(dir.path()).checkpoint.unwrap();
+        let mut resumed = decoder();
+        tiny::load_into(&mut resumed, &checkpoint.path);
+        let mut second = run(dir.path());
+        second.resume = Some(checkpoint);
+        second.go(&mut resumed).0.unwrap();
+        assert!(bits(&resumed) == bits(&whole), "{optimizer:?}");
+        assert!(bits(&whole) != bits(&decoder()), "{optimizer:?}");
     }
 }
 

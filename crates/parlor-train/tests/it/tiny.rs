@@ -85,6 +85,11 @@ pub(crate) fn save_model(
 
 pub(crate) fn load_model(directory: &Path) -> Decoder {
     let mut decoder = decoder();
+    load_into(&mut decoder, directory);
+    decoder
+}
+
+pub(crate) fn load_into(decoder: &mut Decoder, directory: &Path) {
     let bytes = std::fs::read(directory.join("model.safetensors")).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     for id in 0..decoder.parameters().len() {
@@ -94,7 +99,6 @@ pub(crate) fn load_model(directory: &Path) -> Decoder {
             *value = f32::from_le_bytes(bytes.try_into().unwrap());
         }
     }
-    decoder
 }
 
 /// The bits of every parameter.

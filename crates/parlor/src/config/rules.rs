@@ -8,6 +8,9 @@ use super::{Config, ENVIRONMENT};
 pub const ALIASES: &[Alias] = &[
     alias("serving.backend_type", "native", "pytorch"),
     alias("training.optimizer", "adamw", "adamw_torch"),
+    alias("training.optimizer", "adamw_torch_fused", "adamw_torch"),
+    alias("training.optimizer", "adamw_bnb_8bit", "adamw_8bit"),
+    alias("training.optimizer", "lion_32bit", "lion"),
     alias("model.torch_dtype", "fp32", "float32"),
     alias("model.torch_dtype", "bf16", "bfloat16"),
     alias("model.torch_dtype", "fp16", "float16"),

@@ -1,0 +1,38 @@
+//! Lion's state: one moment.
+
+use bytemuck::cast_slice_mut;
+use parlor_kernels::optimizer::{Lion, lion};
+
+use super::state::{ParameterState, StateTensor, Step};
+
+/// The moment.
+#[derive(Clone, Debug)]
+pub(super) struct LionMomentum {
+    exp_avg: Vec<f32>,
+}
+
+impl LionMomentum {
+    pub(super) fn new(length: usize) -> Self {
+        Self { exp_avg: vec![0.0; length] }
+    }
+}
+
+impl ParameterState for LionMomentum {
+    fn update(&mut self, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
+        let hyper = Lion {
+            lr: step.learning_rate,
+            beta1: step.rules.beta1,
+            beta2: step.rules.beta2,
+            weight_decay: step.weight_decay,
+        };
+        lion(values, gradient, &mut self.exp_avg, step.scale, &hyper);
+    }
+
+    fn tensors(&self, shape: &[usize]) -> Vec<StateTensor<'_>> {
+        vec![StateTensor::f32("exp_avg", shape, &self.exp_avg)]
+    }
+
+    fn bytes_mut(&mut self) -> Vec<&mut [u8]> {
+        vec![cast_slice_mut(&mut self.exp_avg)]
+    }
+}

@@ -1,0 +1,42 @@
+//! Muon's state: the momentum of a matrix, named as PyTorch's.
+
+use bytemuck::cast_slice_mut;
+use parlor_kernels::optimizer::{Muon, muon};
+
+use super::state::{ParameterState, StateTensor, Step};
+
+/// The momentum, and the matrix's shape.
+#[derive(Clone, Debug)]
+pub(super) struct MuonMomentum {
+    momentum_buffer: Vec<f32>,
+    shape: (usize, usize),
+}
+
+impl MuonMomentum {
+    pub(super) fn new(rows: usize, columns: usize) -> Self {
+        Self { momentum_buffer: vec![0.0; rows * columns], shape: (rows, columns) }
+    }
+}
+
+impl ParameterState for MuonMomentum {
+    fn update(&mut self, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
+        let hyper = Muon {
+            lr: step.learning_rate,
+            weight_decay: step.weight_decay,
+            momentum: step.rules.momentum,
+            kind: step.rules.momentum_kind,
+            steps: step.rules.ns_steps,
+            adjust: step.rules.adjust,
+        };
+        let buffer = &mut self.momentum_buffer;
+        muon(values, gradient, buffer, (self.shape, step.scale), &hyper, step.scratch);
+    }
+
+    fn tensors(&self, shape: &[usize]) -> Vec<StateTensor<'_>> {
+        vec![StateTensor::f32("momentum_buffer", shape, &self.momentum_buffer)]
+    }
+
+    fn bytes_mut(&mut self) -> Vec<&mut [u8]> {
+        vec![cast_slice_mut(&mut self.momentum_buffer)]
+    }
+}
