@@ -59,6 +59,16 @@ impl Message {
         map
     }
 
+    /// Whether it neither says nor calls anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        let content = match self.0.get("content") {
+            Some(Value::String(text)) => text.trim().is_empty(),
+            Some(Value::Array(parts)) => parts.is_empty(),
+            _ => true,
+        };
+        content && !self.0.contains_key("tool_calls")
+    }
+
     /// The content when it is plain text.
     pub fn text(&self) -> Option<&str> {
         self.0.get("content").and_then(Value::as_str)

@@ -1,13 +1,14 @@
 //! Rows to training examples: ids, and per id the weight of its being predicted. Masks are weights.
 //!
 //! Rules for prompt/completion and conversational rows follow TRL's `SFTTrainer` (1.16): loss on the completion,
-//! EOS after plain text, the boundary at the common token prefix. Leaves out preference rows.
+//! EOS after plain text, the boundary at the common token prefix. Rows with judged answers are in `preference.rs`.
 
 use serde::Serialize;
 
 use crate::assistant::{MaskError, encode_conversation};
 use crate::chat::Message;
-use crate::datasets::{Content, Row, RowSource, SourcedRow};
+use crate::continuation::{Continuation, NO_TEMPLATE, ended};
+use crate::datasets::{Row, RowSource, SourcedRow};
 use crate::template::{ChatTemplate, RenderOptions};
 use crate::tokenizer::{SpecialTokens, Tokenizer, TokenizerError};
 
@@ -84,6 +85,21 @@ pub enum EncodeError {
         /// Where they were cut.
         max_length: usize,
     },
+    /// All rows with judged answers.
+    #[error(
+        "none of the {rows} rows can be used ({untrained} have no room for an answer beside their prompt within \
+         {max_length} tokens, {bad} are bad): raise `training.dpo.max_length` and `data.max_length`"
+    )]
+    NothingPreferred {
+        /// Rows given.
+        rows: usize,
+        /// Examples that the limit leaves nothing of.
+        untrained: usize,
+        /// Rows that are bad.
+        bad: usize,
+        /// The limit.
+        max_length: usize,
+    },
 }
 
 /// Examples for fine-tuning: conversations, instructions, prompts with completions; plain texts count whole.
@@ -154,7 +170,7 @@ struct Encoder<'a> {
     report: EncodeReport,
 }
 
-fn row_error(sourced: &SourcedRow, error: &dyn std::fmt::Display) -> EncodeError {
+pub(crate) fn row_error(sourced: &SourcedRow, error: &dyn std::fmt::Display) -> EncodeError {
     EncodeError::Row { source_row: sourced.source.clone(), why: error.to_string() }
 }
 
@@ -179,36 +195,23 @@ impl Encoder<'_> {
                 }
                 None => plain(&alpaca(instruction, input), output),
             },
-            Row::PromptCompletion {
-                prompt: Content::Text(prompt),
-                completion: Content::Text(completion),
-            } => plain(prompt, completion),
             Row::PromptCompletion { prompt, completion } => {
-                let template = self.template(sourced)?;
-                let (Content::Messages(prompt), Content::Messages(completion)) = (prompt, completion) else {
-                    return Err(wrong(&"`prompt` and `completion` are of different kinds"));
-                };
-                self.prompted(template, prompt, completion).map_err(|error| wrong(&error))
+                let ids = Continuation::of(self.tokenizer, self.template, prompt, completion);
+                Ok(self.after(ids.map_err(|error| wrong(&error))?))
             }
             Row::Text(text) => {
                 let ids =
                     self.tokenizer.encode(text, SpecialTokens::Include).map_err(|error| wrong(&error))?;
                 Ok(self.ended(ids))
             }
-            Row::Preference { .. } => {
-                Err(wrong(&"a preference row (`chosen`, `rejected`) is for `training.training_type: dpo`"))
-            }
+            Row::Preference { .. } | Row::Unpaired { .. } => Err(wrong(
+                &"a row with judged answers (`chosen` and `rejected`, or `label`) is for `training.training_type: dpo`",
+            )),
         }
     }
 
     fn template(&self, sourced: &SourcedRow) -> Result<&ChatTemplate, EncodeError> {
-        self.template.ok_or_else(|| {
-            row_error(
-                sourced,
-                &"a conversation needs a chat template, and the model has none: put a chat_template.jinja into \
-                  the model's directory",
-            )
-        })
+        self.template.ok_or_else(|| row_error(sourced, &NO_TEMPLATE))
     }
 
     fn conversation(
@@ -228,47 +231,23 @@ impl Encoder<'_> {
         Ok((encoded.ids, weights))
     }
 
-    /// Conversational prompt and completion: the completion counts, from the first token that the prompt with
-    /// its generation prompt does not explain.
-    fn prompted(
-        &self,
-        template: &ChatTemplate,
-        prompt: &[Message],
-        completion: &[Message],
-    ) -> Result<Weighted, MaskError> {
-        let asked = RenderOptions { add_generation_prompt: true, ..RenderOptions::default() };
-        let before = template.render(prompt, &asked)?.text;
-        let whole: Vec<Message> = prompt.iter().chain(completion).cloned().collect();
-        let whole = template.render(&whole, &RenderOptions::default())?.text;
-        let before = self.tokenizer.encode(&before, SpecialTokens::Omit)?;
-        Ok(self.after(&before, self.tokenizer.encode(&whole, SpecialTokens::Omit)?))
-    }
-
     fn plain(&self, prompt: &str, completion: &str) -> Result<Weighted, TokenizerError> {
-        let before = self.tokenizer.encode(prompt, SpecialTokens::Include)?;
-        let whole = self.tokenizer.encode(&format!("{prompt}{completion}"), SpecialTokens::Include)?;
-        let (ids, _) = self.ended(whole);
-        Ok(self.after(&before, ids))
+        Ok(self.after(Continuation::plain(self.tokenizer, prompt, completion)?))
     }
 
-    /// Counts the ids that follow those in common with `before`.
-    fn after(&self, before: &[u32], ids: Vec<u32>) -> Weighted {
+    /// Counts the completion.
+    fn after(&self, ids: Continuation) -> Weighted {
         let boundary = match self.options.train_on {
             TrainOn::All => 0,
-            TrainOn::AssistantOnly => before.iter().zip(&ids).take_while(|(a, b)| a == b).count(),
+            TrainOn::AssistantOnly => ids.boundary(),
         };
-        let weights = (0..ids.len()).map(|at| if at < boundary { 0.0 } else { 1.0 }).collect();
-        (ids, weights)
+        let weights = (0..ids.whole.len()).map(|at| if at < boundary { 0.0 } else { 1.0 }).collect();
+        (ids.whole, weights)
     }
 
     /// All ids count, and EOS comes last.
-    fn ended(&self, mut ids: Vec<u32>) -> Weighted {
-        if let Some(eos) = self.tokenizer.eos()
-            && ids.last() != Some(&eos.id)
-        {
-            ids.push(eos.id);
-        }
-        counted(ids)
+    fn ended(&self, ids: Vec<u32>) -> Weighted {
+        counted(ended(self.tokenizer, ids))
     }
 
     fn push(&mut self, ids: Vec<u32>, weights: Vec<f32>, sourced: &SourcedRow, long: Long) {

@@ -8,9 +8,11 @@ mod assistant;
 mod bpe_training;
 mod chat;
 mod config;
+mod continuation;
 mod datasets;
 mod encode;
 mod order;
+mod preference;
 mod python_json;
 mod stream;
 mod template;
@@ -28,6 +30,9 @@ pub use encode::{
     EncodeError, EncodeOptions, EncodeReport, Example, TrainOn, encode_pretraining, encode_sft,
 };
 pub use order::{Cursor, epoch_order};
+pub use preference::{
+    PreferenceExample, PreferenceOptions, UnpairedExample, encode_preference, encode_unpaired,
+};
 pub use stream::StreamDecoder;
 pub use template::{ChatTemplate, RenderOptions, Rendered, TemplateError};
 pub use tokenizer::{SpecialToken, SpecialTokens, Tokenizer, TokenizerError};

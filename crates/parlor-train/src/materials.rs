@@ -160,7 +160,9 @@ fn texts(row: &Row) -> Vec<String> {
         Row::Instruction { instruction, input, output } => {
             vec![instruction.clone(), input.clone(), output.clone()]
         }
-        Row::PromptCompletion { prompt, completion } => [content(prompt), content(completion)].concat(),
+        Row::PromptCompletion { prompt, completion } | Row::Unpaired { prompt, completion, .. } => {
+            [content(prompt), content(completion)].concat()
+        }
         Row::Preference { prompt, chosen, rejected } => {
             [content(prompt), content(chosen), content(rejected)].concat()
         }

@@ -5,6 +5,7 @@
 
 mod files;
 mod json;
+mod preference;
 mod row;
 
 use std::path::{Path, PathBuf};

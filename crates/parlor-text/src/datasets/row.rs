@@ -1,11 +1,12 @@
 //! The kinds of rows, told apart by their keys, checked, and brought to one shape each.
 //!
-//! Names are TRL's (`messages`, `prompt`/`completion`, `prompt`/`chosen`/`rejected`, `text`), Alpaca's
-//! (`instruction`/`input`/`output`) and ShareGPT's (`conversations` with `from`/`value`).
+//! Names are TRL's (`messages`, `prompt`/`completion`, `prompt`/`chosen`/`rejected`, `prompt`/`completion`/`label`,
+//! `text`), Alpaca's (`instruction`/`input`/`output`) and ShareGPT's (`conversations` with `from`/`value`).
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::preference::{preference, unpaired, verdict};
 use crate::chat::{Message, kind};
 
 /// What kind of row a file holds.
@@ -22,6 +23,8 @@ pub enum RowKind {
     Text,
     /// `prompt`, `chosen`, `rejected`.
     Preference,
+    /// `prompt`, `completion`, `label`.
+    Unpaired,
 }
 
 impl std::fmt::Display for RowKind {
@@ -32,6 +35,7 @@ impl std::fmt::Display for RowKind {
             RowKind::PromptCompletion => "prompt_completion",
             RowKind::Text => "text",
             RowKind::Preference => "preference",
+            RowKind::Unpaired => "unpaired",
         })
     }
 }
@@ -82,6 +86,15 @@ pub enum Row {
         /// The worse one.
         rejected: Content,
     },
+    /// An answer to a prompt, and whether it is a good one.
+    Unpaired {
+        /// The prompt.
+        prompt: Content,
+        /// The answer.
+        completion: Content,
+        /// Whether it is wanted.
+        desirable: bool,
+    },
 }
 
 impl Row {
@@ -93,6 +106,7 @@ impl Row {
             Row::PromptCompletion { .. } => RowKind::PromptCompletion,
             Row::Text(_) => RowKind::Text,
             Row::Preference { .. } => RowKind::Preference,
+            Row::Unpaired { .. } => RowKind::Unpaired,
         }
     }
 
@@ -106,11 +120,12 @@ impl Row {
             return conversation(&mut map);
         }
         if has("chosen") || has("rejected") {
-            return Ok(Row::Preference {
-                prompt: content(&mut map, "prompt")?,
-                chosen: content(&mut map, "chosen")?,
-                rejected: content(&mut map, "rejected")?,
-            });
+            return preference(&mut map);
+        }
+        if has("completion")
+            && let Some(desirable) = verdict(&map)
+        {
+            return unpaired(&mut map, desirable);
         }
         if has("prompt") || has("completion") {
             let (prompt, completion) = (content(&mut map, "prompt")?, content(&mut map, "completion")?);
@@ -162,7 +177,7 @@ fn text(map: &mut Map<String, Value>, key: &str, empty: Empty) -> Result<String,
     }
 }
 
-fn content(map: &mut Map<String, Value>, key: &str) -> Result<Content, String> {
+pub(super) fn content(map: &mut Map<String, Value>, key: &str) -> Result<Content, String> {
     match map.remove(key) {
         Some(Value::Array(items)) => Ok(Content::Messages(messages(items, key)?)),
         Some(Value::String(text)) if text.trim().is_empty() => Err(format!("`{key}` is empty")),

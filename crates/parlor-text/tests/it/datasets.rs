@@ -33,6 +33,10 @@ fn every_kind_is_recognised() {
         (r#"{"prompt": "a", "completion": "b"}"#, RowKind::PromptCompletion),
         (r#"{"text": "a"}"#, RowKind::Text),
         (r#"{"prompt": "a", "chosen": "b", "rejected": "c"}"#, RowKind::Preference),
+        (r#"{"chosen": "ab", "rejected": "ac"}"#, RowKind::Preference),
+        (r#"{"prompt": "a", "completion": "b", "label": false}"#, RowKind::Unpaired),
+        (r#"{"prompt": "a", "completion": "b", "label": 1}"#, RowKind::Unpaired),
+        (r#"{"prompt": "a", "completion": "b", "label": "news"}"#, RowKind::PromptCompletion),
         (
             r#"{"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]}"#,
             RowKind::PromptCompletion,
@@ -44,6 +48,40 @@ fn every_kind_is_recognised() {
         let (rows, problems) = check("a.json", format!("[\n{line},\n{line}]").as_bytes());
         assert_eq!((rows.len(), problems), (2, Vec::<String>::new()), "{line}");
     }
+}
+
+#[test]
+fn judged_answers_that_cannot_be_used_are_named() {
+    let says = |text: &str| format!(r#"[{{"role": "assistant", "content": "{text}"}}]"#);
+    let asks = r#"[{"role": "user", "content": "a"}]"#;
+    let (empty, full) = (says(" "), says("b"));
+    let rows = [
+        r#"{"prompt": "a", "chosen": "b", "rejected": "b"}"#.to_owned(),
+        format!(r#"{{"prompt": {asks}, "chosen": {full}, "rejected": {full}}}"#),
+        r#"{"prompt": "a", "chosen": "", "rejected": "b"}"#.to_owned(),
+        format!(r#"{{"prompt": {asks}, "chosen": {full}, "rejected": {empty}}}"#),
+        format!(r#"{{"prompt": "a", "chosen": {full}, "rejected": {}}}"#, says("c")),
+        r#"{"chosen": "b", "rejected": "c"}"#.to_owned(),
+        format!(r#"{{"chosen": {full}, "rejected": {}}}"#, says("c")),
+        r#"{"prompt": "a", "chosen": "b"}"#.to_owned(),
+        format!(r#"{{"prompt": {asks}, "completion": {empty}, "label": true}}"#),
+        format!(r#"{{"prompt": {asks}, "completion": "b", "label": true}}"#),
+        r#"{"prompt": "a", "chosen": "b", "rejected": "c"}"#.to_owned(),
+    ];
+    let (good, problems) = check("a.jsonl", rows.join("\n").as_bytes());
+    assert_eq!(good.len(), 1);
+    insta::assert_snapshot!(problems.join("\n"), @r"
+    DIR/a.jsonl:1: `chosen` and `rejected` are the same, so there is nothing to prefer
+    DIR/a.jsonl:2: `chosen` and `rejected` are the same, so there is nothing to prefer
+    DIR/a.jsonl:3: `chosen` is empty
+    DIR/a.jsonl:4: `rejected` is empty
+    DIR/a.jsonl:5: `prompt`, `chosen` and `rejected` must all be texts or all be lists of messages
+    DIR/a.jsonl:6: `prompt` is missing, and `chosen` and `rejected` have no common beginning to take for it
+    DIR/a.jsonl:7: `prompt` is missing, and `chosen` and `rejected` have no common beginning to take for it
+    DIR/a.jsonl:8: `rejected` is missing
+    DIR/a.jsonl:9: `completion` is empty
+    DIR/a.jsonl:10: `prompt` and `completion` must both be texts or both be lists of messages
+    ");
 }
 
 #[test]

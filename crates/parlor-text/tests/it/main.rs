@@ -4,6 +4,7 @@
 mod datasets;
 mod encode;
 mod order;
+mod preference;
 mod template_parity;
 mod templates;
 mod tokenizers;

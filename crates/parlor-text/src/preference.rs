@@ -1,0 +1,238 @@
+//! Rows with judged answers to examples: ids of a prompt, and of the answers that may follow it.
+//!
+//! Rules are those of TRL's `DPOTrainer` and `KTOTrainer` (1.16): a completion begins where its ids and the prompt's
+//! part (in a pair, at the earlier of the two places); an example whose prompt fills `max_length` is left out; then
+//! prompt with completion is cut there, from the start. `max_prompt_length`, gone from TRL since 0.29, cuts a prompt
+//! first as it did: its end stays. Left out besides, unlike there: pairs that the cut makes equal, which teach nothing.
+
+use crate::config::OnBadRow;
+use crate::continuation::Continuation;
+use crate::datasets::{Content, Row, RowSource, SourcedRow};
+use crate::encode::{EncodeError, EncodeReport, row_error};
+use crate::template::ChatTemplate;
+use crate::tokenizer::Tokenizer;
+
+/// Two answers to a prompt, the first better than the second.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreferenceExample {
+    /// `[tokens]` of the prompt.
+    pub prompt: Vec<u32>,
+    /// `[tokens]` of the better answer, at least one.
+    pub chosen: Vec<u32>,
+    /// `[tokens]` of the worse answer, at least one.
+    pub rejected: Vec<u32>,
+    /// The row it was made from.
+    pub source: RowSource,
+}
+
+/// An answer to a prompt with its verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnpairedExample {
+    /// `[tokens]` of the prompt.
+    pub prompt: Vec<u32>,
+    /// `[tokens]` of the answer, at least one.
+    pub completion: Vec<u32>,
+    /// `[tokens]` of an answer to another prompt, at least one.
+    pub mismatched: Vec<u32>,
+    /// Whether the answer is wanted.
+    pub desirable: bool,
+    /// The row it was made from.
+    pub source: RowSource,
+}
+
+/// How rows become such examples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PreferenceOptions {
+    /// Longest prompt with one answer, in tokens.
+    pub max_length: usize,
+    /// Longest prompt, in tokens; none cuts no prompt on its own.
+    pub max_prompt_length: Option<usize>,
+    /// What happens to a row whose answers are empty or the same.
+    pub on_bad_row: OnBadRow,
+}
+
+/// Rows that [`encode_unpaired`] takes apart at a time when they hold two answers, as TRL does.
+const UNPAIRED_AT_A_TIME: usize = 1000;
+
+/// Pairs, from rows with `chosen` and `rejected`.
+///
+/// # Errors
+/// [`EncodeError`] naming the row, or when no row is left.
+pub fn encode_preference(
+    rows: &[SourcedRow],
+    tokenizer: &Tokenizer,
+    template: Option<&ChatTemplate>,
+    options: &PreferenceOptions,
+) -> Result<(Vec<PreferenceExample>, EncodeReport), EncodeError> {
+    let mut encoder = Encoder { tokenizer, template, options, report: EncodeReport::default(), bad: 0 };
+    let mut examples = Vec::with_capacity(rows.len());
+    for sourced in rows {
+        let Row::Preference { prompt, chosen, rejected } = &sourced.row else {
+            return Err(wrong_kind(sourced, "`chosen` and `rejected`"));
+        };
+        let (a, b) = (encoder.whole(sourced, prompt, chosen)?, encoder.whole(sourced, prompt, rejected)?);
+        let boundary = a.boundary().min(b.boundary());
+        let mut prompt = a.whole[..boundary].to_vec();
+        let (mut chosen, mut rejected) = (a.whole[boundary..].to_vec(), b.whole[boundary..].to_vec());
+        if encoder.is_bad(sourced, chosen.is_empty() || rejected.is_empty(), EMPTY)?
+            || encoder.is_bad(
+                sourced,
+                chosen == rejected,
+                "`chosen` and `rejected` are the same in tokens",
+            )?
+            || !encoder.fits(&prompt)
+        {
+            continue;
+        }
+        encoder.cut(&mut prompt, &mut [&mut chosen, &mut rejected]);
+        if chosen == rejected {
+            encoder.report.untrained += 1;
+            continue;
+        }
+        encoder.count(prompt.len(), chosen.len() + rejected.len());
+        examples.push(PreferenceExample { prompt, chosen, rejected, source: sourced.source.clone() });
+    }
+    encoder.finish(rows.len(), examples)
+}
+
+/// Single answers, from rows with `completion` and `label`, or with `chosen` (wanted) and `rejected` (not wanted).
+/// Within each `group` examples in this order, `mismatched` of one is the answer of the one before.
+///
+/// # Errors
+/// [`EncodeError`] naming the row, or when no row is left.
+pub fn encode_unpaired(
+    rows: &[SourcedRow],
+    tokenizer: &Tokenizer,
+    template: Option<&ChatTemplate>,
+    options: &PreferenceOptions,
+    group: usize,
+) -> Result<(Vec<UnpairedExample>, EncodeReport), EncodeError> {
+    let mut encoder = Encoder { tokenizer, template, options, report: EncodeReport::default(), bad: 0 };
+    let mut whole = Vec::new();
+    for rows in rows.chunks(UNPAIRED_AT_A_TIME) {
+        for answers in [Answers::First, Answers::Second] {
+            for sourced in rows {
+                let (prompt, completion, desirable) = match (&sourced.row, answers) {
+                    (Row::Unpaired { prompt, completion, desirable }, Answers::First) => {
+                        (prompt, completion, *desirable)
+                    }
+                    (Row::Preference { prompt, chosen, .. }, Answers::First) => (prompt, chosen, true),
+                    (Row::Preference { prompt, rejected, .. }, Answers::Second) => (prompt, rejected, false),
+                    (Row::Unpaired { .. }, Answers::Second) => continue,
+                    _ => return Err(wrong_kind(sourced, "`completion` and `label`")),
+                };
+                let ids = encoder.whole(sourced, prompt, completion)?;
+                let (prompt, completion) = ids.whole.split_at(ids.boundary());
+                if !encoder.is_bad(sourced, completion.is_empty(), EMPTY)? && encoder.fits(prompt) {
+                    whole.push((prompt.to_vec(), completion.to_vec(), desirable, sourced.source.clone()));
+                }
+            }
+        }
+    }
+    let mut examples = Vec::with_capacity(whole.len());
+    for group in whole.chunks(group.max(1)) {
+        for (index, (prompt, completion, desirable, source)) in group.iter().enumerate() {
+            let (mut prompt, mut completion) = (prompt.clone(), completion.clone());
+            let mut mismatched = group[(index + group.len() - 1) % group.len()].1.clone();
+            let room = encoder.cut(&mut prompt, &mut [&mut completion]);
+            mismatched.truncate(room);
+            encoder.count(prompt.len(), completion.len());
+            let (desirable, source) = (*desirable, source.clone());
+            examples.push(UnpairedExample { prompt, completion, mismatched, desirable, source });
+        }
+    }
+    encoder.finish(rows.len(), examples)
+}
+
+/// Which answers of rows with two.
+#[derive(Clone, Copy)]
+enum Answers {
+    First,
+    Second,
+}
+
+const EMPTY: &str = "an answer is empty: it adds no token to the prompt";
+
+fn wrong_kind(sourced: &SourcedRow, expected: &str) -> EncodeError {
+    let kind = sourced.row.kind();
+    let why = format!("this row is of kind `{kind}`; this loss of `training.dpo` takes rows with {expected}");
+    row_error(sourced, &why)
+}
+
+struct Encoder<'a> {
+    tokenizer: &'a Tokenizer,
+    template: Option<&'a ChatTemplate>,
+    options: &'a PreferenceOptions,
+    report: EncodeReport,
+    /// Rows left out by `on_bad_row`.
+    bad: usize,
+}
+
+impl Encoder<'_> {
+    fn whole(
+        &self,
+        sourced: &SourcedRow,
+        prompt: &Content,
+        answer: &Content,
+    ) -> Result<Continuation, EncodeError> {
+        let ids = Continuation::of(self.tokenizer, self.template, prompt, answer);
+        ids.map_err(|error| row_error(sourced, &error))
+    }
+
+    /// Refuses a row that is `bad`, or counts it as left out.
+    fn is_bad(&mut self, sourced: &SourcedRow, bad: bool, why: &str) -> Result<bool, EncodeError> {
+        if bad {
+            let error = row_error(sourced, &why);
+            if self.options.on_bad_row == OnBadRow::Error {
+                return Err(error);
+            }
+            tracing::warn!("{error}: left out");
+            self.bad += 1;
+        }
+        Ok(bad)
+    }
+
+    /// Tokens of this prompt that are kept.
+    fn kept(&self, prompt: &[u32]) -> usize {
+        self.options.max_prompt_length.map_or(prompt.len(), |limit| prompt.len().min(limit))
+    }
+
+    /// Whether the prompt leaves room for an answer; counts it when not.
+    fn fits(&mut self, prompt: &[u32]) -> bool {
+        let fits = self.kept(prompt) < self.options.max_length;
+        if !fits {
+            self.report.truncated += 1;
+            self.report.untrained += 1;
+        }
+        fits
+    }
+
+    /// Cuts a prompt that fits and its answers to the limits; returns the tokens that an answer may have.
+    fn cut(&mut self, prompt: &mut Vec<u32>, answers: &mut [&mut Vec<u32>]) -> usize {
+        let first = prompt.len() - self.kept(prompt);
+        prompt.drain(..first);
+        let room = self.options.max_length.saturating_sub(prompt.len());
+        if first > 0 || answers.iter().any(|answer| answer.len() > room) {
+            self.report.truncated += 1;
+        }
+        for answer in answers {
+            answer.truncate(room);
+        }
+        room
+    }
+
+    fn count(&mut self, prompt: usize, answers: usize) {
+        self.report.examples += 1;
+        self.report.trained_tokens += answers;
+        self.report.total_tokens += prompt + answers;
+    }
+
+    fn finish<T>(self, rows: usize, examples: Vec<T>) -> Result<(Vec<T>, EncodeReport), EncodeError> {
+        if examples.is_empty() {
+            let (untrained, bad) = (self.report.untrained, self.bad);
+            let max_length = self.options.max_length;
+            return Err(EncodeError::NothingPreferred { rows, untrained, bad, max_length });
+        }
+        Ok((examples, self.report))
+    }
+}
