@@ -1,26 +1,25 @@
-//! The loss of a decoder on held-out examples: the mean per trained token, and its exponential.
+//! The loss of a decoder on held-out examples: the mean per trained token and its exponential, or per example.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use parlor_model::{Decoder, DecoderError, Saved};
 
-use crate::objective::Objective;
+use crate::objective::{MetricSums, Objective};
 
 /// An evaluation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
-    /// Mean loss per trained token.
+    /// Mean loss over the weight.
     pub loss: f64,
-    /// Sum of the weights: trained tokens.
+    /// Sum of the weights: trained tokens, or examples.
     pub weight: f64,
     /// Tokens that went through the model.
     pub tokens: u64,
     /// Wall-clock seconds.
     pub seconds: f64,
     /// The objective's further metrics.
-    pub metrics: BTreeMap<&'static str, f64>,
+    pub metrics: Vec<(&'static str, f64)>,
 }
 
 impl Evaluation {
@@ -49,7 +48,8 @@ pub fn evaluate_examples<O: Objective>(
 ) -> Result<Option<Evaluation>, DecoderError> {
     let start = Instant::now();
     let mut sum = 0.0;
-    let mut total = Evaluation { loss: 0.0, weight: 0.0, tokens: 0, seconds: 0.0, metrics: BTreeMap::new() };
+    let mut total = Evaluation { loss: 0.0, weight: 0.0, tokens: 0, seconds: 0.0, metrics: Vec::new() };
+    let mut metrics = MetricSums::default();
     let refs: Vec<&O::Example> = examples.iter().collect();
     let (mut rest, mut batch_size) = (&refs[..], batch_size.max(1));
     while !rest.is_empty() {
@@ -57,7 +57,7 @@ pub fn evaluate_examples<O: Objective>(
             return Ok(None);
         }
         let (chunk, after) = rest.split_at(rest.len().min(batch_size));
-        let micro = objective.collate(chunk);
+        let micro = objective.collate(chunk, &refs);
         let logp = match decoder.evaluate(&micro.batch, &micro.targets, saved) {
             Err(error @ DecoderError::OutOfMemory { .. }) if chunk.len() > 1 => {
                 batch_size = batch_size.div_ceil(2).min(chunk.len().div_ceil(2));
@@ -72,14 +72,10 @@ pub fn evaluate_examples<O: Objective>(
         sum += loss.sum;
         total.weight += loss.weight;
         total.tokens += micro.batch.len() as u64;
-        for (name, value) in loss.metrics {
-            *total.metrics.entry(name).or_default() += value;
-        }
+        metrics.add(loss.metrics);
     }
     total.loss = sum / total.weight;
-    for value in total.metrics.values_mut() {
-        *value /= total.weight;
-    }
+    total.metrics = metrics.means(objective);
     total.seconds = start.elapsed().as_secs_f64();
     Ok(Some(total))
 }

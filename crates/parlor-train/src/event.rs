@@ -36,10 +36,10 @@ pub enum TrainEvent {
     Evaluated {
         /// Steps done.
         step: u64,
-        /// Mean loss per trained token.
+        /// Mean loss: per trained token, or per example of an objective that compares answers.
         loss: f64,
-        /// Its exponential.
-        perplexity: f64,
+        /// Its exponential, of a loss per token.
+        perplexity: Option<f64>,
         /// Whether it is the lowest so far.
         best: bool,
     },
@@ -63,7 +63,7 @@ pub struct StepReport {
     pub total_steps: u64,
     /// Epochs done, as a fraction.
     pub epoch: f64,
-    /// Mean loss per trained token over the step's whole batch, before the update.
+    /// Mean loss over the step's whole batch, before the update.
     pub loss: f64,
     /// Learning rate of the update.
     pub learning_rate: f64,

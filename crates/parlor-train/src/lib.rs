@@ -38,7 +38,7 @@ pub use error::{NonFinite, TrainError};
 pub use evaluate::{EvaluateRequest, EvaluateSummary, evaluate};
 pub use evaluation::{Evaluation, evaluate_examples};
 pub use event::{Flow, Outcome, StepReport, TrainEvent};
-pub use objective::{Loss, MicroBatch, Objective};
+pub use objective::{Loss, LossKind, Metric, MetricSums, MicroBatch, Objective};
 pub use optimizer::{Optimizer, OptimizerError};
 pub use output_dir::{OutputDir, Start};
 pub use prepared::{Prepared, TrainSummary};

@@ -2,6 +2,8 @@
 //!
 //! A new objective is one file in `objectives/`. It sees no model and no optimizer; the loop sees no labels.
 
+use std::ops::Range;
+
 use parlor_model::{Batch, Targets};
 
 /// Examples laid out for one forward pass.
@@ -11,6 +13,8 @@ pub struct MicroBatch<S> {
     pub batch: Batch,
     /// What each row predicts.
     pub targets: Targets,
+    /// Rows of the batch that each example has, in the order of the examples.
+    pub rows: Vec<Range<usize>>,
     /// What the loss needs besides (reference log-probabilities, say).
     pub side: S,
 }
@@ -22,10 +26,57 @@ pub struct Loss {
     pub sum: f64,
     /// Sum of the units' weights.
     pub weight: f64,
-    /// Further sums to log, divided by `weight` as the loss is.
-    pub metrics: Vec<(&'static str, f64)>,
+    /// Further numbers to log.
+    pub metrics: Vec<Metric>,
     /// `[tokens]`: derivative of `sum` with respect to each log-probability.
     pub d_logp: Vec<f32>,
+}
+
+/// A number to log: a sum with the weight that turns it into a mean, over a pass, a step or an evaluation alike.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Metric {
+    /// Name, as TRL has it: `rewards/chosen`.
+    pub name: &'static str,
+    /// Sum over its units.
+    pub sum: f64,
+    /// Sum of their weights; with 0 there is no mean, and nothing is logged.
+    pub weight: f64,
+}
+
+/// Metrics added up over passes.
+#[derive(Clone, Debug, Default)]
+pub struct MetricSums(Vec<Metric>);
+
+impl MetricSums {
+    /// Adds those of one pass.
+    pub fn add(&mut self, metrics: Vec<Metric>) {
+        for metric in metrics {
+            match self.0.iter_mut().find(|known| known.name == metric.name) {
+                Some(total) => {
+                    total.sum += metric.sum;
+                    total.weight += metric.weight;
+                }
+                None => self.0.push(metric),
+            }
+        }
+    }
+
+    /// The means, and what `objective` derives from them.
+    pub fn means<O: Objective>(&self, objective: &O) -> Vec<(&'static str, f64)> {
+        let of_some = self.0.iter().filter(|metric| metric.weight > 0.0);
+        let mut means = of_some.map(|metric| (metric.name, metric.sum / metric.weight)).collect();
+        objective.derive(&mut means);
+        means
+    }
+}
+
+/// What a mean loss says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossKind {
+    /// Negative log-probability per token: its exponential is the perplexity.
+    PerToken,
+    /// Anything else, per example.
+    PerExample,
 }
 
 /// An objective.
@@ -35,11 +86,19 @@ pub trait Objective {
     /// What its loss needs beside tokens and targets.
     type Side;
 
-    /// Lays examples out as one ragged batch.
-    fn collate(&self, examples: &[&Self::Example]) -> MicroBatch<Self::Side>;
+    /// What its mean says.
+    const KIND: LossKind;
+
+    /// Lays examples out as one ragged batch. They are some of those of `step`, over which the loop takes the mean:
+    /// a loss that has a mean of another kind within (per token, say) finds its weights there, so that it does not
+    /// depend on how a step is divided into passes.
+    fn collate(&self, examples: &[&Self::Example], step: &[&Self::Example]) -> MicroBatch<Self::Side>;
 
     /// The loss of a batch, given the log-probability of each target (0 where there is none).
     fn loss(&self, micro: &MicroBatch<Self::Side>, logp: &[f32]) -> Loss;
+
+    /// Adds metrics that follow from the means of others.
+    fn derive(&self, _means: &mut Vec<(&'static str, f64)>) {}
 
     /// Where an example came from, for messages: `train.jsonl:12`.
     fn source(&self, example: &Self::Example) -> String;

@@ -20,7 +20,7 @@ use crate::config::{Hyperparameters, TrainingConfig};
 use crate::error::{NonFinite, TrainError};
 use crate::event::{Flow, Outcome, StepReport, TrainEvent};
 use crate::identity::Identity;
-use crate::objective::Objective;
+use crate::objective::{MetricSums, Objective};
 use crate::optimizer::Optimizer;
 use crate::parlor_state::{Best, Totals};
 use crate::recorder::Recorder;
@@ -263,14 +263,14 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
             self.order.1[self.plan.places(self.step)].iter().map(|&place| &self.job.train[place]).collect();
         let learning_rate = self.schedule.at(self.step);
         let (mut sum, mut weight, mut tokens) = (0.0, 0.0, 0);
-        let mut metrics: Vec<(&'static str, f64)> = Vec::new();
+        let mut metrics = MetricSums::default();
         self.gradients.zero();
         let (mut rest, mut index) = (&chosen[..], 0);
         while !rest.is_empty() {
             let (examples, after) = rest.split_at(rest.len().min(self.micro_batch));
             // A mask of its own for every pass, and the same one when the step is made again.
             self.saved.dropout = Some(dropout_seed(self.job.training.seed, self.step, index));
-            let micro = self.job.objective.collate(examples);
+            let micro = self.job.objective.collate(examples, &chosen);
             let objective = self.job.objective;
             let refused = |source: DecoderError| TrainError::Batch {
                 rows: sources(objective, examples),
@@ -290,16 +290,10 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
             sum += loss.sum;
             weight += loss.weight;
             tokens += micro.batch.len() as u64;
-            for (name, value) in loss.metrics {
-                match metrics.iter_mut().find(|(known, _)| *known == name) {
-                    Some((_, total)) => *total += value,
-                    None => metrics.push((name, value)),
-                }
-            }
+            metrics.add(loss.metrics);
             if !loss.sum.is_finite() {
-                let broken = examples.iter().zip(&micro.batch.segments).filter(|(_, segment)| {
-                    logp.get(segment.rows.clone())
-                        .is_some_and(|logp| logp.iter().any(|logp| !logp.is_finite()))
+                let broken = examples.iter().zip(&micro.rows).filter(|(_, rows)| {
+                    logp.get((*rows).clone()).is_some_and(|logp| logp.iter().any(|logp| !logp.is_finite()))
                 });
                 let mut culprits: Vec<&O::Example> = broken.map(|(example, _)| *example).collect();
                 if culprits.is_empty() {
@@ -321,9 +315,7 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
         self.totals.tokens += tokens;
         self.totals.loss_sum += sum;
         self.totals.weight += weight;
-        for (_, value) in &mut metrics {
-            *value *= mean;
-        }
+        let metrics = metrics.means(self.job.objective);
         Ok(StepResult { loss: sum * mean, learning_rate, grad_norm, metrics })
     }
 
@@ -394,17 +386,18 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
             for (name, value) in &result.metrics {
                 row.insert((*name).to_owned(), json!(value));
             }
-            self.record(row, &["step", "epoch", "loss", "learning_rate", "grad_norm"])?;
+            self.record(row)?;
             self.last_log = (Instant::now(), self.totals.tokens);
         }
         self.tell(TrainEvent::Step(report));
         Ok(())
     }
 
-    /// Hands a row to the recorder, and its `kept` keys to HF's history.
-    fn record(&mut self, row: Map<String, Value>, kept: &[&str]) -> Result<(), TrainError> {
+    /// Hands a row to the recorder, and what HF has of it to HF's history.
+    fn record(&mut self, row: Map<String, Value>) -> Result<(), TrainError> {
         self.job.recorder.record(&row).map_err(TrainError::Record)?;
-        self.log_history.push(row.into_iter().filter(|(key, _)| kept.contains(&key.as_str())).collect());
+        let own = ["tokens", "tokens_per_second", "memory_bytes"];
+        self.log_history.push(row.into_iter().filter(|(key, _)| !own.contains(&key.as_str())).collect());
         Ok(())
     }
 }

@@ -66,9 +66,9 @@ impl Progress {
             },
             TrainEvent::Evaluated { step, loss, perplexity, best } => {
                 let best = if *best { ", the best so far" } else { "" };
-                self.say(&format!(
-                    "step {step}: evaluation loss {loss:.4}, perplexity {perplexity:.3}{best}"
-                ));
+                let perplexity = perplexity.map(|perplexity| format!(", perplexity {perplexity:.3}"));
+                let perplexity = perplexity.unwrap_or_default();
+                self.say(&format!("step {step}: evaluation loss {loss:.4}{perplexity}{best}"));
             }
             TrainEvent::Saved { step, path } => {
                 tracing::debug!(step, path = %path.display(), "checkpoint saved");

@@ -4,7 +4,7 @@
 use parlor_model::{Batch, Targets};
 use parlor_text::Example;
 
-use crate::objective::{Loss, MicroBatch, Objective};
+use crate::objective::{Loss, LossKind, MicroBatch, Objective};
 
 /// `-sum(weight * logp)`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,11 +14,14 @@ impl Objective for CrossEntropy {
     type Example = Example;
     type Side = ();
 
-    fn collate(&self, examples: &[&Example]) -> MicroBatch<()> {
+    const KIND: LossKind = LossKind::PerToken;
+
+    fn collate(&self, examples: &[&Example], _step: &[&Example]) -> MicroBatch<()> {
         let batch = Batch::of_sequences(examples.iter().map(|example| example.ids.as_slice()));
         let weights: Vec<f32> = examples.iter().flat_map(|example| example.weights.iter().copied()).collect();
         let targets = Targets::next_token(&batch, &weights);
-        MicroBatch { batch, targets, side: () }
+        let rows = batch.segments.iter().map(|segment| segment.rows.clone()).collect();
+        MicroBatch { batch, targets, rows, side: () }
     }
 
     fn loss(&self, micro: &MicroBatch<()>, logp: &[f32]) -> Loss {

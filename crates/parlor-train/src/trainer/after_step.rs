@@ -8,7 +8,7 @@ use crate::checkpoint::{OPTIMIZER_STATE, checkpoint_name, rotate_checkpoints, wr
 use crate::error::{NonFinite, TrainError};
 use crate::evaluation::evaluate_examples;
 use crate::event::TrainEvent;
-use crate::objective::Objective;
+use crate::objective::{LossKind, Objective};
 use crate::parlor_state::{Best, Generator, ParlorState};
 use crate::storage::{StorageError, available_bytes, human_bytes, write_directory};
 use crate::trainer_state::TrainerState;
@@ -40,13 +40,14 @@ impl<O: Objective> Trainer<'_, '_, O> {
             "step": self.step,
             "epoch": self.plan.epochs_done(self.step),
             "eval_loss": evaluation.loss,
-            "eval_perplexity": evaluation.perplexity(),
             "eval_runtime": evaluation.seconds,
         }));
+        let perplexity = (O::KIND == LossKind::PerToken).then(|| evaluation.perplexity());
+        row.extend(perplexity.map(|perplexity| ("eval_perplexity".to_owned(), json!(perplexity))));
         for (name, value) in &evaluation.metrics {
             row.insert(format!("eval_{name}"), json!(value));
         }
-        self.record(row, &["step", "epoch", "eval_loss", "eval_perplexity", "eval_runtime"])?;
+        self.record(row)?;
         let before = self.best.map_or(f64::INFINITY, |best| best.loss);
         let is_best = evaluation.loss < before;
         // As HF's EarlyStoppingCallback: better than the best by more than the threshold.
@@ -66,7 +67,7 @@ impl<O: Objective> Trainer<'_, '_, O> {
         self.tell(TrainEvent::Evaluated {
             step: self.step,
             loss: evaluation.loss,
-            perplexity: evaluation.perplexity(),
+            perplexity,
             best: is_best,
         });
         Ok(true)

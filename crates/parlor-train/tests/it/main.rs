@@ -4,6 +4,8 @@
 mod checkpoints;
 mod config;
 mod disk;
+mod judged;
+mod losses;
 mod memory;
 mod optimizer;
 mod parity;
