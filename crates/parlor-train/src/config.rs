@@ -3,6 +3,7 @@
 //! Names and defaults are those of HF's `TrainingArguments` where they exist. Each sub-section carries the same
 //! hyper-parameters (see [`Hyperparameters`]); the one of the training type in force counts.
 
+mod best;
 mod dpo;
 mod from_scratch;
 mod gradient_checkpointing;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use best::BestMetric;
 pub use dpo::{DpoConfig, DpoLoss};
 pub use from_scratch::FromScratchConfig;
 pub use gradient_checkpointing::GradientCheckpointing;
@@ -98,6 +100,27 @@ pub struct TrainingConfig {
     /// Compute activations again in the backward pass instead of keeping them: less memory, about a third more time, the
     /// same result to the bit. `true` or `full`: block by block; `every_N`: N blocks at a time; `false` or `none`.
     pub gradient_checkpointing: GradientCheckpointing,
+    /// Loss of a step above which training has broken down; about twice the loss at the start is a good choice. Null never
+    /// looks.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub loss_watchdog_threshold: Option<f64>,
+    /// Steps in a row above `loss_watchdog_threshold` that stop the run with an error.
+    #[schemars(range(min = 1))]
+    pub loss_watchdog_patience: u32,
+    /// End with the weights of the best evaluation, which `best/` holds, instead of the last step's.
+    pub load_best_model_at_end: bool,
+    /// Metric of an evaluation that decides which is the best, for `best/` and early stopping: `loss`, `perplexity`, or one
+    /// of the objective's, with or without `eval_`. Null is `loss`.
+    pub metric_for_best_model: Option<String>,
+    /// Whether higher values of `metric_for_best_model` are better. Null: unless its name ends in `loss` or `perplexity`.
+    pub greater_is_better: Option<bool>,
+    /// Prompts that the model answers after every evaluation, always with its likeliest tokens: the first question of a
+    /// conversation, or the beginning of a text when all training data is plain text. The answers are shown, and kept in
+    /// `samples.jsonl`.
+    pub sample_prompts: Vec<String>,
+    /// Longest answer to one of `sample_prompts`, in tokens.
+    #[schemars(range(min = 1))]
+    pub sample_max_new_tokens: usize,
     /// Threads that turn text into tokens before the first step; 0 uses all cores.
     pub dataloader_num_workers: usize,
     /// A `checkpoint-N` directory, or a run's `output_dir` (its newest checkpoint), to go on from. Null starts
@@ -128,6 +151,13 @@ impl Default for TrainingConfig {
             bf16: false,
             fp16: false,
             gradient_checkpointing: GradientCheckpointing::default(),
+            loss_watchdog_threshold: None,
+            loss_watchdog_patience: 3,
+            load_best_model_at_end: false,
+            metric_for_best_model: None,
+            greater_is_better: None,
+            sample_prompts: Vec::new(),
+            sample_max_new_tokens: 64,
             dataloader_num_workers: 0,
             resume_from_checkpoint: None,
             from_scratch: FromScratchConfig::default(),

@@ -49,10 +49,7 @@ impl std::fmt::Display for NonFinite {
                 gradient_norms.iter().map(|(group, norm)| format!("{group} {norm:.3e}")).collect();
             write!(f, "\n  gradient norms: {}", norms.join(", "))?;
         }
-        match last_checkpoint {
-            Some(path) => write!(f, "\n  the last good checkpoint is {}", path.display())?,
-            None => write!(f, "\n  no checkpoint was written yet")?,
-        }
+        write!(f, "\n  {}", from_checkpoint(last_checkpoint))?;
         write!(f, "\n  try a lower learning rate, a longer warm-up, or look at these rows")
     }
 }
@@ -133,6 +130,36 @@ pub enum TrainError {
     /// A loss or gradient is not a number.
     #[error("{0}")]
     NonFinite(Box<NonFinite>),
+    /// The loss watchdog stopped the run.
+    #[error(
+        "the loss was above `training.loss_watchdog_threshold` ({threshold}) for {steps} steps in a row, {loss:.4} at \
+         step {step}: the run has broken down and is stopped\n  {}\n  try a lower learning rate, a longer warm-up, or \
+         a higher threshold",
+        from_checkpoint(.last_checkpoint)
+    )]
+    HighLoss {
+        /// Steps done.
+        step: u64,
+        /// The last step's loss.
+        loss: f64,
+        /// Steps in a row whose loss was above the threshold.
+        steps: u32,
+        /// The threshold.
+        threshold: f64,
+        /// The newest checkpoint, which was kept.
+        last_checkpoint: Option<PathBuf>,
+    },
+    /// `training.metric_for_best_model` names what no evaluation gives.
+    #[error(
+        "`training.metric_for_best_model` is `{name}`, which the evaluation does not give; it gives {}",
+        known.join(", ")
+    )]
+    NoMetric {
+        /// The name.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
     /// The decoder refused a batch.
     #[error("the model cannot run this batch ({rows}): {source}", rows = .rows.join(", "))]
     Batch {
@@ -170,6 +197,8 @@ impl TrainError {
         !matches!(
             self,
             TrainError::NonFinite(_)
+                | TrainError::HighLoss { .. }
+                | TrainError::NoMetric { .. }
                 | TrainError::Batch { .. }
                 | TrainError::Optimizer(_)
                 | TrainError::Storage(_)
@@ -180,6 +209,13 @@ impl TrainError {
 
 fn list(problems: &[Problem]) -> String {
     problems.iter().map(|problem| format!("\n  {}: {}", problem.key, problem.message)).collect()
+}
+
+fn from_checkpoint(last: &Option<PathBuf>) -> String {
+    match last {
+        Some(path) => format!("the last good checkpoint is {}", path.display()),
+        None => "no checkpoint was written yet".to_owned(),
+    }
 }
 
 fn lines(sentences: &[String]) -> String {

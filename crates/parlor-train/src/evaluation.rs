@@ -28,6 +28,20 @@ impl Evaluation {
         self.loss.exp().min(f64::MAX)
     }
 
+    /// A metric by its name, less `eval_`: `loss`, `perplexity`, or one of the objective's.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        match name {
+            "loss" => Some(self.loss),
+            "perplexity" => Some(self.perplexity()),
+            _ => self.metrics.iter().find(|(own, _)| *own == name).map(|(_, value)| *value),
+        }
+    }
+
+    /// The names that [`Self::metric`] knows.
+    pub fn metric_names(&self) -> impl Iterator<Item = &'static str> {
+        ["loss", "perplexity"].into_iter().chain(self.metrics.iter().map(|(name, _)| *name))
+    }
+
     /// Tokens per second.
     pub fn tokens_per_second(&self) -> f64 {
         self.tokens as f64 / self.seconds.max(1e-9)

@@ -12,6 +12,8 @@ use crate::steps::StepPlan;
 pub enum Flow {
     /// Go on.
     Continue,
+    /// Go on, and write a checkpoint after the step in progress, whatever `save_steps` says.
+    Save,
     /// Finish the step, save, and return (as the stop flag does).
     Stop,
 }
@@ -42,6 +44,15 @@ pub enum TrainEvent {
         perplexity: Option<f64>,
         /// Whether it is the lowest so far.
         best: bool,
+    },
+    /// The model has answered one of `training.sample_prompts`.
+    Sampled {
+        /// Steps done.
+        step: u64,
+        /// The prompt.
+        prompt: String,
+        /// What the model says.
+        text: String,
     },
     /// A checkpoint is written.
     Saved {

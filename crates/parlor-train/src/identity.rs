@@ -62,6 +62,13 @@ impl Identity {
         if let Some(ratio) = config.adapter().and_then(|adapter| adapter.loraplus_lr_ratio) {
             identity.add("training.lora.loraplus_lr_ratio", ratio);
         }
+        // The best evaluation so far is one by this metric.
+        if let Some(name) = &config.metric_for_best_model {
+            identity.add("training.metric_for_best_model", name);
+        }
+        if let Some(greater) = config.greater_is_better {
+            identity.add("training.greater_is_better", greater);
+        }
         let kwargs = config.lr_scheduler_kwargs;
         if !kwargs.set().is_empty() {
             identity.add("training.lr_scheduler_kwargs", Value::Object(kwargs.set()));

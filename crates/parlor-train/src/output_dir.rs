@@ -4,6 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use crate::error::TrainError;
+use crate::samples::SAMPLES_FILE;
 use crate::storage::{TEMPORARY_PREFIXES, remove};
 
 /// What to do with a directory that holds a run already.
@@ -21,7 +22,7 @@ pub enum Start {
 }
 
 /// Files that a run writes at the top of its directory. Others are never touched.
-const RUN_FILES: [&str; 4] = ["metrics.jsonl", "run.json", "config.resolved.yaml", "loss.svg"];
+const RUN_FILES: [&str; 5] = ["metrics.jsonl", "run.json", "config.resolved.yaml", "loss.svg", SAMPLES_FILE];
 const LOCK: &str = ".parlor.lock";
 
 /// The directory, held until this is dropped (or the process ends, however it ends).

@@ -27,9 +27,9 @@ pub struct Generator {
 pub struct Best {
     /// Step after which it was made.
     pub step: u64,
-    /// Its loss.
-    #[serde(with = "exact")]
-    pub loss: f64,
+    /// Its value of the metric that decides: the loss, unless `training.metric_for_best_model` names another.
+    #[serde(with = "exact", rename = "loss")]
+    pub metric: f64,
 }
 
 /// Running sums of a run.
@@ -81,10 +81,18 @@ pub struct ParlorState {
     pub eval_loss: Option<f64>,
     /// Evaluations in a row that were not better.
     pub evaluations_without_improvement: u32,
+    /// Steps in a row whose loss was above `training.loss_watchdog_threshold`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub high_losses: u32,
     /// Running sums.
     pub totals: Totals,
     /// The checkpoint's other files.
     pub files: BTreeMap<String, FileRecord>,
+}
+
+/// A count that is zero is left out, as in the files from before there was one.
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 #[derive(Serialize, Deserialize)]

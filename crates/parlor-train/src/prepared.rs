@@ -1,9 +1,10 @@
 //! A run that is ready: what it will do, and doing it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use parlor_model::Decoder;
+use parlor_model::{Decoder, GenerationConfig};
+use parlor_text::{ChatTemplate, Tokenizer};
 use parlor_track::MonitoringConfig;
 use serde::Serialize;
 use serde_json::Value;
@@ -13,14 +14,16 @@ use crate::config::{Hyperparameters, TrainingConfig};
 use crate::error::TrainError;
 use crate::event::{Flow, Outcome, TrainEvent};
 use crate::identity::Identity;
+use crate::materials::TextSide;
 use crate::objectives::CrossEntropy;
 use crate::output_dir::OutputDir;
 use crate::run::RunData;
 use crate::run_record::RunRecord;
+use crate::samples::{SampleFile, Sampler};
 use crate::steps::StepPlan;
-use crate::storage::{StorageError, remove, write_file};
+use crate::storage::{FillError, StorageError, copy_files, remove, write_file};
 use crate::surroundings::Surroundings;
-use crate::trainer::{Finished, Job, train};
+use crate::trainer::{BEST, Finished, Job, train};
 
 /// A run that [`prepare`](crate::prepare) has checked.
 #[derive(Debug)]
@@ -42,6 +45,10 @@ pub struct Prepared {
     pub(crate) monitoring: MonitoringConfig,
     /// Sections `model:` and `data:`, for the record.
     pub(crate) sections: (Value, Value),
+    pub(crate) text: TextSide,
+    /// Whether some training row is a conversation.
+    pub(crate) converses: bool,
+    pub(crate) sampler: Option<Sampler>,
 }
 
 /// What `parlor train --json` prints.
@@ -51,6 +58,8 @@ pub struct TrainSummary {
     pub model_dir: PathBuf,
     /// Optimizer steps, those of earlier parts of the run included.
     pub steps: u64,
+    /// The step that the model is of: the last one, or with `load_best_model_at_end` that of the best evaluation.
+    pub model_step: u64,
     /// Seconds of training, likewise.
     pub seconds: f64,
     /// Tokens that went through the model in training, likewise.
@@ -73,6 +82,11 @@ impl Prepared {
         &self.plan
     }
 
+    /// Section `training:`.
+    pub fn training(&self) -> &TrainingConfig {
+        &self.training
+    }
+
     /// The model before training (or as the checkpoint has it).
     pub fn decoder(&self) -> &Decoder {
         &self.decoder
@@ -86,6 +100,27 @@ impl Prepared {
     /// The checkpoint that the run goes on from.
     pub fn resumes_from(&self) -> Option<&Checkpoint> {
         self.resume.as_ref()
+    }
+
+    /// The model's tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.text.tokenizer
+    }
+
+    /// The template that the prompts of samples belong in; none when all training data is plain text.
+    pub fn sample_template(&self) -> Option<&ChatTemplate> {
+        self.text.template.as_ref().filter(|_| self.converses)
+    }
+
+    /// Special tokens and sampling defaults of the model.
+    pub fn generation(&self) -> &GenerationConfig {
+        &self.surroundings.generation
+    }
+
+    /// Who answers `training.sample_prompts`. Without one they are left unanswered, with a warning.
+    pub fn with_sampler(mut self, sampler: Sampler) -> Self {
+        self.sampler = Some(sampler);
+        self
     }
 
     /// What the user should know; [`Self::run`] sends it as events.
@@ -126,6 +161,19 @@ impl Prepared {
     ) -> Result<TrainSummary, TrainError> {
         let directory = self.output.path().to_owned();
         let surroundings = &self.surroundings;
+        let mut samples = SampleFile::open(&directory, self.resume.as_ref().map(|resume| &resume.state))?;
+        let sampler = &mut self.sampler;
+        let prompts = &self.training.sample_prompts;
+        if !prompts.is_empty() && sampler.is_none() {
+            let text = "nobody was named to answer `training.sample_prompts`: they are left alone";
+            let _ = observer(TrainEvent::Warning(text.to_owned()));
+        }
+        let mut sample = |decoder: &Decoder, step: u64, prompt: &str| -> Result<Option<String>, FillError> {
+            let Some(sampler) = sampler else { return Ok(None) };
+            let answer = sampler.answer(decoder, prompt)?;
+            samples.append(step, prompt, &answer)?;
+            Ok(Some(answer))
+        };
         let finished = train(
             &mut self.decoder,
             Job {
@@ -138,20 +186,40 @@ impl Prepared {
                 identity: &self.identity,
                 save_model: &|decoder, directory| surroundings.save(decoder, directory),
                 recorder: record,
+                sample: &mut sample,
                 observer,
                 stop,
                 resume: self.resume.take(),
             },
         )?;
-        let model_dir = if finished.outcome == Outcome::Interrupted {
-            directory.join(checkpoint_name(finished.steps))
-        } else {
-            self.surroundings
-                .save(&self.decoder, &directory)
-                .map_err(|error| StorageError::new(&directory, error))?;
-            directory
-        };
-        Ok(summary(model_dir, &finished))
+        if finished.outcome == Outcome::Interrupted {
+            let checkpoint = directory.join(checkpoint_name(finished.steps));
+            return Ok(summary(checkpoint, finished.steps, &finished));
+        }
+        let model_step = self.save_result(&finished, &directory, observer)?;
+        Ok(summary(directory, model_step, &finished))
+    }
+
+    /// Writes the trained model: the last step's, or that of the best evaluation. Returns the step that it is of.
+    fn save_result(
+        &self,
+        finished: &Finished,
+        directory: &Path,
+        observer: &mut dyn FnMut(TrainEvent) -> Flow,
+    ) -> Result<u64, TrainError> {
+        if let Some(best) = finished.best.filter(|_| self.training.load_best_model_at_end) {
+            let path = directory.join(BEST);
+            if path.is_dir() {
+                copy_files(&path, directory)?;
+                return Ok(best.step);
+            }
+            // Possible when the run goes on in another directory than the one it began in.
+            let text = format!("there is no {}: the model is that of the last step", path.display());
+            let _ = observer(TrainEvent::Warning(text));
+        }
+        let saved = self.surroundings.save(&self.decoder, directory);
+        saved.map_err(|error| StorageError::new(directory, error))?;
+        Ok(finished.steps)
     }
 
     /// Removes what an earlier run (`--overwrite`), a killed one, or a later part of this one left behind.
@@ -182,11 +250,12 @@ impl Prepared {
     }
 }
 
-fn summary(model_dir: PathBuf, finished: &Finished) -> TrainSummary {
+fn summary(model_dir: PathBuf, model_step: u64, finished: &Finished) -> TrainSummary {
     let totals = finished.totals;
     TrainSummary {
         model_dir,
         steps: finished.steps,
+        model_step,
         seconds: totals.seconds,
         tokens: totals.tokens,
         tokens_per_second: totals.tokens as f64 / totals.seconds.max(1e-9),

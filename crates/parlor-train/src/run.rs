@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parlor_model::{Decoder, LoadOptions, MaxLength, ModelConfig, ModelManager};
-use parlor_text::{DataConfig, EncodeOptions, EncodeReport, Example};
+use parlor_text::{DataConfig, EncodeOptions, EncodeReport, Example, RowKind};
 use parlor_track::MonitoringConfig;
 use serde::Serialize;
 use serde_json::Value;
@@ -166,6 +166,11 @@ pub fn prepare(request: TrainRequest) -> Result<Prepared, TrainError> {
         }
         None => Vec::new(),
     };
+    if training.load_best_model_at_end && eval.is_empty() {
+        let message = "it is true, but nothing is evaluated; name data in `data.eval_data_path`".to_owned();
+        let key = "training.load_best_model_at_end".to_owned();
+        return Err(TrainError::Config(vec![Problem { key, message }]));
+    }
     let run_data = RunData {
         train_sha256: examples_sha256(&CrossEntropy, &train),
         eval_sha256: (!eval.is_empty()).then(|| examples_sha256(&CrossEntropy, &eval)),
@@ -199,6 +204,9 @@ pub fn prepare(request: TrainRequest) -> Result<Prepared, TrainError> {
         resolved_config,
         monitoring,
         sections: (section(&model), section(&data)),
+        converses: rows.rows.iter().any(|row| row.row.kind() != RowKind::Text),
+        text,
+        sampler: None,
     })
 }
 

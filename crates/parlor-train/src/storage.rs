@@ -141,6 +141,28 @@ fn fill_temporary(
     Ok(temporary)
 }
 
+/// Copies the files of directory `from` into the directory `to`, each whole or not at all.
+///
+/// # Errors
+/// What the system says.
+pub fn copy_files(from: &Path, to: &Path) -> Result<(), StorageError> {
+    let copy = |name: &Path, target: &Path| -> io::Result<()> {
+        let temporary = to.join(format!("{TEMPORARY_PREFIX}copy-{}", std::process::id()));
+        fs::copy(name, &temporary)?;
+        File::open(&temporary)?.sync_all()?;
+        fs::rename(&temporary, target)
+    };
+    let failed = |path: &Path, error: io::Error| StorageError::new(path, error);
+    for entry in fs::read_dir(from).map_err(|error| failed(from, error))? {
+        let entry = entry.map_err(|error| failed(from, error))?;
+        let target = to.join(entry.file_name());
+        if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            copy(&entry.path(), &target).map_err(|error| failed(&target, error))?;
+        }
+    }
+    sync_directory(to).map_err(|error| failed(to, error))
+}
+
 /// Writes a file whole: a temporary file beside it, fsync, rename, fsync of the directory.
 ///
 /// # Errors

@@ -51,6 +51,8 @@ pub struct Job<'a, O: Objective> {
     pub save_model: &'a dyn Fn(&Decoder, &Path) -> Result<(), FillError>,
     /// Takes metrics.
     pub recorder: &'a mut dyn Recorder,
+    /// Answers a prompt with the decoder as it is after so many steps, and keeps the answer; none when nobody answers.
+    pub sample: &'a mut dyn FnMut(&Decoder, u64, &str) -> Result<Option<String>, FillError>,
     /// Takes events, and may ask to stop.
     pub observer: &'a mut dyn FnMut(TrainEvent) -> Flow,
     /// Set from another thread to stop after the current step.
@@ -108,6 +110,8 @@ struct Trainer<'d, 'a, O: Objective> {
     steps_before: u64,
     last_log: (Instant, u64),
     stop_asked: bool,
+    save_asked: bool,
+    high_losses: u32,
 }
 
 /// Numbers of a step, before they are reported.
@@ -164,6 +168,8 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
             steps_before: 0,
             last_log: (now, 0),
             stop_asked: false,
+            save_asked: false,
+            high_losses: 0,
         };
         if let Some(Checkpoint { state, trainer_state, .. }) = resume {
             trainer.step = state.step;
@@ -175,6 +181,7 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
             trainer.eval_loss = state.eval_loss;
             trainer.evaluations_without_improvement = state.evaluations_without_improvement;
             trainer.evaluation_pending = state.evaluation_pending;
+            trainer.high_losses = state.high_losses;
             trainer.log_history = trainer_state.log_history;
         }
         Ok(trainer)
@@ -197,11 +204,13 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
             }
             let result = self.take_step()?;
             self.report(&result)?;
+            self.watch_loss(result.loss)?;
             self.evaluation_pending = self.evaluation_due();
             let interrupted = self.stopping() || (self.evaluation_pending && !self.evaluate()?);
             let last = self.step == self.plan.total_steps || self.out_of_patience();
             let every = self.job.hyper.save_steps;
-            if interrupted || last || (every > 0 && self.step.is_multiple_of(every)) {
+            let asked = std::mem::take(&mut self.save_asked);
+            if interrupted || last || asked || (every > 0 && self.step.is_multiple_of(every)) {
                 self.save(last)?;
             }
             // An interruption in the very last step has nothing left to interrupt.
@@ -227,8 +236,10 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
     }
 
     fn tell(&mut self, event: TrainEvent) {
-        if (self.job.observer)(event) == Flow::Stop {
-            self.stop_asked = true;
+        match (self.job.observer)(event) {
+            Flow::Continue => {}
+            Flow::Save => self.save_asked = true,
+            Flow::Stop => self.stop_asked = true,
         }
     }
 
@@ -250,7 +261,8 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
             0 => self.plan.ends_epoch(self.step),
             every => self.step.is_multiple_of(every),
         };
-        !self.job.eval.is_empty() && (due || self.step == self.plan.total_steps)
+        let anything = !self.job.eval.is_empty() || !self.job.training.sample_prompts.is_empty();
+        anything && (due || self.step == self.plan.total_steps)
     }
 
     /// Forward and backward over the step's examples, and the update.
@@ -343,6 +355,22 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
             learning_rate: self.schedule.at(self.step),
             last_checkpoint: self.last_checkpoint(),
         }))
+    }
+
+    /// Stops a run whose loss has been high for too long.
+    fn watch_loss(&mut self, loss: f64) -> Result<(), TrainError> {
+        let Some(threshold) = self.job.training.loss_watchdog_threshold else { return Ok(()) };
+        self.high_losses = if loss > threshold { self.high_losses + 1 } else { 0 };
+        if self.high_losses < self.job.training.loss_watchdog_patience {
+            return Ok(());
+        }
+        Err(TrainError::HighLoss {
+            step: self.step,
+            loss,
+            steps: self.high_losses,
+            threshold,
+            last_checkpoint: self.last_checkpoint(),
+        })
     }
 
     fn last_checkpoint(&self) -> Option<PathBuf> {

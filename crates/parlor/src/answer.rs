@@ -6,7 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use parlor::engine::{Answer, Answerer, FinishReason, SamplingParams, generate};
 use parlor::model::{GenerationConfig, LoadedModel};
-use parlor::text::{Message, RenderOptions, SpecialTokens};
+use parlor::text::{
+    ChatTemplate, Message, RenderOptions, SpecialTokens, TemplateError, Tokenizer, TokenizerError,
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -89,10 +91,20 @@ pub(crate) fn chat_prompt(
     messages: &[Message],
     tools: Option<Vec<Value>>,
 ) -> Result<Vec<u32>, Failure> {
+    chat_ids(template(model)?, tokenizer(model)?, messages, tools)
+}
+
+/// The same, of a template and a tokenizer.
+pub(crate) fn chat_ids<E: From<TemplateError> + From<TokenizerError>>(
+    template: &ChatTemplate,
+    tokenizer: &Tokenizer,
+    messages: &[Message],
+    tools: Option<Vec<Value>>,
+) -> Result<Vec<u32>, E> {
     let options = RenderOptions { tools, add_generation_prompt: true, ..RenderOptions::default() };
-    let text = template(model)?.render(messages, &options)?.text;
+    let text = template.render(messages, &options)?.text;
     // The template writes the special tokens itself.
-    Ok(tokenizer(model)?.encode(&text, SpecialTokens::Omit)?)
+    Ok(tokenizer.encode(&text, SpecialTokens::Omit)?)
 }
 
 /// Answers `prompt`; ends early when Ctrl-C is pressed, or when `on_text` fails.

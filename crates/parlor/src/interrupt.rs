@@ -1,4 +1,5 @@
-//! Ctrl-C, SIGTERM and a closed terminal: the first asks for an orderly end, the second ends at once.
+//! Ctrl-C, SIGTERM and a closed terminal: the first asks for an orderly end, the second ends at once. SIGUSR1 asks a run
+//! for a checkpoint.
 //!
 //! A signal that was already ignored when the program started stays ignored: `nohup` promises that a closed terminal
 //! ends nothing, and a shell script's `&` that a Ctrl-C meant for the script does not.
@@ -8,6 +9,9 @@ use std::sync::{Mutex, Once, PoisonError};
 
 /// Set by the first Ctrl-C.
 pub(crate) static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Set by SIGUSR1.
+static SAVE: AtomicBool = AtomicBool::new(false);
 
 /// What shells report for a program that Ctrl-C ended.
 pub(crate) const INTERRUPTED: u8 = 130;
@@ -65,6 +69,38 @@ fn listen() -> std::io::Result<()> {
 #[cfg(not(unix))]
 fn listen() -> std::io::Result<()> {
     ctrlc::set_handler(interrupted).map_err(std::io::Error::other)
+}
+
+/// From now on, SIGUSR1 asks for a checkpoint instead of ending the program.
+#[cfg(unix)]
+pub(crate) fn save_on_request() {
+    use signal_hook::consts::SIGUSR1;
+
+    let listen = || -> std::io::Result<()> {
+        let mut signals = signal_hook::iterator::Signals::new([SIGUSR1])?;
+        std::thread::Builder::new().name("save requests".into()).spawn(move || {
+            for _ in signals.forever() {
+                SAVE.store(true, Ordering::SeqCst);
+                crate::output::note("Saving a checkpoint after this step.");
+            }
+        })?;
+        Ok(())
+    };
+    if ignored_signals() & (1 << (SIGUSR1 - 1)) != 0 {
+        return;
+    }
+    if let Err(error) = listen() {
+        tracing::warn!("SIGUSR1 ends the program instead of saving: {error}");
+    }
+}
+
+/// There is no such signal here.
+#[cfg(not(unix))]
+pub(crate) fn save_on_request() {}
+
+/// Whether a checkpoint was asked for; forgets it.
+pub(crate) fn take_save() -> bool {
+    SAVE.swap(false, Ordering::SeqCst)
 }
 
 /// The signals that this program was started with as ignored: bit `n - 1` for signal `n`. Only Linux tells.

@@ -11,6 +11,7 @@ mod logging;
 mod model;
 mod output;
 mod progress;
+mod sampler;
 mod verbs;
 
 use std::process::ExitCode;

@@ -70,6 +70,9 @@ impl Progress {
                 let perplexity = perplexity.unwrap_or_default();
                 self.say(&format!("step {step}: evaluation loss {loss:.4}{perplexity}{best}"));
             }
+            TrainEvent::Sampled { step, prompt, text } => {
+                self.say(&format!("step {step}: {prompt}\n  {}", text.trim().replace('\n', "\n  ")));
+            }
             TrainEvent::Saved { step, path } => {
                 tracing::debug!(step, path = %path.display(), "checkpoint saved");
             }

@@ -77,6 +77,21 @@ pub fn problems(config: &TrainingConfig) -> Vec<Problem> {
     for (key, message) in config.lr_scheduler_kwargs.problems(config.lr_scheduler_type, learning_rate) {
         found.push(problem(format!("training.lr_scheduler_kwargs.{key}"), message));
     }
+    if let Some(loss) = config.loss_watchdog_threshold.filter(|loss| !(loss.is_finite() && *loss > 0.0)) {
+        let message = format!("it is {loss}; it must be a number above 0, such as 10");
+        found.push(problem("training.loss_watchdog_threshold", message));
+    }
+    if config.loss_watchdog_patience == 0 {
+        found.push(problem("training.loss_watchdog_patience", "it is 0; it must be at least 1"));
+    }
+    if config.sample_max_new_tokens == 0 {
+        found.push(problem("training.sample_max_new_tokens", "it is 0; it must be at least 1"));
+    }
+    let metric = config.best_metric().name;
+    if config.training_type != TrainingType::Dpo && !["loss", "perplexity"].contains(&metric) {
+        let message = format!("it is `{metric}`, but an evaluation gives `loss` and `perplexity`");
+        found.push(problem("training.metric_for_best_model", message));
+    }
     if config.bf16 && config.fp16 {
         found.push(problem("training.fp16", "`bf16` is set too; choose one of them"));
     }

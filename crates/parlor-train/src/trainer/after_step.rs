@@ -14,8 +14,29 @@ use crate::storage::{StorageError, available_bytes, human_bytes, write_directory
 use crate::trainer_state::TrainerState;
 
 impl<O: Objective> Trainer<'_, '_, O> {
-    /// Makes the evaluation that is due, and `best/` when it is the best. False when it was interrupted.
+    /// Makes the evaluation that is due, and answers the prompts. False when it was interrupted.
     pub(super) fn evaluate(&mut self) -> Result<bool, TrainError> {
+        if !self.job.eval.is_empty() && !self.evaluate_loss()? {
+            return Ok(false);
+        }
+        self.evaluation_pending = false;
+        for prompt in &self.job.training.sample_prompts {
+            if self.stopping() {
+                break;
+            }
+            // A text that could not be made or written is no reason to end a run.
+            let event = match (self.job.sample)(self.decoder, self.step, prompt) {
+                Ok(None) => break,
+                Ok(Some(text)) => TrainEvent::Sampled { step: self.step, prompt: prompt.clone(), text },
+                Err(error) => TrainEvent::Warning(format!("no sample for {prompt:?}: {error}")),
+            };
+            self.tell(event);
+        }
+        Ok(true)
+    }
+
+    /// The losses of the evaluation, and `best/` when it is the best. False when it was interrupted.
+    fn evaluate_loss(&mut self) -> Result<bool, TrainError> {
         let batch_size = self.job.hyper.per_device_eval_batch_size;
         let Job { objective, eval, stop, .. } = self.job;
         let evaluation = evaluate_examples(objective, self.decoder, eval, batch_size, &mut self.saved, stop)
@@ -48,22 +69,31 @@ impl<O: Objective> Trainer<'_, '_, O> {
             row.insert(format!("eval_{name}"), json!(value));
         }
         self.record(row)?;
-        let before = self.best.map_or(f64::INFINITY, |best| best.loss);
-        let is_best = evaluation.loss < before;
+        let decides = self.job.training.best_metric();
+        let Some(metric) = evaluation.metric(decides.name) else {
+            let known = evaluation.metric_names().map(|name| format!("`{name}`")).collect();
+            return Err(TrainError::NoMetric { name: decides.name.to_owned(), known });
+        };
+        // How much better than the best. What is not a number is never better.
+        let gain = match self.best {
+            Some(best) => decides.gain(metric, best.metric),
+            None if metric.is_nan() => f64::NAN,
+            None => f64::INFINITY,
+        };
+        let is_best = gain > 0.0;
         // As HF's EarlyStoppingCallback: better than the best by more than the threshold.
-        if before - evaluation.loss > self.job.hyper.early_stopping_threshold {
+        if gain > self.job.hyper.early_stopping_threshold {
             self.evaluations_without_improvement = 0;
         } else {
             self.evaluations_without_improvement += 1;
         }
         if is_best {
-            self.best = Some(Best { step: self.step, loss: evaluation.loss });
+            self.best = Some(Best { step: self.step, metric });
             self.check_space(BEST, self.decoder.trained_count() as u64 * 4)?;
             let (decoder, save) = (&*self.decoder, self.job.save_model);
             write_directory(self.job.output_dir, BEST, &mut |directory| save(decoder, directory))?;
         }
         self.eval_loss = Some(evaluation.loss);
-        self.evaluation_pending = false;
         self.tell(TrainEvent::Evaluated {
             step: self.step,
             loss: evaluation.loss,
@@ -122,6 +152,7 @@ impl<O: Objective> Trainer<'_, '_, O> {
             best: self.best,
             eval_loss: self.eval_loss,
             evaluations_without_improvement: self.evaluations_without_improvement,
+            high_losses: self.high_losses,
             totals,
             files: Default::default(),
         }
@@ -131,7 +162,7 @@ impl<O: Objective> Trainer<'_, '_, O> {
         let hyper = self.job.hyper;
         let mut state = TrainerState {
             best_global_step: self.best.map(|best| best.step),
-            best_metric: self.best.map(|best| best.loss),
+            best_metric: self.best.map(|best| best.metric),
             best_model_checkpoint: self
                 .best
                 .map(|_| self.job.output_dir.join(BEST).to_string_lossy().into_owned()),

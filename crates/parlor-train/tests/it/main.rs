@@ -1,6 +1,7 @@
 //! Tests at the crate's boundary.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod best;
 mod checkpoints;
 mod config;
 mod disk;
@@ -11,7 +12,9 @@ mod optimizer;
 mod parity;
 mod resume;
 mod run;
+mod samples;
 mod schedule;
 mod steps;
 mod tiny;
 mod trainer;
+mod watching;

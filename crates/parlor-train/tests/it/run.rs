@@ -15,12 +15,12 @@ use parlor_train::{
 use serde_json::{Map, Value};
 
 /// A directory with data, and the request that trains on it.
-struct Desk {
+pub(crate) struct Desk {
     home: tempfile::TempDir,
 }
 
 impl Desk {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         let row = |n: usize| {
             let (question, answer) = (format!("What is {n} plus one?"), format!("It is {}.", n + 1));
@@ -34,11 +34,11 @@ impl Desk {
         Self { home }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
 
-    fn request(&self, output: &str) -> TrainRequest {
+    pub(crate) fn request(&self, output: &str) -> TrainRequest {
         let mut training = TrainingConfig {
             training_type: TrainingType::FromScratch,
             output_dir: self.path(output),
@@ -81,7 +81,7 @@ impl Desk {
         }
     }
 
-    fn evaluate(&self, model: &Path) -> parlor_train::EvaluateSummary {
+    pub(crate) fn evaluate(&self, model: &Path) -> parlor_train::EvaluateSummary {
         let model = ModelConfig {
             name: model.to_string_lossy().into_owned(),
             max_length: 64,
@@ -101,7 +101,7 @@ impl Desk {
     }
 }
 
-fn run(
+pub(crate) fn run(
     request: TrainRequest,
     stop_after: Option<u64>,
 ) -> (Result<TrainSummary, TrainError>, Vec<TrainEvent>) {
@@ -119,7 +119,7 @@ fn run(
     (result, events)
 }
 
-fn names(directory: &Path) -> Vec<String> {
+pub(crate) fn names(directory: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

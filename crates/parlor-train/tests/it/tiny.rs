@@ -116,6 +116,8 @@ pub(crate) struct Run<'a> {
     pub(crate) resume: Option<Checkpoint>,
     /// Ask to stop after this many steps.
     pub(crate) stop_after: Option<u64>,
+    /// Ask for a checkpoint after this many steps.
+    pub(crate) save_after: Option<u64>,
 }
 
 impl<'a> Run<'a> {
@@ -128,17 +130,22 @@ impl<'a> Run<'a> {
             directory,
             resume: None,
             stop_after: None,
+            save_after: None,
         }
     }
 
     pub(crate) fn go(self, decoder: &mut Decoder) -> (Result<Finished, TrainError>, Rows, Vec<TrainEvent>) {
         let mut rows = Rows::new();
         let mut events = Vec::new();
-        let stop_after = self.stop_after;
+        let (stop_after, save_after) = (self.stop_after, self.save_after);
         let mut observer = |event: TrainEvent| {
             let step = if let TrainEvent::Step(report) = &event { Some(report.step) } else { None };
             events.push(event);
-            if step.is_some() && step == stop_after { Flow::Stop } else { Flow::Continue }
+            match step {
+                Some(step) if Some(step) == stop_after => Flow::Stop,
+                Some(step) if Some(step) == save_after => Flow::Save,
+                _ => Flow::Continue,
+            }
         };
         let result = train(
             decoder,
@@ -152,6 +159,7 @@ impl<'a> Run<'a> {
                 identity: &Identity::default(),
                 save_model: &save_model,
                 recorder: &mut rows,
+                sample: &mut |_, _, _| Ok(None),
                 observer: &mut observer,
                 stop: &AtomicBool::new(false),
                 resume: self.resume,

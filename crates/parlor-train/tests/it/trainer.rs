@@ -61,7 +61,7 @@ fn evaluation_keeps_the_best_and_stops_early() {
     assert_eq!(finished.outcome, Outcome::StoppedEarly);
     let losses: Vec<f64> = rows.iter().filter_map(|row| row.get("eval_loss")?.as_f64()).collect();
     let best = losses.iter().copied().fold(f64::INFINITY, f64::min);
-    assert_eq!(finished.best.unwrap().loss, best);
+    assert_eq!(finished.best.unwrap().metric, best);
     assert_eq!(losses.len(), losses.iter().position(|&loss| loss == best).unwrap() + 1 + 3);
     let perplexity = rows.iter().find_map(|row| row.get("eval_perplexity")?.as_f64()).unwrap();
     assert_eq!(perplexity, losses[0].exp());

@@ -12,11 +12,13 @@ use crate::interrupt::{self, OnInterrupt, STOP};
 use crate::model::max_length;
 use crate::output::note;
 use crate::progress::{Progress, grouped};
+use crate::sampler::answering;
 
 const STOPPING: &str = "\nFinishing this step and saving. Ctrl-C again stops at once.";
 
 pub(super) fn run(context: &Context, args: &TrainArgs) -> Result<(), Failure> {
     let config = context.config()?;
+    interrupt::save_on_request();
     let start = match args.resume.as_deref() {
         None if args.overwrite => Start::Overwrite,
         None => Start::New,
@@ -58,11 +60,11 @@ pub(super) fn watch(
 ) -> Result<TrainSummary, Failure> {
     interrupt::watch(OnInterrupt::Finish(STOPPING));
     let progress = Progress::new(context.global.quiet);
-    let result = prepared.run(
+    let result = answering(prepared).run(
         &mut |event| {
             progress.event(&event);
             also(&event);
-            Flow::Continue
+            if interrupt::take_save() { Flow::Save } else { Flow::Continue }
         },
         &STOP,
     );
@@ -85,6 +87,9 @@ fn text(summary: &TrainSummary) -> String {
         grouped(summary.tokens_per_second.round() as u64),
         summary.train_loss
     ));
+    if summary.model_step != summary.steps {
+        out.push_str(&format!(", the model is that of step {}", grouped(summary.model_step)));
+    }
     if let Some(loss) = summary.eval_loss {
         out.push_str(&format!(", evaluation loss {loss:.4}"));
     }

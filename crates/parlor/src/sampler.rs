@@ -1,0 +1,42 @@
+//! What the model in training answers to `training.sample_prompts`.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+
+use parlor::engine::{Answerer, SamplingParams, generate};
+use parlor::model::Decoder;
+use parlor::text::{Message, SpecialTokens};
+use parlor::train::{Prepared, Sampler};
+
+use crate::answer::chat_ids;
+use crate::interrupt::STOP;
+
+/// The run, with someone to answer its prompts if it has any.
+pub(crate) fn answering(prepared: Prepared) -> Prepared {
+    if prepared.training().sample_prompts.is_empty() {
+        return prepared;
+    }
+    let (tokenizer, template) = (prepared.tokenizer().clone(), prepared.sample_template().cloned());
+    let eos_token_ids = prepared.generation().eos_token_ids.clone();
+    let params = SamplingParams::greedy(prepared.training().sample_max_new_tokens);
+    prepared.with_sampler(Sampler::new(move |decoder: &Decoder, prompt| {
+        let ids = match &template {
+            Some(template) => {
+                chat_ids::<SamplerError>(template, &tokenizer, &[Message::new("user", prompt)], None)?
+            }
+            None => tokenizer.encode(prompt, SpecialTokens::Include)?,
+        };
+        let answerer = Answerer {
+            decoder,
+            tokenizer: Some(&tokenizer),
+            eos_token_ids: &eos_token_ids,
+            max_length: decoder.config().max_position_embeddings,
+        };
+        let answer = generate(answerer, &ids, &params, 0, &mut |_| {
+            if STOP.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        Ok(answer.text)
+    }))
+}
+
+type SamplerError = Box<dyn std::error::Error + Send + Sync>;
