@@ -15,6 +15,7 @@ pub mod cross_entropy;
 pub mod embedding;
 pub mod linear;
 pub mod low_rank;
+pub mod noise;
 pub mod norm;
 pub mod optimizer;
 pub mod rope;

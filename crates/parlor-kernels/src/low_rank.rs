@@ -6,6 +6,7 @@
 use rayon::prelude::*;
 
 use crate::View;
+use crate::noise::uniform;
 
 /// Elements per task.
 const CHUNK: usize = 16 * 1024;
@@ -23,12 +24,7 @@ impl Dropout {
     /// 0, or what a kept element `index` is multiplied by: `1 / (1 - probability)`.
     #[inline(always)]
     fn factor(self, index: usize) -> f32 {
-        // The upper 24 bits of a mixed counter (Steele et al., 2014: SplitMix64): uniform in [0, 1).
-        let mut z = self.seed.wrapping_add((index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let uniform = ((z ^ (z >> 31)) >> 40) as f32 / (1u32 << 24) as f32;
-        if uniform < self.probability { 0.0 } else { 1.0 / (1.0 - self.probability) }
+        if uniform(self.seed, index) < self.probability { 0.0 } else { 1.0 / (1.0 - self.probability) }
     }
 
     /// `out = mask * x`.

@@ -123,7 +123,12 @@ fn each(
 impl Saved {
     /// Gives all memory back.
     pub fn release(&mut self) {
-        *self = Self { dropout: self.dropout, checkpointing: self.checkpointing, ..Self::default() };
+        *self = Self {
+            seed: self.seed,
+            neftune_noise_alpha: self.neftune_noise_alpha,
+            checkpointing: self.checkpointing,
+            ..Self::default()
+        };
     }
 
     /// Makes room for a pass.

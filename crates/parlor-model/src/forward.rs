@@ -5,7 +5,7 @@
 //! operations it follows.
 
 use parlor_kernels::attention::{self, Geometry, KeyValues, Source, Span};
-use parlor_kernels::{Write, activation, cross_entropy, embedding, linear, norm as rms, rope};
+use parlor_kernels::{Write, activation, cross_entropy, embedding, linear, noise, norm as rms, rope};
 
 use crate::batch::{Batch, Context};
 use crate::cache::KvCache;
@@ -40,7 +40,7 @@ impl Decoder {
         targets: &Targets,
         saved: &mut Saved,
     ) -> Result<Vec<f32>, DecoderError> {
-        let pass = Pass::new(self, batch, saved.dropout)?;
+        let pass = Pass::new(self, batch, saved.seed)?;
         let checkpointing = saved.checkpointing;
         let keep = checkpointing.group().map_or(Keep::All, Keep::Inputs);
         let logp = self.target_logprobs(&pass, batch, targets, saved, keep)?;
@@ -166,7 +166,7 @@ impl Decoder {
     ) -> Result<(), DecoderError> {
         saved.ready = None;
         self.check(batch, cache.as_deref())?;
-        let Saved { angles, stream, blocks, scratch, inputs, .. } = saved;
+        let Saved { angles, stream, blocks, scratch, inputs, neftune_noise_alpha, .. } = saved;
         let width = self.config.hidden_size;
         embedding::forward(
             pass.weight(self.embedding),
@@ -177,6 +177,20 @@ impl Decoder {
         );
         if let Some(positions) = self.positions {
             embedding::forward(pass.weight(positions), &batch.positions, width, stream, Write::Accumulate);
+        }
+        if let Some(seed) = pass.seed.filter(|_| *neftune_noise_alpha > 0.0) {
+            for segment in &batch.segments {
+                let parent =
+                    if let Context::Parent(of) = segment.context { batch.segments[of].rows.len() } else { 0 };
+                let elements = (parent + segment.rows.len()) * width;
+                let rows = segment.rows.start * width..segment.rows.end * width;
+                let magnitude = *neftune_noise_alpha / (elements as f32).sqrt();
+                noise::add_uniform(
+                    &mut stream[rows.clone()],
+                    magnitude,
+                    seed.wrapping_add(rows.start as u64),
+                );
+            }
         }
         angles.fill(&batch.positions, &self.inv_freq);
         let kept = if keep == Keep::All { self.blocks.len() } else { 1 };

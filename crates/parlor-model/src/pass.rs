@@ -19,18 +19,14 @@ pub(crate) struct Pass<'a> {
     spans: Vec<(Range<usize>, &'a Adapter)>,
     /// The adapter whose own versions of parameters replace the model's, for all rows.
     own: Option<&'a Adapter>,
-    /// Seed of the adapters' dropout; none outside training.
-    dropout: Option<u64>,
+    /// Seed of the adapters' dropout and of noise; none outside training.
+    pub(crate) seed: Option<u64>,
 }
 
 impl<'a> Pass<'a> {
     /// Resolves the segments' choices.
-    pub(crate) fn new(
-        decoder: &'a Decoder,
-        batch: &Batch,
-        dropout: Option<u64>,
-    ) -> Result<Self, DecoderError> {
-        let mut pass = Self { decoder, spans: Vec::new(), own: None, dropout };
+    pub(crate) fn new(decoder: &'a Decoder, batch: &Batch, seed: Option<u64>) -> Result<Self, DecoderError> {
+        let mut pass = Self { decoder, spans: Vec::new(), own: None, seed };
         if decoder.adapters.is_empty() {
             return match batch.segments.iter().any(|s| matches!(s.adapter, AdapterChoice::Adapter(_))) {
                 true => {
@@ -112,7 +108,7 @@ impl<'a> Pass<'a> {
 
     /// The dropout of a layer's input for the rows that start at `row`.
     pub(crate) fn dropout(&self, at: &LowRank, row: usize) -> Option<Dropout> {
-        let seed = self.dropout.filter(|_| at.dropout > 0.0)?;
+        let seed = self.seed.filter(|_| at.dropout > 0.0)?;
         // Layers of one module share its input and so its mask.
         let place = (at.a as u64) << 32 | row as u64;
         Some(Dropout { probability: at.dropout, seed: seed ^ place.wrapping_mul(0xd129_0d3b_3fd2_8a05) })

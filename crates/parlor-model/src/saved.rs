@@ -69,8 +69,12 @@ pub struct Saved {
     pub(crate) blocks: Vec<BlockSaved>,
     pub(crate) head: HeadSaved,
     pub(crate) scratch: Scratch,
-    /// Seed of the adapters' dropout in the next [`crate::Decoder::logprobs`] and its backward; none drops nothing.
-    pub dropout: Option<u64>,
+    /// Seed of the adapters' dropout and of NEFTune's noise in the next [`crate::Decoder::logprobs`] and its backward; none
+    /// drops and adds nothing.
+    pub seed: Option<u64>,
+    /// NEFTune's alpha (Jain et al., 2023): embeddings of a sequence get uniform noise of up to
+    /// `alpha / sqrt(tokens * hidden_size)`. 0 adds none.
+    pub neftune_noise_alpha: f32,
     /// What the next [`crate::Decoder::logprobs`] keeps for its backward.
     pub checkpointing: Checkpointing,
     /// The residual stream before each group of blocks that is computed again.

@@ -100,6 +100,9 @@ pub struct TrainingConfig {
     /// Compute activations again in the backward pass instead of keeping them: less memory, about a third more time, the
     /// same result to the bit. `true` or `full`: block by block; `every_N`: N blocks at a time; `false` or `none`.
     pub gradient_checkpointing: GradientCheckpointing,
+    /// Strength of the uniform noise that training adds to embeddings (NEFTune; 5 to 15 are usual). Null adds none.
+    #[schemars(range(min = 0))]
+    pub neftune_noise_alpha: Option<f64>,
     /// Loss of a step above which training has broken down; about twice the loss at the start is a good choice. Null never
     /// looks.
     #[schemars(extend("exclusiveMinimum" = 0))]
@@ -151,6 +154,7 @@ impl Default for TrainingConfig {
             bf16: false,
             fp16: false,
             gradient_checkpointing: GradientCheckpointing::default(),
+            neftune_noise_alpha: None,
             loss_watchdog_threshold: None,
             loss_watchdog_patience: 3,
             load_best_model_at_end: false,

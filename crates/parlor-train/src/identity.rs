@@ -62,6 +62,9 @@ impl Identity {
         if let Some(ratio) = config.adapter().and_then(|adapter| adapter.loraplus_lr_ratio) {
             identity.add("training.lora.loraplus_lr_ratio", ratio);
         }
+        if let Some(alpha) = config.neftune_noise_alpha {
+            identity.add("training.neftune_noise_alpha", alpha);
+        }
         // The best evaluation so far is one by this metric.
         if let Some(name) = &config.metric_for_best_model {
             identity.add("training.metric_for_best_model", name);

@@ -48,4 +48,4 @@ pub use run::{RunData, TrainRequest, prepare};
 pub use samples::{SAMPLES_FILE, Sampler};
 pub use schedule::Schedule;
 pub use surroundings::Surroundings;
-pub use trainer::{BEST, Finished, Job, train};
+pub use trainer::{BEST, Finished, Job, Sample, train};

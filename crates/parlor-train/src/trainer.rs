@@ -31,6 +31,9 @@ use crate::storage::FillError;
 /// Name of the directory of the model with the lowest evaluation loss.
 pub const BEST: &str = "best";
 
+/// Answers a prompt with the decoder as it is after so many steps, and keeps the answer; none when nobody answers.
+pub type Sample<'a> = dyn FnMut(&Decoder, u64, &str) -> Result<Option<String>, FillError> + 'a;
+
 /// Everything a run of the loop needs.
 pub struct Job<'a, O: Objective> {
     /// What is minimised.
@@ -51,8 +54,8 @@ pub struct Job<'a, O: Objective> {
     pub save_model: &'a dyn Fn(&Decoder, &Path) -> Result<(), FillError>,
     /// Takes metrics.
     pub recorder: &'a mut dyn Recorder,
-    /// Answers a prompt with the decoder as it is after so many steps, and keeps the answer; none when nobody answers.
-    pub sample: &'a mut dyn FnMut(&Decoder, u64, &str) -> Result<Option<String>, FillError>,
+    /// Answers `training.sample_prompts`.
+    pub sample: &'a mut Sample<'a>,
     /// Takes events, and may ask to stop.
     pub observer: &'a mut dyn FnMut(TrainEvent) -> Flow,
     /// Set from another thread to stop after the current step.
@@ -146,6 +149,7 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
         let gradients = Gradients::zeros(decoder);
         let mut saved = Saved::default();
         saved.checkpointing = job.training.gradient_checkpointing.0;
+        saved.neftune_noise_alpha = job.training.neftune_noise_alpha.unwrap_or(0.0) as f32;
         let mut trainer = Self {
             job,
             decoder,
@@ -281,7 +285,7 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
         while !rest.is_empty() {
             let (examples, after) = rest.split_at(rest.len().min(self.micro_batch));
             // A mask of its own for every pass, and the same one when the step is made again.
-            self.saved.dropout = Some(dropout_seed(self.job.training.seed, self.step, index));
+            self.saved.seed = Some(pass_seed(self.job.training.seed, self.step, index));
             let micro = self.job.objective.collate(examples, &chosen);
             let objective = self.job.objective;
             let refused = |source: DecoderError| TrainError::Batch {
@@ -434,8 +438,8 @@ fn sources<O: Objective>(objective: &O, examples: &[&O::Example]) -> Vec<String>
     examples.iter().map(|example| objective.source(example)).collect()
 }
 
-/// Seed of the dropout masks of one pass.
-fn dropout_seed(seed: u64, step: u64, pass: usize) -> u64 {
+/// Seed of the dropout masks and the noise of one pass.
+fn pass_seed(seed: u64, step: u64, pass: usize) -> u64 {
     let bytes: Vec<u8> = [seed, step, pass as u64].iter().flat_map(|part| part.to_le_bytes()).collect();
     let digest = <sha2::Sha256 as sha2::Digest>::digest(&bytes);
     digest.iter().take(8).fold(0, |all, byte| all << 8 | u64::from(*byte))

@@ -30,6 +30,25 @@ fn a_mask_is_repeatable_and_has_its_share() {
     }
 }
 
+#[test]
+fn noise_is_uniform_between_its_bounds() {
+    let count = 100_000;
+    let noise = |seed| {
+        let mut x = vec![1.0; count];
+        parlor_kernels::noise::add_uniform(&mut x, 0.25, seed);
+        x.iter().map(|x| f64::from(*x) - 1.0).collect::<Vec<_>>()
+    };
+    let first = noise(3);
+    assert_eq!(first, noise(3));
+    assert_ne!(first, noise(4));
+    assert!(first.iter().all(|x| (-0.25..=0.25).contains(x)));
+    // Five deviations of the means of x and x^2: of a uniform on [-m, m] their variances are m^2 / 3 and 4 m^4 / 45.
+    let mean = |power: i32| first.iter().map(|x| x.powi(power)).sum::<f64>() / count as f64;
+    let (root, m) = ((count as f64).sqrt(), 0.25f64);
+    assert!(mean(1).abs() < 5.0 * m / 3f64.sqrt() / root, "{}", mean(1));
+    assert!((mean(2) - m * m / 3.0).abs() < 5.0 * m * m * (4.0f64 / 45.0).sqrt() / root, "{}", mean(2));
+}
+
 fn check(outputs: usize, inputs: usize, rank: usize) {
     let value = |n: usize| ((n * 7919 + 13) % 1009) as f32 / 1009.0 - 0.5;
     let weight: Vec<f32> = (0..outputs * inputs).map(value).collect();

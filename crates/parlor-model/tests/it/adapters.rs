@@ -235,12 +235,12 @@ fn dropout_has_the_gradients_of_its_mask() {
         model.decoder.train_adapter(0);
         let expected = Expected::read(base);
         let mut saved = Saved::default();
-        saved.dropout = Some(5);
+        saved.seed = Some(5);
         let (loss, found) = gradients(&model.decoder, &expected, &mut saved);
         assert_eq!(gradients(&model.decoder, &expected, &mut saved).0, loss, "the same seed, the same mask");
-        saved.dropout = Some(6);
+        saved.seed = Some(6);
         assert_ne!(gradients(&model.decoder, &expected, &mut saved).0, loss, "another seed, another mask");
-        saved.dropout = Some(5);
+        saved.seed = Some(5);
         let ids: Vec<usize> = found.iter().map(|(id, _)| id).collect();
         for &id in ids.iter().step_by(5) {
             // DoRA holds the norms of its rows constant, which a difference cannot: only magnitudes are compared there.

@@ -1,8 +1,11 @@
 //! What must be equal whichever way it is computed: packed and alone, cached and whole, shared prompt and
 //! repeated prompt, kept and recomputed.
 
-use parlor_model::{Batch, Checkpointing, Context, Gradients, KvCache, Saved, Targets};
+use parlor_model::{
+    Batch, Checkpointing, Context, Gradients, KvCache, LoadOptions, Saved, Targets, load_directory,
+};
 
+use crate::directories::fixture;
 use crate::fixture::{Expected, F32_MODELS, load, relative};
 
 /// Equal but for the order of sums.
@@ -42,6 +45,47 @@ fn evaluation_equals_training_forward() {
         error.unwrap_err().to_string(),
         "a backward pass needs the forward pass of the same batch just before it"
     );
+}
+
+/// NEFTune's noise is there in training only, within its bound, and the gradient is that of the noisy pass.
+#[test]
+fn noise_on_embeddings_is_within_its_bound_and_differentiable() {
+    for name in ["llama", "gpt2"] {
+        let mut decoder = load_directory(&fixture(name), &LoadOptions::for_training()).unwrap().decoder;
+        let expected = Expected::read(name);
+        let (batch, targets) = (&expected.batch, &expected.targets);
+        let mut saved = Saved::default();
+        let quiet = decoder.logprobs(batch, targets, &mut saved).unwrap();
+        saved.neftune_noise_alpha = 5.0;
+        assert_eq!(decoder.logprobs(batch, targets, &mut saved).unwrap(), quiet, "no seed, no noise");
+        saved.seed = Some(3);
+        let noisy = decoder.logprobs(batch, targets, &mut saved).unwrap();
+        assert_eq!(
+            decoder.logprobs(batch, targets, &mut saved).unwrap(),
+            noisy,
+            "the same seed, the same noise"
+        );
+        assert_ne!(noisy, quiet);
+        assert_eq!(decoder.evaluate(batch, targets, &mut saved).unwrap(), quiet, "none in evaluation");
+        let mut gradients = Gradients::zeros(&decoder);
+        let ones: Vec<f32> = targets.weights.iter().map(|&weight| f32::from(weight != 0.0)).collect();
+        decoder.logprobs(batch, targets, &mut saved).unwrap();
+        decoder.backward(&ones, batch, targets, &mut saved, &mut gradients).unwrap();
+        let id = 0;
+        let gradient = gradients.get(id).unwrap().to_vec();
+        let largest = gradient.iter().fold(0.0f32, |max, g| max.max(g.abs()));
+        let at = gradient.iter().position(|g| g.abs() == largest).unwrap();
+        let step = 1e-3;
+        let mut sum = |by: f32| -> f64 {
+            decoder.values_mut(id).unwrap()[at] += by;
+            decoder.logprobs(batch, targets, &mut saved).unwrap().iter().map(|&logp| f64::from(logp)).sum()
+        };
+        let (above, below) = (sum(step), sum(-2.0 * step));
+        let difference = (above - below) / f64::from(2.0 * step);
+        // The sum, about 100, carries an error near 1e-5, of which the step leaves 5e-3; curvature adds the like.
+        let error = (difference - f64::from(largest.copysign(gradient[at]))).abs();
+        assert!(error < 1e-2 * f64::from(largest), "{name}: {difference} and {}", gradient[at]);
+    }
 }
 
 #[test]

@@ -81,6 +81,10 @@ pub fn problems(config: &TrainingConfig) -> Vec<Problem> {
         let message = format!("it is {loss}; it must be a number above 0, such as 10");
         found.push(problem("training.loss_watchdog_threshold", message));
     }
+    if let Some(alpha) = config.neftune_noise_alpha.filter(|alpha| !(alpha.is_finite() && *alpha >= 0.0)) {
+        let message = format!("it is {alpha}; it must be a number of at least 0, such as 5");
+        found.push(problem("training.neftune_noise_alpha", message));
+    }
     if config.loss_watchdog_patience == 0 {
         found.push(problem("training.loss_watchdog_patience", "it is 0; it must be at least 1"));
     }

@@ -16,6 +16,7 @@ fn run(directory: &Path) -> Run<'_> {
     run.eval = tiny::examples(3);
     run.hyper.eval_steps = 3;
     run.hyper.warmup_steps = 2;
+    run.training.neftune_noise_alpha = Some(5.0);
     run
 }
 
