@@ -90,6 +90,25 @@ fn in_the_background_a_closed_terminal_ends_nothing_and_kill_saves() {
 }
 
 #[test]
+fn a_signal_asks_for_a_checkpoint_and_the_run_goes_on() {
+    let directory = workplace();
+    let metrics = directory.path().join("out/metrics.jsonl");
+    let begun = || metrics.metadata().is_ok_and(|metadata| metadata.len() > 0);
+    let args = [&LONG[..], &["--set", "training.from_scratch.save_steps=0", "--json"]].concat();
+    let child = start(directory.path(), &[], &args, &begun);
+    send("-USR1", &child);
+    let ended = end(child);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(ended.stderr.contains("Saving a checkpoint"), "{}", ended.stderr);
+    let steps = serde_json::from_str::<Value>(&ended.stdout).unwrap()["steps"].as_u64().unwrap();
+    let saved = std::fs::read_dir(directory.path().join("out")).unwrap().filter_map(|entry| {
+        entry.unwrap().file_name().to_str()?.strip_prefix("checkpoint-")?.parse::<u64>().ok()
+    });
+    let saved: Vec<u64> = saved.collect();
+    assert!(saved.len() == 2 && saved.contains(&steps), "checkpoints of steps {saved:?} of {steps}");
+}
+
+#[test]
 fn a_chat_that_waits_for_a_question_ends_at_once() {
     let model = model();
     let args = ["chat", "-m", text(&model), "--max-tokens", "1", "--json"];

@@ -163,3 +163,29 @@ fn checkpointed_activations_change_nothing() {
         parlor(directory.path(), &["train", "--set", &setting]).refused(&["gradient_checkpointing"]);
     }
 }
+
+#[test]
+fn the_model_in_training_answers_prompts() {
+    let directory = workplace();
+    let ended = parlor(
+        directory.path(),
+        &[
+            "train",
+            "--set",
+            "training.sample_prompts=[Who are you?]",
+            "--set",
+            "training.sample_max_new_tokens=4",
+        ],
+    );
+    let rows = std::fs::read_to_string(directory.path().join("out/samples.jsonl")).unwrap();
+    let rows: Vec<Value> = rows.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let evaluations = metrics(&directory.path().join("out"));
+    let evaluations: Vec<_> = evaluations.iter().filter(|row| row.get("eval_loss").is_some()).collect();
+    assert!(!rows.is_empty());
+    assert_eq!(rows.len(), evaluations.len());
+    for (row, evaluation) in rows.iter().zip(evaluations) {
+        assert_eq!((&row["step"], &row["prompt"]), (&evaluation["step"], &Value::from("Who are you?")));
+        assert!(row["text"].is_string());
+        assert!(ended.stderr.contains(&format!("step {}: Who are you?", row["step"])), "{}", ended.stderr);
+    }
+}
