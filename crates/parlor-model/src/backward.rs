@@ -29,6 +29,22 @@ impl Decoder {
         saved: &mut Saved,
         gradients: &mut Gradients,
     ) -> Result<(), DecoderError> {
+        self.backward_with((batch, targets), d_logp, saved, gradients, &mut |_, _| {})
+    }
+
+    /// As [`Self::backward`], and calls `after` with each block, from the last to the first, once nothing more is added to
+    /// the gradients of its parameters, those of adapters included: they may be taken then.
+    ///
+    /// # Errors
+    /// As [`Self::backward`].
+    pub fn backward_with(
+        &self,
+        (batch, targets): (&Batch, &Targets),
+        d_logp: &[f32],
+        saved: &mut Saved,
+        gradients: &mut Gradients,
+        after: &mut dyn FnMut(usize, &mut Gradients),
+    ) -> Result<(), DecoderError> {
         let wrong = |message: &str| Err(DecoderError::Batch(message.to_owned()));
         let before = saved.ready.take().filter(|ready| ready.tokens == batch.len());
         let (Some(before), true) = (before, d_logp.len() == batch.len()) else {
@@ -74,6 +90,7 @@ impl Decoder {
                 let input = layer > lowest.block || lowest.input;
                 let (context, kept) = (context(layer), &mut blocks[layer - start]);
                 self.block_backward((&context, input), kept, scratch, (d_stream, gradients));
+                after(layer, gradients);
             }
             end = start;
         }

@@ -35,6 +35,18 @@ impl Gradients {
         self.values.get_mut(id)?.as_deref_mut()
     }
 
+    /// Takes the gradient of parameter `id` away; until it is [`Self::put`] back the parameter looks frozen.
+    pub fn take(&mut self, id: ParameterId) -> Option<Vec<f32>> {
+        self.values.get_mut(id)?.take()
+    }
+
+    /// Puts back what [`Self::take`] took.
+    pub fn put(&mut self, id: ParameterId, values: Vec<f32>) {
+        if let Some(slot) = self.values.get_mut(id) {
+            *slot = Some(values);
+        }
+    }
+
     /// Two different gradients at once.
     pub(crate) fn pair_mut(
         &mut self,

@@ -47,7 +47,7 @@ impl Identity {
             identity.add(format!("{section}.{name}"), value);
         }
         identity.add(format!("{section}.per_device_train_batch_size"), plan.batch_size);
-        identity.add(format!("{section}.gradient_accumulation_steps"), plan.accumulation);
+        identity.add(format!("{section}.gradient_accumulation_steps"), plan.accumulation * plan.world_size);
         if let Some(adapter) = config.adapter() {
             let shape = serde_json::to_string(&adapter.adapter("").to_json()).unwrap_or_default();
             identity.add("training.lora (shape of the adapter)", shape);

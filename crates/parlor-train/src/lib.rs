@@ -9,6 +9,7 @@
 pub mod checkpoint;
 pub mod clip;
 pub mod config;
+pub mod distributed;
 pub mod identity;
 pub mod materials;
 pub mod objectives;
@@ -40,7 +41,7 @@ pub use evaluate::{EvaluateRequest, EvaluateSummary, evaluate};
 pub use evaluation::{Evaluation, evaluate_examples};
 pub use event::{Flow, Outcome, StepReport, TrainEvent};
 pub use objective::{Loss, LossKind, Metric, MetricSums, MicroBatch, Objective};
-pub use optimizer::{Optimizer, OptimizerError};
+pub use optimizer::{Optimizer, OptimizerError, OtherStates};
 pub use output_dir::{OutputDir, Start};
 pub use prepared::{Prepared, TrainSummary};
 pub use recorder::Recorder;

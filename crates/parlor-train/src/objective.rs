@@ -6,6 +6,8 @@ use std::ops::Range;
 
 use parlor_model::{Batch, Targets};
 
+use crate::distributed::Collective;
+
 /// Examples laid out for one forward pass.
 #[derive(Clone, Debug)]
 pub struct MicroBatch<S> {
@@ -57,6 +59,31 @@ impl MetricSums {
                     total.weight += metric.weight;
                 }
                 None => self.0.push(metric),
+            }
+        }
+    }
+
+    /// Adds up those of all ranks. Which there are is rank 0's to say, the only one whose means are reported.
+    pub(crate) fn sum_over(&mut self, collective: &dyn Collective) {
+        if collective.world_size() == 1 {
+            return;
+        }
+        let names: Vec<&str> = self.0.iter().map(|metric| metric.name).collect();
+        let mut names = names.join("\n").into_bytes();
+        let mut length = (names.len() as u64).to_le_bytes();
+        collective.broadcast(0, &mut length);
+        names.resize(u64::from_le_bytes(length) as usize, 0);
+        collective.broadcast(0, &mut names);
+        let names = String::from_utf8_lossy(&names).into_owned();
+        let known = |name: &str| self.0.iter().find(|metric| metric.name == name);
+        let mut sums: Vec<f64> = names
+            .lines()
+            .flat_map(|name| known(name).map_or([0.0; 2], |metric| [metric.sum, metric.weight]))
+            .collect();
+        collective.sum_f64(&mut sums);
+        for (name, sums) in names.lines().zip(sums.chunks_exact(2)) {
+            if let Some(metric) = self.0.iter_mut().find(|metric| metric.name == name) {
+                [metric.sum, metric.weight] = [sums[0], sums[1]];
             }
         }
     }

@@ -12,11 +12,12 @@ mod muon;
 mod sgd;
 mod state;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use parlor_kernels::MappedFile;
 use parlor_kernels::optimizer::{AdjustRate, Momentum, MuonScratch};
-use parlor_model::{Decoder, Gradients};
+use parlor_model::{Decoder, Gradients, ParameterId};
 use safetensors::tensor::{SafeTensorError, SafeTensors, TensorView, serialize_to_file};
 
 use groups::Rates;
@@ -24,6 +25,7 @@ pub(crate) use groups::rates;
 use state::{State, Step};
 
 use crate::config::{AdjustLrFn, Hyperparameters, OptimArgs, OptimizerName, Problem, TrainingConfig};
+use crate::distributed::{Collective, Shards};
 
 /// Settings that all parameters share.
 #[derive(Clone, Copy, Debug)]
@@ -65,13 +67,19 @@ struct Slot {
 /// An optimizer and its state.
 #[derive(Clone, Debug)]
 pub struct Optimizer {
-    /// Per parameter, in the decoder's order; none of frozen ones.
+    /// Per parameter, in the decoder's order; none of frozen ones and of those that are another rank's.
     slots: Vec<Option<Slot>>,
+    kind: OptimizerName,
     rules: Rules,
+    shards: Shards,
     scratch: MuonScratch,
     /// Updates done.
     step: u64,
 }
+
+/// States of parameters that other ranks keep.
+#[derive(Clone, Debug, Default)]
+pub struct OtherStates(HashMap<ParameterId, State>);
 
 /// Why optimizer state could not be read, or an update could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -117,16 +125,29 @@ impl Optimizer {
         hyper: &Hyperparameters,
         decoder: &Decoder,
     ) -> Result<Self, Problem> {
+        Self::sharded(training, hyper, decoder, Shards::default())
+    }
+
+    /// The same, with state for this rank's share of the parameters only.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(crate) fn sharded(
+        training: &TrainingConfig,
+        hyper: &Hyperparameters,
+        decoder: &Decoder,
+        shards: Shards,
+    ) -> Result<Self, Problem> {
         let rules = Rules::new(training.optimizer, &training.optim_args, hyper);
         let rates = rates(training, hyper, decoder)?;
         let slot = |(id, rates): (usize, Rates)| {
             let spec = &decoder.parameters()[id].spec;
-            decoder
-                .is_trained(id)
-                .then(|| Slot { state: State::new(training.optimizer, &rules, spec), rates })
+            let own = decoder.is_trained(id) && shards.is_own(id);
+            own.then(|| Slot { state: State::new(training.optimizer, &rules, spec), rates })
         };
         let slots = rates.into_iter().enumerate().map(slot).collect();
-        Ok(Self { slots, rules, scratch: MuonScratch::default(), step: 0 })
+        let kind = training.optimizer;
+        Ok(Self { slots, kind, rules, shards, scratch: MuonScratch::default(), step: 0 })
     }
 
     /// Updates done so far.
@@ -176,15 +197,50 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Writes the state as safetensors.
+    /// Hands the parameters that this rank has updated to the others, and takes theirs.
+    pub(crate) fn share_parameters(&self, decoder: &mut Decoder, collective: &dyn Collective) {
+        for id in 0..self.slots.len() {
+            if decoder.is_trained(id)
+                && let Some(values) = decoder.values_mut(id)
+            {
+                collective.broadcast(self.shards.owner(id), bytemuck::cast_slice_mut(values));
+            }
+        }
+    }
+
+    /// The states of the parameters that other ranks keep; rank 0 gets them, for a checkpoint, the others what is their
+    /// own. Every rank must ask.
+    pub(crate) fn gather(&self, decoder: &Decoder, collective: &dyn Collective) -> OtherStates {
+        let mut others = OtherStates::default();
+        if collective.world_size() == 1 {
+            return others;
+        }
+        for (id, parameter) in
+            decoder.parameters().iter().enumerate().filter(|(id, _)| decoder.is_trained(*id))
+        {
+            let mut state = match self.slots.get(id) {
+                Some(Some(slot)) => slot.state.clone(),
+                _ => State::new(self.kind, &self.rules, &parameter.spec),
+            };
+            let owner = self.shards.owner(id);
+            state.get_mut().bytes_mut().into_iter().for_each(|bytes| collective.broadcast(owner, bytes));
+            if collective.rank() == 0 && owner != 0 {
+                others.0.insert(id, state);
+            }
+        }
+        others
+    }
+
+    /// Writes the state as safetensors, with `others` beside what this rank keeps.
     ///
     /// # Errors
     /// What the writer says.
-    pub fn save(&self, path: &Path, decoder: &Decoder) -> Result<(), SafeTensorError> {
+    pub fn save(&self, path: &Path, decoder: &Decoder, others: &OtherStates) -> Result<(), SafeTensorError> {
         let mut views = Vec::new();
-        for (parameter, slot) in decoder.parameters().iter().zip(&self.slots) {
-            let Some(slot) = slot else { continue };
-            for tensor in slot.state.get().tensors(&parameter.spec.shape) {
+        for (id, (parameter, slot)) in decoder.parameters().iter().zip(&self.slots).enumerate() {
+            let own = slot.as_ref().map(|slot| &slot.state);
+            let Some(state) = own.or_else(|| others.0.get(&id)) else { continue };
+            for tensor in state.get().tensors(&parameter.spec.shape) {
                 let view = TensorView::new(tensor.dtype, tensor.shape, tensor.bytes)?;
                 views.push((format!("{}.{}", parameter.spec.role, tensor.name), view));
             }
@@ -203,10 +259,18 @@ impl Optimizer {
         let file = MappedFile::open(path).map_err(read)?;
         let tensors = SafeTensors::deserialize(file.bytes()).map_err(format)?;
         let mut expected = 0;
-        for (parameter, slot) in decoder.parameters().iter().zip(&mut self.slots) {
-            let Some(slot) = slot else { continue };
+        for (id, (parameter, slot)) in decoder.parameters().iter().zip(&mut self.slots).enumerate() {
+            if !decoder.is_trained(id) {
+                continue;
+            }
+            // Another rank's are there and right too, or this rank would wait for one that refused them.
+            let mut of_other = None;
+            let state = match slot {
+                Some(slot) => &mut slot.state,
+                None => of_other.insert(State::new(self.kind, &self.rules, &parameter.spec)),
+            };
             let mut found = Vec::new();
-            for wanted in slot.state.get().tensors(&parameter.spec.shape) {
+            for wanted in state.get().tensors(&parameter.spec.shape) {
                 let name = format!("{}.{}", parameter.spec.role, wanted.name);
                 let tensor = tensors.tensor(&name).map_err(|_| mismatch(format!("`{name}` is missing")))?;
                 if tensor.dtype() != wanted.dtype || tensor.shape() != wanted.shape {
@@ -221,7 +285,7 @@ impl Optimizer {
                 found.push(tensor);
             }
             expected += found.len();
-            for (bytes, tensor) in slot.state.get_mut().bytes_mut().into_iter().zip(found) {
+            for (bytes, tensor) in state.get_mut().bytes_mut().into_iter().zip(found) {
                 bytes.copy_from_slice(tensor.data());
             }
         }

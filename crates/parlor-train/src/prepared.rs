@@ -1,6 +1,7 @@
 //! A run that is ready: what it will do, and doing it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use parlor_model::{Decoder, GenerationConfig};
@@ -11,12 +12,14 @@ use serde_json::Value;
 
 use crate::checkpoint::{Checkpoint, checkpoint_name, list_checkpoints, remove_temporaries};
 use crate::config::{Hyperparameters, TrainingConfig};
+use crate::distributed::Collective;
 use crate::error::TrainError;
 use crate::event::{Flow, Outcome, TrainEvent};
 use crate::identity::Identity;
 use crate::materials::TextSide;
 use crate::objectives::CrossEntropy;
 use crate::output_dir::OutputDir;
+use crate::recorder::{Recorder, Unrecorded};
 use crate::run::RunData;
 use crate::run_record::RunRecord;
 use crate::samples::{SampleFile, Sampler};
@@ -49,6 +52,7 @@ pub struct Prepared {
     /// Whether some training row is a conversation.
     pub(crate) converses: bool,
     pub(crate) sampler: Option<Sampler>,
+    pub(crate) collective: Arc<dyn Collective>,
 }
 
 /// What `parlor train --json` prints.
@@ -137,6 +141,13 @@ impl Prepared {
         observer: &mut dyn FnMut(TrainEvent) -> Flow,
         stop: &AtomicBool,
     ) -> Result<TrainSummary, TrainError> {
+        // Before anything is written, every rank has read what it goes on from.
+        self.collective.sum_f64(&mut [0.0]);
+        if self.collective.rank() > 0 {
+            let finished = self.train(&mut Unrecorded, observer, stop)?;
+            let directory = self.output.path().to_owned();
+            return Ok(summary(directory, finished.steps, &finished));
+        }
         self.clear_output(observer)?;
         for warning in std::mem::take(&mut self.warnings) {
             // Nothing is running yet that a warning could stop.
@@ -145,7 +156,8 @@ impl Prepared {
         let directory = self.output.path().to_owned();
         write_file(&directory.join("config.resolved.yaml"), self.resolved_config.as_bytes())?;
         let mut record = RunRecord::start(&self, &self.monitoring)?;
-        let result = self.train(&mut record, observer, stop);
+        let result =
+            self.train(&mut record, observer, stop).and_then(|finished| self.conclude(&finished, observer));
         match &result {
             Ok(summary) => record.finish(summary)?,
             Err(_) => record.fail(),
@@ -155,26 +167,27 @@ impl Prepared {
 
     fn train(
         &mut self,
-        record: &mut RunRecord,
+        recorder: &mut dyn Recorder,
         observer: &mut dyn FnMut(TrainEvent) -> Flow,
         stop: &AtomicBool,
-    ) -> Result<TrainSummary, TrainError> {
+    ) -> Result<Finished, TrainError> {
         let directory = self.output.path().to_owned();
         let surroundings = &self.surroundings;
         let mut samples = SampleFile::open(&directory, self.resume.as_ref().map(|resume| &resume.state))?;
         let sampler = &mut self.sampler;
         let prompts = &self.training.sample_prompts;
-        if !prompts.is_empty() && sampler.is_none() {
+        let leads = self.collective.rank() == 0;
+        if !prompts.is_empty() && sampler.is_none() && leads {
             let text = "nobody was named to answer `training.sample_prompts`: they are left alone";
             let _ = observer(TrainEvent::Warning(text.to_owned()));
         }
         let mut sample = |decoder: &Decoder, step: u64, prompt: &str| -> Result<Option<String>, FillError> {
-            let Some(sampler) = sampler else { return Ok(None) };
+            let Some(sampler) = sampler.as_mut().filter(|_| leads) else { return Ok(None) };
             let answer = sampler.answer(decoder, prompt)?;
             samples.append(step, prompt, &answer)?;
             Ok(Some(answer))
         };
-        let finished = train(
+        train(
             &mut self.decoder,
             Job {
                 objective: &CrossEntropy,
@@ -185,19 +198,29 @@ impl Prepared {
                 output_dir: &directory,
                 identity: &self.identity,
                 save_model: &|decoder, directory| surroundings.save(decoder, directory),
-                recorder: record,
+                collective: &*self.collective,
+                recorder,
                 sample: &mut sample,
                 observer,
                 stop,
                 resume: self.resume.take(),
             },
-        )?;
+        )
+    }
+
+    /// Leaves the model of a run that ended.
+    fn conclude(
+        &self,
+        finished: &Finished,
+        observer: &mut dyn FnMut(TrainEvent) -> Flow,
+    ) -> Result<TrainSummary, TrainError> {
+        let directory = self.output.path().to_owned();
         if finished.outcome == Outcome::Interrupted {
             let checkpoint = directory.join(checkpoint_name(finished.steps));
-            return Ok(summary(checkpoint, finished.steps, &finished));
+            return Ok(summary(checkpoint, finished.steps, finished));
         }
-        let model_step = self.save_result(&finished, &directory, observer)?;
-        Ok(summary(directory, model_step, &finished))
+        let model_step = self.save_result(finished, &directory, observer)?;
+        Ok(summary(directory, model_step, finished))
     }
 
     /// Writes the trained model: the last step's, or that of the best evaluation. Returns the step that it is of.

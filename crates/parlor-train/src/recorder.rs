@@ -19,6 +19,20 @@ pub trait Recorder {
     fn sync(&mut self) -> Result<(), FillError>;
 }
 
+/// Takes rows and keeps none: those of a rank that is not the one that writes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Unrecorded;
+
+impl Recorder for Unrecorded {
+    fn record(&mut self, _: &Map<String, Value>) -> Result<(), FillError> {
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), FillError> {
+        Ok(())
+    }
+}
+
 impl Recorder for Vec<Map<String, Value>> {
     fn record(&mut self, row: &Map<String, Value>) -> Result<(), FillError> {
         self.push(row.clone());

@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::adapter::attach;
 use crate::checkpoint::{Checkpoint, list_checkpoints, newest_checkpoint, open_checkpoint};
 use crate::config::{Problem, TrainingConfig, TrainingType, problems, unsupported};
+use crate::distributed::Collective;
 use crate::error::TrainError;
 use crate::identity::{Identity, examples_sha256};
 use crate::materials::{
@@ -50,6 +51,8 @@ pub struct TrainRequest {
     pub monitoring: MonitoringConfig,
     /// The whole config as YAML, for `config.resolved.yaml`.
     pub resolved_config: String,
+    /// The ranks that train together.
+    pub collective: Arc<dyn Collective>,
 }
 
 /// Data of a run.
@@ -83,6 +86,7 @@ pub fn prepare(request: TrainRequest) -> Result<Prepared, TrainError> {
         max_steps,
         monitoring,
         resolved_config,
+        collective,
     } = request;
     let mut found = problems(&training);
     if max_steps == Some(0) {
@@ -108,7 +112,10 @@ pub fn prepare(request: TrainRequest) -> Result<Prepared, TrainError> {
         (Some(path), Start::New) => Start::ResumeFrom(path.clone()),
         (_, start) => start,
     };
-    let output = OutputDir::hold(&training.output_dir)?;
+    let output = match collective.rank() {
+        0 => OutputDir::hold(&training.output_dir)?,
+        _ => OutputDir::of_rank_0(&training.output_dir),
+    };
     refuse_own_source(&training, &model, output.path())?;
     let mut warnings = Vec::new();
     let resume = find_checkpoint(&output, &start, &mut warnings)?;
@@ -179,7 +186,7 @@ pub fn prepare(request: TrainRequest) -> Result<Prepared, TrainError> {
         eval,
     };
 
-    let plan = StepPlan::new(run_data.train.len(), &hyper);
+    let plan = StepPlan::new(run_data.train.len(), &hyper, collective.world_size());
     let identity = identity(&training, &model, &plan, &text, &run_data);
     if let Some(checkpoint) = &resume {
         let differences = identity.differences(&checkpoint.state.identity);
@@ -207,6 +214,7 @@ pub fn prepare(request: TrainRequest) -> Result<Prepared, TrainError> {
         converses: rows.rows.iter().any(|row| row.row.kind() != RowKind::Text),
         text,
         sampler: None,
+        collective,
     })
 }
 

@@ -4,6 +4,7 @@
 //! `drop_last`). The order itself is `parlor_text::epoch_order`: a function of seed and epoch alone, which is the whole
 //! state of the data's generator.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -17,8 +18,10 @@ pub struct StepPlan {
     pub examples: usize,
     /// Examples per forward pass.
     pub batch_size: usize,
-    /// Forward passes per step.
+    /// Forward passes per step, of each rank.
     pub accumulation: usize,
+    /// Ranks that share a step.
+    pub world_size: usize,
     /// Optimizer steps per epoch.
     pub steps_per_epoch: u64,
     /// Optimizer steps in all.
@@ -28,11 +31,12 @@ pub struct StepPlan {
 }
 
 impl StepPlan {
-    /// The plan for `examples` examples (at least one).
-    pub fn new(examples: usize, hyper: &Hyperparameters) -> Self {
+    /// The plan for `examples` examples (at least one) over `world_size` ranks.
+    pub fn new(examples: usize, hyper: &Hyperparameters, world_size: usize) -> Self {
         let batch_size = hyper.per_device_train_batch_size.max(1);
         let accumulation = hyper.gradient_accumulation_steps.max(1);
-        let per_step = batch_size.saturating_mul(accumulation);
+        let world_size = world_size.max(1);
+        let per_step = batch_size.saturating_mul(accumulation).saturating_mul(world_size);
         let steps_per_epoch = examples.div_ceil(per_step).max(1) as u64;
         let total_steps = match u64::try_from(hyper.max_steps) {
             Ok(steps) if steps > 0 => steps,
@@ -42,7 +46,7 @@ impl StepPlan {
             0 => (total_steps as f64 * hyper.warmup_ratio).ceil() as u64,
             steps => steps,
         };
-        Self { examples, batch_size, accumulation, steps_per_epoch, total_steps, warmup_steps }
+        Self { examples, batch_size, accumulation, world_size, steps_per_epoch, total_steps, warmup_steps }
     }
 
     /// Epoch that step `step` (from 0) belongs to.
@@ -62,8 +66,14 @@ impl StepPlan {
 
     /// Places within the epoch's order that step `step` (from 0) takes.
     pub fn places(&self, step: u64) -> Range<usize> {
-        let per_step = self.batch_size.saturating_mul(self.accumulation);
+        let per_step = self.batch_size.saturating_mul(self.accumulation).saturating_mul(self.world_size);
         let start = ((step % self.steps_per_epoch) as usize).saturating_mul(per_step).min(self.examples);
         start..start.saturating_add(per_step).min(self.examples)
+    }
+    /// The passes of a step of `examples` examples that `rank` makes, as places in the step: every rank one in turn, as
+    /// `DistributedSampler` deals out examples.
+    pub fn own_passes(&self, examples: usize, rank: usize) -> VecDeque<Range<usize>> {
+        let starts = (0..examples).step_by(self.batch_size).skip(rank).step_by(self.world_size);
+        starts.map(|start| start..examples.min(start.saturating_add(self.batch_size))).collect()
     }
 }

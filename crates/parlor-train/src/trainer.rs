@@ -5,28 +5,29 @@
 //! due. A checkpoint holds the state after all three, so a run that goes on from it repeats none of them.
 
 mod after_step;
+mod step;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use parlor_model::{Decoder, DecoderError, Gradients, Saved};
-use parlor_text::epoch_order;
+use parlor_model::{Decoder, Gradients, Saved};
 use serde_json::{Map, Value, json};
 
 use crate::checkpoint::{Checkpoint, OPTIMIZER_STATE, list_checkpoints};
-use crate::clip::{clip_factor, group_norms};
 use crate::config::{Hyperparameters, TrainingConfig};
-use crate::error::{NonFinite, TrainError};
+use crate::distributed::{Collective, Shards};
+use crate::error::TrainError;
 use crate::event::{Flow, Outcome, StepReport, TrainEvent};
 use crate::identity::Identity;
-use crate::objective::{MetricSums, Objective};
+use crate::objective::Objective;
 use crate::optimizer::Optimizer;
 use crate::parlor_state::{Best, Totals};
 use crate::recorder::Recorder;
 use crate::schedule::Schedule;
 use crate::steps::StepPlan;
 use crate::storage::FillError;
+use step::StepResult;
 
 /// Name of the directory of the model with the lowest evaluation loss.
 pub const BEST: &str = "best";
@@ -52,6 +53,8 @@ pub struct Job<'a, O: Objective> {
     pub identity: &'a Identity,
     /// Writes the model into a directory in HF layout.
     pub save_model: &'a dyn Fn(&Decoder, &Path) -> Result<(), FillError>,
+    /// The ranks that train together; only rank 0 writes and is heard.
+    pub collective: &'a dyn Collective,
     /// Takes metrics.
     pub recorder: &'a mut dyn Recorder,
     /// Answers `training.sample_prompts`.
@@ -117,20 +120,12 @@ struct Trainer<'d, 'a, O: Objective> {
     high_losses: u32,
 }
 
-/// Numbers of a step, before they are reported.
-struct StepResult {
-    loss: f64,
-    learning_rate: f64,
-    grad_norm: f64,
-    metrics: Vec<(&'static str, f64)>,
-}
-
 impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
     fn new(decoder: &'d mut Decoder, mut job: Job<'a, O>) -> Result<Self, TrainError> {
         if job.train.is_empty() {
             return Err(TrainError::Nothing("there is no training example".to_owned()));
         }
-        let plan = StepPlan::new(job.train.len(), job.hyper);
+        let plan = StepPlan::new(job.train.len(), job.hyper, job.collective.world_size());
         let schedule = Schedule {
             kind: job.training.lr_scheduler_type,
             kwargs: job.training.lr_scheduler_kwargs,
@@ -138,7 +133,8 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
             warmup_steps: plan.warmup_steps,
             total_steps: plan.total_steps,
         };
-        let mut optimizer = Optimizer::new(job.training, job.hyper, decoder)
+        let shards = Shards::new(decoder, job.collective.rank(), job.collective.world_size());
+        let mut optimizer = Optimizer::sharded(job.training, job.hyper, decoder, shards)
             .map_err(|problem| TrainError::Config(vec![problem]))?;
         let now = Instant::now();
         let resume = job.resume.take();
@@ -203,12 +199,14 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
             return Ok(self.finished(Outcome::Interrupted));
         }
         while self.step < self.plan.total_steps && !self.out_of_patience() {
+            self.agree();
             if self.stopping() && self.step == self.steps_before {
                 return Ok(self.finished(Outcome::Interrupted));
             }
             let result = self.take_step()?;
             self.report(&result)?;
             self.watch_loss(result.loss)?;
+            self.agree();
             self.evaluation_pending = self.evaluation_due();
             let interrupted = self.stopping() || (self.evaluation_pending && !self.evaluate()?);
             let last = self.step == self.plan.total_steps || self.out_of_patience();
@@ -247,8 +245,23 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
         }
     }
 
+    /// Whether to stop. Of several ranks none does so alone: what [`Self::agree`] found counts.
     fn stopping(&self) -> bool {
-        self.stop_asked || self.job.stop.load(Ordering::Relaxed)
+        self.stop_asked || (self.plan.world_size == 1 && self.job.stop.load(Ordering::Relaxed))
+    }
+
+    /// Makes what one rank was asked for, to stop or to save, the wish of all.
+    fn agree(&mut self) {
+        if self.plan.world_size > 1 {
+            let stop = self.stop_asked || self.job.stop.load(Ordering::Relaxed);
+            let mut wishes = [f64::from(u8::from(stop)), f64::from(u8::from(self.save_asked))];
+            self.job.collective.sum_f64(&mut wishes);
+            [self.stop_asked, self.save_asked] = wishes.map(|count| count > 0.0);
+        }
+    }
+
+    fn collective(&self) -> &'a dyn Collective {
+        self.job.collective
     }
 
     fn seconds(&self) -> f64 {
@@ -267,98 +280,6 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
         };
         let anything = !self.job.eval.is_empty() || !self.job.training.sample_prompts.is_empty();
         anything && (due || self.step == self.plan.total_steps)
-    }
-
-    /// Forward and backward over the step's examples, and the update.
-    fn take_step(&mut self) -> Result<StepResult, TrainError> {
-        let epoch = self.plan.epoch(self.step);
-        if self.order.0 != epoch {
-            self.order = (epoch, epoch_order(self.job.train.len(), self.job.training.seed, epoch));
-        }
-        let chosen: Vec<&'a O::Example> =
-            self.order.1[self.plan.places(self.step)].iter().map(|&place| &self.job.train[place]).collect();
-        let learning_rate = self.schedule.at(self.step);
-        let (mut sum, mut weight, mut tokens) = (0.0, 0.0, 0);
-        let mut metrics = MetricSums::default();
-        self.gradients.zero();
-        let (mut rest, mut index) = (&chosen[..], 0);
-        while !rest.is_empty() {
-            let (examples, after) = rest.split_at(rest.len().min(self.micro_batch));
-            // A mask of its own for every pass, and the same one when the step is made again.
-            self.saved.seed = Some(pass_seed(self.job.training.seed, self.step, index));
-            let micro = self.job.objective.collate(examples, &chosen);
-            let objective = self.job.objective;
-            let refused = |source: DecoderError| TrainError::Batch {
-                rows: sources(objective, examples),
-                source: Box::new(source),
-            };
-            let logp = match self.decoder.logprobs(&micro.batch, &micro.targets, &mut self.saved) {
-                Err(error @ DecoderError::OutOfMemory { .. }) if examples.len() > 1 => {
-                    self.halve(&error);
-                    continue;
-                }
-                result => result.map_err(refused)?,
-            };
-            let loss = objective.loss(&micro, &logp);
-            self.decoder
-                .backward(&loss.d_logp, &micro.batch, &micro.targets, &mut self.saved, &mut self.gradients)
-                .map_err(refused)?;
-            sum += loss.sum;
-            weight += loss.weight;
-            tokens += micro.batch.len() as u64;
-            metrics.add(loss.metrics);
-            if !loss.sum.is_finite() {
-                let broken = examples.iter().zip(&micro.rows).filter(|(_, rows)| {
-                    logp.get((*rows).clone()).is_some_and(|logp| logp.iter().any(|logp| !logp.is_finite()))
-                });
-                let mut culprits: Vec<&O::Example> = broken.map(|(example, _)| *example).collect();
-                if culprits.is_empty() {
-                    culprits = examples.to_vec();
-                }
-                return Err(self.not_finite("loss", loss.sum, &culprits, weight));
-            }
-            (rest, index) = (after, index + 1);
-        }
-        let mean = if weight > 0.0 { 1.0 / weight } else { 0.0 };
-        let grad_norm = self.gradients.global_norm() * mean;
-        if !grad_norm.is_finite() {
-            return Err(self.not_finite("gradient norm", grad_norm, &chosen, weight));
-        }
-        let scale = clip_factor(grad_norm, self.job.hyper.max_grad_norm) * mean;
-        let factor = self.schedule.factor(self.step);
-        self.optimizer.update(self.decoder, &self.gradients, scale as f32, factor)?;
-        self.step += 1;
-        self.totals.tokens += tokens;
-        self.totals.loss_sum += sum;
-        self.totals.weight += weight;
-        let metrics = metrics.means(self.job.objective);
-        Ok(StepResult { loss: sum * mean, learning_rate, grad_norm, metrics })
-    }
-
-    /// Goes on with half as many examples in a pass and twice as many passes: the same sums in less memory.
-    fn halve(&mut self, error: &DecoderError) {
-        self.micro_batch = (self.micro_batch / 2).max(1);
-        self.saved.release();
-        let text = format!("{error}; going on with {} examples in a pass, and more passes", self.micro_batch);
-        self.tell(TrainEvent::Warning(text));
-    }
-
-    fn not_finite(
-        &self,
-        what: &'static str,
-        value: f64,
-        examples: &[&O::Example],
-        weight: f64,
-    ) -> TrainError {
-        TrainError::NonFinite(Box::new(NonFinite {
-            step: self.step + 1,
-            what,
-            value,
-            rows: sources(self.job.objective, examples),
-            gradient_norms: group_norms(self.decoder, &self.gradients, 1.0 / weight.max(1.0)),
-            learning_rate: self.schedule.at(self.step),
-            last_checkpoint: self.last_checkpoint(),
-        }))
     }
 
     /// Stops a run whose loss has been high for too long.
@@ -432,17 +353,6 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
         self.log_history.push(row.into_iter().filter(|(key, _)| !own.contains(&key.as_str())).collect());
         Ok(())
     }
-}
-
-fn sources<O: Objective>(objective: &O, examples: &[&O::Example]) -> Vec<String> {
-    examples.iter().map(|example| objective.source(example)).collect()
-}
-
-/// Seed of the dropout masks and the noise of one pass.
-fn pass_seed(seed: u64, step: u64, pass: usize) -> u64 {
-    let bytes: Vec<u8> = [seed, step, pass as u64].iter().flat_map(|part| part.to_le_bytes()).collect();
-    let digest = <sha2::Sha256 as sha2::Digest>::digest(&bytes);
-    digest.iter().take(8).fold(0, |all, byte| all << 8 | u64::from(*byte))
 }
 
 fn row(value: Value) -> Map<String, Value> {

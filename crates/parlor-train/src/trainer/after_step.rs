@@ -1,12 +1,14 @@
 //! What follows a step when it is due: evaluation with `best/`, and the checkpoint.
 
+use std::sync::atomic::AtomicBool;
+
 use parlor_text::Cursor;
 use serde_json::json;
 
 use super::{BEST, Job, Trainer, row};
 use crate::checkpoint::{OPTIMIZER_STATE, checkpoint_name, rotate_checkpoints, write_checkpoint};
 use crate::error::{NonFinite, TrainError};
-use crate::evaluation::evaluate_examples;
+use crate::evaluation::{Evaluation, evaluate_examples};
 use crate::event::TrainEvent;
 use crate::objective::{LossKind, Objective};
 use crate::parlor_state::{Best, Generator, ParlorState};
@@ -39,6 +41,9 @@ impl<O: Objective> Trainer<'_, '_, O> {
     fn evaluate_loss(&mut self) -> Result<bool, TrainError> {
         let batch_size = self.job.hyper.per_device_eval_batch_size;
         let Job { objective, eval, stop, .. } = self.job;
+        // Ranks that stopped here at different places would wait for each other.
+        let never = AtomicBool::new(false);
+        let stop = if self.plan.world_size == 1 { stop } else { &never };
         let evaluation = evaluate_examples(objective, self.decoder, eval, batch_size, &mut self.saved, stop)
             .map_err(|source| TrainError::Batch {
                 rows: vec!["evaluation data".to_owned()],
@@ -68,7 +73,16 @@ impl<O: Objective> Trainer<'_, '_, O> {
         for (name, value) in &evaluation.metrics {
             row.insert(format!("eval_{name}"), json!(value));
         }
-        self.record(row)?;
+        if self.collective().rank() == 0 {
+            self.record(row)?;
+            self.judge(&evaluation)?;
+        }
+        self.share_judgement();
+        Ok(true)
+    }
+
+    /// Whether the evaluation is the best so far, with `best/` when it is.
+    fn judge(&mut self, evaluation: &Evaluation) -> Result<(), TrainError> {
         let decides = self.job.training.best_metric();
         let Some(metric) = evaluation.metric(decides.name) else {
             let known = evaluation.metric_names().map(|name| format!("`{name}`")).collect();
@@ -97,10 +111,30 @@ impl<O: Objective> Trainer<'_, '_, O> {
         self.tell(TrainEvent::Evaluated {
             step: self.step,
             loss: evaluation.loss,
-            perplexity,
+            perplexity: (O::KIND == LossKind::PerToken).then(|| evaluation.perplexity()),
             best: is_best,
         });
-        Ok(true)
+        Ok(())
+    }
+
+    /// What rank 0 found counts for all: another might round differently.
+    fn share_judgement(&mut self) {
+        if self.plan.world_size == 1 {
+            return;
+        }
+        let best = self.best.unwrap_or(Best { step: 0, metric: 0.0 });
+        let mut numbers = [
+            f64::from(u8::from(self.best.is_some())),
+            best.step as f64,
+            best.metric,
+            self.eval_loss.unwrap_or(f64::NAN),
+            f64::from(self.evaluations_without_improvement),
+        ];
+        self.job.collective.broadcast(0, bytemuck::cast_slice_mut(&mut numbers));
+        let [any, step, metric, loss, without] = numbers;
+        self.best = (any > 0.0).then_some(Best { step: step as u64, metric });
+        self.eval_loss = Some(loss);
+        self.evaluations_without_improvement = without as u32;
     }
 
     /// Refuses to begin what the disk cannot hold.
@@ -117,6 +151,10 @@ impl<O: Objective> Trainer<'_, '_, O> {
 
     /// Writes `checkpoint-N` and removes those that are too many.
     pub(super) fn save(&mut self, last: bool) -> Result<(), TrainError> {
+        let others = self.optimizer.gather(self.decoder, self.job.collective);
+        if self.collective().rank() > 0 {
+            return Ok(());
+        }
         self.job.recorder.sync().map_err(TrainError::Record)?;
         let state = self.state();
         let name = checkpoint_name(self.step);
@@ -125,7 +163,7 @@ impl<O: Objective> Trainer<'_, '_, O> {
         let (decoder, optimizer, save_model) = (&*self.decoder, &self.optimizer, self.job.save_model);
         let path = write_checkpoint(self.job.output_dir, &state, &self.trainer_state(last), &|directory| {
             save_model(decoder, directory)?;
-            optimizer.save(&directory.join(OPTIMIZER_STATE), decoder)?;
+            optimizer.save(&directory.join(OPTIMIZER_STATE), decoder, &others)?;
             Ok(())
         })?;
         rotate_checkpoints(

@@ -5,6 +5,7 @@ mod best;
 mod checkpoints;
 mod config;
 mod disk;
+mod distributed;
 mod judged;
 mod losses;
 mod memory;

@@ -6,7 +6,7 @@ use parlor_kernels::optimizer::{DynamicMap, Sign};
 use parlor_model::arch::Architecture;
 use parlor_model::{AdapterPlan, Decoder, DecoderConfig, Factor, Gradients, Kind, Role, Site};
 use parlor_train::config::{OptimArgs, OptimizerName, ParamGroup};
-use parlor_train::{Hyperparameters, Optimizer, TrainingConfig, TrainingType};
+use parlor_train::{Hyperparameters, Optimizer, OtherStates, TrainingConfig, TrainingType};
 use safetensors::SafeTensors;
 use serde_json::json;
 
@@ -199,7 +199,7 @@ fn state_of_every_optimizer_reads_back() {
     let path = dir.path().join("optimizer.safetensors");
     for name in ALL {
         let (decoder, mut optimizer, gradients) = stepped(name);
-        optimizer.save(&path, &decoder).unwrap();
+        optimizer.save(&path, &decoder, &OtherStates::default()).unwrap();
         let mut again = Optimizer::new(&training(name, json!({})), &hyper(), &decoder).unwrap();
         again.load(&path, &decoder, 1).unwrap();
         assert_eq!((again.steps(), again.bytes()), (1, optimizer.bytes()));
@@ -243,7 +243,10 @@ fn foreign_state_is_refused() {
     let path = dir.path().join("optimizer.safetensors");
     let adamw = training(OptimizerName::AdamwTorch, json!({}));
     let decoder = tiny::decoder();
-    Optimizer::new(&adamw, &hyper(), &decoder).unwrap().save(&path, &decoder).unwrap();
+    Optimizer::new(&adamw, &hyper(), &decoder)
+        .unwrap()
+        .save(&path, &decoder, &OtherStates::default())
+        .unwrap();
     let mut sgd = Optimizer::new(&training(OptimizerName::Sgd, json!({})), &hyper(), &decoder).unwrap();
     let message = sgd.load(&path, &decoder, 1).unwrap_err().to_string();
     assert!(message.contains("expected 0"), "{message}");
@@ -272,12 +275,15 @@ fn frozen_parameters_stay_and_cost_no_state() {
     }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("optimizer.safetensors");
-    optimizer.save(&path, &decoder).unwrap();
+    optimizer.save(&path, &decoder, &OtherStates::default()).unwrap();
     let mut again = Optimizer::new(&training, &hyper(), &decoder).unwrap();
     again.load(&path, &decoder, 1).unwrap();
     // A file of the whole model is not that of the biases.
     let whole = tiny::decoder();
-    Optimizer::new(&training, &hyper(), &whole).unwrap().save(&path, &whole).unwrap();
+    Optimizer::new(&training, &hyper(), &whole)
+        .unwrap()
+        .save(&path, &whole, &OtherStates::default())
+        .unwrap();
     let error = again.load(&path, &decoder, 1).unwrap_err().to_string();
     assert!(error.contains("tensors, expected"), "{error}");
 }

@@ -78,6 +78,7 @@ impl Desk {
                 ..MonitoringConfig::default()
             },
             resolved_config: "training: {}\n".to_owned(),
+            collective: std::sync::Arc::new(parlor_train::distributed::Alone),
         }
     }
 

@@ -14,7 +14,7 @@ fn counts_follow_hf() {
         hyper.gradient_accumulation_steps = accumulation;
         hyper.num_train_epochs = epochs;
         hyper.max_steps = max_steps;
-        let plan = StepPlan::new(examples, &hyper);
+        let plan = StepPlan::new(examples, &hyper, 1);
         assert_eq!((plan.steps_per_epoch, plan.total_steps), expected);
     };
     check(20, 4, 1, 2, -1, (5, 10));
@@ -30,7 +30,7 @@ fn warm_up_comes_from_steps_or_ratio() {
         let mut hyper = tiny::hyper();
         hyper.warmup_steps = steps;
         hyper.warmup_ratio = ratio;
-        assert_eq!(StepPlan::new(20, &hyper).warmup_steps, expected);
+        assert_eq!(StepPlan::new(20, &hyper, 1).warmup_steps, expected);
     };
     check(0, 0.0, 0);
     check(0, 0.25, 3);
@@ -45,7 +45,7 @@ proptest! {
         let mut hyper = tiny::hyper();
         hyper.per_device_train_batch_size = batch;
         hyper.gradient_accumulation_steps = accumulation;
-        let plan = StepPlan::new(examples, &hyper);
+        let plan = StepPlan::new(examples, &hyper, 1);
         let mut orders = Vec::new();
         for epoch in 0..2 {
             let order = epoch_order(examples, seed, epoch);

@@ -8,6 +8,7 @@ use parlor_model::{
     Activation, Bias, Decoder, DecoderConfig, Head, Mlp, Norm, Positions, QkNorm, Rope, RopeScaling,
 };
 use parlor_text::{Example, RowSource};
+use parlor_train::distributed::{Alone, Collective};
 use parlor_train::identity::Identity;
 use parlor_train::objectives::CrossEntropy;
 use parlor_train::{Finished, Flow, Hyperparameters, Job, TrainError, TrainEvent, train};
@@ -118,6 +119,7 @@ pub(crate) struct Run<'a> {
     pub(crate) stop_after: Option<u64>,
     /// Ask for a checkpoint after this many steps.
     pub(crate) save_after: Option<u64>,
+    pub(crate) collective: &'a dyn Collective,
 }
 
 impl<'a> Run<'a> {
@@ -131,6 +133,7 @@ impl<'a> Run<'a> {
             resume: None,
             stop_after: None,
             save_after: None,
+            collective: &Alone,
         }
     }
 
@@ -158,6 +161,7 @@ impl<'a> Run<'a> {
                 output_dir: self.directory,
                 identity: &Identity::default(),
                 save_model: &save_model,
+                collective: self.collective,
                 recorder: &mut rows,
                 sample: &mut |_, _, _| Ok(None),
                 observer: &mut observer,

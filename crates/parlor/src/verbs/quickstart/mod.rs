@@ -108,6 +108,7 @@ fn request(manager: &ConfigManager<Config>) -> TrainRequest {
         max_steps: None,
         monitoring: config.monitoring.clone(),
         resolved_config: manager.to_yaml(SaveMode::All),
+        collective: std::sync::Arc::new(Alone),
     }
 }
 
