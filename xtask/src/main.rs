@@ -1,11 +1,13 @@
-//! The project's chores: `cargo xtask test | tidy | docs | fixtures | readers | readme | quickstart`.
+//! The project's chores: `cargo xtask test | tidy | docs | fixtures | ranks | readers | readme | quickstart`.
 #![forbid(unsafe_code)]
 // A program talks to its user.
 #![allow(clippy::print_stderr)]
 
 mod lexer;
 mod process;
+mod python;
 mod quickstart;
+mod ranks;
 mod readers;
 mod readme;
 mod test;
@@ -31,6 +33,7 @@ fn run() -> anyhow::Result<()> {
         ["docs"] => {
             process::cargo(&["run", "--quiet", "--release", "--package", "parlor", "--example", "write_docs"])
         }
+        ["ranks"] => ranks::run(),
         ["readers"] => readers::run_all(),
         ["readme"] => readme::run(),
         ["quickstart"] => quickstart::run(),
@@ -40,6 +43,7 @@ fn run() -> anyhow::Result<()> {
              \x20 test        everything CI runs: format, lints, laws, tests, README commands, third-party readers\n\
              \x20 tidy        the laws of the house alone\n\
              \x20 docs        writes config.yaml, docs/CONFIG.md and docs/config.schema.json from the structs\n\
+             \x20 ranks       training over MPI, with a library of its own\n\
              \x20 readers     third-party readers over files that Parlor wrote\n\
              \x20 readme      the commands of README.md\n\
              \x20 quickstart  trains the bundled bot and asks it its questions (a few minutes)\n\

@@ -1,12 +1,13 @@
 //! Files that Parlor wrote, read by the programs they are meant for, from a git-ignored virtual environment that
 //! this step makes itself.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, bail};
 
 use crate::process::{root, run, target_dir};
+use crate::python::environment;
 
 /// Text that exercises a tokenizer; `check_model.py` holds the same.
 const TEXT: &str = "Hello, Parlor! 12345 naïve café ☕ \n\n\ttabs";
@@ -35,25 +36,6 @@ const ADAPTERS: &[(&str, &[&str])] = &[
         ],
     ),
 ];
-
-/// The Python of the environment `name`, made from the pinned requirements in `file` when they have changed.
-fn environment(name: &str, file: &str) -> anyhow::Result<PathBuf> {
-    let (directory, requirements) = (root().join(name), root().join("xtask/readers").join(file));
-    let wanted = std::fs::read_to_string(&requirements).context("requirements")?;
-    let (stamp, python) = (directory.join("requirements.stamp"), directory.join("bin/python"));
-    if std::fs::read_to_string(&stamp).is_ok_and(|made| made == wanted) {
-        return Ok(python);
-    }
-    let shown = |path: &Path| path.display().to_string();
-    run("python3", &["-m", "venv", "--clear", &shown(&directory)])?;
-    let requirements = shown(&requirements);
-    run(
-        &shown(&python),
-        &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", &requirements],
-    )?;
-    std::fs::write(stamp, wanted)?;
-    Ok(python)
-}
 
 /// What the released program prints on stdout.
 fn parlor(directory: &Path, arguments: &[&str]) -> anyhow::Result<String> {

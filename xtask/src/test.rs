@@ -15,6 +15,7 @@ const STEPS: &[Step] = &[
     ("release build", || cargo(&["build", "--release", "--package", "parlor"])),
     ("quickstart", crate::quickstart::run),
     ("README commands", crate::readme::run),
+    ("ranks over MPI", crate::ranks::run),
     ("third-party readers", crate::readers::run_all),
 ];
 

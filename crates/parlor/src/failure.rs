@@ -11,6 +11,7 @@ use parlor::engine::GenerateError;
 use parlor::model::ModelLoadError;
 use parlor::text::{DataError, EncodeError, MaskError, TemplateError, TokenizerError};
 use parlor::train::TrainError;
+use parlor::train::distributed::DistributedError;
 
 use crate::diagnostics::{self, Message};
 use crate::interrupt::INTERRUPTED;
@@ -61,10 +62,20 @@ impl Failure {
         Self { code: 0, reports: Vec::new() }
     }
 
+    /// Whether it is no failure, but an end that someone wanted.
+    pub(crate) fn is_orderly(&self) -> bool {
+        [0, INTERRUPTED].contains(&self.code)
+    }
+
+    /// Writes the reports to stderr; returns the exit code.
+    pub(crate) fn show(&self) -> u8 {
+        diagnostics::show(&self.reports);
+        self.code
+    }
+
     /// Writes the reports to stderr.
     pub(crate) fn report(self) -> ExitCode {
-        diagnostics::show(&self.reports);
-        ExitCode::from(self.code)
+        ExitCode::from(self.show())
     }
 }
 
@@ -124,4 +135,4 @@ macro_rules! input_errors {
         })+
     };
 }
-input_errors!(DataError, EncodeError, MaskError, TemplateError, TokenizerError);
+input_errors!(DataError, DistributedError, EncodeError, MaskError, TemplateError, TokenizerError);

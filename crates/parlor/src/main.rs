@@ -11,6 +11,7 @@ mod logging;
 mod model;
 mod output;
 mod progress;
+mod ranks;
 mod sampler;
 mod verbs;
 
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    parlor_kernels::threads::initialise(cli.global.threads.unwrap_or(0));
+    parlor_kernels::threads::initialise(ranks::threads(cli.global.threads, &cli.verb));
     let context = context::Context::new(cli.global);
     match verbs::run(&context, cli.verb) {
         Ok(()) => ExitCode::SUCCESS,

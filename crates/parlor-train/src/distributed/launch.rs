@@ -42,13 +42,13 @@ pub struct Launch {
     pub master: Option<String>,
 }
 
-/// Variables for the rank, the number of ranks and of those on the same machine.
-const VARIABLES: [(Launcher, &str, &str, &str); 5] = [
+/// Variables for the rank, the number of ranks and of those on the same machine. Of Slurm's, those of a step of `srun`: a
+/// batch script has `SLURM_NTASKS` too, and is one process.
+const VARIABLES: [(Launcher, &str, &str, &str); 4] = [
     (Launcher::OpenMpi, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"),
     (Launcher::Mpich, "PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS"),
     (Launcher::Torchrun, "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
     (Launcher::Slurm, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_TASKS_PER_NODE"),
-    (Launcher::Slurm, "SLURM_PROCID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"),
 ];
 
 impl Launch {

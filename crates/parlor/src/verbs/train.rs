@@ -1,8 +1,10 @@
 //! `parlor train`: runs what the config says, shows how it goes, and ends in an orderly way.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use parlor::configuration::SaveMode;
+use parlor::train::distributed::{Collective, setup_distributed_training};
 use parlor::train::{Flow, Outcome, Prepared, Start, TrainEvent, TrainRequest, TrainSummary, prepare};
 
 use crate::cli::TrainArgs;
@@ -12,11 +14,17 @@ use crate::interrupt::{self, OnInterrupt, STOP};
 use crate::model::max_length;
 use crate::output::note;
 use crate::progress::{Progress, grouped};
+use crate::ranks;
 use crate::sampler::answering;
 
 const STOPPING: &str = "\nFinishing this step and saving. Ctrl-C again stops at once.";
 
 pub(super) fn run(context: &Context, args: &TrainArgs) -> Result<(), Failure> {
+    let collective = setup_distributed_training(ranks::launch().as_ref())?;
+    train(context, args, &collective).map_err(|failure| ranks::give_up(failure, &*collective))
+}
+
+fn train(context: &Context, args: &TrainArgs, collective: &Arc<dyn Collective>) -> Result<(), Failure> {
     let config = context.config()?;
     interrupt::save_on_request();
     let start = match args.resume.as_deref() {
@@ -38,9 +46,15 @@ pub(super) fn run(context: &Context, args: &TrainArgs) -> Result<(), Failure> {
         max_steps: args.max_steps,
         monitoring: config.monitoring.clone(),
         resolved_config: context.manager()?.to_yaml(SaveMode::All),
+        collective: Arc::clone(collective),
     })?;
-    let summary = watch(context, prepared, &mut |_| {})?;
+    let leads = collective.rank() == 0;
+    let shown = if leads { Shown::All } else { Shown::Warnings };
+    let summary = watch(context, prepared, shown, &mut |_| {})?;
     let interrupted = summary.outcome == Outcome::Interrupted;
+    if !leads {
+        return if interrupted { Err(Failure::interrupted()) } else { Ok(()) };
+    }
     context.output.result(&summary, || text(&summary))?;
     if interrupted {
         note(&format!(
@@ -52,14 +66,24 @@ pub(super) fn run(context: &Context, args: &TrainArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What of a run is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// How it goes.
+    All,
+    /// What the user should know: of a rank beside the one that shows the rest.
+    Warnings,
+}
+
 /// Runs with a progress display; Ctrl-C ends it in order. `also` sees every event.
 pub(super) fn watch(
     context: &Context,
     prepared: Prepared,
+    shown: Shown,
     also: &mut dyn FnMut(&TrainEvent),
 ) -> Result<TrainSummary, Failure> {
     interrupt::watch(OnInterrupt::Finish(STOPPING));
-    let progress = Progress::new(context.global.quiet);
+    let progress = Progress::new(context.global.quiet || shown == Shown::Warnings);
     let result = answering(prepared).run(
         &mut |event| {
             progress.event(&event);

@@ -15,6 +15,7 @@ mod kill;
 mod model_verbs;
 mod program;
 mod quickstart;
+mod ranks;
 mod recipes;
 mod secrets;
 mod tiny;

@@ -18,6 +18,10 @@ pub(crate) fn command(directory: &Path, args: &[&str]) -> Command {
     command.current_dir(directory).args(args).env_clear().stdin(Stdio::null());
     // Small work gains nothing from more threads, and tests run side by side.
     command.env("RAYON_NUM_THREADS", "1");
+    // Where the library is, of a program built against one that is not the system's.
+    if let Some(path) = std::env::var_os("LD_LIBRARY_PATH").filter(|_| cfg!(feature = "mpi")) {
+        command.env("LD_LIBRARY_PATH", path);
+    }
     command
 }
 

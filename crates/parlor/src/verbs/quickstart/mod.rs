@@ -18,7 +18,7 @@ use parlor::train::{Outcome, Start, TrainRequest, TrainSummary, prepare};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::train::watch;
+use super::train::{Shown, watch};
 use crate::answer::{answer, chat_prompt, sampling};
 use crate::cli::{QuickstartArgs, SamplingArgs};
 use crate::context::Context;
@@ -78,7 +78,7 @@ pub(super) fn run(context: &Context, args: &QuickstartArgs) -> Result<(), Failur
         manager = load()?;
     }
     let prepared = prepare(request(&manager))?;
-    let summary = watch(context, prepared, &mut |_| {})?;
+    let summary = watch(context, prepared, Shown::All, &mut |_| {})?;
     if summary.outcome == Outcome::Interrupted {
         let config = config_path.display();
         note(&format!("interrupted; `parlor train -c {config} --resume` goes on"));
@@ -108,7 +108,7 @@ fn request(manager: &ConfigManager<Config>) -> TrainRequest {
         max_steps: None,
         monitoring: config.monitoring.clone(),
         resolved_config: manager.to_yaml(SaveMode::All),
-        collective: std::sync::Arc::new(Alone),
+        collective: std::sync::Arc::new(parlor::train::distributed::Alone),
     }
 }
 
