@@ -1,11 +1,13 @@
 //! The loss of a decoder on held-out examples: the mean per trained token and its exponential, or per example.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use parlor_model::{Decoder, DecoderError, Saved};
+use parlor_model::{AdapterChoice, Decoder, DecoderError, Saved};
 
-use crate::objective::{MetricSums, Objective};
+use crate::event::Flow;
+use crate::objective::{MetricSums, MicroBatch, Objective};
 
 /// An evaluation.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +50,55 @@ impl Evaluation {
     }
 }
 
+/// How examples go through a model without a backward pass.
+#[derive(Clone, Copy)]
+pub(crate) struct Passes<'a> {
+    /// Examples per pass; fewer when memory runs out.
+    pub(crate) batch_size: usize,
+    /// The adapter that applies.
+    pub(crate) adapter: AdapterChoice,
+    /// Ends it early.
+    pub(crate) stop: &'a AtomicBool,
+}
+
+/// Runs all examples through `decoder`, and gives each pass with its log-probabilities to `each`, which may ask to stop.
+/// False when it was stopped.
+///
+/// # Errors
+/// When examples do not fit the decoder: which, and why.
+pub(crate) fn forward_passes<O: Objective>(
+    objective: &O,
+    decoder: &Decoder,
+    examples: &[&O::Example],
+    passes: Passes<'_>,
+    saved: &mut Saved,
+    each: &mut dyn FnMut(&MicroBatch<O::Side>, &[f32]) -> Flow,
+) -> Result<bool, (Range<usize>, DecoderError)> {
+    let (mut first, mut batch_size) = (0, passes.batch_size.max(1));
+    while first < examples.len() {
+        if passes.stop.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let range = first..examples.len().min(first + batch_size);
+        let mut micro = objective.collate(&examples[range.clone()], examples);
+        micro.batch = micro.batch.with_adapter(passes.adapter);
+        let logp = match decoder.evaluate(&micro.batch, &micro.targets, saved) {
+            Err(error @ DecoderError::OutOfMemory { .. }) if range.len() > 1 => {
+                batch_size = range.len().div_ceil(2);
+                tracing::warn!("{error}; evaluating {batch_size} examples at a time");
+                saved.release();
+                continue;
+            }
+            result => result.map_err(|error| (range.clone(), error))?,
+        };
+        first = range.end;
+        if each(&micro, &logp) == Flow::Stop {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Evaluates `decoder`, `batch_size` examples at a time. `None` when `stop` was set meanwhile.
 ///
 /// # Errors
@@ -65,28 +116,17 @@ pub fn evaluate_examples<O: Objective>(
     let mut total = Evaluation { loss: 0.0, weight: 0.0, tokens: 0, seconds: 0.0, metrics: Vec::new() };
     let mut metrics = MetricSums::default();
     let refs: Vec<&O::Example> = examples.iter().collect();
-    let (mut rest, mut batch_size) = (&refs[..], batch_size.max(1));
-    while !rest.is_empty() {
-        if stop.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        let (chunk, after) = rest.split_at(rest.len().min(batch_size));
-        let micro = objective.collate(chunk, &refs);
-        let logp = match decoder.evaluate(&micro.batch, &micro.targets, saved) {
-            Err(error @ DecoderError::OutOfMemory { .. }) if chunk.len() > 1 => {
-                batch_size = batch_size.div_ceil(2).min(chunk.len().div_ceil(2));
-                tracing::warn!("{error}; evaluating {batch_size} examples at a time");
-                saved.release();
-                continue;
-            }
-            result => result?,
-        };
-        rest = after;
-        let loss = objective.loss(&micro, &logp);
+    let passes = Passes { batch_size, adapter: AdapterChoice::Active, stop };
+    let whole = forward_passes(objective, decoder, &refs, passes, saved, &mut |micro, logp| {
+        let loss = objective.loss(micro, logp);
         sum += loss.sum;
         total.weight += loss.weight;
         total.tokens += micro.batch.len() as u64;
         metrics.add(loss.metrics);
+        Flow::Continue
+    });
+    if !whole.map_err(|(_, error)| error)? {
+        return Ok(None);
     }
     total.loss = sum / total.weight;
     total.metrics = metrics.means(objective);

@@ -15,15 +15,18 @@ use crate::error::TrainError;
 use crate::event::{Flow, Outcome, TrainEvent};
 use crate::identity::Identity;
 use crate::materials::TextSide;
-use crate::objectives::CrossEntropy;
+use crate::objective::Objective;
 use crate::output_dir::OutputDir;
-use crate::run::RunData;
+use crate::parlor_state::Totals;
+use crate::reference::{Computing, Reference};
+use crate::reference_cache::REFERENCE;
 use crate::run_record::RunRecord;
 use crate::samples::{SampleFile, Sampler};
 use crate::steps::StepPlan;
 use crate::storage::{FillError, StorageError, copy_files, remove, write_file};
 use crate::surroundings::Surroundings;
-use crate::trainer::{BEST, Finished, Job, train};
+use crate::trainer::{BEST, Finished, Job, Sample, train};
+use crate::work::{Examples, RunData, Work};
 
 /// A run that [`prepare`](crate::prepare) has checked.
 #[derive(Debug)]
@@ -32,6 +35,7 @@ pub struct Prepared {
     pub(crate) hyper: Hyperparameters,
     pub(crate) plan: StepPlan,
     pub(crate) data: RunData,
+    pub(crate) reference: Option<Reference>,
     pub(crate) decoder: Decoder,
     pub(crate) surroundings: Surroundings,
     pub(crate) tokenizer_sha256: String,
@@ -66,7 +70,7 @@ pub struct TrainSummary {
     pub tokens: u64,
     /// `tokens / seconds`.
     pub tokens_per_second: f64,
-    /// Mean loss per trained token over all steps (as HF's `train_loss`).
+    /// Mean loss over all steps (as HF's `train_loss`): per trained token, or per example of judged answers.
     pub train_loss: f64,
     /// Loss of the newest evaluation.
     pub eval_loss: Option<f64>,
@@ -160,7 +164,13 @@ impl Prepared {
         stop: &AtomicBool,
     ) -> Result<TrainSummary, TrainError> {
         let directory = self.output.path().to_owned();
-        let surroundings = &self.surroundings;
+        if let Some(reference) = self.reference.take() {
+            let batch_size = self.hyper.per_device_eval_batch_size;
+            let mut computing = Computing { decoder: &self.decoder, batch_size, observer, stop };
+            if !reference.fill(&mut self.data.work, &mut computing)? {
+                return Ok(self.not_begun());
+            }
+        }
         let mut samples = SampleFile::open(&directory, self.resume.as_ref().map(|resume| &resume.state))?;
         let sampler = &mut self.sampler;
         let prompts = &self.training.sample_prompts;
@@ -174,24 +184,23 @@ impl Prepared {
             samples.append(step, prompt, &answer)?;
             Ok(Some(answer))
         };
-        let finished = train(
-            &mut self.decoder,
-            Job {
-                objective: &CrossEntropy,
-                train: &self.data.train,
-                eval: &self.data.eval,
-                hyper: &self.hyper,
-                training: &self.training,
-                output_dir: &directory,
-                identity: &self.identity,
-                save_model: &|decoder, directory| surroundings.save(decoder, directory),
-                recorder: record,
-                sample: &mut sample,
-                observer,
-                stop,
-                resume: self.resume.take(),
-            },
-        )?;
+        let steps = Steps {
+            hyper: &self.hyper,
+            training: &self.training,
+            output_dir: &directory,
+            identity: &self.identity,
+            surroundings: &self.surroundings,
+            recorder: record,
+            sample: &mut sample,
+            observer,
+            stop,
+            resume: self.resume.take(),
+        };
+        let finished = match &self.data.work {
+            Work::Tokens(examples) => steps.take(&mut self.decoder, examples),
+            Work::Pairs(examples) => steps.take(&mut self.decoder, examples),
+            Work::Judged(examples) => steps.take(&mut self.decoder, examples),
+        }?;
         if finished.outcome == Outcome::Interrupted {
             let checkpoint = directory.join(checkpoint_name(finished.steps));
             return Ok(summary(checkpoint, finished.steps, &finished));
@@ -222,6 +231,22 @@ impl Prepared {
         Ok(finished.steps)
     }
 
+    /// The result of a run that was stopped before its first step.
+    fn not_begun(&self) -> TrainSummary {
+        let directory = self.output.path();
+        let (model_dir, steps, totals, eval_loss) = match &self.resume {
+            Some(resume) => {
+                let state = &resume.state;
+                (directory.join(checkpoint_name(state.step)), state.step, state.totals, state.eval_loss)
+            }
+            None => (directory.to_owned(), 0, Totals::default(), None),
+        };
+        let train_loss = totals.loss_sum / totals.weight.max(f64::MIN_POSITIVE);
+        let outcome = Outcome::Interrupted;
+        let finished = Finished { outcome, steps, totals, train_loss, eval_loss, best: None };
+        summary(model_dir, steps, &finished)
+    }
+
     /// Removes what an earlier run (`--overwrite`), a killed one, or a later part of this one left behind.
     fn clear_output(&self, observer: &mut dyn FnMut(TrainEvent) -> Flow) -> Result<(), TrainError> {
         let mut tell = |text: String| {
@@ -237,6 +262,10 @@ impl Prepared {
             if self.overwrite || list_checkpoints(directory).is_empty() {
                 self.output.clear();
             }
+            // Kept otherwise: what is in it is used for the same model and examples only.
+            if self.reference.is_none() {
+                remove(&directory.join(REFERENCE));
+            }
             return Ok(());
         };
         // Checkpoints after the one in use are damaged or of a part that is done again.
@@ -247,6 +276,47 @@ impl Prepared {
             }
         }
         Ok(())
+    }
+}
+
+/// What the loop borrows of a run, beside the decoder and the examples.
+struct Steps<'a> {
+    hyper: &'a Hyperparameters,
+    training: &'a TrainingConfig,
+    output_dir: &'a Path,
+    identity: &'a Identity,
+    surroundings: &'a Surroundings,
+    recorder: &'a mut RunRecord,
+    sample: &'a mut Sample<'a>,
+    observer: &'a mut dyn FnMut(TrainEvent) -> Flow,
+    stop: &'a AtomicBool,
+    resume: Option<Checkpoint>,
+}
+
+impl Steps<'_> {
+    fn take<O: Objective>(
+        self,
+        decoder: &mut Decoder,
+        examples: &Examples<O, O::Example>,
+    ) -> Result<Finished, TrainError> {
+        train(
+            decoder,
+            Job {
+                objective: &examples.objective,
+                train: &examples.train,
+                eval: &examples.eval,
+                hyper: self.hyper,
+                training: self.training,
+                output_dir: self.output_dir,
+                identity: self.identity,
+                save_model: &|decoder, directory| self.surroundings.save(decoder, directory),
+                recorder: self.recorder,
+                sample: self.sample,
+                observer: self.observer,
+                stop: self.stop,
+                resume: self.resume,
+            },
+        )
     }
 }
 

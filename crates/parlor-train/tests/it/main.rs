@@ -6,6 +6,7 @@ mod checkpoints;
 mod config;
 mod disk;
 mod judged;
+mod judged_run;
 mod losses;
 mod memory;
 mod optimizer;
