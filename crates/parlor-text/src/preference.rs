@@ -5,6 +5,8 @@
 //! prompt with completion is cut there, from the start. `max_prompt_length`, gone from TRL since 0.29, cuts a prompt
 //! first as it did: its end stays. Left out besides, unlike there: pairs that the cut makes equal, which teach nothing.
 
+use rayon::prelude::*;
+
 use crate::config::OnBadRow;
 use crate::continuation::Continuation;
 use crate::datasets::{Content, Row, RowSource, SourcedRow};
@@ -64,13 +66,20 @@ pub fn encode_preference(
     template: Option<&ChatTemplate>,
     options: &PreferenceOptions,
 ) -> Result<(Vec<PreferenceExample>, EncodeReport), EncodeError> {
-    let mut encoder = Encoder { tokenizer, template, options, report: EncodeReport::default(), bad: 0 };
-    let mut examples = Vec::with_capacity(rows.len());
-    for sourced in rows {
+    let ids = |sourced: &SourcedRow| {
         let Row::Preference { prompt, chosen, rejected } = &sourced.row else {
             return Err(wrong_kind(sourced, "`chosen` and `rejected`"));
         };
-        let (a, b) = (encoder.whole(sourced, prompt, chosen)?, encoder.whole(sourced, prompt, rejected)?);
+        let of = |answer| {
+            Continuation::of(tokenizer, template, prompt, answer).map_err(|error| row_error(sourced, &error))
+        };
+        Ok((of(chosen)?, of(rejected)?))
+    };
+    let ids: Vec<_> = rows.par_iter().map(ids).collect();
+    let mut encoder = Encoder { options, report: EncodeReport::default(), bad: 0 };
+    let mut examples = Vec::with_capacity(rows.len());
+    for (sourced, ids) in rows.iter().zip(ids) {
+        let (a, b) = ids?;
         let boundary = a.boundary().min(b.boundary());
         let mut prompt = a.whole[..boundary].to_vec();
         let (mut chosen, mut rejected) = (a.whole[boundary..].to_vec(), b.whole[boundary..].to_vec());
@@ -107,26 +116,32 @@ pub fn encode_unpaired(
     options: &PreferenceOptions,
     group: usize,
 ) -> Result<(Vec<UnpairedExample>, EncodeReport), EncodeError> {
-    let mut encoder = Encoder { tokenizer, template, options, report: EncodeReport::default(), bad: 0 };
-    let mut whole = Vec::new();
+    let mut answers: Vec<(&SourcedRow, &Content, &Content, bool)> = Vec::new();
     for rows in rows.chunks(UNPAIRED_AT_A_TIME) {
-        for answers in [Answers::First, Answers::Second] {
-            for sourced in rows {
-                let (prompt, completion, desirable) = match (&sourced.row, answers) {
-                    (Row::Unpaired { prompt, completion, desirable }, Answers::First) => {
-                        (prompt, completion, *desirable)
-                    }
-                    (Row::Preference { prompt, chosen, .. }, Answers::First) => (prompt, chosen, true),
-                    (Row::Preference { prompt, rejected, .. }, Answers::Second) => (prompt, rejected, false),
-                    (Row::Unpaired { .. }, Answers::Second) => continue,
-                    _ => return Err(wrong_kind(sourced, "`completion` and `label`")),
-                };
-                let ids = encoder.whole(sourced, prompt, completion)?;
-                let (prompt, completion) = ids.whole.split_at(ids.boundary());
-                if !encoder.is_bad(sourced, completion.is_empty(), EMPTY)? && encoder.fits(prompt) {
-                    whole.push((prompt.to_vec(), completion.to_vec(), desirable, sourced.source.clone()));
-                }
+        for sourced in rows {
+            answers.push(match &sourced.row {
+                Row::Unpaired { prompt, completion, desirable } => (sourced, prompt, completion, *desirable),
+                Row::Preference { prompt, chosen, .. } => (sourced, prompt, chosen, true),
+                _ => return Err(wrong_kind(sourced, "`completion` and `label`")),
+            });
+        }
+        for sourced in rows {
+            if let Row::Preference { prompt, rejected, .. } = &sourced.row {
+                answers.push((sourced, prompt, rejected, false));
             }
+        }
+    }
+    let ids: Vec<_> = answers
+        .par_iter()
+        .map(|(_, prompt, answer, _)| Continuation::of(tokenizer, template, prompt, answer))
+        .collect();
+    let mut encoder = Encoder { options, report: EncodeReport::default(), bad: 0 };
+    let mut whole = Vec::with_capacity(answers.len());
+    for ((sourced, _, _, desirable), ids) in answers.into_iter().zip(ids) {
+        let ids = ids.map_err(|error| row_error(sourced, &error))?;
+        let (prompt, completion) = ids.whole.split_at(ids.boundary());
+        if !encoder.is_bad(sourced, completion.is_empty(), EMPTY)? && encoder.fits(prompt) {
+            whole.push((prompt.to_vec(), completion.to_vec(), desirable, sourced.source.clone()));
         }
     }
     let mut examples = Vec::with_capacity(whole.len());
@@ -144,13 +159,6 @@ pub fn encode_unpaired(
     encoder.finish(rows.len(), examples)
 }
 
-/// Which answers of rows with two.
-#[derive(Clone, Copy)]
-enum Answers {
-    First,
-    Second,
-}
-
 const EMPTY: &str = "an answer is empty: it adds no token to the prompt";
 
 fn wrong_kind(sourced: &SourcedRow, expected: &str) -> EncodeError {
@@ -160,8 +168,6 @@ fn wrong_kind(sourced: &SourcedRow, expected: &str) -> EncodeError {
 }
 
 struct Encoder<'a> {
-    tokenizer: &'a Tokenizer,
-    template: Option<&'a ChatTemplate>,
     options: &'a PreferenceOptions,
     report: EncodeReport,
     /// Rows left out by `on_bad_row`.
@@ -169,16 +175,6 @@ struct Encoder<'a> {
 }
 
 impl Encoder<'_> {
-    fn whole(
-        &self,
-        sourced: &SourcedRow,
-        prompt: &Content,
-        answer: &Content,
-    ) -> Result<Continuation, EncodeError> {
-        let ids = Continuation::of(self.tokenizer, self.template, prompt, answer);
-        ids.map_err(|error| row_error(sourced, &error))
-    }
-
     /// Refuses a row that is `bad`, or counts it as left out.
     fn is_bad(&mut self, sourced: &SourcedRow, bad: bool, why: &str) -> Result<bool, EncodeError> {
         if bad {

@@ -14,6 +14,7 @@ mod scheduler;
 mod sft;
 mod support;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -21,7 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use best::BestMetric;
-pub use dpo::{DpoConfig, DpoLoss};
+pub use dpo::{DpoConfig, DpoLoss, JudgedLoss};
 pub use from_scratch::FromScratchConfig;
 pub use gradient_checkpointing::GradientCheckpointing;
 pub use hyperparameters::Hyperparameters;
@@ -38,7 +39,7 @@ pub use support::{Problem, problems, unsupported};
 pub enum TrainingType {
     /// A new model from random weights.
     FromScratch,
-    /// Preference pairs against a reference model (not in this build yet).
+    /// Judged answers: pairs of which one is better, or single ones with a verdict.
     #[default]
     Dpo,
     /// Supervised fine-tuning of an existing model.
@@ -133,7 +134,7 @@ pub struct TrainingConfig {
     pub from_scratch: FromScratchConfig,
     /// Supervised fine-tuning.
     pub sft: SftConfig,
-    /// Direct preference optimisation.
+    /// Preference optimisation on judged answers.
     pub dpo: DpoConfig,
     /// Low-rank adapters, under `lora`, `sft` and `dpo`.
     pub lora: LoraConfig,
@@ -173,14 +174,23 @@ impl Default for TrainingConfig {
 }
 
 impl TrainingConfig {
-    /// The adapter that is trained; none when every weight is.
-    pub fn adapter(&self) -> Option<&LoraConfig> {
+    /// The adapter that is trained, with the dropout that the training type leaves it; none when every weight is.
+    pub fn adapter(&self) -> Option<Cow<'_, LoraConfig>> {
         let adapted = match self.training_type {
             TrainingType::FromScratch => false,
             TrainingType::Lora => true,
             TrainingType::Sft | TrainingType::Dpo => self.lora.enabled,
         };
-        adapted.then_some(&self.lora)
+        let mut section = adapted.then_some(Cow::Borrowed(&self.lora))?;
+        if self.training_type == TrainingType::Dpo && self.dpo.disable_dropout && section.lora_dropout > 0.0 {
+            section.to_mut().lora_dropout = 0.0;
+        }
+        Some(section)
+    }
+
+    /// Whether the loss measures against a reference model.
+    pub fn needs_reference(&self) -> bool {
+        self.training_type == TrainingType::Dpo && self.dpo.needs_reference()
     }
 
     /// The hyper-parameters of the training type in force.

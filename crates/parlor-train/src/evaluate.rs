@@ -72,12 +72,19 @@ pub fn evaluate(request: &EvaluateRequest, stop: &AtomicBool) -> Result<Option<E
     };
     let (examples, _) = encode_rows(&rows.rows, &text, TrainingType::Sft, &options, request.threads)?;
     let mut saved = Saved::default();
-    let evaluation =
-        evaluate_examples(&CrossEntropy, &model.decoder, &examples, request.batch_size, &mut saved, stop)
-            .map_err(|source| TrainError::Batch {
-                rows: vec![request.data_path.display().to_string()],
-                source: Box::new(source),
-            })?;
+    let evaluation = evaluate_examples(
+        &CrossEntropy,
+        &model.decoder,
+        &examples,
+        request.batch_size,
+        &mut saved,
+        stop,
+        &crate::distributed::Alone,
+    )
+    .map_err(|source| TrainError::Batch {
+        rows: vec![request.data_path.display().to_string()],
+        source: Box::new(source),
+    })?;
     Ok(evaluation.map(|evaluation| EvaluateSummary {
         loss: evaluation.loss,
         perplexity: evaluation.perplexity(),

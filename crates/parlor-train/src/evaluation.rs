@@ -1,11 +1,14 @@
 //! The loss of a decoder on held-out examples: the mean per trained token and its exponential, or per example.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use parlor_model::{Decoder, DecoderError, Saved};
+use parlor_model::{AdapterChoice, Decoder, DecoderError, Saved};
 
-use crate::objective::{MetricSums, Objective};
+use crate::distributed::Collective;
+use crate::event::Flow;
+use crate::objective::{MetricSums, MicroBatch, Objective};
 
 /// An evaluation.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +51,66 @@ impl Evaluation {
     }
 }
 
-/// Evaluates `decoder`, `batch_size` examples at a time. `None` when `stop` was set meanwhile.
+/// How examples go through a model without a backward pass.
+#[derive(Clone, Copy)]
+pub(crate) struct Passes<'a> {
+    /// Examples per pass; fewer when memory runs out.
+    pub(crate) batch_size: usize,
+    /// The adapter that applies.
+    pub(crate) adapter: AdapterChoice,
+    /// Ends it early.
+    pub(crate) stop: &'a AtomicBool,
+    pub(crate) collective: &'a dyn Collective,
+}
+
+/// Runs all examples through `decoder`, and gives each pass with its log-probabilities to `each`, which may ask to stop.
+/// False when it was stopped.
+///
+/// # Errors
+/// When examples do not fit the decoder: which, and why.
+pub(crate) fn forward_passes<O: Objective>(
+    objective: &O,
+    decoder: &Decoder,
+    examples: &[&O::Example],
+    passes: Passes<'_>,
+    saved: &mut Saved,
+    each: &mut dyn FnMut(&MicroBatch<O::Side>, &[f32]) -> Flow,
+) -> Result<bool, (Range<usize>, DecoderError)> {
+    // Blocks are dealt out to the ranks in turn.
+    let (ranks, block) = (passes.collective.world_size(), passes.batch_size.max(1));
+    let (mut first, mut batch_size) = (0, block);
+    while first < examples.len() {
+        // Ranks that stopped at different places would wait for each other.
+        if ranks == 1 && passes.stop.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let end = examples.len().min((first / block + 1) * block);
+        if (first / block) % ranks != passes.collective.rank() {
+            first = end;
+            continue;
+        }
+        let range = first..end.min(first + batch_size);
+        let mut micro = objective.collate(&examples[range.clone()], examples);
+        micro.batch = micro.batch.with_adapter(passes.adapter);
+        let logp = match decoder.evaluate(&micro.batch, &micro.targets, saved) {
+            Err(error @ DecoderError::OutOfMemory { .. }) if range.len() > 1 => {
+                batch_size = range.len().div_ceil(2);
+                tracing::warn!("{error}; evaluating {batch_size} examples at a time");
+                saved.release();
+                continue;
+            }
+            result => result.map_err(|error| (range.clone(), error))?,
+        };
+        first = range.end;
+        if each(&micro, &logp) == Flow::Stop {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Evaluates `decoder`, `batch_size` examples at a time, each rank its share of them. `None` when `stop` was set meanwhile,
+/// which several ranks do not ask for.
 ///
 /// # Errors
 /// When an example does not fit the decoder.
@@ -59,35 +121,30 @@ pub fn evaluate_examples<O: Objective>(
     batch_size: usize,
     saved: &mut Saved,
     stop: &AtomicBool,
+    collective: &dyn Collective,
 ) -> Result<Option<Evaluation>, DecoderError> {
     let start = Instant::now();
     let mut sum = 0.0;
     let mut total = Evaluation { loss: 0.0, weight: 0.0, tokens: 0, seconds: 0.0, metrics: Vec::new() };
     let mut metrics = MetricSums::default();
     let refs: Vec<&O::Example> = examples.iter().collect();
-    let (mut rest, mut batch_size) = (&refs[..], batch_size.max(1));
-    while !rest.is_empty() {
-        if stop.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        let (chunk, after) = rest.split_at(rest.len().min(batch_size));
-        let micro = objective.collate(chunk, &refs);
-        let logp = match decoder.evaluate(&micro.batch, &micro.targets, saved) {
-            Err(error @ DecoderError::OutOfMemory { .. }) if chunk.len() > 1 => {
-                batch_size = batch_size.div_ceil(2).min(chunk.len().div_ceil(2));
-                tracing::warn!("{error}; evaluating {batch_size} examples at a time");
-                saved.release();
-                continue;
-            }
-            result => result?,
-        };
-        rest = after;
-        let loss = objective.loss(&micro, &logp);
+    let passes = Passes { batch_size, adapter: AdapterChoice::Active, stop, collective };
+    let whole = forward_passes(objective, decoder, &refs, passes, saved, &mut |micro, logp| {
+        let loss = objective.loss(micro, logp);
         sum += loss.sum;
         total.weight += loss.weight;
         total.tokens += micro.batch.len() as u64;
         metrics.add(loss.metrics);
+        Flow::Continue
+    });
+    if !whole.map_err(|(_, error)| error)? {
+        return Ok(None);
     }
+    let mut sums = [sum, total.weight, total.tokens as f64];
+    collective.sum_f64(&mut sums);
+    metrics.sum_over(collective);
+    let [sum, weight, tokens] = sums;
+    (total.weight, total.tokens) = (weight, tokens as u64);
     total.loss = sum / total.weight;
     total.metrics = metrics.means(objective);
     total.seconds = start.elapsed().as_secs_f64();

@@ -32,6 +32,13 @@ pub enum TrainEvent {
         /// Evaluation examples.
         eval_examples: usize,
     },
+    /// Log-probabilities of a reference model are computed, before the first step.
+    Reference {
+        /// Examples done.
+        done: usize,
+        /// Examples in all.
+        total: usize,
+    },
     /// A step is done.
     Step(StepReport),
     /// An evaluation is done.

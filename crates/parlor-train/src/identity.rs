@@ -2,8 +2,8 @@
 //! one does.
 //!
 //! In: seed, training type, optimizer, schedule and its length, batch size and accumulation, learning rate, decay,
-//! betas, clipping, warm-up, the adapter's shape, the examples as the model sees them, the chat template, the model's
-//! shape. Out, and so free to change on resume: where things are written, how often is logged, evaluated and saved, how
+//! betas, clipping, warm-up, the adapter's shape, the loss on judged answers and its reference, the examples as the
+//! model sees them, the chat template, the model's shape. Out, and so free to change on resume: where things are written, how often is logged, evaluated and saved, how
 //! many checkpoints are kept, early stopping, threads, evaluation batch size and data. The number of steps may change under
 //! schedules only where no step's rate depends on it (`Schedule::depends_on_total`). Keys that are not set are left
 //! out, so that a checkpoint made before there was such a key can be resumed.
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::config::TrainingConfig;
+use crate::config::{TrainingConfig, TrainingType};
 use crate::objective::Objective;
 use crate::parlor_state::{hex, hex_sha256};
 use crate::schedule::Schedule;
@@ -51,6 +51,22 @@ impl Identity {
         if let Some(adapter) = config.adapter() {
             let shape = serde_json::to_string(&adapter.adapter("").to_json()).unwrap_or_default();
             identity.add("training.lora (shape of the adapter)", shape);
+        }
+        if config.training_type == TrainingType::Dpo {
+            let dpo = &config.dpo;
+            identity.add("training.dpo.loss_type", dpo.loss_type.name());
+            let other = dpo.reference_model_path.as_ref().map(|path| path.display().to_string());
+            identity.add("training.dpo.reference_model_path", other.as_deref().unwrap_or("null"));
+            identity.add("training.dpo.reference_free", dpo.reference_free);
+            for (name, value) in [
+                ("beta", dpo.beta),
+                ("label_smoothing", dpo.label_smoothing),
+                ("simpo_gamma", dpo.simpo_gamma),
+                ("desirable_weight", dpo.desirable_weight),
+                ("undesirable_weight", dpo.undesirable_weight),
+            ] {
+                identity.add(format!("training.dpo.{name}"), value);
+            }
         }
         if !config.optim_args.set().is_empty() {
             identity.add("training.optim_args", Value::Object(config.optim_args.set()));

@@ -33,7 +33,7 @@ pub struct TextSide {
     pub template: Option<ChatTemplate>,
 }
 
-fn data_error(what: impl Into<String>, source: impl Into<FillError>) -> TrainError {
+pub(crate) fn data_error(what: impl Into<String>, source: impl Into<FillError>) -> TrainError {
     TrainError::Data { what: what.into(), source: source.into() }
 }
 
@@ -101,7 +101,7 @@ pub fn encode_rows(
     in_threads(threads, encode)?.map_err(|error| data_error("cannot use the data", error))
 }
 
-fn in_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> Result<T, TrainError> {
+pub(crate) fn in_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> Result<T, TrainError> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|error| data_error("cannot start `dataloader_num_workers` threads", error))?;
     Ok(pool.install(work))

@@ -17,16 +17,19 @@ use crate::error::TrainError;
 use crate::event::{Flow, Outcome, TrainEvent};
 use crate::identity::Identity;
 use crate::materials::TextSide;
-use crate::objectives::CrossEntropy;
+use crate::objective::Objective;
 use crate::output_dir::OutputDir;
+use crate::parlor_state::Totals;
 use crate::recorder::{Recorder, Unrecorded};
-use crate::run::RunData;
+use crate::reference::{Computing, Reference};
+use crate::reference_cache::REFERENCE;
 use crate::run_record::RunRecord;
 use crate::samples::{SampleFile, Sampler};
 use crate::steps::StepPlan;
 use crate::storage::{FillError, StorageError, copy_files, remove, write_file};
 use crate::surroundings::Surroundings;
-use crate::trainer::{BEST, Finished, Job, train};
+use crate::trainer::{BEST, Finished, Job, Sample, train};
+use crate::work::{Examples, RunData, Work};
 
 /// A run that [`prepare`](crate::prepare) has checked.
 #[derive(Debug)]
@@ -35,6 +38,7 @@ pub struct Prepared {
     pub(crate) hyper: Hyperparameters,
     pub(crate) plan: StepPlan,
     pub(crate) data: RunData,
+    pub(crate) reference: Option<Reference>,
     pub(crate) decoder: Decoder,
     pub(crate) surroundings: Surroundings,
     pub(crate) tokenizer_sha256: String,
@@ -70,7 +74,7 @@ pub struct TrainSummary {
     pub tokens: u64,
     /// `tokens / seconds`.
     pub tokens_per_second: f64,
-    /// Mean loss per trained token over all steps (as HF's `train_loss`).
+    /// Mean loss over all steps (as HF's `train_loss`): per trained token, or per example of judged answers.
     pub train_loss: f64,
     /// Loss of the newest evaluation.
     pub eval_loss: Option<f64>,
@@ -172,7 +176,14 @@ impl Prepared {
         stop: &AtomicBool,
     ) -> Result<Finished, TrainError> {
         let directory = self.output.path().to_owned();
-        let surroundings = &self.surroundings;
+        if let Some(reference) = self.reference.take() {
+            let batch_size = self.hyper.per_device_eval_batch_size;
+            let collective = &*self.collective;
+            let mut computing = Computing { decoder: &self.decoder, batch_size, observer, stop, collective };
+            if !reference.fill(&mut self.data.work, &mut computing)? {
+                return Ok(self.not_begun());
+            }
+        }
         let mut samples = SampleFile::open(&directory, self.resume.as_ref().map(|resume| &resume.state))?;
         let sampler = &mut self.sampler;
         let prompts = &self.training.sample_prompts;
@@ -187,25 +198,24 @@ impl Prepared {
             samples.append(step, prompt, &answer)?;
             Ok(Some(answer))
         };
-        train(
-            &mut self.decoder,
-            Job {
-                objective: &CrossEntropy,
-                train: &self.data.train,
-                eval: &self.data.eval,
-                hyper: &self.hyper,
-                training: &self.training,
-                output_dir: &directory,
-                identity: &self.identity,
-                save_model: &|decoder, directory| surroundings.save(decoder, directory),
-                collective: &*self.collective,
-                recorder,
-                sample: &mut sample,
-                observer,
-                stop,
-                resume: self.resume.take(),
-            },
-        )
+        let steps = Steps {
+            hyper: &self.hyper,
+            training: &self.training,
+            output_dir: &directory,
+            identity: &self.identity,
+            surroundings: &self.surroundings,
+            collective: &*self.collective,
+            recorder,
+            sample: &mut sample,
+            observer,
+            stop,
+            resume: self.resume.take(),
+        };
+        match &self.data.work {
+            Work::Tokens(examples) => steps.take(&mut self.decoder, examples),
+            Work::Pairs(examples) => steps.take(&mut self.decoder, examples),
+            Work::Judged(examples) => steps.take(&mut self.decoder, examples),
+        }
     }
 
     /// Leaves the model of a run that ended.
@@ -216,8 +226,11 @@ impl Prepared {
     ) -> Result<TrainSummary, TrainError> {
         let directory = self.output.path().to_owned();
         if finished.outcome == Outcome::Interrupted {
-            let checkpoint = directory.join(checkpoint_name(finished.steps));
-            return Ok(summary(checkpoint, finished.steps, finished));
+            let model_dir = match finished.steps {
+                0 => directory,
+                steps => directory.join(checkpoint_name(steps)),
+            };
+            return Ok(summary(model_dir, finished.steps, finished));
         }
         let model_step = self.save_result(finished, &directory, observer)?;
         Ok(summary(directory, model_step, finished))
@@ -245,6 +258,16 @@ impl Prepared {
         Ok(finished.steps)
     }
 
+    /// The end of a run that was stopped before its first step.
+    fn not_begun(&self) -> Finished {
+        let (steps, totals, eval_loss) = match &self.resume {
+            Some(resume) => (resume.state.step, resume.state.totals, resume.state.eval_loss),
+            None => (0, Totals::default(), None),
+        };
+        let train_loss = totals.loss_sum / totals.weight.max(f64::MIN_POSITIVE);
+        Finished { outcome: Outcome::Interrupted, steps, totals, train_loss, eval_loss, best: None }
+    }
+
     /// Removes what an earlier run (`--overwrite`), a killed one, or a later part of this one left behind.
     fn clear_output(&self, observer: &mut dyn FnMut(TrainEvent) -> Flow) -> Result<(), TrainError> {
         let mut tell = |text: String| {
@@ -260,6 +283,10 @@ impl Prepared {
             if self.overwrite || list_checkpoints(directory).is_empty() {
                 self.output.clear();
             }
+            // Kept otherwise: what is in it is used for the same model and examples only.
+            if self.reference.is_none() {
+                remove(&directory.join(REFERENCE));
+            }
             return Ok(());
         };
         // Checkpoints after the one in use are damaged or of a part that is done again.
@@ -270,6 +297,49 @@ impl Prepared {
             }
         }
         Ok(())
+    }
+}
+
+/// What the loop borrows of a run, beside the decoder and the examples.
+struct Steps<'a> {
+    hyper: &'a Hyperparameters,
+    training: &'a TrainingConfig,
+    output_dir: &'a Path,
+    identity: &'a Identity,
+    surroundings: &'a Surroundings,
+    collective: &'a dyn Collective,
+    recorder: &'a mut dyn Recorder,
+    sample: &'a mut Sample<'a>,
+    observer: &'a mut dyn FnMut(TrainEvent) -> Flow,
+    stop: &'a AtomicBool,
+    resume: Option<Checkpoint>,
+}
+
+impl Steps<'_> {
+    fn take<O: Objective>(
+        self,
+        decoder: &mut Decoder,
+        examples: &Examples<O, O::Example>,
+    ) -> Result<Finished, TrainError> {
+        train(
+            decoder,
+            Job {
+                objective: &examples.objective,
+                train: &examples.train,
+                eval: &examples.eval,
+                hyper: self.hyper,
+                training: self.training,
+                output_dir: self.output_dir,
+                identity: self.identity,
+                save_model: &|decoder, directory| self.surroundings.save(decoder, directory),
+                collective: self.collective,
+                recorder: self.recorder,
+                sample: self.sample,
+                observer: self.observer,
+                stop: self.stop,
+                resume: self.resume,
+            },
+        )
     }
 }
 

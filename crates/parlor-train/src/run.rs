@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parlor_model::{Decoder, LoadOptions, MaxLength, ModelConfig, ModelManager};
-use parlor_text::{DataConfig, EncodeOptions, EncodeReport, Example, RowKind};
+use parlor_text::{DataConfig, RowKind};
 use parlor_track::MonitoringConfig;
 use serde::Serialize;
 use serde_json::Value;
@@ -18,16 +18,15 @@ use crate::checkpoint::{Checkpoint, list_checkpoints, newest_checkpoint, open_ch
 use crate::config::{Problem, TrainingConfig, TrainingType, problems, unsupported};
 use crate::distributed::Collective;
 use crate::error::TrainError;
-use crate::identity::{Identity, examples_sha256};
-use crate::materials::{
-    TextSide, encode_rows, generation_config, new_text_side, read_rows, text_files, train_on,
-};
-use crate::objectives::CrossEntropy;
+use crate::identity::Identity;
+use crate::materials::{TextSide, generation_config, new_text_side, read_rows, text_files};
 use crate::optimizer::rates;
 use crate::output_dir::{OutputDir, Start};
 use crate::prepared::Prepared;
+use crate::reference::{Setting, WEIGHTS};
 use crate::steps::StepPlan;
 use crate::surroundings::Surroundings;
+use crate::work::{Encoding, RunData};
 
 /// What `parlor train` is asked to do.
 #[derive(Clone, Debug)]
@@ -53,21 +52,6 @@ pub struct TrainRequest {
     pub resolved_config: String,
     /// The ranks that train together.
     pub collective: Arc<dyn Collective>,
-}
-
-/// Data of a run.
-#[derive(Clone, Debug)]
-pub struct RunData {
-    /// Training examples, at least one.
-    pub train: Vec<Example>,
-    /// What came of the training rows.
-    pub train_report: EncodeReport,
-    /// Hash of the training examples.
-    pub train_sha256: String,
-    /// Evaluation examples; none means no evaluation.
-    pub eval: Vec<Example>,
-    /// Hash of the evaluation examples.
-    pub eval_sha256: Option<String>,
 }
 
 /// Prepares a run.
@@ -135,7 +119,7 @@ pub fn prepare(request: TrainRequest) -> Result<Prepared, TrainError> {
     if let Some(section) = training.adapter() {
         let from = resume.as_ref().map(|checkpoint| checkpoint.path.as_path());
         let (id, found) =
-            attach(&mut decoder, surroundings.architecture, (section, &model.name), training.seed, from)?;
+            attach(&mut decoder, surroundings.architecture, (&section, &model.name), training.seed, from)?;
         surroundings.adapter = Some(id);
         warnings.extend(found);
     }
@@ -148,53 +132,56 @@ pub fn prepare(request: TrainRequest) -> Result<Prepared, TrainError> {
             data.max_length
         ));
     }
-    let options = EncodeOptions {
-        max_length: data.max_length.min(limit),
-        batch_size: data.batch_size,
-        train_on: train_on(training.sft.train_on),
+    let eval_rows = match eval_path(eval_data_path, &data, &mut warnings) {
+        Some(path) => {
+            let rows = read_rows(&path, &data)?;
+            warnings.extend(rows.warnings);
+            rows.rows
+        }
+        None => Vec::new(),
     };
-    let encode = |rows: &[parlor_text::SourcedRow]| {
-        encode_rows(rows, &text, training.training_type, &options, training.dataloader_num_workers)
-    };
-    let (train, train_report) = encode(&rows.rows)?;
+    let max_length = data.max_length.min(limit);
+    let encoding = Encoding { training: &training, text: &text, max_length, data: &data };
+    let run_data = encoding.encode(&rows.rows, &eval_rows)?;
     for (count, what) in [
-        (train_report.truncated, "rows are cut at `data.max_length`"),
-        (train_report.untrained, "rows are left out because no token of them would be trained"),
+        (run_data.train_report.truncated, "rows are cut at the longest length (`max_length`)"),
+        (run_data.train_report.untrained, "rows are left out because no token of them would be trained"),
     ] {
         if count > 0 {
             warnings.push(format!("{count} {what}"));
         }
     }
-    let eval = match eval_path(eval_data_path, &data, &mut warnings) {
-        Some(path) => {
-            let rows = read_rows(&path, &data)?;
-            warnings.extend(rows.warnings);
-            encode(&rows.rows)?.0
-        }
-        None => Vec::new(),
-    };
-    if training.load_best_model_at_end && eval.is_empty() {
+    if training.load_best_model_at_end && run_data.eval_examples == 0 {
         let message = "it is true, but nothing is evaluated; name data in `data.eval_data_path`".to_owned();
         let key = "training.load_best_model_at_end".to_owned();
         return Err(TrainError::Config(vec![Problem { key, message }]));
     }
-    let run_data = RunData {
-        train_sha256: examples_sha256(&CrossEntropy, &train),
-        eval_sha256: (!eval.is_empty()).then(|| examples_sha256(&CrossEntropy, &eval)),
-        train,
-        train_report,
-        eval,
+    let setting = Setting {
+        training: &training,
+        model: &model,
+        text: &text,
+        decoder: &decoder,
+        resume: resume.as_ref(),
     };
+    let source = setting.source()?;
 
-    let plan = StepPlan::new(run_data.train.len(), &hyper, collective.world_size());
-    let identity = identity(&training, &model, &plan, &text, &run_data);
+    let plan = StepPlan::new(run_data.work.train_examples(), &hyper, collective.world_size());
+    let mut identity = identity(&training, &model, &plan, &text, &run_data);
+    if let Some(source) = &source {
+        identity.add(WEIGHTS, &source.weights);
+    }
     if let Some(checkpoint) = &resume {
         let differences = identity.differences(&checkpoint.state.identity);
         if !differences.is_empty() {
             return Err(TrainError::Changed { checkpoint: checkpoint.path.clone(), differences });
         }
     }
+    let reference = match source {
+        Some(source) => Some(setting.find(source, &run_data, output.path(), &mut warnings)?),
+        None => None,
+    };
     Ok(Prepared {
+        reference,
         training,
         hyper,
         plan,

@@ -86,7 +86,7 @@ fn info(run: &Prepared) -> RunInfo {
             "train_examples": report.examples,
             "train_tokens": report.total_tokens,
             "trained_tokens": report.trained_tokens,
-            "eval_examples": run.data.eval.len(),
+            "eval_examples": run.data.eval_examples,
             "config_sha256": run.identity.sha256(),
         }),
     );

@@ -54,6 +54,14 @@ impl Progress {
                     resumed.unwrap_or_default()
                 ));
             }
+            TrainEvent::Reference { done, total } => {
+                let text = format!("reference model: {done} of {total} examples");
+                match &self.style {
+                    Style::Bar(bar) => bar.set_message(text),
+                    Style::Lines if done == total => note(&text),
+                    Style::Lines | Style::Quiet => {}
+                }
+            }
             TrainEvent::Step(report) => match &self.style {
                 Style::Bar(bar) => {
                     bar.set_message(numbers(report));

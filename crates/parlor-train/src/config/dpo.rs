@@ -1,4 +1,4 @@
-//! `training.dpo`: direct preference optimisation (Rafailov et al., 2023). Typed here; the objective comes later.
+//! `training.dpo`: preference optimisation (Rafailov et al., 2023) and its kin, with TRL's names.
 
 use std::path::PathBuf;
 
@@ -6,8 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::hyperparameters::training_section;
+use crate::objectives::{KtoWeights, Preference, PreferenceLoss};
 
-/// The loss on the margin between the chosen and the rejected answer (TRL's names).
+/// The loss on judged answers (TRL's names).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DpoLoss {
@@ -20,26 +21,171 @@ pub enum DpoLoss {
     Ipo,
     /// Sigmoid made unbiased for a share `label_smoothing` of swapped labels.
     Robust,
+    /// Sigmoid of length-averaged log-probabilities less `simpo_gamma`, without a reference.
+    Simpo,
+    /// Likelihood of the chosen answer and odds ratio of both, without a reference.
+    Orpo,
+    /// Single answers with a verdict: rows with `completion` and `label`.
+    Kto,
+}
+
+impl DpoLoss {
+    /// The name in a config file.
+    pub fn name(self) -> &'static str {
+        match self {
+            DpoLoss::Sigmoid => "sigmoid",
+            DpoLoss::Hinge => "hinge",
+            DpoLoss::Ipo => "ipo",
+            DpoLoss::Robust => "robust",
+            DpoLoss::Simpo => "simpo",
+            DpoLoss::Orpo => "orpo",
+            DpoLoss::Kto => "kto",
+        }
+    }
+
+    fn has_reference(self) -> bool {
+        !matches!(self, DpoLoss::Simpo | DpoLoss::Orpo)
+    }
+
+    fn smooths(self) -> bool {
+        matches!(self, DpoLoss::Sigmoid | DpoLoss::Robust | DpoLoss::Simpo)
+    }
+}
+
+/// The loss that a section describes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum JudgedLoss {
+    /// On pairs.
+    Pairs(Preference),
+    /// On single answers.
+    Single(KtoWeights),
 }
 
 training_section! {
-    /// Training on preference pairs (not in this build yet).
+    /// Training on judged answers, of which one is better than another or each is wanted or not: of an adapter when
+    /// `training.lora.enabled` is true, of every weight when it is false.
     DpoConfig {
         num_train_epochs: 1,
         per_device_train_batch_size: 2,
         learning_rate: 1e-6,
-        /// Strength of the pull towards the reference model; lower moves further away from it.
+        /// Loss on the answers. Of pairs (`prompt`, `chosen`, `rejected`): `sigmoid`, `hinge`, `ipo`, `robust` measure
+        /// against a reference model, `simpo` and `orpo` do without. `kto` takes single answers (`prompt`,
+        /// `completion`, `label`), or the two of a pair as one wanted and one not.
+        loss_type: DpoLoss = DpoLoss::Sigmoid,
+        /// Strength of the pull towards the reference model; lower moves further away from it. Of `simpo` the scale of
+        /// the margin (2 and more are usual), of `orpo` the weight of the odds ratio.
         #[schemars(extend("exclusiveMinimum" = 0))]
         beta: f64 = 0.1,
-        /// Longest prompt, in tokens; longer ones lose their beginning.
-        #[schemars(range(min = 1))]
-        max_prompt_length: usize = 512,
-        /// Loss on the margin: `sigmoid`, `hinge`, `ipo` or `robust`.
-        loss_type: DpoLoss = DpoLoss::Sigmoid,
-        /// Assumed share of pairs whose labels are swapped.
+        /// Assumed share of pairs whose labels are swapped; for `sigmoid`, `robust` (below 0.5) and `simpo`.
         #[schemars(range(min = 0, max = 0.5))]
         label_smoothing: f64 = 0.0,
-        /// Model to measure against; null is the model as it was before training.
+        /// Margin that `simpo` aims at.
+        simpo_gamma: f64 = 0.5,
+        /// Weight of wanted answers in `kto`; raise it when they are fewer.
+        #[schemars(range(min = 0))]
+        desirable_weight: f64 = 1.0,
+        /// Weight of unwanted answers in `kto`.
+        #[schemars(range(min = 0))]
+        undesirable_weight: f64 = 1.0,
+        /// Longest prompt with an answer, in tokens; null takes `data.max_length`. Longer ones lose their end, and rows
+        /// whose prompt leaves no room for an answer are left out.
+        #[schemars(range(min = 2))]
+        max_length: Option<usize> = None,
+        /// Longest prompt, in tokens; longer ones lose their beginning. Null leaves prompts whole.
+        #[schemars(range(min = 1))]
+        max_prompt_length: Option<usize> = None,
+        /// Model to measure against; null is the model as it was before training. It must have the same tokenizer.
         reference_model_path: Option<PathBuf> = None,
+        /// Train an adapter without its `lora_dropout`, so that it differs from the reference by what it has learned only.
+        disable_dropout: bool = true,
+        /// Leave the reference out of the losses on pairs, as if it found all answers equally likely.
+        reference_free: bool = false,
+    }
+}
+
+impl DpoConfig {
+    /// The loss.
+    pub fn loss(&self) -> JudgedLoss {
+        let (beta, label_smoothing) = (self.beta, self.label_smoothing);
+        let loss = match self.loss_type {
+            DpoLoss::Sigmoid => PreferenceLoss::Sigmoid { label_smoothing },
+            DpoLoss::Robust => PreferenceLoss::Robust { label_smoothing },
+            DpoLoss::Hinge => PreferenceLoss::Hinge,
+            DpoLoss::Ipo => PreferenceLoss::Ipo,
+            DpoLoss::Simpo => PreferenceLoss::Simpo { gamma: self.simpo_gamma, label_smoothing },
+            DpoLoss::Orpo => PreferenceLoss::Orpo,
+            DpoLoss::Kto => {
+                return JudgedLoss::Single(KtoWeights {
+                    beta,
+                    desirable: self.desirable_weight,
+                    undesirable: self.undesirable_weight,
+                });
+            }
+        };
+        JudgedLoss::Pairs(Preference { loss, beta })
+    }
+
+    /// Whether the loss measures against a reference model.
+    pub fn needs_reference(&self) -> bool {
+        self.loss_type.has_reference() && !self.reference_free
+    }
+
+    /// Values that cannot work, alone or together: key and sentence.
+    pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
+        let (mut found, loss) = (Vec::new(), self.loss_type.name());
+        let mut wrong = |key, message: String| found.push((key, message));
+        if !(self.beta.is_finite() && self.beta > 0.0) {
+            wrong("beta", format!("it is {}; it must be above 0", self.beta));
+        }
+        let smoothing = self.label_smoothing;
+        if !(0.0..=0.5).contains(&smoothing) {
+            wrong("label_smoothing", format!("it is {smoothing}; it must be 0 to 0.5"));
+        } else if smoothing > 0.0 && !self.loss_type.smooths() {
+            let message = format!(
+                "it is {smoothing}, but `loss_type: {loss}` does not read it; set it to 0, or choose `sigmoid`, `robust` \
+                 or `simpo`"
+            );
+            wrong("label_smoothing", message);
+        } else if smoothing == 0.5 && self.loss_type == DpoLoss::Robust {
+            wrong("label_smoothing", "it is 0.5; for `loss_type: robust` it must be below 0.5".to_owned());
+        }
+        if !self.simpo_gamma.is_finite() {
+            wrong("simpo_gamma", format!("it is {}; it must be a finite number", self.simpo_gamma));
+        }
+        for (key, weight) in
+            [("desirable_weight", self.desirable_weight), ("undesirable_weight", self.undesirable_weight)]
+        {
+            if !(weight.is_finite() && weight >= 0.0) {
+                wrong(key, format!("it is {weight}; it must be 0 or above"));
+            }
+        }
+        for (key, length, least) in
+            [("max_length", self.max_length, 2), ("max_prompt_length", self.max_prompt_length, 1)]
+        {
+            if let Some(length) = length.filter(|&length| length < least) {
+                wrong(key, format!("it is {length}; it must be at least {least}"));
+            }
+        }
+        if self.reference_free && matches!(self.loss_type, DpoLoss::Kto) {
+            wrong(
+                "reference_free",
+                "`loss_type: kto` measures against the reference; set it to false".to_owned(),
+            );
+        }
+        if self.reference_model_path.is_some() && !self.needs_reference() {
+            let because = if self.reference_free { "`reference_free: true`" } else { "this `loss_type`" };
+            wrong(
+                "reference_model_path",
+                format!("{because} does without a reference model; set it to null"),
+            );
+        }
+        if self.loss_type == DpoLoss::Kto && self.per_device_train_batch_size < 2 {
+            let message = format!(
+                "it is {}, but `loss_type: kto` compares with the answers of other examples in a pass; take at least 2",
+                self.per_device_train_batch_size
+            );
+            wrong("per_device_train_batch_size", message);
+        }
+        found
     }
 }

@@ -29,12 +29,8 @@ pub fn problems(config: &TrainingConfig) -> Vec<Problem> {
     if config.output_dir.as_os_str().is_empty() {
         found.push(problem("training.output_dir", "it is empty; name a directory for the trained model"));
     }
-    if !(config.dpo.beta.is_finite() && config.dpo.beta > 0.0) {
-        found.push(problem("training.dpo.beta", format!("it is {}; it must be above 0", config.dpo.beta)));
-    }
-    if !(0.0..=0.5).contains(&config.dpo.label_smoothing) {
-        let value = config.dpo.label_smoothing;
-        found.push(problem("training.dpo.label_smoothing", format!("it is {value}; it must be 0 to 0.5")));
+    for (key, message) in config.dpo.problems() {
+        found.push(problem(format!("training.dpo.{key}"), message));
     }
     if config.lora.r == 0 {
         found.push(problem("training.lora.r", "it is 0; it must be at least 1"));
@@ -161,12 +157,6 @@ pub fn unsupported(config: &TrainingConfig) -> Vec<Problem> {
     let mut missing = |key: &str, what: &str, instead: &str| {
         found.push(problem(key, format!("{what}: not in this build yet; {instead}")));
     };
-    match config.training_type {
-        TrainingType::Dpo => {
-            missing("training.training_type", "`dpo`", "use `sft` on the chosen answers, or `from_scratch`");
-        }
-        TrainingType::FromScratch | TrainingType::Sft | TrainingType::Lora => {}
-    }
     if config.bf16 {
         missing("training.bf16", "training in bfloat16", "leave it false: training runs in f32");
     }

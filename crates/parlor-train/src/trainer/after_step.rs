@@ -1,7 +1,5 @@
 //! What follows a step when it is due: evaluation with `best/`, and the checkpoint.
 
-use std::sync::atomic::AtomicBool;
-
 use parlor_text::Cursor;
 use serde_json::json;
 
@@ -41,11 +39,10 @@ impl<O: Objective> Trainer<'_, '_, O> {
     fn evaluate_loss(&mut self) -> Result<bool, TrainError> {
         let batch_size = self.job.hyper.per_device_eval_batch_size;
         let Job { objective, eval, stop, .. } = self.job;
-        // Ranks that stopped here at different places would wait for each other.
-        let never = AtomicBool::new(false);
-        let stop = if self.plan.world_size == 1 { stop } else { &never };
-        let evaluation = evaluate_examples(objective, self.decoder, eval, batch_size, &mut self.saved, stop)
-            .map_err(|source| TrainError::Batch {
+        let collective = self.job.collective;
+        let evaluation =
+            evaluate_examples(objective, self.decoder, eval, batch_size, &mut self.saved, stop, collective)
+                .map_err(|source| TrainError::Batch {
                 rows: vec!["evaluation data".to_owned()],
                 source: Box::new(source),
             })?;

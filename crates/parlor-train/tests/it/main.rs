@@ -7,6 +7,7 @@ mod config;
 mod disk;
 mod distributed;
 mod judged;
+mod judged_run;
 mod losses;
 mod memory;
 mod optimizer;

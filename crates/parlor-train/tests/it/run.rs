@@ -130,7 +130,7 @@ pub(crate) fn names(directory: &Path) -> Vec<String> {
 }
 
 /// `metrics.jsonl` without what the clock and the machine decide.
-fn metrics(directory: &Path) -> Vec<Map<String, Value>> {
+pub(crate) fn metrics(directory: &Path) -> Vec<Map<String, Value>> {
     let text = fs::read_to_string(directory.join("metrics.jsonl")).unwrap();
     let mut rows: Vec<Map<String, Value>> =
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -142,7 +142,7 @@ fn metrics(directory: &Path) -> Vec<Map<String, Value>> {
     rows
 }
 
-fn refused(request: TrainRequest) -> TrainError {
+pub(crate) fn refused(request: TrainRequest) -> TrainError {
     let error = run(request, None).0.unwrap_err();
     assert!(error.before_start(), "{error:?}");
     error
@@ -354,7 +354,7 @@ fn bad_requests_are_refused_before_anything_starts() {
         assert!(message.contains(expected), "{message}\n\nexpected {expected}");
     };
     check(&|r| r.training.from_scratch.learning_rate = 0.0, "training.from_scratch.learning_rate");
-    check(&|r| r.training.training_type = TrainingType::Dpo, "not in this build yet");
+    check(&|r| r.training.bf16 = true, "not in this build yet");
     check(&|r| r.training.fp16 = true, "training.fp16");
     check(&|r| r.monitoring.wandb.enabled = true, "monitoring.wandb.enabled");
     check(&|r| r.data.train_data_path = "no/such/file.jsonl".to_owned(), "no/such/file.jsonl");

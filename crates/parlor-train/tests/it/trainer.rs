@@ -75,6 +75,7 @@ fn evaluation_keeps_the_best_and_stops_early() {
         8,
         &mut saved,
         &std::sync::atomic::AtomicBool::new(false),
+        &parlor_train::distributed::Alone,
     );
     assert_eq!(again.unwrap().unwrap().loss, best);
     assert!(

@@ -1,0 +1,154 @@
+//! What a run trains on, by its training type: an objective with its examples.
+
+use parlor_text::{
+    ChatTemplate, DataConfig, EncodeError, EncodeOptions, EncodeReport, Example, PreferenceExample,
+    PreferenceOptions, RowSource, SourcedRow, Tokenizer, UnpairedExample, encode_preference, encode_unpaired,
+};
+
+use crate::config::{JudgedLoss, TrainingConfig, TrainingType};
+use crate::error::TrainError;
+use crate::identity::examples_sha256;
+use crate::materials::{TextSide, data_error, encode_rows, in_threads, train_on};
+use crate::objective::Objective;
+use crate::objectives::{CrossEntropy, Judged, Preference, Prompted, Unpaired};
+
+/// An objective with its examples.
+#[derive(Clone, Debug)]
+pub struct Examples<O, E> {
+    /// What is minimised.
+    pub objective: O,
+    /// Training examples, at least one.
+    pub train: Vec<E>,
+    /// Evaluation examples; none means no evaluation.
+    pub eval: Vec<E>,
+}
+
+/// The examples of a run.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// Sequences whose tokens are predicted.
+    Tokens(Examples<CrossEntropy, Example>),
+    /// Pairs of answers.
+    Pairs(Examples<Preference, Prompted>),
+    /// Single answers with a verdict.
+    Judged(Examples<Unpaired, Judged>),
+}
+
+impl Work {
+    /// Number of training examples.
+    pub fn train_examples(&self) -> usize {
+        match self {
+            Work::Tokens(examples) => examples.train.len(),
+            Work::Pairs(examples) => examples.train.len(),
+            Work::Judged(examples) => examples.train.len(),
+        }
+    }
+}
+
+/// Data of a run.
+#[derive(Clone, Debug)]
+pub struct RunData {
+    /// The examples.
+    pub work: Work,
+    /// What came of the training rows.
+    pub train_report: EncodeReport,
+    /// Hash of the training examples.
+    pub train_sha256: String,
+    /// Number of evaluation examples.
+    pub eval_examples: usize,
+    /// Hash of the evaluation examples, when there are any.
+    pub eval_sha256: Option<String>,
+}
+
+/// Rows that become examples, and how.
+pub(crate) struct Encoding<'a> {
+    pub(crate) training: &'a TrainingConfig,
+    pub(crate) text: &'a TextSide,
+    /// `data.max_length`, or what the model takes.
+    pub(crate) max_length: usize,
+    /// The data's own settings.
+    pub(crate) data: &'a DataConfig,
+}
+
+impl Encoding<'_> {
+    /// Encodes training and evaluation rows; no evaluation rows mean no evaluation.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] naming the row.
+    pub(crate) fn encode(&self, train: &[SourcedRow], eval: &[SourcedRow]) -> Result<RunData, TrainError> {
+        let training = self.training;
+        if training.training_type != TrainingType::Dpo {
+            let options = EncodeOptions {
+                max_length: self.max_length,
+                batch_size: self.data.batch_size,
+                train_on: train_on(training.sft.train_on),
+            };
+            let threads = training.dataloader_num_workers;
+            let encode =
+                |rows: &[SourcedRow]| encode_rows(rows, self.text, training.training_type, &options, threads);
+            return run_data(CrossEntropy, (train, eval), Work::Tokens, &encode);
+        }
+        let options = PreferenceOptions {
+            max_length: training.dpo.max_length.map_or(self.max_length, |length| length.min(self.max_length)),
+            max_prompt_length: training.dpo.max_prompt_length,
+            on_bad_row: self.data.on_bad_row,
+        };
+        match training.dpo.loss() {
+            JudgedLoss::Pairs(objective) => run_data(objective, (train, eval), Work::Pairs, &|rows| {
+                let (examples, report) = self
+                    .judged(|tokenizer, template| encode_preference(rows, tokenizer, template, &options))?;
+                let prompted = |pair: PreferenceExample| {
+                    prompted(pair.prompt, [pair.chosen, pair.rejected], pair.source)
+                };
+                Ok((examples.into_iter().map(prompted).collect(), report))
+            }),
+            JudgedLoss::Single(weights) => {
+                run_data(Unpaired(weights), (train, eval), Work::Judged, &|rows| {
+                    let group = training.dpo.per_device_train_batch_size;
+                    let (examples, report) = self.judged(|tokenizer, template| {
+                        encode_unpaired(rows, tokenizer, template, &options, group)
+                    })?;
+                    let judged = |one: UnpairedExample| Judged {
+                        desirable: one.desirable,
+                        prompted: prompted(one.prompt, [one.completion, one.mismatched], one.source),
+                    };
+                    Ok((examples.into_iter().map(judged).collect(), report))
+                })
+            }
+        }
+    }
+
+    /// Runs an encoder on the threads that the config allows.
+    fn judged<T: Send>(
+        &self,
+        encode: impl FnOnce(&Tokenizer, Option<&ChatTemplate>) -> Result<T, EncodeError> + Send,
+    ) -> Result<T, TrainError> {
+        let TextSide { tokenizer, template } = self.text;
+        let threads = self.training.dataloader_num_workers;
+        in_threads(threads, || encode(tokenizer, template.as_ref()))?
+            .map_err(|error| data_error("cannot use the data", error))
+    }
+}
+
+fn prompted(prompt: Vec<u32>, answers: [Vec<u32>; 2], source: RowSource) -> Prompted {
+    Prompted { prompt, answers, reference: Vec::new(), source }
+}
+
+type Encoded<E> = Result<(Vec<E>, EncodeReport), TrainError>;
+
+fn run_data<O: Objective>(
+    objective: O,
+    (train, eval): (&[SourcedRow], &[SourcedRow]),
+    work: fn(Examples<O, O::Example>) -> Work,
+    encode: &dyn Fn(&[SourcedRow]) -> Encoded<O::Example>,
+) -> Result<RunData, TrainError> {
+    let (train, train_report) = encode(train)?;
+    let eval = if eval.is_empty() { Vec::new() } else { encode(eval)?.0 };
+    Ok(RunData {
+        train_sha256: examples_sha256(&objective, &train),
+        eval_sha256: (!eval.is_empty()).then(|| examples_sha256(&objective, &eval)),
+        train_report,
+        eval_examples: eval.len(),
+        work: work(Examples { objective, train, eval }),
+    })
+}
