@@ -63,6 +63,9 @@ pub(crate) struct Passes<'a> {
     pub(crate) collective: &'a dyn Collective,
 }
 
+/// Takes a pass and the log-probabilities of its targets.
+type EachPass<'a, S> = dyn FnMut(&MicroBatch<S>, &[f32]) -> Flow + 'a;
+
 /// Runs all examples through `decoder`, and gives each pass with its log-probabilities to `each`, which may ask to stop.
 /// False when it was stopped.
 ///
@@ -74,7 +77,7 @@ pub(crate) fn forward_passes<O: Objective>(
     examples: &[&O::Example],
     passes: Passes<'_>,
     saved: &mut Saved,
-    each: &mut dyn FnMut(&MicroBatch<O::Side>, &[f32]) -> Flow,
+    each: &mut EachPass<'_, O::Side>,
 ) -> Result<bool, (Range<usize>, DecoderError)> {
     // Blocks are dealt out to the ranks in turn.
     let (ranks, block) = (passes.collective.world_size(), passes.batch_size.max(1));
