@@ -26,6 +26,19 @@ pub enum OnBadRow {
     Skip,
 }
 
+/// What happens to a row that is longer than the limit in tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnLongRow {
+    /// Its end is cut off.
+    #[default]
+    Truncate,
+    /// It is left out.
+    Drop,
+    /// The run does not start.
+    Error,
+}
+
 /// Data for training and evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -38,7 +51,8 @@ pub struct DataConfig {
     pub test_data_path: String,
     /// Which kinds of data are used: `chat` rows, and the text of `documents` and `reports`.
     pub data_types: Vec<DataType>,
-    /// Longest example in tokens. Longer conversations are cut at the end; longer texts become several examples.
+    /// Longest example in tokens. Longer conversations are cut at the end (or as `on_long_row` says); longer texts become
+    /// several examples in training from scratch.
     #[schemars(range(min = 2, max = 1_048_576))]
     pub max_length: usize,
     /// Rows tokenised at a time while data is prepared. Not the training batch: that is
@@ -47,6 +61,9 @@ pub struct DataConfig {
     pub batch_size: usize,
     /// What happens when a row cannot be used: `error` lists all of them and stops, `skip` goes on without them.
     pub on_bad_row: OnBadRow,
+    /// What happens to a row that is longer than `max_length`: `truncate` cuts its end off, `drop` leaves it out, `error`
+    /// stops. Each counts them. Training from scratch loses nothing of long rows and does not read it.
+    pub on_long_row: OnLongRow,
 }
 
 impl Default for DataConfig {
@@ -59,6 +76,7 @@ impl Default for DataConfig {
             max_length: 2048,
             batch_size: 1000,
             on_bad_row: OnBadRow::Error,
+            on_long_row: OnLongRow::Truncate,
         }
     }
 }

@@ -7,8 +7,10 @@ use serde::Serialize;
 
 use crate::assistant::{MaskError, encode_conversation};
 use crate::chat::Message;
+use crate::config::OnLongRow;
 use crate::continuation::{Continuation, NO_TEMPLATE, ended};
 use crate::datasets::{Row, RowSource, SourcedRow};
+use crate::long_rows::LongRows;
 use crate::template::{ChatTemplate, RenderOptions};
 use crate::tokenizer::{SpecialTokens, Tokenizer, TokenizerError};
 
@@ -41,6 +43,8 @@ pub struct EncodeOptions {
     pub batch_size: usize,
     /// Which tokens count.
     pub train_on: TrainOn,
+    /// What happens to rows that are longer than `max_length`; not read where long rows become several examples.
+    pub on_long_row: OnLongRow,
 }
 
 /// What came of the rows.
@@ -54,6 +58,8 @@ pub struct EncodeReport {
     pub trained_tokens: usize,
     /// Rows cut at `max_length`.
     pub truncated: usize,
+    /// Rows left out because they are longer than `max_length`.
+    pub dropped: usize,
     /// Rows left out because no token of them would be trained.
     pub untrained: usize,
 }
@@ -69,10 +75,25 @@ pub enum EncodeError {
         /// Why.
         why: String,
     },
+    /// Rows that are too long, where none may be.
+    #[error(
+        "{count} rows are longer than {max_length} tokens (`max_length`), the first is {first} with {tokens}: raise \
+         `max_length`, or cut or leave out such rows by `data.on_long_row: truncate` or `drop`"
+    )]
+    Long {
+        /// How many.
+        count: usize,
+        /// The first.
+        first: RowSource,
+        /// Its tokens.
+        tokens: usize,
+        /// The limit.
+        max_length: usize,
+    },
     /// All rows together.
     #[error(
         "no token of the {rows} rows would be trained ({untrained} rows without an assistant's answer, {truncated} \
-         cut at `data.max_length` = {max_length}): check that the rows hold answers, raise `data.max_length`, or \
+         cut at `data.max_length` = {max_length}, {dropped} left out there): check that the rows hold answers, raise `data.max_length`, or \
          train on all tokens with `training.sft.train_on: all`"
     )]
     NothingTrained {
@@ -82,19 +103,23 @@ pub enum EncodeError {
         untrained: usize,
         /// Rows that were cut.
         truncated: usize,
+        /// Rows that were left out for their length.
+        dropped: usize,
         /// Where they were cut.
         max_length: usize,
     },
     /// All rows with judged answers.
     #[error(
         "none of the {rows} rows can be used ({untrained} have no room for an answer beside their prompt within \
-         {max_length} tokens, {bad} are bad): raise `training.dpo.max_length` and `data.max_length`"
+         {max_length} tokens, {dropped} are longer, {bad} are bad): raise `training.dpo.max_length` and `data.max_length`"
     )]
     NothingPreferred {
         /// Rows given.
         rows: usize,
         /// Examples that the limit leaves nothing of.
         untrained: usize,
+        /// Examples left out for their length.
+        dropped: usize,
         /// Rows that are bad.
         bad: usize,
         /// The limit.
@@ -112,8 +137,7 @@ pub fn encode_sft(
     template: Option<&ChatTemplate>,
     options: &EncodeOptions,
 ) -> Result<(Vec<Example>, EncodeReport), EncodeError> {
-    let mut encoder =
-        Encoder { tokenizer, template, options, out: Vec::new(), report: EncodeReport::default() };
+    let mut encoder = Encoder::new(tokenizer, template, options);
     for sourced in rows {
         let (ids, weights) = encoder.sft_row(sourced)?;
         encoder.push(ids, weights, sourced, Long::Cut);
@@ -133,8 +157,7 @@ pub fn encode_pretraining(
     options: &EncodeOptions,
 ) -> Result<(Vec<Example>, EncodeReport), EncodeError> {
     let options = &EncodeOptions { train_on: TrainOn::All, ..options.clone() };
-    let mut encoder =
-        Encoder { tokenizer, template, options, out: Vec::new(), report: EncodeReport::default() };
+    let mut encoder = Encoder::new(tokenizer, template, options);
     for batch in rows.chunks(options.batch_size.max(1)) {
         let texts: Vec<String> = batch
             .iter()
@@ -168,13 +191,19 @@ struct Encoder<'a> {
     options: &'a EncodeOptions,
     out: Vec<Example>,
     report: EncodeReport,
+    long: LongRows,
 }
 
 pub(crate) fn row_error(sourced: &SourcedRow, error: &dyn std::fmt::Display) -> EncodeError {
     EncodeError::Row { source_row: sourced.source.clone(), why: error.to_string() }
 }
 
-impl Encoder<'_> {
+impl<'a> Encoder<'a> {
+    fn new(tokenizer: &'a Tokenizer, template: Option<&'a ChatTemplate>, options: &'a EncodeOptions) -> Self {
+        let long = LongRows::new(options.on_long_row, options.max_length.max(2));
+        Self { tokenizer, template, options, out: Vec::new(), report: EncodeReport::default(), long }
+    }
+
     fn sft_row(&self, sourced: &SourcedRow) -> Result<Weighted, EncodeError> {
         let wrong = |error: &dyn std::fmt::Display| row_error(sourced, error);
         let plain = |prompt: &str, completion: &str| self.plain(prompt, completion).map_err(|e| wrong(&e));
@@ -253,8 +282,11 @@ impl Encoder<'_> {
     fn push(&mut self, ids: Vec<u32>, weights: Vec<f32>, sourced: &SourcedRow, long: Long) {
         let limit = self.options.max_length.max(2);
         let before = self.out.len();
-        if ids.len() > limit && long == Long::Cut {
-            self.report.truncated += 1;
+        if long == Long::Cut {
+            if !self.long.takes(&sourced.source, ids.len()) {
+                return;
+            }
+            self.report.truncated += usize::from(ids.len() > limit);
         }
         let mut start = 0;
         while start + 1 < ids.len() {
@@ -278,12 +310,15 @@ impl Encoder<'_> {
     }
 
     fn finish(mut self, rows: usize) -> Result<(Vec<Example>, EncodeReport), EncodeError> {
+        self.long.check()?;
         self.report.examples = self.out.len();
+        self.report.dropped = self.long.dropped();
         if self.out.is_empty() {
             return Err(EncodeError::NothingTrained {
                 rows,
                 untrained: self.report.untrained,
                 truncated: self.report.truncated,
+                dropped: self.report.dropped,
                 max_length: self.options.max_length,
             });
         }

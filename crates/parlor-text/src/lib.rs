@@ -11,6 +11,7 @@ mod config;
 mod continuation;
 mod datasets;
 mod encode;
+mod long_rows;
 mod order;
 mod preference;
 mod python_json;
@@ -22,7 +23,7 @@ mod tokenizer;
 pub use assistant::{Encoded, MaskError, MaskSource, encode_conversation};
 pub use bpe_training::{BpeOptions, train_bpe};
 pub use chat::Message;
-pub use config::{DataConfig, DataType, OnBadRow};
+pub use config::{DataConfig, DataType, OnBadRow, OnLongRow};
 pub use datasets::{
     Content, DataError, DataReport, Dataset, Row, RowKind, RowProblem, RowSource, SourcedRow, read,
 };

@@ -7,10 +7,11 @@
 
 use rayon::prelude::*;
 
-use crate::config::OnBadRow;
+use crate::config::{OnBadRow, OnLongRow};
 use crate::continuation::Continuation;
 use crate::datasets::{Content, Row, RowSource, SourcedRow};
 use crate::encode::{EncodeError, EncodeReport, row_error};
+use crate::long_rows::LongRows;
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
 
@@ -51,6 +52,8 @@ pub struct PreferenceOptions {
     pub max_prompt_length: Option<usize>,
     /// What happens to a row whose answers are empty or the same.
     pub on_bad_row: OnBadRow,
+    /// What happens to a prompt that is longer than `max_length` with an answer.
+    pub on_long_row: OnLongRow,
 }
 
 /// Rows that [`encode_unpaired`] takes apart at a time when they hold two answers, as TRL does.
@@ -68,7 +71,7 @@ pub fn encode_preference(
 ) -> Result<(Vec<PreferenceExample>, EncodeReport), EncodeError> {
     let ids = |sourced: &SourcedRow| {
         let Row::Preference { prompt, chosen, rejected } = &sourced.row else {
-            return Err(wrong_kind(sourced, "`chosen` and `rejected`"));
+            return Err(wrong_kind(sourced, r#"pairs: {"prompt": ..., "chosen": ..., "rejected": ...}"#));
         };
         let of = |answer| {
             Continuation::of(tokenizer, template, prompt, answer).map_err(|error| row_error(sourced, &error))
@@ -76,7 +79,7 @@ pub fn encode_preference(
         Ok((of(chosen)?, of(rejected)?))
     };
     let ids: Vec<_> = rows.par_iter().map(ids).collect();
-    let mut encoder = Encoder { options, report: EncodeReport::default(), bad: 0 };
+    let mut encoder = Encoder::new(options);
     let mut examples = Vec::with_capacity(rows.len());
     for (sourced, ids) in rows.iter().zip(ids) {
         let (a, b) = ids?;
@@ -89,7 +92,7 @@ pub fn encode_preference(
                 chosen == rejected,
                 "`chosen` and `rejected` are the same in tokens",
             )?
-            || !encoder.fits(&prompt)
+            || !encoder.fits(sourced, &prompt, chosen.len().max(rejected.len()))
         {
             continue;
         }
@@ -122,7 +125,12 @@ pub fn encode_unpaired(
             answers.push(match &sourced.row {
                 Row::Unpaired { prompt, completion, desirable } => (sourced, prompt, completion, *desirable),
                 Row::Preference { prompt, chosen, .. } => (sourced, prompt, chosen, true),
-                _ => return Err(wrong_kind(sourced, "`completion` and `label`")),
+                _ => {
+                    return Err(wrong_kind(
+                        sourced,
+                        r#"single answers: {"prompt": ..., "completion": ..., "label": true}, or pairs"#,
+                    ));
+                }
             });
         }
         for sourced in rows {
@@ -135,12 +143,14 @@ pub fn encode_unpaired(
         .par_iter()
         .map(|(_, prompt, answer, _)| Continuation::of(tokenizer, template, prompt, answer))
         .collect();
-    let mut encoder = Encoder { options, report: EncodeReport::default(), bad: 0 };
+    let mut encoder = Encoder::new(options);
     let mut whole = Vec::with_capacity(answers.len());
     for ((sourced, _, _, desirable), ids) in answers.into_iter().zip(ids) {
         let ids = ids.map_err(|error| row_error(sourced, &error))?;
         let (prompt, completion) = ids.whole.split_at(ids.boundary());
-        if !encoder.is_bad(sourced, completion.is_empty(), EMPTY)? && encoder.fits(prompt) {
+        if !encoder.is_bad(sourced, completion.is_empty(), EMPTY)?
+            && encoder.fits(sourced, prompt, completion.len())
+        {
             whole.push((prompt.to_vec(), completion.to_vec(), desirable, sourced.source.clone()));
         }
     }
@@ -163,7 +173,10 @@ const EMPTY: &str = "an answer is empty: it adds no token to the prompt";
 
 fn wrong_kind(sourced: &SourcedRow, expected: &str) -> EncodeError {
     let kind = sourced.row.kind();
-    let why = format!("this row is of kind `{kind}`; this loss of `training.dpo` takes rows with {expected}");
+    let why = format!(
+        "this row is of kind `{kind}`, and this `training.dpo.loss_type` takes {expected}; correct the data, or \
+         choose another `training.training_type` (`sft` takes rows without a verdict)"
+    );
     row_error(sourced, &why)
 }
 
@@ -172,9 +185,15 @@ struct Encoder<'a> {
     report: EncodeReport,
     /// Rows left out by `on_bad_row`.
     bad: usize,
+    long: LongRows,
 }
 
-impl Encoder<'_> {
+impl<'a> Encoder<'a> {
+    fn new(options: &'a PreferenceOptions) -> Self {
+        let long = LongRows::new(options.on_long_row, options.max_length);
+        Self { options, report: EncodeReport::default(), bad: 0, long }
+    }
+
     /// Refuses a row that is `bad`, or counts it as left out.
     fn is_bad(&mut self, sourced: &SourcedRow, bad: bool, why: &str) -> Result<bool, EncodeError> {
         if bad {
@@ -193,8 +212,11 @@ impl Encoder<'_> {
         self.options.max_prompt_length.map_or(prompt.len(), |limit| prompt.len().min(limit))
     }
 
-    /// Whether the prompt leaves room for an answer; counts it when not.
-    fn fits(&mut self, prompt: &[u32]) -> bool {
+    /// Whether the prompt leaves room for an answer, and one of so many tokens may be too long; counts it when not.
+    fn fits(&mut self, sourced: &SourcedRow, prompt: &[u32], answer: usize) -> bool {
+        if !self.long.takes(&sourced.source, self.kept(prompt) + answer) {
+            return false;
+        }
         let fits = self.kept(prompt) < self.options.max_length;
         if !fits {
             self.report.truncated += 1;
@@ -223,11 +245,13 @@ impl Encoder<'_> {
         self.report.total_tokens += prompt + answers;
     }
 
-    fn finish<T>(self, rows: usize, examples: Vec<T>) -> Result<(Vec<T>, EncodeReport), EncodeError> {
+    fn finish<T>(mut self, rows: usize, examples: Vec<T>) -> Result<(Vec<T>, EncodeReport), EncodeError> {
+        self.long.check()?;
+        self.report.dropped = self.long.dropped();
         if examples.is_empty() {
-            let (untrained, bad) = (self.report.untrained, self.bad);
-            let max_length = self.options.max_length;
-            return Err(EncodeError::NothingPreferred { rows, untrained, bad, max_length });
+            let EncodeReport { untrained, dropped, .. } = self.report;
+            let (bad, max_length) = (self.bad, self.options.max_length);
+            return Err(EncodeError::NothingPreferred { rows, untrained, dropped, bad, max_length });
         }
         Ok((examples, self.report))
     }

@@ -69,6 +69,7 @@ pub fn evaluate(request: &EvaluateRequest, stop: &AtomicBool) -> Result<Option<E
         max_length: request.data.max_length.min(model.max_length),
         batch_size: request.data.batch_size,
         train_on: train_on(request.train_on),
+        on_long_row: request.data.on_long_row,
     };
     let (examples, _) = encode_rows(&rows.rows, &text, TrainingType::Sft, &options, request.threads)?;
     let mut saved = Saved::default();

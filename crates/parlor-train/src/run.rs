@@ -145,6 +145,7 @@ pub fn prepare(request: TrainRequest) -> Result<Prepared, TrainError> {
     let run_data = encoding.encode(&rows.rows, &eval_rows)?;
     for (count, what) in [
         (run_data.train_report.truncated, "rows are cut at the longest length (`max_length`)"),
+        (run_data.train_report.dropped, "rows are left out because they are longer than `max_length`"),
         (run_data.train_report.untrained, "rows are left out because no token of them would be trained"),
     ] {
         if count > 0 {

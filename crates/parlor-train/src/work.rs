@@ -82,6 +82,7 @@ impl Encoding<'_> {
                 max_length: self.max_length,
                 batch_size: self.data.batch_size,
                 train_on: train_on(training.sft.train_on),
+                on_long_row: self.data.on_long_row,
             };
             let threads = training.dataloader_num_workers;
             let encode =
@@ -92,6 +93,7 @@ impl Encoding<'_> {
             max_length: training.dpo.max_length.map_or(self.max_length, |length| length.min(self.max_length)),
             max_prompt_length: training.dpo.max_prompt_length,
             on_bad_row: self.data.on_bad_row,
+            on_long_row: self.data.on_long_row,
         };
         match training.dpo.loss() {
             JudgedLoss::Pairs(objective) => run_data(objective, (train, eval), Work::Pairs, &|rows| {

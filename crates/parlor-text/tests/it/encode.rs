@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use parlor_text::{
-    Content, EncodeOptions, Example, Message, Row, RowSource, SourcedRow, SpecialTokens, Tokenizer, TrainOn,
-    encode_pretraining, encode_sft,
+    Content, EncodeOptions, Example, Message, OnLongRow, Row, RowSource, SourcedRow, SpecialTokens,
+    Tokenizer, TrainOn, encode_pretraining, encode_sft,
 };
 
 use crate::chat_model;
@@ -14,7 +14,7 @@ fn sourced(row: Row) -> SourcedRow {
 }
 
 fn options(max_length: usize, train_on: TrainOn) -> EncodeOptions {
-    EncodeOptions { max_length, batch_size: 10, train_on }
+    EncodeOptions { max_length, batch_size: 10, train_on, on_long_row: OnLongRow::Truncate }
 }
 
 fn conversation() -> Row {
@@ -114,8 +114,8 @@ fn what_trains_nothing_is_refused() {
     let run = |row: Row, length| {
         encode_sft(&[sourced(row)], &tokenizer, Some(&template), &options(length, TrainOn::AssistantOnly))
     };
-    insta::assert_snapshot!(run(asked, 100).unwrap_err(), @"no token of the 1 rows would be trained (1 rows without an assistant's answer, 0 cut at `data.max_length` = 100): check that the rows hold answers, raise `data.max_length`, or train on all tokens with `training.sft.train_on: all`");
-    insta::assert_snapshot!(run(conversation(), 4).unwrap_err(), @"no token of the 1 rows would be trained (1 rows without an assistant's answer, 1 cut at `data.max_length` = 4): check that the rows hold answers, raise `data.max_length`, or train on all tokens with `training.sft.train_on: all`");
+    insta::assert_snapshot!(run(asked, 100).unwrap_err(), @"no token of the 1 rows would be trained (1 rows without an assistant's answer, 0 cut at `data.max_length` = 100, 0 left out there): check that the rows hold answers, raise `data.max_length`, or train on all tokens with `training.sft.train_on: all`");
+    insta::assert_snapshot!(run(conversation(), 4).unwrap_err(), @"no token of the 1 rows would be trained (1 rows without an assistant's answer, 1 cut at `data.max_length` = 4, 0 left out there): check that the rows hold answers, raise `data.max_length`, or train on all tokens with `training.sft.train_on: all`");
     let text = |t: &str| Content::Text(t.to_owned());
     let pair = Row::Preference { prompt: text("a"), chosen: text("b"), rejected: text("c") };
     insta::assert_snapshot!(run(pair, 100).unwrap_err(), @"data.jsonl:3: a row with judged answers (`chosen` and `rejected`, or `label`) is for `training.training_type: dpo`");
@@ -135,4 +135,15 @@ fn a_cut_conversation_is_counted() {
     .unwrap();
     assert_eq!((examples[0].ids.len(), report.truncated), (length, 1));
     assert_eq!(examples[0].ids[..], whole.ids[..length]);
+    // Or left out, or refused; training from scratch loses nothing of it.
+    let rows = [sourced(conversation()), sourced(Row::Text("word ".repeat(4)))];
+    let with = |on_long_row| EncodeOptions { on_long_row, ..options(length, TrainOn::AssistantOnly) };
+    let (examples, report) = encode_sft(&rows, &tokenizer, Some(&template), &with(OnLongRow::Drop)).unwrap();
+    assert_eq!((examples.len(), report.truncated, report.dropped), (1, 0, 1));
+    let refused = encode_sft(&rows, &tokenizer, Some(&template), &with(OnLongRow::Error)).unwrap_err();
+    let refused = refused.to_string();
+    insta::assert_snapshot!(refused.rsplit_once(" with ").unwrap().0, @"1 rows are longer than 49 tokens (`max_length`), the first is data.jsonl:3");
+    let (_, report) =
+        encode_pretraining(&rows, &tokenizer, Some(&template), &with(OnLongRow::Error)).unwrap();
+    assert_eq!((report.truncated, report.dropped), (0, 0));
 }

@@ -1,8 +1,8 @@
 //! Rows with judged answers: the ids of TRL's trainers (`fixtures/trl/rows.json`), and what is refused.
 
 use parlor_text::{
-    ChatTemplate, EncodeOptions, EncodeReport, OnBadRow, PreferenceOptions, SourcedRow, Tokenizer, TrainOn,
-    encode_preference, encode_sft, encode_unpaired, read,
+    ChatTemplate, EncodeOptions, EncodeReport, OnBadRow, OnLongRow, PreferenceOptions, SourcedRow, Tokenizer,
+    TrainOn, encode_preference, encode_sft, encode_unpaired, read,
 };
 use serde_json::{Value, json};
 
@@ -32,7 +32,12 @@ fn text_side(case: &Value) -> (Tokenizer, Option<ChatTemplate>) {
 }
 
 fn options(max_length: usize) -> PreferenceOptions {
-    PreferenceOptions { max_length, max_prompt_length: None, on_bad_row: OnBadRow::Error }
+    PreferenceOptions {
+        max_length,
+        max_prompt_length: None,
+        on_bad_row: OnBadRow::Error,
+        on_long_row: OnLongRow::Truncate,
+    }
 }
 
 fn list(value: &Value) -> &[Value] {
@@ -89,7 +94,8 @@ fn fine_tuning_labels_are_those_of_trl() {
     for case in list(&json("trl/rows.json")["labels"]) {
         let (tokenizer, template) = text_side(case);
         let train_on = if case["kind"] == "all" { TrainOn::All } else { TrainOn::AssistantOnly };
-        let options = EncodeOptions { max_length: 4096, batch_size: 10, train_on };
+        let options =
+            EncodeOptions { max_length: 4096, batch_size: 10, train_on, on_long_row: OnLongRow::Error };
         let rows = rows(list(&case["rows"]));
         let (examples, _) = encode_sft(&rows, &tokenizer, template.as_ref(), &options).unwrap();
         for (example, expected) in examples.iter().zip(list(&case["expected"])) {
@@ -123,10 +129,20 @@ fn what_is_too_long_is_cut_or_left_out_and_counted() {
     let texts = [["Short", " a", " b"], ["Short", " a", &long], [&long, " a", " b"]];
     let (examples, report) = encode(&texts, &options(20)).unwrap();
     assert_eq!((examples, report.examples, report.truncated, report.untrained), (2, 2, 2, 1));
+    let drop = PreferenceOptions { on_long_row: OnLongRow::Drop, ..options(20) };
+    let (examples, report) = encode(&texts, &drop).unwrap();
+    assert_eq!((examples, report.truncated, report.dropped, report.untrained), (1, 0, 2, 0));
+    let refuse = PreferenceOptions { on_long_row: OnLongRow::Error, ..options(20) };
+    let error = encode(&texts, &refuse).unwrap_err().to_string();
+    let (before, after) = (error.split(" is /").next().unwrap(), error.rsplit_once("rows.jsonl").unwrap().1);
+    insta::assert_snapshot!(format!("{before} is ROWS{after}"), @"2 rows are longer than 20 tokens (`max_length`), the first is ROWS:2 with 47: raise `max_length`, or cut or leave out such rows by `data.on_long_row: truncate` or `drop`");
+    // `max_prompt_length` comes first: what it leaves is not too long.
+    let cut = PreferenceOptions { max_prompt_length: Some(10), ..refuse };
+    assert_eq!(encode(&[texts[0], texts[2]], &cut).unwrap().0, 2);
     // Cut to the same: nothing is left to prefer.
     let same = format!("{long} and b");
     let error = encode(&[["Short", &format!("{long} and a"), &same]], &options(20)).unwrap_err();
-    insta::assert_snapshot!(error, @"none of the 1 rows can be used (1 have no room for an answer beside their prompt within 20 tokens, 0 are bad): raise `training.dpo.max_length` and `data.max_length`");
+    insta::assert_snapshot!(error, @"none of the 1 rows can be used (1 have no room for an answer beside their prompt within 20 tokens, 0 are longer, 0 are bad): raise `training.dpo.max_length` and `data.max_length`");
 }
 
 #[test]
@@ -147,10 +163,10 @@ fn rows_of_another_kind_say_so() {
     let name =
         |error: parlor_text::EncodeError| error.to_string().rsplit_once("rows.jsonl").unwrap().1.to_owned();
     let error = encode_preference(&one, &tokenizer, Some(&template), &options(100)).unwrap_err();
-    insta::assert_snapshot!(name(error), @":1: this row is of kind `unpaired`; this loss of `training.dpo` takes rows with `chosen` and `rejected`");
+    insta::assert_snapshot!(name(error), @r#":1: this row is of kind `unpaired`, and this `training.dpo.loss_type` takes pairs: {"prompt": ..., "chosen": ..., "rejected": ...}; correct the data, or choose another `training.training_type` (`sft` takes rows without a verdict)"#);
     let one = rows(&[json!({"prompt": "a", "completion": "b"})]);
     let error = encode_unpaired(&one, &tokenizer, Some(&template), &options(100), 2).unwrap_err();
-    insta::assert_snapshot!(name(error), @":1: this row is of kind `prompt_completion`; this loss of `training.dpo` takes rows with `completion` and `label`");
+    insta::assert_snapshot!(name(error), @r#":1: this row is of kind `prompt_completion`, and this `training.dpo.loss_type` takes single answers: {"prompt": ..., "completion": ..., "label": true}, or pairs; correct the data, or choose another `training.training_type` (`sft` takes rows without a verdict)"#);
     let chat = json!([{"role": "user", "content": "a"}]);
     let answer = |text: &str| json!([{"role": "assistant", "content": text}]);
     let one = rows(&[json!({"prompt": chat, "chosen": answer("b"), "rejected": answer("c")})]);

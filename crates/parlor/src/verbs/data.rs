@@ -45,6 +45,7 @@ fn inspect(context: &Context, path: &Path, args: &ModelArgs, count: usize) -> Re
         max_length: config.data.max_length,
         batch_size: config.data.batch_size,
         train_on: train_on(config.training.sft.train_on),
+        on_long_row: config.data.on_long_row,
     };
     let text_side = TextSide { tokenizer: side.tokenizer, template };
     let threads = config.training.dataloader_num_workers;
@@ -63,6 +64,9 @@ fn inspect(context: &Context, path: &Path, args: &ModelArgs, count: usize) -> Re
     ));
     if encoded.truncated > 0 {
         out.push_str(&format!("{} rows are cut at data.max_length\n", encoded.truncated));
+    }
+    if encoded.dropped > 0 {
+        out.push_str(&format!("{} rows are left out: longer than data.max_length\n", encoded.dropped));
     }
     if encoded.untrained > 0 {
         out.push_str(&format!("{} rows are left out: no token would be trained\n", encoded.untrained));
@@ -106,6 +110,7 @@ fn value(report: &DataReport, encoded: Option<&EncodeReport>) -> Value {
         value["total_tokens"] = encoded.total_tokens.into();
         value["examples"] = encoded.examples.into();
         value["truncated"] = encoded.truncated.into();
+        value["dropped"] = encoded.dropped.into();
         value["untrained"] = encoded.untrained.into();
     }
     value
