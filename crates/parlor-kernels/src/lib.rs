@@ -13,6 +13,7 @@ pub mod activation;
 pub mod attention;
 pub mod cross_entropy;
 pub mod embedding;
+pub mod heap;
 pub mod linear;
 pub mod low_rank;
 pub mod noise;

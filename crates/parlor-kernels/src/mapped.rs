@@ -26,9 +26,37 @@ impl MappedFile {
         Ok(Self { path: path.to_owned(), map })
     }
 
+    /// Zeros that are in no file and take no memory as long as nobody reads them.
+    ///
+    /// # Errors
+    /// What the operating system says when there is no address space.
+    pub fn zeros(bytes: usize) -> std::io::Result<Self> {
+        let map = memmap2::MmapMut::map_anon(bytes)?.make_read_only()?;
+        Ok(Self { path: PathBuf::new(), map })
+    }
+
     /// The file's bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.map
+    }
+
+    /// Lets go of the pages of `bytes`: they count as this process's memory no longer, and are read again when needed.
+    pub fn release(&self, bytes: std::ops::Range<usize>) {
+        #[cfg(unix)]
+        if bytes.start < bytes.end && bytes.end <= self.map.len() {
+            // SAFETY: the map is of a file and never written through, so the pages come back as they were.
+            let result = unsafe {
+                self.map.unchecked_advise_range(
+                    memmap2::UncheckedAdvice::DontNeed,
+                    bytes.start,
+                    bytes.end - bytes.start,
+                )
+            };
+            // Advice that is not taken costs memory only.
+            let _ = result;
+        }
+        #[cfg(not(unix))]
+        let _ = bytes;
     }
 
     /// The path that was opened, for messages.

@@ -218,6 +218,13 @@ impl Tensor {
         }
     }
 
+    /// Lets go of the pages of a tensor in a mapped file until they are read again. Others stay as they are.
+    pub fn release(&self) {
+        if let Storage::Mapped { file, start, end } = &self.storage {
+            file.release(*start..*end);
+        }
+    }
+
     /// The elements, by dtype.
     pub fn view(&self) -> View<'_> {
         match &self.storage {

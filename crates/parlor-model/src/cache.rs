@@ -30,6 +30,11 @@ impl KvCache {
         }
     }
 
+    /// Bytes that a token of one sequence takes.
+    pub fn bytes_per_token(config: &DecoderConfig) -> u64 {
+        (2 * config.num_hidden_layers * config.key_value_size() * size_of::<f32>()) as u64
+    }
+
     /// Number of sequences.
     pub fn sequences(&self) -> usize {
         self.lengths.len()

@@ -26,6 +26,7 @@ mod load;
 mod locate;
 mod lora;
 mod manager;
+mod materialise;
 pub mod memory;
 mod model;
 mod norm;

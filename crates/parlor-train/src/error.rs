@@ -6,6 +6,7 @@ use parlor_model::DecoderError;
 
 use crate::checkpoint::DamagedCheckpoint;
 use crate::config::Problem;
+use crate::fixes::TooLarge;
 use crate::optimizer::OptimizerError;
 use crate::storage::{FillError, StorageError};
 
@@ -127,6 +128,9 @@ pub enum TrainError {
         /// A sentence per difference.
         differences: Vec<String>,
     },
+    /// The run needs more memory than there is.
+    #[error("{0}")]
+    TooLarge(Box<TooLarge>),
     /// A loss or gradient is not a number.
     #[error("{0}")]
     NonFinite(Box<NonFinite>),

@@ -150,6 +150,31 @@ impl Optimizer {
         Ok(Self { slots, kind, rules, shards, scratch: MuonScratch::default(), step: 0 })
     }
 
+    /// Bytes of the state that this rank keeps, and of what an update needs besides.
+    pub(crate) fn bytes_for(
+        training: &TrainingConfig,
+        hyper: &Hyperparameters,
+        decoder: &Decoder,
+        shards: &Shards,
+    ) -> u64 {
+        let rules = Rules::new(training.optimizer, &training.optim_args, hyper);
+        let (mut state, mut scratch) = (0, 0);
+        for (id, parameter) in decoder.parameters().iter().enumerate() {
+            let (spec, own) = (&parameter.spec, decoder.is_trained(id) && shards.is_own(id));
+            if own {
+                // One at a time: zeros that nobody touches are no memory.
+                let one = State::new(training.optimizer, &rules, spec);
+                state +=
+                    one.get().tensors(&spec.shape).iter().map(|tensor| tensor.bytes.len()).sum::<usize>();
+                if let (State::Muon(_), &[rows, columns]) = (&one, &spec.shape[..]) {
+                    let gram = rows.min(columns).pow(2);
+                    scratch = scratch.max((2 * rows * columns + 2 * gram) * size_of::<f32>());
+                }
+            }
+        }
+        (state + scratch) as u64
+    }
+
     /// Updates done so far.
     pub fn steps(&self) -> u64 {
         self.step

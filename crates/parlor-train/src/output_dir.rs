@@ -29,7 +29,7 @@ const LOCK: &str = ".parlor.lock";
 #[derive(Debug)]
 pub struct OutputDir {
     path: PathBuf,
-    /// None of a rank that another one holds the directory for.
+    /// None when it is not held.
     lock: Option<File>,
 }
 
@@ -54,8 +54,8 @@ impl OutputDir {
         }
     }
 
-    /// The same directory for a rank that writes nothing: rank 0 checks and holds it.
-    pub fn of_rank_0(path: &Path) -> Self {
+    /// The same directory for someone who writes nothing: a rank beside rank 0, which checks and holds it, or a forecast.
+    pub fn unheld(path: &Path) -> Self {
         Self { path: path.to_owned(), lock: None }
     }
 

@@ -1,32 +1,34 @@
 //! From a config to a run that is ready to start: everything that can be refused is refused here, before anything
 //! in the output directory is changed.
 //!
-//! [`prepare`] holds the output directory, reads the data, makes or loads the model (from a checkpoint, when the run
-//! goes on from one), and encodes. [`Prepared::run`](crate::Prepared::run) is the rest.
+//! [`prepare`] lays the groundwork, refuses what does not fit into memory, and makes or reads the weights.
+//! [`Prepared::run`](crate::Prepared::run) is the rest. [`plan`] stops before the weights.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parlor_model::{Decoder, LoadOptions, MaxLength, ModelConfig, ModelManager};
-use parlor_text::{DataConfig, RowKind};
+use parlor_model::arch::Architecture;
+use parlor_model::{Decoder, MaxLength, ModelConfig};
+use parlor_text::DataConfig;
 use parlor_track::MonitoringConfig;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::adapter::attach;
-use crate::checkpoint::{Checkpoint, list_checkpoints, newest_checkpoint, open_checkpoint};
-use crate::config::{Problem, TrainingConfig, TrainingType, problems, unsupported};
+use crate::calibration::seconds_estimate;
+use crate::config::{TrainingConfig, TrainingType};
 use crate::distributed::Collective;
 use crate::error::TrainError;
+use crate::fixes::{Fix, TooLarge};
+use crate::forecast::Forecast;
+use crate::groundwork::{Groundwork, Purpose};
 use crate::identity::Identity;
-use crate::materials::{TextSide, generation_config, new_text_side, read_rows, text_files};
-use crate::optimizer::rates;
-use crate::output_dir::{OutputDir, Start};
+use crate::materials::{TextSide, generation_config, text_files};
+use crate::output_dir::Start;
 use crate::prepared::Prepared;
 use crate::reference::{Setting, WEIGHTS};
 use crate::steps::StepPlan;
 use crate::surroundings::Surroundings;
-use crate::work::{Encoding, RunData};
+use crate::work::RunData;
 
 /// What `parlor train` is asked to do.
 #[derive(Clone, Debug)]
@@ -60,103 +62,38 @@ pub struct TrainRequest {
 /// [`TrainError`]: everything that makes the run impossible; nothing was changed then, except that the output
 /// directory may have been made.
 pub fn prepare(request: TrainRequest) -> Result<Prepared, TrainError> {
-    let TrainRequest {
+    let ground = Groundwork::lay(request, Purpose::Run)?;
+    let memory = ground.outlook().memory();
+    if !memory.fits() {
+        let fixes = ground.fixes()?;
+        return Err(TrainError::TooLarge(Box::new(TooLarge { memory, fixes })));
+    }
+    let Groundwork {
+        decoder,
+        architecture,
+        surroundings,
         training,
         model,
-        max_length,
         data,
-        eval_data_path,
+        hyper,
         start,
-        max_steps,
         monitoring,
         resolved_config,
         collective,
-    } = request;
-    let mut found = problems(&training);
-    if max_steps == Some(0) {
-        let message = "it is 0; take at least one step".to_owned();
-        found.push(Problem { key: "--max-steps".to_owned(), message });
-    }
-    if !found.is_empty() {
-        return Err(TrainError::Config(found));
-    }
-    let mut missing = unsupported(&training);
-    missing.extend(monitoring.unsupported().into_iter().map(|found| Problem {
-        key: found.key.to_owned(),
-        message: format!("{}; {}", found.why, found.help),
-    }));
-    if !missing.is_empty() {
-        return Err(TrainError::Unsupported(missing));
-    }
-    let mut hyper = training.hyperparameters();
-    if let Some(steps) = max_steps {
-        hyper.max_steps = i64::try_from(steps).unwrap_or(i64::MAX);
-    }
-    let start = match (&training.resume_from_checkpoint, start) {
-        (Some(path), Start::New) => Start::ResumeFrom(path.clone()),
-        (_, start) => start,
+        output,
+        resume,
+        mut warnings,
+        text,
+        converses,
+        run_data,
+        plan,
+        ..
+    } = ground;
+    let decoder = weights(decoder, surroundings.as_ref(), &training)?;
+    let surroundings = match surroundings {
+        Some(surroundings) => surroundings,
+        None => new_surroundings(architecture, &text, output.path())?,
     };
-    let output = match collective.rank() {
-        0 => OutputDir::hold(&training.output_dir)?,
-        _ => OutputDir::of_rank_0(&training.output_dir),
-    };
-    refuse_own_source(&training, &model, output.path())?;
-    let mut warnings = Vec::new();
-    let resume = find_checkpoint(&output, &start, &mut warnings)?;
-
-    let rows = read_rows(Path::new(&data.train_data_path), &data)?;
-    warnings.extend(rows.warnings);
-    let (mut decoder, mut surroundings, text) = match &resume {
-        // A checkpoint of an adapter holds no model: the base is loaded below, as for a new run.
-        Some(checkpoint) if training.adapter().is_none() => Surroundings::load(&checkpoint.path)?,
-        _ if training.training_type == TrainingType::FromScratch => {
-            let text = new_text_side(&training.from_scratch, &rows.rows)?;
-            let (decoder, surroundings) = new_model(&training, &text, output.path())?;
-            (decoder, surroundings, text)
-        }
-        _ => base_model(&training, &model, max_length, &mut warnings)?,
-    };
-    if let Some(section) = training.adapter() {
-        let from = resume.as_ref().map(|checkpoint| checkpoint.path.as_path());
-        let (id, found) =
-            attach(&mut decoder, surroundings.architecture, (&section, &model.name), training.seed, from)?;
-        surroundings.adapter = Some(id);
-        warnings.extend(found);
-    }
-    rates(&training, &hyper, &decoder).map_err(|problem| TrainError::Config(vec![problem]))?;
-
-    let limit = decoder.config().max_position_embeddings;
-    if data.max_length > limit {
-        warnings.push(format!(
-            "`data.max_length` is {}, but the model takes {limit} tokens: examples are cut there",
-            data.max_length
-        ));
-    }
-    let eval_rows = match eval_path(eval_data_path, &data, &mut warnings) {
-        Some(path) => {
-            let rows = read_rows(&path, &data)?;
-            warnings.extend(rows.warnings);
-            rows.rows
-        }
-        None => Vec::new(),
-    };
-    let max_length = data.max_length.min(limit);
-    let encoding = Encoding { training: &training, text: &text, max_length, data: &data };
-    let run_data = encoding.encode(&rows.rows, &eval_rows)?;
-    for (count, what) in [
-        (run_data.train_report.truncated, "rows are cut at the longest length (`max_length`)"),
-        (run_data.train_report.dropped, "rows are left out because they are longer than `max_length`"),
-        (run_data.train_report.untrained, "rows are left out because no token of them would be trained"),
-    ] {
-        if count > 0 {
-            warnings.push(format!("{count} {what}"));
-        }
-    }
-    if training.load_best_model_at_end && run_data.eval_examples == 0 {
-        let message = "it is true, but nothing is evaluated; name data in `data.eval_data_path`".to_owned();
-        let key = "training.load_best_model_at_end".to_owned();
-        return Err(TrainError::Config(vec![Problem { key, message }]));
-    }
     let setting = Setting {
         training: &training,
         model: &model,
@@ -165,8 +102,6 @@ pub fn prepare(request: TrainRequest) -> Result<Prepared, TrainError> {
         resume: resume.as_ref(),
     };
     let source = setting.source()?;
-
-    let plan = StepPlan::new(run_data.work.train_examples(), &hyper, collective.world_size());
     let mut identity = identity(&training, &model, &plan, &text, &run_data);
     if let Some(source) = &source {
         identity.add(WEIGHTS, &source.weights);
@@ -183,7 +118,6 @@ pub fn prepare(request: TrainRequest) -> Result<Prepared, TrainError> {
     };
     Ok(Prepared {
         reference,
-        training,
         hyper,
         plan,
         data: run_data,
@@ -199,144 +133,74 @@ pub fn prepare(request: TrainRequest) -> Result<Prepared, TrainError> {
         resolved_config,
         monitoring,
         sections: (section(&model), section(&data)),
-        converses: rows.rows.iter().any(|row| row.row.kind() != RowKind::Text),
+        converses,
         text,
         sampler: None,
         collective,
+        training,
     })
 }
 
-/// A section of the config as JSON; it is made of plain values, so this cannot fail.
-fn section<T: Serialize>(section: &T) -> Value {
-    serde_json::to_value(section).unwrap_or_default()
+/// What a run would need.
+#[derive(Clone, Debug)]
+pub struct RunPlan {
+    /// Memory, tokens and steps.
+    pub forecast: Forecast,
+    /// Seconds of training, from a short measurement on this machine.
+    pub seconds_estimate: f64,
+    /// Changes that would make it fit, cheapest first; none when it fits, or no change is known.
+    pub fixes: Vec<Fix>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
 }
 
-/// Training into the directory of the base model would replace the weights that it reads.
-fn refuse_own_source(
-    training: &TrainingConfig,
-    model: &ModelConfig,
-    output: &Path,
-) -> Result<(), TrainError> {
-    if training.training_type == TrainingType::FromScratch {
-        return Ok(());
-    }
-    let same = Path::new(&model.name)
-        .canonicalize()
-        .ok()
-        .is_some_and(|base| output.canonicalize().is_ok_and(|o| o == base));
-    if same {
-        return Err(TrainError::Occupied {
-            path: output.to_owned(),
-            found: "the model that `model.name` names, which training would replace".to_owned(),
-        });
-    }
-    Ok(())
+/// Forecasts a run: reads the data and the model's shape, measures for half a second, and changes nothing.
+///
+/// # Errors
+/// [`TrainError`]: what makes the run impossible, but for memory.
+pub fn plan(request: TrainRequest) -> Result<RunPlan, TrainError> {
+    let ground = Groundwork::lay(request, Purpose::Forecast)?;
+    let forecast = ground.outlook().forecast();
+    let fixes = if forecast.memory.fits() { Vec::new() } else { ground.fixes()? };
+    let seconds_estimate = seconds_estimate(&ground)?;
+    Ok(RunPlan { forecast, seconds_estimate, fixes, warnings: ground.warnings })
 }
 
-fn find_checkpoint(
-    output: &OutputDir,
-    start: &Start,
-    warnings: &mut Vec<String>,
-) -> Result<Option<Checkpoint>, TrainError> {
-    let directory = match start {
-        Start::New => {
-            output.require_free()?;
-            return Ok(None);
-        }
-        Start::Overwrite => return Ok(None),
-        Start::Resume => output.path(),
-        Start::ResumeFrom(path) => {
-            let parent = path.parent().and_then(|parent| parent.canonicalize().ok());
-            let inside = output.path().canonicalize().ok();
-            if path.join(crate::checkpoint::TRAINER_STATE).exists() {
-                // A checkpoint of another run's directory goes on in this one, which must be free then.
-                if parent.is_none() || parent != inside {
-                    output.require_free()?;
-                }
-                return Ok(Some(open_checkpoint(path)?));
-            }
-            if path.canonicalize().ok() != inside {
-                output.require_free()?;
-            }
-            path.as_path()
-        }
-    };
-    let newest = newest_checkpoint(directory);
-    for damaged in &newest.damaged {
-        warnings.push(format!("{damaged}; going on from the one before it"));
-    }
-    match newest.checkpoint {
-        Some(checkpoint) => Ok(Some(checkpoint)),
-        // A run that was killed before its first checkpoint has nothing to lose: it starts again.
-        None if *start == Start::Resume
-            && list_checkpoints(directory).is_empty()
-            && !output.path().join("config.json").exists() =>
-        {
-            warnings.push(format!(
-                "{} holds no checkpoint yet: starting from the beginning",
-                directory.display()
-            ));
-            Ok(None)
-        }
-        None => Err(TrainError::NothingToResume { path: directory.to_owned(), damaged: newest.damaged }),
-    }
-}
-
-fn new_model(
-    training: &TrainingConfig,
+/// A new model's surroundings.
+fn new_surroundings(
+    architecture: Architecture,
     text: &TextSide,
     scratch: &Path,
-) -> Result<(Decoder, Surroundings), TrainError> {
-    let failed = |error: crate::storage::FillError| TrainError::Model(error);
-    let section = &training.from_scratch;
-    let block = section.architecture.clone().unwrap_or_default();
-    let (architecture, config) =
-        block.resolve(section.size, text.tokenizer.vocab_size()).map_err(|error| failed(Box::new(error)))?;
-    let decoder = Decoder::initialise(config, training.seed).map_err(|error| failed(Box::new(error)))?;
-    let surroundings = Surroundings {
+) -> Result<Surroundings, TrainError> {
+    Ok(Surroundings {
         architecture,
         hf_config: None,
         generation: generation_config(&text.tokenizer),
         text_files: text_files(text, scratch)?,
         adapter: None,
-    };
-    Ok((decoder, surroundings))
+    })
 }
 
-fn base_model(
+/// The weights of a decoder that has only shapes, or maps a file: new ones, or f32 copies when all are trained.
+fn weights(
+    outline: Decoder,
+    origin: Option<&Surroundings>,
     training: &TrainingConfig,
-    config: &ModelConfig,
-    max_length: MaxLength,
-    warnings: &mut Vec<String>,
-) -> Result<(Decoder, Surroundings, TextSide), TrainError> {
-    // Frozen weights may be narrow, and stay where they are.
-    let options = match training.adapter() {
-        Some(_) => LoadOptions { dtype: config.torch_dtype, max_length, ..LoadOptions::default() },
-        None => LoadOptions { max_length, ..LoadOptions::for_training() },
-    };
-    let manager = ModelManager::with_options(config.clone(), options);
-    let model = manager.load_model().map_err(|error| TrainError::Model(Box::new(error)))?;
-    warnings.extend(manager.model_type_warning(&model));
-    warnings.extend(model.dropout_warning());
-    manager.unload();
-    let path = model.path.clone();
-    // Training changes the weights, so it needs them alone; another manager of this process may share them.
-    match Arc::try_unwrap(model) {
-        Ok(model) => Surroundings::split(model),
-        Err(_) => Surroundings::load(&path),
+) -> Result<Decoder, TrainError> {
+    match origin {
+        Some(_) if training.adapter().is_none() => Ok(outline.into_owned_f32()),
+        Some(_) => Ok(outline),
+        None => {
+            let config = outline.config().clone();
+            drop(outline);
+            Decoder::initialise(config, training.seed).map_err(|error| TrainError::Model(Box::new(error)))
+        }
     }
 }
 
-fn eval_path(chosen: Option<PathBuf>, data: &DataConfig, warnings: &mut Vec<String>) -> Option<PathBuf> {
-    if chosen.is_some() {
-        return chosen;
-    }
-    let default = PathBuf::from(&data.eval_data_path);
-    if default.exists() {
-        return Some(default);
-    }
-    warnings.push(format!("there is no evaluation data at {}: nothing is evaluated", default.display()));
-    None
+/// A section of the config as JSON; it is made of plain values, so this cannot fail.
+fn section<T: Serialize>(section: &T) -> Value {
+    serde_json::to_value(section).unwrap_or_default()
 }
 
 fn identity(

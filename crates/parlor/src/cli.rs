@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use parlor::model::{Device, TorchDtype};
 
 const LATER: &str = "\
-Later versions add: plan, quantize, export, convert, data convert, pull, push, cache, doctor, serve, \
+Later versions add: quantize, export, convert, data convert, pull, push, cache, doctor, serve, \
 runs, track, bench.
 
 Start with `parlor quickstart`, or with `parlor init` for data of your own.";
@@ -75,6 +75,8 @@ pub(crate) enum Verb {
     /// Checks data, and shows what training would see of it
     #[command(subcommand)]
     Data(DataVerb),
+    /// Says what `train` would need: memory, tokens, steps, time
+    Plan(PlanArgs),
     /// Trains a model as the config says
     Train(TrainArgs),
     /// Measures a model's loss and perplexity on data
@@ -351,6 +353,19 @@ pub(crate) struct TrainArgs {
     /// Takes this many optimizer steps, whatever the config says
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max_steps: Option<u64>,
+    /// Changes the config as little as needed when the run does not fit into memory
+    #[arg(long)]
+    pub(crate) fit: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// Plans this many optimizer steps, whatever the config says
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_steps: Option<u64>,
+    /// Changes the config as `parlor train --fit` would
+    #[arg(long)]
+    pub(crate) fit: bool,
 }
 
 #[derive(Debug, Args)]

@@ -27,6 +27,13 @@ impl Context {
         Self { global, output, manager: OnceCell::new() }
     }
 
+    /// The same with values that count before all others, as `--set` gives them.
+    pub(crate) fn with_settings(&self, settings: Vec<String>) -> Self {
+        let mut global = self.global.clone();
+        global.set.extend(settings);
+        Self::new(global)
+    }
+
     /// Where the configuration comes from: files, `.env`, the environment, `--set`.
     pub(crate) fn sources(&self) -> Sources {
         let mut files: Vec<PathBuf> = self.global.config.clone();

@@ -9,6 +9,7 @@ mod info;
 mod init;
 mod merge;
 mod messages;
+mod plan;
 mod quickstart;
 mod render;
 mod score;
@@ -32,6 +33,7 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Generate(args) => generate::run(context, &args),
         Verb::Chat(args) => chat::run(context, &args),
         Verb::Data(verb) => data::run(context, &verb),
+        Verb::Plan(args) => plan::run(context, &args),
         Verb::Train(args) => train::run(context, &args),
         Verb::Eval(args) => eval::run(context, &args),
         Verb::Merge(args) => merge::run(context, &args),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use parlor::configuration::SaveMode;
 use parlor::train::distributed::{Collective, setup_distributed_training};
-use parlor::train::{Flow, Outcome, Prepared, Start, TrainEvent, TrainRequest, TrainSummary, prepare};
+use parlor::train::{
+    Fix, Flow, Outcome, Prepared, Start, TrainError, TrainEvent, TrainRequest, TrainSummary, prepare,
+};
 
 use crate::cli::TrainArgs;
 use crate::context::Context;
@@ -25,7 +27,6 @@ pub(super) fn run(context: &Context, args: &TrainArgs) -> Result<(), Failure> {
 }
 
 fn train(context: &Context, args: &TrainArgs, collective: &Arc<dyn Collective>) -> Result<(), Failure> {
-    let config = context.config()?;
     interrupt::save_on_request();
     let start = match args.resume.as_deref() {
         None if args.overwrite => Start::Overwrite,
@@ -33,21 +34,15 @@ fn train(context: &Context, args: &TrainArgs, collective: &Arc<dyn Collective>) 
         Some("") => Start::Resume,
         Some(directory) => Start::ResumeFrom(PathBuf::from(directory)),
     };
-    // Evaluation data that someone named must exist; the default's may be missing.
-    let eval_data_path =
-        context.chosen("data.eval_data_path")?.then(|| PathBuf::from(&config.data.eval_data_path));
-    let prepared = prepare(TrainRequest {
-        training: config.training.clone(),
-        model: config.model.clone(),
-        max_length: max_length(context, &config.model)?,
-        data: config.data.clone(),
-        eval_data_path,
-        start,
-        max_steps: args.max_steps,
-        monitoring: config.monitoring.clone(),
-        resolved_config: context.manager()?.to_yaml(SaveMode::All),
-        collective: Arc::clone(collective),
-    })?;
+    let asked = Asked { start, max_steps: args.max_steps, collective };
+    let prepared = match prepare(request(context, &asked)?) {
+        Err(TrainError::TooLarge(refused)) if args.fit && !refused.fixes.is_empty() => {
+            let settings = refused.fixes.first().map(Fix::settings).unwrap_or_default();
+            note(&format!("the run does not fit into memory as it is; taking {}", settings.join(" ")));
+            prepare(request(&context.with_settings(settings), &asked)?)?
+        }
+        result => result?,
+    };
     let leads = collective.rank() == 0;
     let shown = if leads { Shown::All } else { Shown::Warnings };
     let summary = watch(context, prepared, shown, &mut |_| {})?;
@@ -64,6 +59,33 @@ fn train(context: &Context, args: &TrainArgs, collective: &Arc<dyn Collective>) 
         return Err(Failure::interrupted());
     }
     Ok(())
+}
+
+/// What is asked for beside the configuration.
+pub(super) struct Asked<'a> {
+    pub(super) start: Start,
+    pub(super) max_steps: Option<u64>,
+    pub(super) collective: &'a Arc<dyn Collective>,
+}
+
+/// The run that the configuration describes.
+pub(super) fn request(context: &Context, asked: &Asked<'_>) -> Result<TrainRequest, Failure> {
+    let config = context.config()?;
+    // Evaluation data that someone named must exist; the default's may be missing.
+    let eval_data_path =
+        context.chosen("data.eval_data_path")?.then(|| PathBuf::from(&config.data.eval_data_path));
+    Ok(TrainRequest {
+        training: config.training.clone(),
+        model: config.model.clone(),
+        max_length: max_length(context, &config.model)?,
+        data: config.data.clone(),
+        eval_data_path,
+        start: asked.start.clone(),
+        max_steps: asked.max_steps,
+        monitoring: config.monitoring.clone(),
+        resolved_config: context.manager()?.to_yaml(SaveMode::All),
+        collective: Arc::clone(asked.collective),
+    })
 }
 
 /// What of a run is shown.

@@ -1,0 +1,53 @@
+//! Decoders whose weights are not in memory yet: of shapes alone, or in mapped files, and how they get there.
+
+use std::sync::Arc;
+
+use parlor_kernels::{DType, MappedFile, Tensor};
+
+use crate::decoder::{Decoder, DecoderError, Parameter};
+use crate::decoder_config::DecoderConfig;
+use crate::parameter::{ParameterSpec, parameter_specs};
+
+impl Decoder {
+    /// A decoder of zeros that take no memory: for counting before computing.
+    ///
+    /// # Errors
+    /// When the configuration is inconsistent.
+    pub fn outline(config: DecoderConfig) -> Result<Self, DecoderError> {
+        let problems = config.problems();
+        if !problems.is_empty() {
+            return Err(DecoderError::Config(problems));
+        }
+        let specs = parameter_specs(&config);
+        let largest = specs.iter().map(|spec| spec.len() * DType::F32.size()).max().unwrap_or(0);
+        let failed = |error: String| DecoderError::Config(vec![error]);
+        // All share the same zeros.
+        let zeros = Arc::new(MappedFile::zeros(largest).map_err(|error| failed(error.to_string()))?);
+        let parameter = |spec: ParameterSpec| {
+            let bytes = 0..spec.len() * DType::F32.size();
+            let tensor = Tensor::mapped(&zeros, bytes, &spec.shape, DType::F32)
+                .map_err(|error| failed(error.to_string()))?;
+            Ok(Parameter { spec, tensor })
+        };
+        let parameters = specs.into_iter().map(parameter).collect::<Result<Vec<_>, DecoderError>>()?;
+        Self::new(config, parameters)
+    }
+
+    /// The same with every parameter f32 in memory of its own, which training needs; each mapped one is let go of once it
+    /// is copied.
+    pub fn into_owned_f32(mut self) -> Self {
+        for Parameter { tensor, .. } in &mut self.parameters {
+            if tensor.as_f32_mut().is_none() {
+                let owned = tensor.to_dtype(DType::F32);
+                tensor.release();
+                *tensor = owned;
+            }
+        }
+        self
+    }
+
+    /// Lets go of what was read of mapped files; it is read again when it is needed.
+    pub fn release(&self) {
+        self.parameters.iter().for_each(|parameter| parameter.tensor.release());
+    }
+}

@@ -1,0 +1,221 @@
+//! What would make a run fit that does not: the cheapest changes of its config, each with what it saves and costs.
+//!
+//! Cheapest is what changes least: smaller passes are the same mathematics; activations that are computed again too, in
+//! more time; 8-bit moments are nearly the same; an adapter instead of every weight is another training.
+
+use std::num::NonZeroUsize;
+
+use parlor_model::{Checkpointing, Decoder};
+use serde::Serialize;
+
+use crate::config::{DpoLoss, GradientCheckpointing, OptimizerName, TrainingType};
+use crate::forecast::{MemoryForecast, Outlook, Passes};
+use crate::steps::StepPlan;
+use crate::work::Work;
+
+/// A key of the config and the value it should have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// The key.
+    pub key: String,
+    /// The value, as `--set` takes it.
+    pub value: String,
+}
+
+/// Changes that make a run fit.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Fix {
+    /// The changes, together.
+    pub changes: Vec<Change>,
+    /// What the run needs then.
+    pub memory: MemoryForecast,
+    /// What they cost.
+    pub costs: Vec<&'static str>,
+}
+
+/// At most so many are proposed.
+const PROPOSED: usize = 3;
+
+/// One way to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Choice {
+    /// The batch size is divided by this, the accumulation multiplied.
+    divisor: usize,
+    recompute: bool,
+    eight_bit: bool,
+    adapter: bool,
+}
+
+impl Choice {
+    /// How far from what was asked for, in no unit.
+    fn distance(self) -> u32 {
+        let part = |on: bool, cost: u32| if on { cost } else { 0 };
+        part(self.divisor > 1, 8 + self.divisor.ilog2())
+            + part(self.recompute, 20)
+            + part(self.eight_bit, 40)
+            + part(self.adapter, 100)
+    }
+
+    /// Whether it changes all that `other` changes, and more.
+    fn contains(self, other: Self) -> bool {
+        (self.divisor > 1 || other.divisor == 1)
+            && (self.recompute || !other.recompute)
+            && (self.eight_bit || !other.eight_bit)
+            && (self.adapter || !other.adapter)
+    }
+}
+
+/// A run, and the same with an adapter instead of every weight, where that can be.
+pub(crate) struct Alternatives<'a> {
+    pub(crate) outlook: Outlook<'a>,
+    pub(crate) work: &'a Work,
+    pub(crate) adapted: Option<Decoder>,
+}
+
+impl Alternatives<'_> {
+    /// The changes that make it fit, cheapest first; none when no such change is known.
+    pub(crate) fn fixes(&self) -> Vec<Fix> {
+        let mut choices = self.choices();
+        choices.sort_by_key(|choice| choice.distance());
+        let mut found: Vec<(Choice, Fix)> = Vec::new();
+        let mut sizes: Vec<(usize, Passes)> = Vec::new();
+        for choice in choices {
+            if found.len() == PROPOSED {
+                break;
+            }
+            if found.iter().any(|(known, _)| choice.contains(*known)) {
+                continue;
+            }
+            let fix = self.fix(choice, &mut sizes);
+            if fix.memory.fits() {
+                found.push((choice, fix));
+            }
+        }
+        found.into_iter().map(|(_, fix)| fix).collect()
+    }
+
+    fn choices(&self) -> Vec<Choice> {
+        let Outlook { training, plan, .. } = self.outlook;
+        let mut divisors = vec![1];
+        // The pairs of KTO's unpaired rows are those of a pass.
+        let fixed = training.training_type == TrainingType::Dpo && training.dpo.loss_type == DpoLoss::Kto;
+        while !fixed && divisors.last().is_some_and(|last| plan.batch_size / last > 1) {
+            divisors.extend(divisors.last().map(|last| last * 2));
+        }
+        let recompute = training.gradient_checkpointing.0 != every_block();
+        let eight_bit = training.optimizer == OptimizerName::AdamwTorch;
+        let either = |possible: bool| if possible { vec![false, true] } else { vec![false] };
+        let mut choices = Vec::new();
+        for &divisor in &divisors {
+            for &recompute in &either(recompute) {
+                for &eight_bit in &either(eight_bit) {
+                    for &adapter in &either(self.adapted.is_some()) {
+                        choices.push(Choice { divisor, recompute, eight_bit, adapter });
+                    }
+                }
+            }
+        }
+        choices
+    }
+
+    fn fix(&self, choice: Choice, sizes: &mut Vec<(usize, Passes)>) -> Fix {
+        let Outlook { training, hyper, plan, .. } = self.outlook;
+        let section = format!("training.{}", training.training_type);
+        let (mut changes, mut costs) = (Vec::new(), Vec::new());
+        let mut change = |key: String, value: String| changes.push(Change { key, value });
+        let (mut training, mut hyper) = (training.clone(), hyper.clone());
+        if choice.divisor > 1 {
+            hyper.per_device_train_batch_size = plan.batch_size.div_ceil(choice.divisor);
+            hyper.gradient_accumulation_steps = plan.accumulation * choice.divisor;
+            hyper.per_device_eval_batch_size =
+                hyper.per_device_eval_batch_size.min(hyper.per_device_train_batch_size);
+            for (key, value) in [
+                ("per_device_train_batch_size", hyper.per_device_train_batch_size),
+                ("gradient_accumulation_steps", hyper.gradient_accumulation_steps),
+                ("per_device_eval_batch_size", hyper.per_device_eval_batch_size),
+            ] {
+                change(format!("{section}.{key}"), value.to_string());
+            }
+            costs.push("the same result, in more and smaller passes");
+        }
+        if choice.recompute {
+            training.gradient_checkpointing = GradientCheckpointing(every_block());
+            change("training.gradient_checkpointing".to_owned(), "full".to_owned());
+            costs.push("the same result, in about a third more time");
+        }
+        if choice.eight_bit {
+            training.optimizer = OptimizerName::Adamw8bit;
+            change("training.optimizer".to_owned(), "adamw_8bit".to_owned());
+            costs.push("moments in 8 bits: nearly the same result");
+        }
+        let mut decoder = self.outlook.decoder;
+        if choice.adapter
+            && let Some(adapted) = &self.adapted
+        {
+            decoder = adapted;
+            training.lora.enabled = true;
+            change("training.lora.enabled".to_owned(), "true".to_owned());
+            costs.push("an adapter is trained instead of every weight");
+        }
+        let batch_size = hyper.per_device_train_batch_size;
+        let plan = StepPlan::new(plan.examples, &hyper, plan.world_size);
+        let passes = match sizes.iter().find(|(size, _)| *size == batch_size) {
+            Some((_, passes)) => *passes,
+            None => {
+                let passes = Passes::of(self.work, &plan, &hyper, training.seed);
+                sizes.push((batch_size, passes));
+                passes
+            }
+        };
+        let outlook =
+            Outlook { decoder, training: &training, hyper: &hyper, plan: &plan, passes, ..self.outlook };
+        Fix { changes, memory: outlook.memory(), costs }
+    }
+}
+
+fn every_block() -> Checkpointing {
+    Checkpointing::Every(NonZeroUsize::MIN)
+}
+
+impl Fix {
+    /// The changes as `--set` takes them: `KEY=VALUE`.
+    pub fn settings(&self) -> Vec<String> {
+        self.changes.iter().map(|Change { key, value }| format!("{key}={value}")).collect()
+    }
+}
+
+/// A run that needs more memory than there is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TooLarge {
+    /// What it needs.
+    pub memory: MemoryForecast,
+    /// What would make it fit, cheapest first.
+    pub fixes: Vec<Fix>,
+}
+
+impl std::fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { memory, fixes, .. } = self;
+        let shown = |bytes: u64| format!("{:.2} GB", bytes as f64 / 1e9);
+        let available = memory.available.map_or_else(|| "less".to_owned(), shown);
+        write!(f, "the run needs {} of memory, and {available} can be had\n ", shown(memory.total))?;
+        let parts = memory.categories();
+        let parts: Vec<String> = parts
+            .iter()
+            .filter(|(_, bytes)| *bytes > 0)
+            .map(|(name, bytes)| format!("{name} {}", shown(*bytes)))
+            .collect();
+        write!(f, " {}", parts.join(", "))?;
+        if fixes.is_empty() {
+            return write!(
+                f,
+                "\n  no change of the config that is known here makes it fit: take a smaller model, or shorter rows"
+            );
+        }
+        for (index, fix) in fixes.iter().enumerate() {
+            write!(f, "\n  {}. {}", index + 1, fix.settings().join(" "))?;
+            write!(f, "\n     {}: {}", shown(fix.memory.total), fix.costs.join("; "))?;
+        }
+        write!(f, "\n  `--fit` takes the first of them")
+    }
+}

@@ -1,0 +1,231 @@
+//! What a run will need before it has it: bytes of memory by category, tokens and steps. From shapes and the lengths of
+//! the examples alone; nothing is computed and no weight is read.
+//!
+//! Leaves out: what kernels allocate within an operation beside the logits (a few megabytes), and other processes.
+
+use parlor_kernels::DType;
+use parlor_model::{Checkpointing, Decoder, KvCache, Owner, PassSize, activation_bytes, logits_bytes};
+use parlor_text::epoch_order;
+use serde::Serialize;
+
+use crate::config::{Hyperparameters, TrainingConfig};
+use crate::distributed::Shards;
+use crate::objective::Objective;
+use crate::optimizer::Optimizer;
+use crate::steps::StepPlan;
+use crate::work::{Examples, Work};
+
+/// Bytes of memory at a run's fullest moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MemoryForecast {
+    /// The model's parameters.
+    pub weights: u64,
+    /// Gradients of the trained parameters.
+    pub gradients: u64,
+    /// The optimizer's state.
+    pub optimizer: u64,
+    /// What the forward pass keeps for the backward pass, and scratch.
+    pub activations: u64,
+    /// Logits that are held at once.
+    pub logits: u64,
+    /// The adapter's parameters.
+    pub adapters: u64,
+    /// Keys and values of the answers to `training.sample_prompts`.
+    pub cache: u64,
+    /// What the program holds already: itself, the tokenizer, the data.
+    pub program: u64,
+    /// All of it.
+    pub total: u64,
+    /// What this process may use in all: what it holds, and what is free; none when the system does not say.
+    pub available: Option<u64>,
+}
+
+impl MemoryForecast {
+    /// The categories by name.
+    pub fn categories(&self) -> [(&'static str, u64); 8] {
+        [
+            ("weights", self.weights),
+            ("gradients", self.gradients),
+            ("optimizer", self.optimizer),
+            ("activations", self.activations),
+            ("logits", self.logits),
+            ("adapters", self.adapters),
+            ("cache", self.cache),
+            ("program", self.program),
+        ]
+    }
+
+    /// Whether the run fits; it does where nobody knows what is free.
+    pub fn fits(&self) -> bool {
+        self.available.is_none_or(|available| self.total <= available)
+    }
+}
+
+/// A run before it begins.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Forecast {
+    /// Bytes by category.
+    pub memory: MemoryForecast,
+    /// Tokens that go through the model in an epoch.
+    pub tokens_per_epoch: u64,
+    /// Tokens in the largest pass.
+    pub tokens_per_pass: usize,
+    /// Training examples.
+    pub examples: usize,
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Optimizer steps of an epoch.
+    pub steps_per_epoch: u64,
+}
+
+/// Sizes of a run's passes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Passes {
+    /// The most tokens and the most targets of a training pass.
+    pub(crate) train: PassSize,
+    /// The same of an evaluation pass; none without evaluation.
+    pub(crate) eval: Option<PassSize>,
+    /// Tokens of the first epoch.
+    pub(crate) tokens_per_epoch: u64,
+    /// Tokens of an evaluation.
+    pub(crate) eval_tokens: u64,
+}
+
+/// Epochs whose passes are looked at: the order of examples differs, and so which ones meet.
+const EPOCHS: u64 = 3;
+
+impl Passes {
+    /// Those of a run whose passes have the plan's size.
+    pub(crate) fn of(work: &Work, plan: &StepPlan, hyper: &Hyperparameters, seed: u64) -> Self {
+        match work {
+            Work::Tokens(examples) => Self::of_examples(examples, plan, hyper, seed),
+            Work::Pairs(examples) => Self::of_examples(examples, plan, hyper, seed),
+            Work::Judged(examples) => Self::of_examples(examples, plan, hyper, seed),
+        }
+    }
+
+    fn of_examples<O: Objective>(
+        examples: &Examples<O, O::Example>,
+        plan: &StepPlan,
+        hyper: &Hyperparameters,
+        seed: u64,
+    ) -> Self {
+        let Examples { objective, train, eval } = examples;
+        let mut passes = Self::default();
+        for epoch in 0..EPOCHS {
+            let order = epoch_order(train.len(), seed, epoch);
+            for step in epoch * plan.steps_per_epoch..(epoch + 1) * plan.steps_per_epoch {
+                if epoch > 0 && step >= plan.total_steps {
+                    return passes.with_evaluation(objective, eval, hyper);
+                }
+                for pass in order[plan.places(step)].chunks(plan.batch_size) {
+                    let chosen: Vec<&O::Example> = pass.iter().map(|&place| &train[place]).collect();
+                    let size = size(objective, &chosen);
+                    if step < plan.total_steps {
+                        passes.train = passes.train.max(size);
+                    }
+                    if epoch == 0 {
+                        passes.tokens_per_epoch += size.tokens as u64;
+                    }
+                }
+            }
+        }
+        passes.with_evaluation(objective, eval, hyper)
+    }
+
+    fn with_evaluation<O: Objective>(
+        self,
+        objective: &O,
+        eval: &[O::Example],
+        hyper: &Hyperparameters,
+    ) -> Self {
+        let mut passes = self;
+        let refs: Vec<&O::Example> = eval.iter().collect();
+        for pass in refs.chunks(hyper.per_device_eval_batch_size.max(1)) {
+            let size = size(objective, pass);
+            passes.eval = Some(passes.eval.map_or(size, |largest| largest.max(size)));
+            passes.eval_tokens += size.tokens as u64;
+        }
+        passes
+    }
+}
+
+fn size<O: Objective>(objective: &O, examples: &[&O::Example]) -> PassSize {
+    let micro = objective.collate(examples, examples);
+    let rows = micro.targets.weights.iter().filter(|&&weight| weight != 0.0).count();
+    PassSize { tokens: micro.batch.len(), rows }
+}
+
+/// What a forecast is made of.
+#[derive(Clone, Copy)]
+pub(crate) struct Outlook<'a> {
+    pub(crate) decoder: &'a Decoder,
+    pub(crate) training: &'a TrainingConfig,
+    pub(crate) hyper: &'a Hyperparameters,
+    pub(crate) plan: &'a StepPlan,
+    pub(crate) passes: Passes,
+    /// Bytes that the program holds without the model.
+    pub(crate) program: u64,
+    pub(crate) available: Option<u64>,
+}
+
+impl Outlook<'_> {
+    pub(crate) fn memory(&self) -> MemoryForecast {
+        let Self { decoder, training, passes, .. } = *self;
+        let whole = training.adapter().is_none();
+        let (mut weights, mut adapters, mut trained) = (0, 0, 0);
+        for (id, parameter) in decoder.parameters().iter().enumerate() {
+            let elements = parameter.spec.len();
+            let bytes = if whole { elements * DType::F32.size() } else { parameter.tensor.bytes().len() };
+            match parameter.spec.owner {
+                Owner::Model => weights += bytes as u64,
+                Owner::Adapter(_) => adapters += bytes as u64,
+            }
+            if decoder.is_trained(id) {
+                trained += (elements * size_of::<f32>()) as u64;
+            }
+        }
+        let config = decoder.config();
+        let rows = passes.eval.map_or(passes.train.rows, |eval| eval.rows.max(passes.train.rows));
+        let checkpointing: Checkpointing = training.gradient_checkpointing.0;
+        let cache = match training.sample_prompts.is_empty() {
+            true => 0,
+            false => {
+                KvCache::bytes_per_token(config) * config.max_position_embeddings.min(CACHE_TOKENS) as u64
+            }
+        };
+        let mut memory = MemoryForecast {
+            weights,
+            gradients: trained,
+            optimizer: Optimizer::bytes_for(
+                training,
+                self.hyper,
+                decoder,
+                &Shards::new(decoder, 0, self.plan.world_size),
+            ),
+            activations: activation_bytes(config, checkpointing, passes.train, passes.eval),
+            logits: logits_bytes(config, rows),
+            adapters,
+            cache,
+            program: self.program,
+            total: 0,
+            available: self.available,
+        };
+        memory.total = memory.categories().iter().map(|(_, bytes)| bytes).sum();
+        memory
+    }
+
+    pub(crate) fn forecast(&self) -> Forecast {
+        Forecast {
+            memory: self.memory(),
+            tokens_per_epoch: self.passes.tokens_per_epoch,
+            tokens_per_pass: self.passes.train.tokens,
+            examples: self.plan.examples,
+            steps: self.plan.total_steps,
+            steps_per_epoch: self.plan.steps_per_epoch,
+        }
+    }
+}
+
+/// Tokens of an answer to a sample prompt, its prompt included, that are reckoned with.
+const CACHE_TOKENS: usize = 512;
