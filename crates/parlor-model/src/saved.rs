@@ -3,6 +3,8 @@
 //! Kept per block: its input, rotated queries, keys and values, attention output, the middle of the residual
 //! stream, gate and up. Norm outputs and the MLP's product are cheap and are computed again in the backward.
 
+use parlor_kernels::Arithmetic;
+use parlor_kernels::cross_entropy::Logits;
 use parlor_kernels::norm::Moments;
 use parlor_kernels::rope::Angles;
 
@@ -45,6 +47,7 @@ pub(crate) struct HeadSaved {
     pub(crate) normed: Vec<f32>,
     pub(crate) targets: Vec<u32>,
     pub(crate) lse: Vec<f32>,
+    pub(crate) logits: Logits,
 }
 
 /// Buffers whose content does not outlive a block.
@@ -77,6 +80,8 @@ pub struct Saved {
     pub neftune_noise_alpha: f32,
     /// What the next [`crate::Decoder::logprobs`] keeps for its backward.
     pub checkpointing: Checkpointing,
+    /// Precision of the products of linear layers and the head in the next passes; all else is f32.
+    pub arithmetic: Arithmetic,
     /// The residual stream before each group of blocks that is computed again.
     pub(crate) inputs: Vec<Vec<f32>>,
     /// The residual stream while a group is computed again.

@@ -90,6 +90,7 @@ fn measure(ground: &Groundwork, layers: usize, workload: Workload) -> Result<Tim
     let d_logp: Vec<f32> = targets.weights.iter().map(|weight| -weight / TOKENS as f32).collect();
     let mut saved = Saved::default();
     saved.checkpointing = ground.training.gradient_checkpointing.0;
+    saved.arithmetic = ground.training.arithmetic();
     let mut gradients = Gradients::zeros(&decoder);
     let mut pass = || -> Result<f64, TrainError> {
         let start = Instant::now();

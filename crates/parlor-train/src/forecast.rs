@@ -1,10 +1,12 @@
 //! What a run will need before it has it: bytes of memory by category, tokens and steps. From shapes and the lengths of
 //! the examples alone; nothing is computed and no weight is read.
 //!
-//! Leaves out: what kernels allocate within an operation beside the logits (a few megabytes), and other processes.
+//! Leaves out: other processes.
 
 use parlor_kernels::DType;
-use parlor_model::{Checkpointing, Decoder, KvCache, Owner, PassSize, activation_bytes, logits_bytes};
+use parlor_model::{
+    Checkpointing, Decoder, KvCache, Owner, Parameter, PassSize, activation_bytes, logits_bytes,
+};
 use parlor_text::epoch_order;
 use serde::Serialize;
 
@@ -28,6 +30,8 @@ pub struct MemoryForecast {
     pub activations: u64,
     /// Logits that are held at once.
     pub logits: u64,
+    /// What operations allocate while they run, and saving does.
+    pub workspace: u64,
     /// The adapter's parameters.
     pub adapters: u64,
     /// Keys and values of the answers to `training.sample_prompts`.
@@ -42,13 +46,14 @@ pub struct MemoryForecast {
 
 impl MemoryForecast {
     /// The categories by name.
-    pub fn categories(&self) -> [(&'static str, u64); 8] {
+    pub fn categories(&self) -> [(&'static str, u64); 9] {
         [
             ("weights", self.weights),
             ("gradients", self.gradients),
             ("optimizer", self.optimizer),
             ("activations", self.activations),
             ("logits", self.logits),
+            ("workspace", self.workspace),
             ("adapters", self.adapters),
             ("cache", self.cache),
             ("program", self.program),
@@ -205,6 +210,7 @@ impl Outlook<'_> {
             ),
             activations: activation_bytes(config, checkpointing, passes.train, passes.eval),
             logits: logits_bytes(config, rows),
+            workspace: self.workspace(),
             adapters,
             cache,
             program: self.program,
@@ -213,6 +219,17 @@ impl Outlook<'_> {
         };
         memory.total = memory.categories().iter().map(|(_, bytes)| bytes).sum();
         memory
+    }
+
+    /// Packed operands of products, one parameter on its way to a file, and stacks of threads: not derived, but fitted to
+    /// measured peaks (the test of forecasts holds them to it).
+    fn workspace(&self) -> u64 {
+        let largest = |(id, parameter): (usize, &Parameter)| {
+            if self.decoder.is_trained(id) { parameter.spec.len() * size_of::<f32>() } else { 0 }
+        };
+        let largest = self.decoder.parameters().iter().enumerate().map(largest).max().unwrap_or(0);
+        let operand = self.passes.train.tokens * self.decoder.config().intermediate_size * size_of::<f32>();
+        (BASE_WORKSPACE + largest + operand) as u64
     }
 
     pub(crate) fn forecast(&self) -> Forecast {
@@ -226,6 +243,9 @@ impl Outlook<'_> {
         }
     }
 }
+
+/// What is allocated whatever the sizes.
+const BASE_WORKSPACE: usize = 4 << 20;
 
 /// Tokens of an answer to a sample prompt, its prompt included, that are reckoned with.
 const CACHE_TOKENS: usize = 512;

@@ -145,6 +145,7 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
         let gradients = Gradients::zeros(decoder);
         let mut saved = Saved::default();
         saved.checkpointing = job.training.gradient_checkpointing.0;
+        saved.arithmetic = job.training.arithmetic();
         saved.neftune_noise_alpha = job.training.neftune_noise_alpha.unwrap_or(0.0) as f32;
         let mut trainer = Self {
             job,

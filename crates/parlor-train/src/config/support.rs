@@ -157,11 +157,8 @@ pub fn unsupported(config: &TrainingConfig) -> Vec<Problem> {
     let mut missing = |key: &str, what: &str, instead: &str| {
         found.push(problem(key, format!("{what}: not in this build yet; {instead}")));
     };
-    if config.bf16 {
-        missing("training.bf16", "training in bfloat16", "leave it false: training runs in f32");
-    }
     if config.fp16 {
-        missing("training.fp16", "training in float16", "leave it false: training runs in f32");
+        missing("training.fp16", "training in float16", "leave it false, or set `training.bf16`");
     }
     found
 }

@@ -108,7 +108,7 @@ fn what_is_not_in_this_build_is_said() {
     // The default `lora.enabled: true` must not stop a run of another type.
     assert!(config.lora.enabled);
     assert!(unsupported(&config).is_empty());
-    config.bf16 = true;
+    config.fp16 = true;
     insta::assert_snapshot!(
         unsupported(&config).iter().map(|p| format!("{}: {}\n", p.key, p.message)).collect::<String>()
     );
