@@ -317,7 +317,7 @@ fn backward_block(
     saved: Saved<'_>,
     (segment, block, head): (&Segment<'_>, &Range<usize>, usize),
     dout: &[f32],
-    [dq, dk, dv]: [SharedMut; 3],
+    [dq, dk, dv]: [SharedMut<f32>; 3],
     scratch: &mut Scratch,
 ) {
     let (heads, dim, width, key_width) =

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::linear::{self, Shape};
 use crate::simd::{dispatch, exp, max_of, sum_of};
-use crate::{View, Write};
+use crate::{Arithmetic, View, Write};
 
 /// Logits held at once, in elements: enough rows to keep the product busy at any vocabulary size.
 const CHUNK_ELEMENTS: usize = 8 << 20;
@@ -20,11 +20,13 @@ pub struct Head<'a> {
     pub vocab: usize,
     /// Columns of the weight.
     pub hidden: usize,
+    /// Precision of the products; the softmax is f32.
+    pub arithmetic: Arithmetic,
 }
 
 impl Head<'_> {
     fn shape(&self, rows: usize) -> Shape {
-        Shape { rows, inputs: self.hidden, outputs: self.vocab }
+        Shape { rows, inputs: self.hidden, outputs: self.vocab, arithmetic: self.arithmetic }
     }
 }
 

@@ -18,6 +18,7 @@ pub mod low_rank;
 pub mod noise;
 pub mod norm;
 pub mod optimizer;
+pub mod product;
 pub mod rope;
 pub mod simd;
 pub mod threads;
@@ -25,8 +26,10 @@ pub mod threads;
 mod mapped;
 mod matmul;
 mod pointer;
+mod scratch;
 mod tensor;
 
 pub use mapped::MappedFile;
 pub use matmul::Write;
+pub use product::Arithmetic;
 pub use tensor::{DType, Tensor, TensorError, View};

@@ -1,16 +1,16 @@
 //! `y = x W^T + b` and its three backward products. `W` is `[outputs, inputs]`, as `nn.Linear` stores it.
 //!
-//! f32 weights go to the matrix product as they are; bf16 and f16 weights are widened panel by panel, so that a
-//! widened copy of a whole matrix never exists. Few rows (decode) read each weight once, as dot products.
-//! Leaves out: packed weights, native bf16 products, block-quantized weights.
-
-use std::ops::Range;
+//! f32 products of f32 weights are those of the `gemm` crate; bf16 products, and products of narrower weights, pack
+//! and widen their operands a panel at a time, so that a widened copy of a whole matrix never exists. Few rows
+//! (decode) read each weight once, as dot products in f32.
+//! Leaves out: weights that stay packed between calls.
 
 use rayon::prelude::*;
 
 use crate::matmul::{Mat, MatMut, On, matmul};
+use crate::product::{Along, Operand, Path, Size, product};
 use crate::simd::{dispatch, dot, dot_with, widen};
-use crate::{View, Write};
+use crate::{Arithmetic, View, Write};
 
 /// Sizes of a linear layer applied to a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,25 +21,26 @@ pub struct Shape {
     pub inputs: usize,
     /// Columns of the output.
     pub outputs: usize,
+    /// Precision of the products.
+    pub arithmetic: Arithmetic,
 }
 
 /// At most this many rows are computed as dot products instead of a tiled product.
 const FEW_ROWS: usize = 4;
-/// Output rows of a narrow weight that are widened at a time.
-const PANEL: usize = 256;
 
 /// `y[rows, outputs] (+)= x[rows, inputs] W^T + bias`.
 pub fn forward(x: &[f32], weight: View<'_>, bias: Option<&[f32]>, y: &mut [f32], write: Write, shape: Shape) {
-    let Shape { rows, inputs, outputs } = shape;
+    let Shape { rows, inputs, outputs, arithmetic } = shape;
     check(shape, x.len(), weight.len(), y.len());
-    if rows <= FEW_ROWS {
+    if rows <= FEW_ROWS && arithmetic == Arithmetic::F32 {
         few_rows(x, weight, y, write, shape);
+    } else if let (Arithmetic::F32, View::F32(weight)) = (arithmetic, weight) {
+        let (x, weight) = (Mat::new(x, rows, inputs, inputs), Mat::new(weight, outputs, inputs, inputs));
+        matmul(MatMut::new(y, rows, outputs, outputs), x, weight.transposed(), 1.0, write, On::Pool);
     } else {
-        by_panels(weight, shape, |panel, range| {
-            let columns = MatMut::new(&mut y[range.start..], rows, range.len(), outputs);
-            let panel = Mat::new(panel, range.len(), inputs, inputs).transposed();
-            matmul(columns, Mat::new(x, rows, inputs, inputs), panel, 1.0, write, On::Pool);
-        });
+        let operands = (stored(View::F32(x), inputs, Along::Depth), stored(weight, inputs, Along::Depth));
+        let size = Size { rows, columns: outputs, depth: inputs };
+        product(Path::best(arithmetic), y, operands, size, write);
     }
     if let Some(bias) = bias {
         assert_eq!(bias.len(), outputs, "length of the bias");
@@ -53,29 +54,34 @@ pub fn forward(x: &[f32], weight: View<'_>, bias: Option<&[f32]>, y: &mut [f32],
 
 /// `dx (+)= dy W`: the gradient of the input.
 pub fn backward_input(dy: &[f32], weight: View<'_>, dx: &mut [f32], write: Write, shape: Shape) {
-    let Shape { rows, inputs, outputs } = shape;
+    let Shape { rows, inputs, outputs, arithmetic } = shape;
     check(shape, dx.len(), weight.len(), dy.len());
-    let mut write = write;
-    by_panels(weight, shape, |panel, range| {
-        let dy = Mat::new(&dy[range.start.min(dy.len())..], rows, range.len(), outputs);
-        let panel = Mat::new(panel, range.len(), inputs, inputs);
-        matmul(MatMut::new(dx, rows, inputs, inputs), dy, panel, 1.0, write, On::Pool);
-        write = Write::Accumulate;
-    });
+    if let (Arithmetic::F32, View::F32(weight)) = (arithmetic, weight) {
+        let (dy, weight) = (Mat::new(dy, rows, outputs, outputs), Mat::new(weight, outputs, inputs, inputs));
+        return matmul(MatMut::new(dx, rows, inputs, inputs), dy, weight, 1.0, write, On::Pool);
+    }
+    let operands = (stored(View::F32(dy), outputs, Along::Depth), stored(weight, inputs, Along::Lanes));
+    let size = Size { rows, columns: inputs, depth: outputs };
+    product(Path::best(arithmetic), dx, operands, size, write);
 }
 
 /// `dW += dy^T x`: the gradient of the weight, f32 `[outputs, inputs]`.
 pub fn backward_weight(x: &[f32], dy: &[f32], dw: &mut [f32], shape: Shape) {
-    let Shape { rows, inputs, outputs } = shape;
+    let Shape { rows, inputs, outputs, arithmetic } = shape;
     check(shape, x.len(), dw.len(), dy.len());
-    matmul(
-        MatMut::new(dw, outputs, inputs, inputs),
-        Mat::new(dy, rows, outputs, outputs).transposed(),
-        Mat::new(x, rows, inputs, inputs),
-        1.0,
-        Write::Accumulate,
-        On::Pool,
-    );
+    if arithmetic == Arithmetic::F32 {
+        let (dy, x) = (Mat::new(dy, rows, outputs, outputs), Mat::new(x, rows, inputs, inputs));
+        let dw = MatMut::new(dw, outputs, inputs, inputs);
+        return matmul(dw, dy.transposed(), x, 1.0, Write::Accumulate, On::Pool);
+    }
+    let (x, dy) = (View::F32(x), View::F32(dy));
+    let operands = (stored(dy, outputs, Along::Lanes), stored(x, inputs, Along::Lanes));
+    let size = Size { rows: outputs, columns: inputs, depth: rows };
+    product(Path::best(arithmetic), dw, operands, size, Write::Accumulate);
+}
+
+fn stored(view: View<'_>, width: usize, along: Along) -> Operand<'_> {
+    Operand { view, width, along }
 }
 
 /// `db += sum of the rows of dy`: the gradient of the bias. Rows are added in order.
@@ -93,34 +99,16 @@ pub fn backward_bias(dy: &[f32], db: &mut [f32]) {
 }
 
 fn check(shape: Shape, x: usize, weight: usize, y: usize) {
-    let Shape { rows, inputs, outputs } = shape;
+    let Shape { rows, inputs, outputs, .. } = shape;
     assert!(
         x == rows * inputs && weight == inputs * outputs && y == rows * outputs,
         "linear {shape:?} over input {x}, weight {weight}, output {y}"
     );
 }
 
-/// Calls `product` with f32 panels of the weight's rows: the whole at once when it is f32 already.
-fn by_panels(weight: View<'_>, shape: Shape, mut product: impl FnMut(&[f32], Range<usize>)) {
-    if let View::F32(weight) = weight {
-        return product(weight, 0..shape.outputs);
-    }
-    let mut panel = vec![0.0; PANEL.min(shape.outputs) * shape.inputs];
-    for start in (0..shape.outputs).step_by(PANEL) {
-        let range = start..(start + PANEL).min(shape.outputs);
-        let panel = &mut panel[..range.len() * shape.inputs];
-        let first = start * shape.inputs;
-        panel.par_chunks_mut(shape.inputs.max(1) * 16).enumerate().for_each(|(chunk, out)| {
-            let at = first + chunk * shape.inputs.max(1) * 16;
-            weight.slice(at..at + out.len()).widen_into(out);
-        });
-        product(panel, range);
-    }
-}
-
 /// One dot product per row and output; the outputs are split over the pool.
 fn few_rows(x: &[f32], weight: View<'_>, y: &mut [f32], write: Write, shape: Shape) {
-    let Shape { rows, inputs, outputs } = shape;
+    let Shape { rows, inputs, outputs, .. } = shape;
     if rows == 0 || outputs == 0 {
         return;
     }

@@ -1,25 +1,32 @@
 //! A pointer that parallel tasks share when each writes elements of its own.
 
 /// Start of a mutable buffer, sendable to tasks that write disjoint parts of it.
-#[derive(Clone, Copy)]
-pub(crate) struct SharedMut {
-    data: *mut f32,
+pub(crate) struct SharedMut<T> {
+    data: *mut T,
     len: usize,
 }
 
-// SAFETY: the pointer is only dereferenced through `offset` and `slice`, whose callers promise disjointness.
-unsafe impl Send for SharedMut {}
-// SAFETY: as above.
-unsafe impl Sync for SharedMut {}
+impl<T> Clone for SharedMut<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
 
-impl SharedMut {
+impl<T> Copy for SharedMut<T> {}
+
+// SAFETY: the pointer is only dereferenced through `offset` and `slice`, whose callers promise disjointness.
+unsafe impl<T: Send> Send for SharedMut<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for SharedMut<T> {}
+
+impl<T> SharedMut<T> {
     /// The start of `buffer`, which must outlive every use.
-    pub(crate) fn new(buffer: &mut [f32]) -> Self {
+    pub(crate) fn new(buffer: &mut [T]) -> Self {
         Self { data: buffer.as_mut_ptr(), len: buffer.len() }
     }
 
     /// Address of element `index`; `extent` elements from there must lie in the buffer (checked).
-    pub(crate) fn offset(self, index: usize, extent: usize) -> *mut f32 {
+    pub(crate) fn offset(self, index: usize, extent: usize) -> *mut T {
         assert!(index + extent <= self.len, "task writes {index}+{extent} of {}", self.len);
         // SAFETY: the offset was just checked to lie within the allocation.
         unsafe { self.data.add(index) }
@@ -29,7 +36,7 @@ impl SharedMut {
     ///
     /// # Safety
     /// No other live reference covers any of them.
-    pub(crate) unsafe fn slice<'a>(self, index: usize, len: usize) -> &'a mut [f32] {
+    pub(crate) unsafe fn slice<'a>(self, index: usize, len: usize) -> &'a mut [T] {
         // SAFETY: in bounds by `offset`'s check, unaliased by this function's contract.
         unsafe { std::slice::from_raw_parts_mut(self.offset(index, len), len) }
     }

@@ -108,6 +108,14 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Widens the elements `range` into `out` (same length).
+    ///
+    /// # Panics
+    /// When `range` is out of bounds.
+    pub fn widen_range(self, range: std::ops::Range<usize>, out: &mut [f32]) {
+        self.slice(range).widen_into(out);
+    }
+
     /// Widens into `out` (same length).
     pub fn widen_into(self, out: &mut [f32]) {
         match self {

@@ -53,7 +53,7 @@ impl Decoder {
         if gradients.len() != self.parameters.len() || targets.ids.len() != batch.len() {
             return wrong("the gradients or the targets belong to another decoder or batch");
         }
-        let pass = Pass::new(self, batch, saved.seed)?;
+        let pass = Pass::new(self, batch, saved.seed, saved.arithmetic)?;
         let Saved { angles, stream, blocks, head, scratch, inputs, again, .. } = saved;
         let width = self.config.hidden_size;
 

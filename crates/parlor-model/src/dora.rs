@@ -26,7 +26,7 @@ impl Linear {
     fn product(&self, pass: &Pass<'_>, x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.inputs;
         let mut out = vec![0.0; rows * self.outputs];
-        linear::forward(x, pass.weight(self.weight), None, &mut out, Write::Replace, self.shape(rows));
+        linear::forward(x, pass.weight(self.weight), None, &mut out, Write::Replace, self.shape(pass, rows));
         out
     }
 
@@ -96,13 +96,13 @@ impl Linear {
                     let mut d_kept = dy.to_vec();
                     scale_columns(&mut d_kept, &less);
                     let mut d = vec![0.0; x.len()];
-                    let shape = self.shape(x.len() / self.inputs);
+                    let shape = self.shape(pass, x.len() / self.inputs);
                     linear::backward_input(&d_kept, pass.weight(self.weight), &mut d, Write::Replace, shape);
                     masked.push((rows, dropout, d));
                 }
             }
         }
-        let shape = self.shape(x.len() / self.inputs);
+        let shape = self.shape(pass, x.len() / self.inputs);
         if let Some((dx, write)) = &mut dx {
             linear::backward_input(&d_base, pass.weight(self.weight), dx, *write, shape);
             for (rows, dropout, d) in masked {

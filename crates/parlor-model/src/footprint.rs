@@ -127,6 +127,7 @@ impl Saved {
             seed: self.seed,
             neftune_noise_alpha: self.neftune_noise_alpha,
             checkpointing: self.checkpointing,
+            arithmetic: self.arithmetic,
             ..Self::default()
         };
     }

@@ -40,7 +40,7 @@ impl Decoder {
         targets: &Targets,
         saved: &mut Saved,
     ) -> Result<Vec<f32>, DecoderError> {
-        let pass = Pass::new(self, batch, saved.seed)?;
+        let pass = Pass::new(self, batch, saved.seed, saved.arithmetic)?;
         let checkpointing = saved.checkpointing;
         let keep = checkpointing.group().map_or(Keep::All, Keep::Inputs);
         let logp = self.target_logprobs(&pass, batch, targets, saved, keep)?;
@@ -58,7 +58,7 @@ impl Decoder {
         targets: &Targets,
         saved: &mut Saved,
     ) -> Result<Vec<f32>, DecoderError> {
-        let pass = Pass::new(self, batch, None)?;
+        let pass = Pass::new(self, batch, None, saved.arithmetic)?;
         self.target_logprobs(&pass, batch, targets, saved, Keep::One)
     }
 
@@ -80,7 +80,7 @@ impl Decoder {
                 batch.len()
             )));
         }
-        let pass = Pass::new(self, batch, None)?;
+        let pass = Pass::new(self, batch, None, saved.arithmetic)?;
         self.run(&pass, batch, cache, saved, Keep::One)?;
         self.select_rows(&pass, rows.iter().copied(), saved);
         let mut logits = vec![0.0; rows.len() * self.config.vocab_size];
@@ -88,6 +88,7 @@ impl Decoder {
             rows: rows.len(),
             inputs: self.config.hidden_size,
             outputs: self.config.vocab_size,
+            arithmetic: saved.arithmetic,
         };
         linear::forward(
             &saved.head.normed,
@@ -152,6 +153,7 @@ impl Decoder {
             weight: self.weight(pass.head()),
             vocab: self.config.vocab_size,
             hidden: self.config.hidden_size,
+            arithmetic: pass.arithmetic,
         }
     }
 

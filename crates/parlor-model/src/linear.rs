@@ -27,8 +27,8 @@ pub(crate) struct Linear {
 pub(crate) type Sink<'a> = Option<(&'a mut [f32], Write)>;
 
 impl Linear {
-    pub(crate) fn shape(&self, rows: usize) -> Shape {
-        Shape { rows, inputs: self.inputs, outputs: self.outputs }
+    pub(crate) fn shape(&self, pass: &Pass<'_>, rows: usize) -> Shape {
+        Shape { rows, inputs: self.inputs, outputs: self.outputs, arithmetic: pass.arithmetic }
     }
 
     /// `y (+)= x W^T + b` for `x` `[rows, inputs]`; `y` `[rows, outputs]`.
@@ -36,7 +36,7 @@ impl Linear {
         if pass.low_rank(self).any(|(_, at)| at.magnitude.is_some()) {
             return self.dora_forward(pass, x, y, write);
         }
-        let shape = self.shape(x.len() / self.inputs);
+        let shape = self.shape(pass, x.len() / self.inputs);
         let bias = self.bias.map(|id| pass.vector(id));
         linear::forward(x, pass.weight(self.weight), bias, y, write, shape);
         for (rows, at) in pass.low_rank(self) {
@@ -60,7 +60,7 @@ impl Linear {
         if pass.low_rank(self).any(|(_, at)| at.magnitude.is_some()) {
             return self.dora_backward(pass, x, dy, dx, gradients);
         }
-        let shape = self.shape(x.len() / self.inputs);
+        let shape = self.shape(pass, x.len() / self.inputs);
         if let Some(gradient) = gradients.get_mut(pass.resolve(self.weight)) {
             linear::backward_weight(x, dy, gradient, shape);
         }
@@ -90,12 +90,21 @@ impl Linear {
         (pass.decoder.weight(at.a), pass.decoder.weight(at.b).slice(rows))
     }
 
+    /// The product with an adapter's `A`.
+    fn shape_a(&self, pass: &Pass<'_>, at: &LowRank, rows: usize) -> Shape {
+        Shape { rows, inputs: self.inputs, outputs: at.rank, arithmetic: pass.arithmetic }
+    }
+
+    /// The product with an adapter's `B`.
+    fn shape_b(&self, pass: &Pass<'_>, at: &LowRank, rows: usize) -> Shape {
+        Shape { rows, inputs: at.rank, outputs: self.outputs, arithmetic: pass.arithmetic }
+    }
+
     /// `scale * x A^T`, `[rows, rank]`.
-    fn thin(&self, a: View<'_>, at: &LowRank, x: &[f32]) -> Vec<f32> {
+    fn thin(&self, pass: &Pass<'_>, (a, at): (View<'_>, &LowRank), x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.inputs;
         let mut h = vec![0.0; rows * at.rank];
-        let shape = Shape { rows, inputs: self.inputs, outputs: at.rank };
-        linear::forward(x, a, None, &mut h, Write::Replace, shape);
+        linear::forward(x, a, None, &mut h, Write::Replace, self.shape_a(pass, at, rows));
         low_rank::scale(&mut h, at.scale);
         h
     }
@@ -103,9 +112,8 @@ impl Linear {
     /// `y += scale * x A^T B^T`.
     pub(crate) fn add_low_rank(&self, pass: &Pass<'_>, at: &LowRank, x: &[f32], y: &mut [f32]) {
         let (a, b) = self.factors(pass, at);
-        let h = self.thin(a, at, x);
-        let shape = Shape { rows: x.len() / self.inputs, inputs: at.rank, outputs: self.outputs };
-        linear::forward(&h, b, None, y, Write::Accumulate, shape);
+        let h = self.thin(pass, (a, at), x);
+        linear::forward(&h, b, None, y, Write::Accumulate, self.shape_b(pass, at, x.len() / self.inputs));
     }
 
     /// The gradients of [`Self::add_low_rank`], whose input was `x` less what dropout took.
@@ -122,10 +130,9 @@ impl Linear {
         let dropout = pass.dropout(at, row);
         let rows = x.len() / self.inputs;
         let x = dropped(dropout, x);
-        let to_b = Shape { rows, inputs: at.rank, outputs: self.outputs };
-        let to_a = Shape { rows, inputs: self.inputs, outputs: at.rank };
+        let (to_a, to_b) = (self.shape_a(pass, at, rows), self.shape_b(pass, at, rows));
         if let Some(gradient) = gradients.get_mut(at.b) {
-            let h = self.thin(a, at, &x);
+            let h = self.thin(pass, (a, at), &x);
             let own = at.rows.start * at.rank..at.rows.end * at.rank;
             linear::backward_weight(&h, dy, &mut gradient[own], to_b);
         }

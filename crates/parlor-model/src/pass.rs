@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use parlor_kernels::View;
 use parlor_kernels::low_rank::Dropout;
+use parlor_kernels::{Arithmetic, View};
 
 use crate::batch::{AdapterChoice, Batch};
 use crate::decoder::{Decoder, DecoderError, ParameterId};
@@ -21,12 +21,19 @@ pub(crate) struct Pass<'a> {
     own: Option<&'a Adapter>,
     /// Seed of the adapters' dropout and of noise; none outside training.
     pub(crate) seed: Option<u64>,
+    /// Precision of the products of linear layers and the head.
+    pub(crate) arithmetic: Arithmetic,
 }
 
 impl<'a> Pass<'a> {
     /// Resolves the segments' choices.
-    pub(crate) fn new(decoder: &'a Decoder, batch: &Batch, seed: Option<u64>) -> Result<Self, DecoderError> {
-        let mut pass = Self { decoder, spans: Vec::new(), own: None, seed };
+    pub(crate) fn new(
+        decoder: &'a Decoder,
+        batch: &Batch,
+        seed: Option<u64>,
+        arithmetic: Arithmetic,
+    ) -> Result<Self, DecoderError> {
+        let mut pass = Self { decoder, spans: Vec::new(), own: None, seed, arithmetic };
         if decoder.adapters.is_empty() {
             return match batch.segments.iter().any(|s| matches!(s.adapter, AdapterChoice::Adapter(_))) {
                 true => {

@@ -3,6 +3,7 @@
 //! Kept per block: its input, rotated queries, keys and values, attention output, the middle of the residual
 //! stream, gate and up. Norm outputs and the MLP's product are cheap and are computed again in the backward.
 
+use parlor_kernels::Arithmetic;
 use parlor_kernels::norm::Moments;
 use parlor_kernels::rope::Angles;
 
@@ -77,6 +78,8 @@ pub struct Saved {
     pub neftune_noise_alpha: f32,
     /// What the next [`crate::Decoder::logprobs`] keeps for its backward.
     pub checkpointing: Checkpointing,
+    /// Precision of the products of linear layers and the head in the next passes; all else is f32.
+    pub arithmetic: Arithmetic,
     /// The residual stream before each group of blocks that is computed again.
     pub(crate) inputs: Vec<Vec<f32>>,
     /// The residual stream while a group is computed again.

@@ -1,8 +1,8 @@
 //! The fused head: log-probabilities and gradients, across chunk borders.
 
 use half::bf16;
-use parlor_kernels::View;
 use parlor_kernels::cross_entropy::{self, Head, Rows};
+use parlor_kernels::{Arithmetic, View};
 
 use crate::{Numbers, close, differences, inner, wide};
 
@@ -26,7 +26,7 @@ fn check(rows: usize, vocab: usize, hidden: usize) {
     let targets: Vec<u32> = (0..rows).map(|_| numbers.below(vocab) as u32).collect();
     let want = reference(&wide(&x), &wide(&w32), &targets, hidden);
     for weight in [View::F32(&w32), View::Bf16(&w)] {
-        let head = Head { weight, vocab, hidden };
+        let head = Head { weight, vocab, hidden, arithmetic: Arithmetic::F32 };
         let (mut logp, mut lse) = (vec![0.0; rows], vec![0.0; rows]);
         cross_entropy::forward(head, &x, &targets, &mut logp, &mut lse);
         close("logp", &logp, &want);
@@ -54,7 +54,8 @@ fn chunks_join_without_a_seam() {
     let (x, w) = (numbers.vec(rows * hidden), numbers.vec(vocab * hidden));
     let targets: Vec<u32> = (0..rows).map(|row| (row % vocab) as u32).collect();
     let (mut logp, mut lse) = (vec![0.0; rows], vec![0.0; rows]);
-    cross_entropy::forward(Head { weight: View::F32(&w), vocab, hidden }, &x, &targets, &mut logp, &mut lse);
+    let head = Head { weight: View::F32(&w), vocab, hidden, arithmetic: Arithmetic::F32 };
+    cross_entropy::forward(head, &x, &targets, &mut logp, &mut lse);
     close("logp", &logp, &reference(&wide(&x), &wide(&w), &targets, hidden));
 }
 

@@ -2,12 +2,12 @@
 
 use half::{bf16, f16};
 use parlor_kernels::linear::{self, Shape};
-use parlor_kernels::{View, Write};
+use parlor_kernels::{Arithmetic, View, Write};
 
 use crate::{Numbers, close, wide};
 
 fn reference(x: &[f64], w: &[f64], bias: &[f64], shape: Shape) -> Vec<f64> {
-    let Shape { rows, inputs, outputs } = shape;
+    let Shape { rows, inputs, outputs, .. } = shape;
     let mut y = vec![0.0; rows * outputs];
     for r in 0..rows {
         for o in 0..outputs {
@@ -19,7 +19,7 @@ fn reference(x: &[f64], w: &[f64], bias: &[f64], shape: Shape) -> Vec<f64> {
 }
 
 fn check(rows: usize, inputs: usize, outputs: usize) {
-    let shape = Shape { rows, inputs, outputs };
+    let shape = Shape { rows, inputs, outputs, arithmetic: Arithmetic::F32 };
     let mut numbers = Numbers::new((rows * 31 + inputs * 7 + outputs) as u64);
     let (x, bias) = (numbers.vec(rows * inputs), numbers.vec(outputs));
     let w = numbers.vec(outputs * inputs);
@@ -97,8 +97,8 @@ fn products_match_the_f64_reference() {
 
 #[test]
 fn nan_and_infinity_are_not_hidden() {
-    for rows in [1, 9] {
-        let shape = Shape { rows, inputs: 20, outputs: 5 };
+    for (rows, arithmetic) in [(1, Arithmetic::F32), (9, Arithmetic::F32), (9, Arithmetic::Bf16)] {
+        let shape = Shape { rows, inputs: 20, outputs: 5, arithmetic };
         let mut x = vec![1.0; rows * 20];
         let w = vec![0.5; 100];
         x[3] = f32::NAN;

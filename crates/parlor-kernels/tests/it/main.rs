@@ -12,6 +12,7 @@ mod low_rank;
 mod norm;
 mod optimizer;
 mod pointwise;
+mod product;
 mod tensor;
 
 /// Deterministic numbers in [-1, 1): a 64-bit linear congruential generator (Knuth's MMIX constants).

@@ -2,7 +2,7 @@
 //! model's own parameters take their places. The result has no adapter, and the same outputs.
 
 use parlor_kernels::linear::{self, Shape};
-use parlor_kernels::{Tensor, View, Write, low_rank};
+use parlor_kernels::{Arithmetic, Tensor, View, Write, low_rank};
 
 use super::{Adapter, AdapterId, LowRank};
 use crate::decoder::{Decoder, DecoderError, Parameter, ParameterId};
@@ -68,7 +68,7 @@ fn merged(
     let mut values = weight.to_f32_vec();
     let mut b = decoder.vector(at.b)[at.rows.start * at.rank..at.rows.end * at.rank].to_vec();
     low_rank::scale(&mut b, at.scale);
-    let shape = Shape { rows: outputs, inputs, outputs: at.rank };
+    let shape = Shape { rows: outputs, inputs, outputs: at.rank, arithmetic: Arithmetic::F32 };
     linear::backward_input(&b, View::F32(decoder.vector(at.a)), &mut values, Write::Accumulate, shape);
     if let Some(magnitude) = at.magnitude {
         let mut norms = vec![0.0; outputs];

@@ -1,0 +1,270 @@
+//! Matrix products by packed panels and register tiles: `dst (+)= left * right`, operands of any dtype, sums in f32.
+//!
+//! Source: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008); the loops around the
+//! tile are those of BLIS. All threads pack a chunk of both operands, then compute its tiles. The depth is never
+//! split between tasks, and every element is summed in the same order wherever its tile begins, so results do not
+//! depend on threads or stealing.
+//!
+//! Leaves out: operands that stay packed between calls.
+
+mod kernel;
+mod operand;
+mod path;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::Write;
+use crate::pointer::SharedMut;
+use crate::scratch::{self, LEFT, RIGHT};
+use kernel::{Kernel, Panels, STEPS, Tile};
+
+pub use operand::{Along, Operand};
+pub use path::Path;
+
+/// In what precision products are computed. Sums are f32 in both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Arithmetic {
+    /// f32 operands; narrower ones are widened.
+    #[default]
+    F32,
+    /// Operands rounded to bf16 (to nearest, ties to even) on their way into the product, wherever they are f32 in
+    /// memory: mixed precision without a second copy of the weights. Subnormal bf16 values may count as zero.
+    Bf16,
+}
+
+/// Size of a product: `dst` is `[rows, columns]`, contiguous; the sums run over `depth`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Rows of the result.
+    pub rows: usize,
+    /// Columns of the result.
+    pub columns: usize,
+    /// Length of the sums.
+    pub depth: usize,
+}
+
+/// A product, checked.
+pub(crate) struct Job<'a> {
+    dst: SharedMut<f32>,
+    left: Operand<'a>,
+    right: Operand<'a>,
+    size: Size,
+    write: Write,
+    path: Path,
+}
+
+/// Elements of the right operand that are packed at a time, at most.
+const CHUNK: usize = 1 << 20;
+/// Right panels that stay in a core's second-level cache while left panels pass.
+const NEAR_PANELS: usize = 8;
+/// Left panels of one task, at most.
+const LEFT_PANELS: usize = 32;
+/// Tasks to aim at: a thread that falls behind leaves little undone.
+const TASKS: usize = 8;
+/// Blocks of depth in a chunk, at most.
+const DEEP: usize = 2;
+/// Fewest multiplications that pay for a task, about 10 microseconds of them.
+const WORTH_A_TASK: usize = 1 << 20;
+/// Fewest elements to pack that pay for a task.
+const WORTH_PACKING: usize = 1 << 14;
+
+/// `dst (+)= left * right` by `path`.
+///
+/// # Panics
+/// When an operand or `dst` does not hold what `size` says.
+pub fn product(
+    path: Path,
+    dst: &mut [f32],
+    (left, right): (Operand<'_>, Operand<'_>),
+    size: Size,
+    write: Write,
+) {
+    let Size { rows, columns, depth } = size;
+    assert!(
+        dst.len() == rows * columns && left.holds(rows, depth) && right.holds(columns, depth),
+        "product {size:?} of {left:?} and {right:?} into {} values",
+        dst.len(),
+        left = left.view.len(),
+        right = right.view.len(),
+    );
+    if depth == 0 && write == Write::Replace {
+        dst.fill(0.0);
+    }
+    if !dst.is_empty() && depth > 0 {
+        (path.run)(&Job { dst: SharedMut::new(dst), left, right, size, write, path });
+    }
+}
+
+/// The loops around a kernel's tile.
+fn run<K: Kernel>(job: &Job<'_>) {
+    let Size { rows, columns, depth } = job.size;
+    let unit = 16 * K::GROUP;
+    let blocks = depth.div_ceil(STEPS * K::GROUP);
+    let block = depth.div_ceil(blocks).next_multiple_of(unit);
+    let layout = Layout::new::<K>(block);
+    // The chunk of the right operand: whole blocks of depth, as many columns as then fit.
+    let panel = layout.right.len();
+    let depth_step = block * (CHUNK / (columns.div_ceil(K::COLUMNS) * panel)).clamp(1, blocks.min(DEEP));
+    let column_step = (CHUNK / (depth_step / block * panel)).max(1) * K::COLUMNS;
+    for depth in steps_of(0..depth, depth_step) {
+        for columns in steps_of(0..columns, column_step) {
+            let room = depth.len().div_ceil(block) * columns.len().div_ceil(K::COLUMNS) * panel;
+            scratch::with(&RIGHT, room, |packed: &mut [K::Element]| {
+                pack_right::<K>(job, &layout, (&columns, &depth), packed);
+                let write = if depth.start == 0 { job.write } else { Write::Accumulate };
+                let chunk = Chunk { columns: columns.clone(), depth: depth.clone(), packed, write };
+                let tasks = tasks::<K>(rows, &columns, depth.len());
+                let compute = |(rows, columns): &(Range<usize>, Range<usize>)| {
+                    task::<K>(job, &layout, &chunk, rows, columns);
+                };
+                if tasks.len() == 1 {
+                    tasks.iter().for_each(compute);
+                } else {
+                    tasks.par_iter().with_max_len(1).for_each(compute);
+                }
+            });
+        }
+    }
+}
+
+/// `range` in steps of `step`.
+fn steps_of(range: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>> {
+    range.clone().step_by(step).map(move |start| start..(start + step).min(range.end))
+}
+
+/// How the operands are packed: the same on every machine and for any number of threads.
+struct Layout {
+    /// Values of the depth in a block.
+    block: usize,
+    left: Panels,
+    right: Panels,
+}
+
+impl Layout {
+    fn new<K: Kernel>(block: usize) -> Self {
+        let steps = block / K::GROUP;
+        Self {
+            block,
+            left: Panels { used: K::ROWS, stride: K::LEFT, steps },
+            right: Panels { used: K::COLUMNS, stride: K::COLUMNS, steps },
+        }
+    }
+}
+
+/// Rows and columns of each task.
+fn tasks<K: Kernel>(rows: usize, columns: &Range<usize>, depth: usize) -> Vec<(Range<usize>, Range<usize>)> {
+    let most = (rows * columns.len() * depth / WORTH_A_TASK).clamp(1, TASKS);
+    let row_step = rows.div_ceil(most).next_multiple_of(K::ROWS).min(LEFT_PANELS * K::ROWS);
+    let column_tasks = most.div_ceil(rows.div_ceil(row_step)).min(columns.len().div_ceil(K::COLUMNS));
+    let column_step = columns.len().div_ceil(column_tasks).next_multiple_of(K::COLUMNS);
+    let mut tasks = Vec::new();
+    for columns in steps_of(columns.clone(), column_step) {
+        for rows in steps_of(0..rows, row_step) {
+            tasks.push((rows, columns.clone()));
+        }
+    }
+    tasks
+}
+
+/// A part of the right operand, packed `[block of depth][panel][step][lane]`.
+struct Chunk<'a, E> {
+    columns: Range<usize>,
+    depth: Range<usize>,
+    packed: &'a [E],
+    write: Write,
+}
+
+fn pack_right<K: Kernel>(
+    job: &Job<'_>,
+    layout: &Layout,
+    (columns, depth): (&Range<usize>, &Range<usize>),
+    packed: &mut [K::Element],
+) {
+    let panels = layout.right;
+    let per_block = columns.len().div_ceil(K::COLUMNS) * panels.len();
+    let blocks = steps_of(depth.clone(), layout.block).zip(packed.chunks_exact_mut(per_block));
+    // Rows along the lanes are read whole, a few at a time; along the depth, a few of them.
+    let (lane_step, depth_step) = match job.right.along {
+        Along::Depth => ((WORTH_PACKING / panels.steps).next_multiple_of(K::COLUMNS), layout.block),
+        Along::Lanes => (columns.len(), WORTH_PACKING.div_ceil(columns.len()).next_multiple_of(K::GROUP)),
+    };
+    let mut parts = Vec::new();
+    for (block, out) in blocks {
+        let out = SharedMut::new(out);
+        for lanes in steps_of(columns.clone(), lane_step) {
+            for depth in steps_of(block.clone(), depth_step) {
+                parts.push((lanes.clone(), depth, block.start, out));
+            }
+        }
+    }
+    let pack = |(lanes, depth, start, out): &(Range<usize>, Range<usize>, usize, SharedMut<K::Element>)| {
+        let first = (lanes.start - columns.start) / K::COLUMNS * panels.len();
+        let count = lanes.len().div_ceil(K::COLUMNS) * panels.len();
+        let first_step = (depth.start - start) / K::GROUP;
+        // SAFETY: parts differ in their panels or in their steps; a path exists only where its instruction set
+        // does.
+        unsafe {
+            let out = out.slice(first, count);
+            job.right.pack::<K>(lanes.clone(), depth.clone(), first_step, panels, job.path.rounding, out);
+        }
+    };
+    if parts.len() < 4 {
+        parts.iter().for_each(pack);
+    } else {
+        parts.par_iter().for_each(pack);
+    }
+}
+
+/// The tiles of `rows` and `columns` over one chunk.
+fn task<K: Kernel>(
+    job: &Job<'_>,
+    layout: &Layout,
+    chunk: &Chunk<'_, K::Element>,
+    rows: &Range<usize>,
+    columns: &Range<usize>,
+) {
+    let Layout { block, left, right } = *layout;
+    let per_block = chunk.columns.len().div_ceil(K::COLUMNS) * right.len();
+    let stride = job.size.columns;
+    let at = |index: usize, column: usize| {
+        index * per_block + (column - chunk.columns.start) / K::COLUMNS * right.len()
+    };
+    let per_left = rows.len().div_ceil(K::ROWS) * left.len();
+    let room = per_left * chunk.depth.len().div_ceil(block);
+    scratch::with(&LEFT, room, |own: &mut [K::Element]| {
+        for near in steps_of(columns.clone(), NEAR_PANELS * K::COLUMNS) {
+            for (index, depth) in steps_of(chunk.depth.clone(), block).enumerate() {
+                let steps = depth.len().div_ceil(K::GROUP);
+                let write = if index == 0 { chunk.write } else { Write::Accumulate };
+                let panels = &chunk.packed[at(index, near.start)..];
+                let own = own[index * per_left..].chunks_exact_mut(left.len());
+                for (own, rows) in own.zip(steps_of(rows.clone(), K::ROWS)) {
+                    if near.start == columns.start {
+                        // SAFETY: a path exists only where its instruction set does.
+                        unsafe {
+                            job.left.pack::<K>(rows.clone(), depth.clone(), 0, left, job.path.rounding, own)
+                        };
+                    }
+                    for (panel, columns) in
+                        panels.chunks_exact(right.len()).zip(steps_of(near.clone(), K::COLUMNS))
+                    {
+                        let extent = (rows.len() - 1) * stride + columns.len();
+                        let to = job.dst.offset(rows.start * stride + columns.start, extent);
+                        let tile = Tile { to, stride, rows: rows.len(), columns: columns.len(), write };
+                        // SAFETY: the panels hold `steps` steps; this task alone owns its rows and columns of
+                        // the result, whose bounds `offset` checked.
+                        unsafe { K::tile(steps, own.as_ptr(), panel.as_ptr(), tile) };
+                    }
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,122 @@
+//! What a product needs of an instruction set: a tile of the result from two packed panels, and the packing.
+//!
+//! A panel holds some rows of the result's left operand, or columns of its right one, its *lanes*, depth first:
+//! `panel[step][lane]`, where a step is `GROUP` consecutive values of the depth. Unused lanes and the values that
+//! fill the last step are zero.
+
+use bytemuck::Pod;
+
+use crate::Write;
+
+/// Whether packing rounds the values to bf16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rounding {
+    /// They stay f32.
+    None,
+    /// To nearest, ties to even.
+    Bf16,
+}
+
+/// Where a tile of the result goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Tile {
+    /// Its first element.
+    pub(crate) to: *mut f32,
+    /// Elements from one row to the next.
+    pub(crate) stride: usize,
+    /// Rows to write, 1 to [`Kernel::ROWS`].
+    pub(crate) rows: usize,
+    /// Columns to write, 1 to [`Kernel::COLUMNS`].
+    pub(crate) columns: usize,
+    pub(crate) write: Write,
+}
+
+/// How packed panels lie in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Panels {
+    /// Lanes that hold rows or columns of the operand.
+    pub(crate) used: usize,
+    /// Lanes in all, a multiple of [`BUNDLE`].
+    pub(crate) stride: usize,
+    /// Steps there is room for.
+    pub(crate) steps: usize,
+}
+
+impl Panels {
+    /// Elements of one panel.
+    pub(crate) fn len(self) -> usize {
+        self.stride * self.steps
+    }
+}
+
+/// Rows to pack, `count` of `width` values each, `stride` apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) stride: usize,
+    pub(crate) count: usize,
+    pub(crate) width: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Values `from..to` of row `index`, as far as there are any.
+    pub(crate) fn part(&self, index: usize, from: usize, to: usize) -> &'a [f32] {
+        let (from, to) = (from.min(self.width), to.min(self.width));
+        if index < self.count {
+            &self.values[index * self.stride + from..index * self.stride + to]
+        } else {
+            &[]
+        }
+    }
+}
+
+/// Longest panel, in steps: a left panel stays in the nearest cache while right panels stream past it.
+pub(crate) const STEPS: usize = 384;
+/// Lanes that are packed at a time.
+pub(crate) const BUNDLE: usize = 16;
+
+pub(crate) trait Kernel {
+    /// One step of one lane.
+    type Element: Pod + Send + Sync;
+    /// Rows of a tile: lanes of a left panel in use.
+    const ROWS: usize;
+    /// Lanes of a left panel, a multiple of [`BUNDLE`].
+    const LEFT: usize;
+    /// Columns of a tile and lanes of a right panel, a multiple of [`BUNDLE`].
+    const COLUMNS: usize;
+    /// Values of the depth in one element.
+    const GROUP: usize;
+
+    /// Computes one tile over `steps` steps.
+    ///
+    /// # Safety
+    /// The instruction set is there; `left` and `right` hold `steps` steps of a panel; the rows and columns of
+    /// `tile` may be written (and read) and nobody else touches them meanwhile.
+    unsafe fn tile(steps: usize, left: *const Self::Element, right: *const Self::Element, tile: Tile);
+
+    /// Packs rows that run along the depth: row `r` becomes lane `r % used` of panel `r / used`.
+    ///
+    /// # Safety
+    /// The instruction set is there; `out` has room for the panels.
+    unsafe fn pack_across(rows: Rows<'_>, layout: Panels, rounding: Rounding, out: &mut [Self::Element]);
+
+    /// Packs rows that run along the lanes: rows `GROUP * s..` become step `first_step + s` of all panels.
+    ///
+    /// # Safety
+    /// The instruction set is there; `out` has room for the panels.
+    unsafe fn pack_along(
+        rows: Rows<'_>,
+        first_step: usize,
+        layout: Panels,
+        rounding: Rounding,
+        out: &mut [Self::Element],
+    );
+}
+
+/// `x` as bf16 has it, in f32: to nearest, ties to even, NaN kept (and quiet).
+#[inline(always)]
+pub(crate) fn round_to_bf16(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) & 0xFFFF_0000;
+    f32::from_bits(if x.is_nan() { (bits | 0x0040_0000) & 0xFFFF_0000 } else { rounded })
+}

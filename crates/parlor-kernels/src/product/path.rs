@@ -1,0 +1,72 @@
+//! Which kernel computes on this machine.
+//!
+//! bf16 products have two ways to run with 512-bit registers: the bf16 instruction, or f32 arithmetic over panels
+//! that were rounded to bf16. AMD's cores issue one `vdpbf16ps` a cycle, twice the rate of their f32
+//! multiply-add; Intel's (Sapphire and Emerald Rapids, measured) one in two cycles, half that of theirs. Both
+//! ways sum the same products in f32, so the faster is taken. The choice depends on the processor only: two
+//! runs on one machine give the same bits.
+
+use std::sync::OnceLock;
+
+use super::kernel::Rounding;
+use super::portable::Portable;
+use super::{Arithmetic, Job, run};
+
+/// One way to compute products.
+#[derive(Clone, Copy)]
+pub struct Path {
+    name: &'static str,
+    pub(crate) rounding: Rounding,
+    pub(crate) run: fn(&Job<'_>),
+}
+
+impl Path {
+    /// A name for messages.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Every way this machine has, the fastest first.
+    pub fn available(arithmetic: Arithmetic) -> Vec<Path> {
+        let rounding = match arithmetic {
+            Arithmetic::F32 => Rounding::None,
+            Arithmetic::Bf16 => Rounding::Bf16,
+        };
+        let mut paths = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            use super::avx2::Avx2;
+            use super::avx512::{Avx512, Avx512Bf16};
+            if is_x86_feature_detected!("avx512f") {
+                paths.push(Path { name: "avx512", rounding, run: run::<Avx512> });
+            }
+            if is_x86_feature_detected!("avx512bf16") && arithmetic == Arithmetic::Bf16 {
+                let path = Path { name: "avx512bf16", rounding, run: run::<Avx512Bf16> };
+                paths.insert(if fast_bf16() { 0 } else { paths.len() }, path);
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                paths.push(Path { name: "avx2", rounding, run: run::<Avx2> });
+            }
+        }
+        paths.push(Path { name: "portable", rounding, run: run::<Portable> });
+        paths
+    }
+
+    /// The fastest.
+    pub fn best(arithmetic: Arithmetic) -> Path {
+        static BEST: OnceLock<[Path; 2]> = OnceLock::new();
+        let [f32, bf16] =
+            BEST.get_or_init(|| [Arithmetic::F32, Arithmetic::Bf16].map(|a| Path::available(a)[0]));
+        match arithmetic {
+            Arithmetic::F32 => *f32,
+            Arithmetic::Bf16 => *bf16,
+        }
+    }
+}
+
+/// Whether the bf16 instruction is the faster way.
+#[cfg(target_arch = "x86_64")]
+fn fast_bf16() -> bool {
+    let vendor = std::arch::x86_64::__cpuid(0);
+    [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD"
+}

@@ -1,0 +1,39 @@
+//! Buffers that a thread keeps from call to call, so that packing allocates nothing after the first time.
+//!
+//! A buffer is taken out of its slot while it is in use: a task that the same thread steals meanwhile finds the
+//! slot empty and brings its own, and the larger one is kept.
+
+use std::cell::Cell;
+use std::thread::LocalKey;
+
+use bytemuck::{Pod, Zeroable};
+
+/// One cache line; a buffer of them is aligned to one.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub(crate) struct Line([u32; 16]);
+
+/// Where a thread keeps a buffer.
+pub(crate) type Slot = LocalKey<Cell<Vec<Line>>>;
+
+thread_local! {
+    /// A product's left operand, packed.
+    pub(crate) static LEFT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    /// A product's right operand, packed.
+    pub(crate) static RIGHT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    /// Widened rows on their way into a packed operand.
+    pub(crate) static ROWS: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+}
+
+/// Calls `use_it` with `len` elements of `slot`'s buffer. Their content is whatever it was.
+pub(crate) fn with<T: Pod, R>(slot: &'static Slot, len: usize, use_it: impl FnOnce(&mut [T]) -> R) -> R {
+    let mut buffer = slot.take();
+    let lines = (len * size_of::<T>()).div_ceil(size_of::<Line>());
+    if buffer.len() < lines {
+        buffer = vec![Line::zeroed(); lines];
+    }
+    let result = use_it(&mut bytemuck::cast_slice_mut(&mut buffer)[..len]);
+    let kept = slot.take();
+    slot.set(if kept.len() > buffer.len() { kept } else { buffer });
+    result
+}
