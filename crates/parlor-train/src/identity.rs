@@ -1,8 +1,8 @@
 //! What the numbers of a run depend on. A resumed run must have the same, or it would not end as the uninterrupted
 //! one does.
 //!
-//! In: seed, training type, optimizer, schedule and its length, batch size and accumulation, learning rate, decay,
-//! betas, clipping, warm-up, the adapter's shape, the examples as the model sees them, the chat template, the model's
+//! In: seed, training type, precision, optimizer, schedule and its length, batch size and accumulation, learning rate,
+//! decay, betas, clipping, warm-up, the adapter's shape, the examples as the model sees them, the chat template, the model's
 //! shape. Out, and so free to change on resume: where things are written, how often is logged, evaluated and saved, how
 //! many checkpoints are kept, early stopping, threads, evaluation batch size and data. The number of steps may change under
 //! schedules only where no step's rate depends on it (`Schedule::depends_on_total`). Keys that are not set are left
@@ -48,6 +48,9 @@ impl Identity {
         }
         identity.add(format!("{section}.per_device_train_batch_size"), plan.batch_size);
         identity.add(format!("{section}.gradient_accumulation_steps"), plan.accumulation * plan.world_size);
+        if config.bf16 {
+            identity.add("training.bf16", true);
+        }
         if let Some(adapter) = config.adapter() {
             let shape = serde_json::to_string(&adapter.adapter("").to_json()).unwrap_or_default();
             identity.add("training.lora (shape of the adapter)", shape);

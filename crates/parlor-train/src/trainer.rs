@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use parlor_kernels::Arithmetic;
 use parlor_model::{Decoder, Gradients, Saved};
 use serde_json::{Map, Value, json};
 
@@ -145,6 +146,7 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
         let gradients = Gradients::zeros(decoder);
         let mut saved = Saved::default();
         saved.checkpointing = job.training.gradient_checkpointing.0;
+        saved.arithmetic = if job.training.bf16 { Arithmetic::Bf16 } else { Arithmetic::F32 };
         saved.neftune_noise_alpha = job.training.neftune_noise_alpha.unwrap_or(0.0) as f32;
         let mut trainer = Self {
             job,

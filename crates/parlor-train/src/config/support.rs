@@ -167,11 +167,8 @@ pub fn unsupported(config: &TrainingConfig) -> Vec<Problem> {
         }
         TrainingType::FromScratch | TrainingType::Sft | TrainingType::Lora => {}
     }
-    if config.bf16 {
-        missing("training.bf16", "training in bfloat16", "leave it false: training runs in f32");
-    }
     if config.fp16 {
-        missing("training.fp16", "training in float16", "leave it false: training runs in f32");
+        missing("training.fp16", "training in float16", "leave it false, or set `training.bf16`");
     }
     found
 }

@@ -109,7 +109,7 @@ fn what_is_not_in_this_build_is_said() {
     assert!(config.lora.enabled);
     assert!(unsupported(&config).is_empty());
     config.training_type = TrainingType::Dpo;
-    config.bf16 = true;
+    config.fp16 = true;
     insta::assert_snapshot!(
         unsupported(&config).iter().map(|p| format!("{}: {}\n", p.key, p.message)).collect::<String>()
     );

@@ -96,6 +96,28 @@ fn resumed_under_every_optimizer_equals_uninterrupted() {
 }
 
 #[test]
+fn resumed_in_bf16_equals_uninterrupted() {
+    let run = |directory| {
+        let mut run = run(directory);
+        run.training.bf16 = true;
+        run
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let mut whole = tiny::decoder();
+    run(dir.path()).go(&mut whole).0.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = run(dir.path());
+    first.stop_after = Some(4);
+    first.go(&mut tiny::decoder()).0.unwrap();
+    let checkpoint = newest_checkpoint(dir.path()).checkpoint.unwrap();
+    let mut resumed = tiny::load_model(&checkpoint.path);
+    let mut second = run(dir.path());
+    second.resume = Some(checkpoint);
+    second.go(&mut resumed).0.unwrap();
+    assert!(bits(&resumed) == bits(&whole));
+}
+
+#[test]
 fn resuming_a_finished_run_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut decoder = tiny::decoder();
