@@ -1,5 +1,7 @@
 //! The output head and the log-probability of the targets in one operation, chunk by chunk: the matrix
-//! `[tokens, vocab]` of logits never exists. The backward recomputes each chunk's logits.
+//! `[tokens, vocab]` of logits never exists. The backward recomputes each chunk's logits but the last's, which it has.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -39,37 +41,61 @@ fn chunk_rows(vocab: usize) -> usize {
     (CHUNK_ELEMENTS / vocab.max(1)).clamp(16, MAX_CHUNK_ROWS)
 }
 
+/// The buffer of a chunk's logits, kept from pass to pass, and from a forward to its backward with what it holds.
+#[derive(Clone, Debug, Default)]
+pub struct Logits {
+    values: Vec<f32>,
+    /// The rows whose logits these are.
+    rows: Option<Range<usize>>,
+}
+
+impl Logits {
+    /// Room for the logits of `rows`; their content is whatever it was.
+    fn room(&mut self, rows: &Range<usize>, vocab: usize) -> &mut [f32] {
+        let len = rows.len() * vocab;
+        if self.values.len() < len {
+            self.values = vec![0.0; len];
+        }
+        &mut self.values[..len]
+    }
+}
+
+/// The rows of every chunk.
+fn chunks(rows: usize, vocab: usize) -> impl DoubleEndedIterator<Item = Range<usize>> {
+    let step = chunk_rows(vocab);
+    (0..rows).step_by(step).map(move |start| start..(start + step).min(rows))
+}
+
 /// `logp[row] = log softmax(W x[row])[targets[row]]`, and `lse[row]`, the log of the softmax's denominator.
 ///
 /// # Panics
 /// When a target is not in the vocabulary: the caller checks.
-pub fn forward(head: Head<'_>, x: &[f32], targets: &[u32], logp: &mut [f32], lse: &mut [f32]) {
+pub fn forward(
+    head: Head<'_>,
+    (x, targets): (&[f32], &[u32]),
+    logp: &mut [f32],
+    lse: &mut [f32],
+    logits: &mut Logits,
+) {
     assert!(
         x.len() == targets.len() * head.hidden && logp.len() == targets.len(),
         "sizes of the head's input"
     );
-    let step = chunk_rows(head.vocab);
-    let mut logits = vec![0.0; step.min(targets.len()) * head.vocab];
-    for start in (0..targets.len()).step_by(step) {
-        let end = (start + step).min(targets.len());
-        let logits = &mut logits[..(end - start) * head.vocab];
-        linear::forward(
-            &x[start * head.hidden..end * head.hidden],
-            head.weight,
-            None,
-            logits,
-            Write::Replace,
-            head.shape(end - start),
-        );
-        logits
+    logits.rows = None;
+    for rows in chunks(targets.len(), head.vocab) {
+        let chunk = logits.room(&rows, head.vocab);
+        let x = &x[rows.start * head.hidden..rows.end * head.hidden];
+        linear::forward(x, head.weight, None, chunk, Write::Replace, head.shape(rows.len()));
+        chunk
             .par_chunks(head.vocab)
-            .zip(&targets[start..end])
-            .zip(&mut logp[start..end])
-            .zip(&mut lse[start..end])
+            .zip(&targets[rows.clone()])
+            .zip(&mut logp[rows.clone()])
+            .zip(&mut lse[rows.clone()])
             .for_each(|(((logits, &target), logp), lse)| {
                 *lse = log_sum_exp(logits);
                 *logp = logits[target as usize] - *lse;
             });
+        logits.rows = Some(rows);
     }
 }
 
@@ -105,22 +131,29 @@ pub struct Rows<'a> {
     pub d_logp: &'a [f32],
 }
 
-/// `dx = ...` and `dweight += ...` (when asked for).
-pub fn backward(head: Head<'_>, rows: Rows<'_>, dx: &mut [f32], mut dweight: Option<&mut [f32]>) {
+/// `dx = ...` and `dweight += ...` (when asked for). `logits` is the forward's, and nothing that the forward left there
+/// outlives this.
+pub fn backward(
+    head: Head<'_>,
+    rows: Rows<'_>,
+    dx: &mut [f32],
+    mut dweight: Option<&mut [f32]>,
+    logits: &mut Logits,
+) {
     let Rows { x, targets, lse, d_logp } = rows;
     assert!(x.len() == dx.len() && x.len() == targets.len() * head.hidden, "sizes of the head's input");
-    let step = chunk_rows(head.vocab);
-    let mut logits = vec![0.0; step.min(targets.len()) * head.vocab];
-    for start in (0..targets.len()).step_by(step) {
-        let end = (start + step).min(targets.len());
-        let (shape, span) = (head.shape(end - start), start * head.hidden..end * head.hidden);
-        let logits = &mut logits[..(end - start) * head.vocab];
-        linear::forward(&x[span.clone()], head.weight, None, logits, Write::Replace, shape);
+    for rows in chunks(targets.len(), head.vocab).rev() {
+        let (shape, span) = (head.shape(rows.len()), rows.start * head.hidden..rows.end * head.hidden);
+        let kept = logits.rows.take().is_some_and(|kept| kept == rows);
+        let logits = logits.room(&rows, head.vocab);
+        if !kept {
+            linear::forward(&x[span.clone()], head.weight, None, logits, Write::Replace, shape);
+        }
         logits
             .par_chunks_mut(head.vocab)
-            .zip(&targets[start..end])
-            .zip(&lse[start..end])
-            .zip(&d_logp[start..end])
+            .zip(&targets[rows.clone()])
+            .zip(&lse[rows.clone()])
+            .zip(&d_logp[rows.clone()])
             .for_each(|(((logits, &target), &lse), &d)| {
                 dispatch(
                     #[inline(always)]

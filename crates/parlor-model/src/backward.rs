@@ -60,7 +60,8 @@ impl Decoder {
         let d_rows: Vec<f32> = head.rows.iter().map(|&row| d_logp[row]).collect();
         let rows = Rows { x: &head.normed, targets: &head.targets, lse: &head.lse, d_logp: &d_rows };
         let d_normed = room(&mut scratch.d_normed, head.normed.len());
-        cross_entropy::backward(self.output_head(&pass), rows, d_normed, gradients.get_mut(pass.head()));
+        let d_head = gradients.get_mut(pass.head());
+        cross_entropy::backward(self.output_head(&pass), rows, d_normed, d_head, &mut head.logits);
         let d_x = zeroed(&mut scratch.d_attention, head.x.len());
         norm::backward(&pass, self.final_norm, (&head.x, &head.norm), d_normed, d_x, gradients);
         let d_stream = zeroed(stream, batch.len() * width);

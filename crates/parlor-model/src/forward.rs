@@ -128,7 +128,8 @@ impl Decoder {
         head.targets.extend(head.rows.iter().map(|&row| targets.ids[row]));
         let mut chosen = vec![0.0; head.rows.len()];
         let lse = room(&mut head.lse, chosen.len());
-        cross_entropy::forward(self.output_head(pass), &head.normed, &head.targets, &mut chosen, lse);
+        let rows = (&head.normed[..], &head.targets[..]);
+        cross_entropy::forward(self.output_head(pass), rows, &mut chosen, lse, &mut head.logits);
         let mut logp = vec![0.0; batch.len()];
         for (&row, value) in head.rows.iter().zip(chosen) {
             logp[row] = value;

@@ -4,6 +4,7 @@
 //! stream, gate and up. Norm outputs and the MLP's product are cheap and are computed again in the backward.
 
 use parlor_kernels::Arithmetic;
+use parlor_kernels::cross_entropy::Logits;
 use parlor_kernels::norm::Moments;
 use parlor_kernels::rope::Angles;
 
@@ -46,6 +47,7 @@ pub(crate) struct HeadSaved {
     pub(crate) normed: Vec<f32>,
     pub(crate) targets: Vec<u32>,
     pub(crate) lse: Vec<f32>,
+    pub(crate) logits: Logits,
 }
 
 /// Buffers whose content does not outlive a block.

@@ -1,7 +1,7 @@
 //! The fused head: log-probabilities and gradients, across chunk borders.
 
 use half::bf16;
-use parlor_kernels::cross_entropy::{self, Head, Rows};
+use parlor_kernels::cross_entropy::{self, Head, Logits, Rows};
 use parlor_kernels::{Arithmetic, View};
 
 use crate::{Numbers, close, differences, inner, wide};
@@ -28,11 +28,12 @@ fn check(rows: usize, vocab: usize, hidden: usize) {
     for weight in [View::F32(&w32), View::Bf16(&w)] {
         let head = Head { weight, vocab, hidden, arithmetic: Arithmetic::F32 };
         let (mut logp, mut lse) = (vec![0.0; rows], vec![0.0; rows]);
-        cross_entropy::forward(head, &x, &targets, &mut logp, &mut lse);
+        let mut logits = Logits::default();
+        cross_entropy::forward(head, (&x, &targets), &mut logp, &mut lse, &mut logits);
         close("logp", &logp, &want);
         let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
         let rows = Rows { x: &x, targets: &targets, lse: &lse, d_logp: &d };
-        cross_entropy::backward(head, rows, &mut dx, Some(&mut dw));
+        cross_entropy::backward(head, rows, &mut dx, Some(&mut dw), &mut logits);
         let loss = |x: &[f64], w: &[f64]| inner(&reference(x, w, &targets, hidden), &d);
         close("dx", &dx, &differences(&wide(&x), |x| loss(x, &wide(&w32))));
         close("dw", &dw, &differences(&wide(&w32), |w| loss(&wide(&x), w)));
@@ -55,7 +56,8 @@ fn chunks_join_without_a_seam() {
     let targets: Vec<u32> = (0..rows).map(|row| (row % vocab) as u32).collect();
     let (mut logp, mut lse) = (vec![0.0; rows], vec![0.0; rows]);
     let head = Head { weight: View::F32(&w), vocab, hidden, arithmetic: Arithmetic::F32 };
-    cross_entropy::forward(head, &x, &targets, &mut logp, &mut lse);
+    let mut logits = Logits::default();
+    cross_entropy::forward(head, (&x, &targets), &mut logp, &mut lse, &mut logits);
     close("logp", &logp, &reference(&wide(&x), &wide(&w), &targets, hidden));
 }
 
@@ -65,4 +67,28 @@ fn extreme_logits_neither_overflow_nor_hide() {
     assert_eq!(lse, 1e30);
     assert!(cross_entropy::log_sum_exp(&[0.0, f32::NAN]).is_nan());
     assert_eq!(cross_entropy::log_sum_exp(&[f32::NEG_INFINITY; 3]), f32::NEG_INFINITY);
+}
+
+#[test]
+fn kept_logits_give_what_computed_ones_give() {
+    // Two chunks: the forward leaves the second one's logits to the backward.
+    let (rows, vocab, hidden) = (1030, 11, 3);
+    let mut numbers = Numbers::new(9);
+    let (x, w, d) = (numbers.vec(rows * hidden), numbers.vec(vocab * hidden), numbers.vec(rows));
+    let targets: Vec<u32> = (0..rows).map(|row| (row % vocab) as u32).collect();
+    let head = Head { weight: View::F32(&w), vocab, hidden, arithmetic: Arithmetic::F32 };
+    let (mut logp, mut lse) = (vec![0.0; rows], vec![0.0; rows]);
+    let mut kept = Logits::default();
+    cross_entropy::forward(head, (&x, &targets), &mut logp, &mut lse, &mut kept);
+    let rows = Rows { x: &x, targets: &targets, lse: &lse, d_logp: &d };
+    let gradients = |mut logits: Logits| {
+        let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
+        cross_entropy::backward(head, rows, &mut dx, Some(&mut dw), &mut logits);
+        // What was kept is used once.
+        let mut again = vec![0.0; x.len()];
+        cross_entropy::backward(head, rows, &mut again, None, &mut logits);
+        assert_eq!(dx, again);
+        (dx, dw)
+    };
+    assert_eq!(gradients(kept), gradients(Logits::default()));
 }
