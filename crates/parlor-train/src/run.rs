@@ -93,6 +93,7 @@ pub fn prepare(request: TrainRequest) -> Result<Prepared, TrainError> {
         let message = "it is 0; take at least one step".to_owned();
         found.push(Problem { key: "--max-steps".to_owned(), message });
     }
+    found.extend(quantized_but_trained(&training, &model));
     if !found.is_empty() {
         return Err(TrainError::Config(found));
     }
@@ -223,6 +224,15 @@ fn section<T: Serialize>(section: &T) -> Value {
     serde_json::to_value(section).unwrap_or_default()
 }
 
+/// Weights in few bits take no gradient steps.
+fn quantized_but_trained(training: &TrainingConfig, model: &ModelConfig) -> Option<Problem> {
+    model.quantization().filter(|_| training.adapter().is_none())?;
+    let key = if model.load_in_4bit { "model.load_in_4bit" } else { "model.load_in_8bit" };
+    let message = "weights in few bits cannot be trained, only an adapter beside them: set \
+                   `training.training_type` to `lora`, or this to false";
+    Some(Problem { key: key.to_owned(), message: message.to_owned() })
+}
+
 /// Training into the directory of the base model would replace the weights that it reads.
 fn refuse_own_source(
     training: &TrainingConfig,
@@ -323,7 +333,7 @@ fn base_model(
 ) -> Result<(Decoder, Surroundings, TextSide), TrainError> {
     // Frozen weights may be narrow, and stay where they are.
     let options = match training.adapter() {
-        Some(_) => LoadOptions { dtype: config.torch_dtype, max_length, ..LoadOptions::default() },
+        Some(_) => config.load_options(max_length),
         None => LoadOptions { max_length, ..LoadOptions::for_training() },
     };
     let manager = ModelManager::with_options(config.clone(), options);
@@ -368,6 +378,9 @@ fn identity(
             identity.add("training.from_scratch.vocab_size", section.vocab_size);
         }
         _ => identity.add("model.name", &model.name),
+    }
+    if let Some(format) = model.quantization() {
+        identity.add("format of the frozen weights (model.load_in_4bit and so on)", format.name());
     }
     identity.add("training data (SHA-256 of the examples)", &data.train_sha256);
     identity.add("tokenizer (SHA-256)", text.tokenizer.content_hash());

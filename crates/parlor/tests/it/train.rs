@@ -117,7 +117,7 @@ fn directories_that_cannot_be_written() {
 #[test]
 fn what_this_build_lacks_stops_the_run() {
     let directory = workplace();
-    for flag in ["training.training_type=dpo", "training.bf16=true"] {
+    for flag in ["training.training_type=dpo", "training.fp16=true"] {
         parlor(directory.path(), &["train", "--set", flag]).refused(&["not in this build yet"]);
     }
     assert!(!directory.path().join("out/run.json").exists());
