@@ -24,12 +24,14 @@ pub mod rope;
 pub mod simd;
 pub mod threads;
 
+mod blocks;
 mod mapped;
 mod matmul;
 mod pointer;
 mod scratch;
 mod tensor;
 
+pub use blocks::{BlockFormat, BlockView, Blocks};
 pub use mapped::MappedFile;
 pub use matmul::Write;
 pub use product::Arithmetic;

@@ -120,11 +120,17 @@ fn few_rows(x: &[f32], weight: View<'_>, y: &mut [f32], write: Write, shape: Sha
         dispatch(
             #[inline(always)]
             || {
+                let mut wide = Vec::new();
                 for (o, out) in out.chunks_exact_mut(rows).enumerate() {
                     let at = (first + o) * inputs..(first + o + 1) * inputs;
+                    if let View::Block(weight) = weight {
+                        wide.resize(inputs, 0.0);
+                        weight.slice(at.clone()).widen_into(&mut wide);
+                    }
                     for (out, x) in out.iter_mut().zip(x.chunks_exact(inputs.max(1))) {
                         *out = match weight {
                             View::F32(w) => dot(x, &w[at.clone()]),
+                            View::Block(_) => dot(x, &wide),
                             View::Bf16(w) => dot_with(x, &w[at.clone()], widen),
                             View::F16(w) => dot_with(
                                 x,

@@ -106,7 +106,8 @@ pub fn product(
 /// The loops around a kernel's tile.
 fn run<K: Kernel>(job: &Job<'_>) {
     let Size { rows, columns, depth } = job.size;
-    let unit = 16 * K::GROUP;
+    // Whole blocks of any format.
+    let unit = 64;
     let blocks = depth.div_ceil(STEPS * K::GROUP);
     let block = depth.div_ceil(blocks).next_multiple_of(unit);
     let layout = Layout::new::<K>(block);

@@ -1,13 +1,13 @@
 //! Shape, dtype and bytes: the one container of numbers. It computes nothing.
 //!
-//! Leaves out: strides (rows are contiguous), devices other than the CPU, and block-quantized types.
+//! Leaves out: strides (rows are contiguous) and devices other than the CPU.
 
 use std::sync::Arc;
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use crate::MappedFile;
+use crate::{BlockFormat, BlockView, Blocks, MappedFile};
 
 /// Element type of a [`Tensor`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,23 +18,35 @@ pub enum DType {
     Bf16,
     /// IEEE 754 half precision.
     F16,
+    /// Blocks of few bits with shared scales.
+    Block(BlockFormat),
 }
 
 impl DType {
-    /// Bytes per element.
-    pub fn size(self) -> usize {
+    /// Bytes that `len` elements take, their scales included.
+    pub fn bytes(self, len: usize) -> usize {
         match self {
-            DType::F32 => 4,
-            DType::Bf16 | DType::F16 => 2,
+            DType::F32 => 4 * len,
+            DType::Bf16 | DType::F16 => 2 * len,
+            DType::Block(format) => format.bytes(len),
         }
     }
 
-    /// The name Hugging Face configs use: `float32`, `bfloat16`, `float16`.
+    /// The dtype in which such numbers are written: bf16 for blocks, which no safetensors file holds.
+    pub fn plain(self) -> DType {
+        match self {
+            DType::Block(_) => DType::Bf16,
+            plain => plain,
+        }
+    }
+
+    /// The name Hugging Face configs use: `float32`, `bfloat16`, `float16`; of blocks their format's.
     pub fn name(self) -> &'static str {
         match self {
             DType::F32 => "float32",
             DType::Bf16 => "bfloat16",
             DType::F16 => "float16",
+            DType::Block(format) => format.name(),
         }
     }
 }
@@ -62,6 +74,9 @@ pub enum TensorError {
         /// Size of the file.
         file: usize,
     },
+    /// Blocks cannot lie in a file.
+    #[error("blocks of {0} are made in memory and do not lie in a file")]
+    Blocks(&'static str),
     /// The element count of the shape overflows memory.
     #[error("a tensor of shape {shape:?} is larger than the address space")]
     TooLarge {
@@ -79,6 +94,8 @@ pub enum View<'a> {
     Bf16(&'a [bf16]),
     /// f16 elements.
     F16(&'a [f16]),
+    /// Elements in blocks.
+    Block(BlockView<'a>),
 }
 
 impl<'a> View<'a> {
@@ -88,6 +105,7 @@ impl<'a> View<'a> {
             View::F32(values) => values.len(),
             View::Bf16(values) => values.len(),
             View::F16(values) => values.len(),
+            View::Block(values) => values.len(),
         }
     }
 
@@ -105,6 +123,7 @@ impl<'a> View<'a> {
             View::F32(values) => View::F32(&values[range]),
             View::Bf16(values) => View::Bf16(&values[range]),
             View::F16(values) => View::F16(&values[range]),
+            View::Block(values) => View::Block(values.slice(range)),
         }
     }
 
@@ -122,6 +141,7 @@ impl<'a> View<'a> {
             View::F32(values) => out.copy_from_slice(values),
             View::Bf16(values) => crate::simd::widen_bf16(values, out),
             View::F16(values) => values.convert_to_f32_slice(out),
+            View::Block(values) => values.widen_into(out),
         }
     }
 }
@@ -131,6 +151,7 @@ enum Storage {
     F32(Vec<f32>),
     Bf16(Vec<bf16>),
     F16(Vec<f16>),
+    Blocks(Blocks),
     Mapped { file: Arc<MappedFile>, start: usize, end: usize },
 }
 
@@ -167,7 +188,8 @@ impl Tensor {
     /// (safetensors aligns them), with one copy where they are not.
     ///
     /// # Errors
-    /// [`TensorError::OutOfFile`], or [`TensorError::Length`] when the range does not fill `shape`.
+    /// [`TensorError::OutOfFile`], [`TensorError::Length`] when the range does not fill `shape`, or
+    /// [`TensorError::Blocks`]: those are made in memory.
     pub fn mapped(
         file: &Arc<MappedFile>,
         bytes: std::ops::Range<usize>,
@@ -178,14 +200,14 @@ impl Tensor {
         let slice =
             file.bytes().get(bytes).ok_or(TensorError::OutOfFile { start, end, file: file.bytes().len() })?;
         let expected = count(shape)?;
-        if slice.len() != expected * dtype.size() {
-            return Err(TensorError::Length {
-                shape: shape.to_vec(),
-                expected,
-                found: slice.len() / dtype.size(),
-            });
+        let size = match dtype {
+            DType::Block(format) => return Err(TensorError::Blocks(format.name())),
+            plain => plain.bytes(1),
+        };
+        if slice.len() != expected * size {
+            return Err(TensorError::Length { shape: shape.to_vec(), expected, found: slice.len() / size });
         }
-        let aligned = slice.as_ptr().align_offset(dtype.size()) == 0;
+        let aligned = slice.as_ptr().align_offset(size) == 0;
         let storage = if aligned {
             Storage::Mapped { file: Arc::clone(file), start, end }
         } else {
@@ -193,6 +215,7 @@ impl Tensor {
                 DType::F32 => Storage::F32(bytemuck::allocation::pod_collect_to_vec(slice)),
                 DType::Bf16 => Storage::Bf16(bytemuck::allocation::pod_collect_to_vec(slice)),
                 DType::F16 => Storage::F16(bytemuck::allocation::pod_collect_to_vec(slice)),
+                DType::Block(format) => return Err(TensorError::Blocks(format.name())),
             }
         };
         Ok(Self { shape: shape.to_vec(), dtype, storage })
@@ -222,7 +245,7 @@ impl Tensor {
     pub fn owned_bytes(&self) -> usize {
         match self.storage {
             Storage::Mapped { .. } => 0,
-            _ => self.len() * self.dtype.size(),
+            _ => self.dtype.bytes(self.len()),
         }
     }
 
@@ -239,24 +262,26 @@ impl Tensor {
             Storage::F32(values) => View::F32(values),
             Storage::Bf16(values) => View::Bf16(values),
             Storage::F16(values) => View::F16(values),
+            Storage::Blocks(values) => View::Block(values.view()),
             // The range and the alignment were checked when the tensor was made.
             Storage::Mapped { file, start, end } => {
                 let bytes = &file.bytes()[*start..*end];
                 match self.dtype {
                     DType::F32 => View::F32(bytemuck::cast_slice(bytes)),
                     DType::Bf16 => View::Bf16(bytemuck::cast_slice(bytes)),
-                    DType::F16 => View::F16(bytemuck::cast_slice(bytes)),
+                    DType::F16 | DType::Block(_) => View::F16(bytemuck::cast_slice(bytes)),
                 }
             }
         }
     }
 
-    /// The little-endian bytes of the elements, as safetensors stores them.
+    /// The little-endian bytes of the elements, as safetensors stores them; of blocks, those without separate scales.
     pub fn bytes(&self) -> &[u8] {
         match self.view() {
             View::F32(values) => bytemuck::cast_slice(values),
             View::Bf16(values) => bytemuck::cast_slice(values),
             View::F16(values) => bytemuck::cast_slice(values),
+            View::Block(values) => values.codes(),
         }
     }
 
@@ -283,12 +308,16 @@ impl Tensor {
         out
     }
 
-    /// An owned copy in `dtype`, rounded to nearest even where it narrows.
+    /// An owned copy in `dtype`, rounded to nearest even where it narrows, by the format's rule to blocks.
     pub fn to_dtype(&self, dtype: DType) -> Tensor {
         let storage = match (dtype, self.view()) {
             (DType::Bf16, View::Bf16(values)) => Storage::Bf16(values.to_vec()),
             (DType::F16, View::F16(values)) => Storage::F16(values.to_vec()),
             (DType::F32, _) => Storage::F32(self.to_f32_vec()),
+            (DType::Block(format), _) => Storage::Blocks(match self.view() {
+                View::F32(values) => Blocks::quantize(values, format),
+                _ => Blocks::quantize(&self.to_f32_vec(), format),
+            }),
             (DType::Bf16, _) => {
                 let mut out = vec![bf16::ZERO; self.len()];
                 out.convert_from_f32_slice(&self.to_f32_vec());

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use parlor_kernels::DType;
+use parlor_kernels::{BlockFormat, DType};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::arch;
 use crate::device::Device;
+use crate::load::{LoadOptions, MaxLength};
 
 /// Number format of the weights in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -37,6 +38,17 @@ impl TorchDtype {
             TorchDtype::Float16 => DType::F16,
         }
     }
+}
+
+/// Number format of 4-bit weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Bnb4bitQuantType {
+    /// Levels spaced as a normal distribution, in blocks of 64 (QLoRA).
+    #[default]
+    Nf4,
+    /// GGUF's `Q4_0`: evenly spaced levels in blocks of 32.
+    Q4_0,
 }
 
 /// What to do when the weights do not fit in memory.
@@ -71,6 +83,16 @@ pub struct ModelConfig {
     /// Number format of the weights in memory: `auto` keeps the checkpoint's; `float32`, `bfloat16` or `float16`
     /// converts. Weights that are trained are always float32; those that an adapter leaves alone are in this format.
     pub torch_dtype: TorchDtype,
+    /// Hold the weights of the blocks' linear layers in 8 bits (GGUF's `Q8_0`, blocks of 32); embeddings, head, norms and
+    /// biases stay as they are. They cannot be trained, only adapters beside them (`training.training_type: lora`).
+    pub load_in_8bit: bool,
+    /// The same in 4 bits, in the format of `bnb_4bit_quant_type`: QLoRA.
+    pub load_in_4bit: bool,
+    /// Format of 4-bit weights: `nf4` as bitsandbytes has it, or `q4_0` as GGUF has it. (transformers' `fp4` is not in
+    /// Parlor, and its default; here `nf4` is, which loses less.)
+    pub bnb_4bit_quant_type: Bnb4bitQuantType,
+    /// Hold NF4's scales in 8 bits too: 0.4 bits less per weight.
+    pub bnb_4bit_use_double_quant: bool,
     /// Accepted for compatibility and without effect: Parlor never runs code from a model's repository. A model
     /// that needs it is an error either way.
     pub trust_remote_code: bool,
@@ -91,10 +113,50 @@ impl Default for ModelConfig {
             max_length: 2048,
             device: Device::Auto,
             torch_dtype: TorchDtype::Auto,
+            load_in_8bit: false,
+            load_in_4bit: false,
+            bnb_4bit_quant_type: Bnb4bitQuantType::default(),
+            bnb_4bit_use_double_quant: false,
             trust_remote_code: true,
             cache_dir: None,
             revision: None,
             on_out_of_memory: OutOfMemoryPolicy::Error,
         }
+    }
+}
+
+impl ModelConfig {
+    /// The format that the blocks' linear layers are held in, when it is one of few bits.
+    pub fn quantization(&self) -> Option<BlockFormat> {
+        match (self.load_in_4bit, self.bnb_4bit_quant_type, self.bnb_4bit_use_double_quant) {
+            (false, ..) => self.load_in_8bit.then_some(BlockFormat::Q8_0),
+            (true, Bnb4bitQuantType::Q4_0, _) => Some(BlockFormat::Q4_0),
+            (true, Bnb4bitQuantType::Nf4, false) => Some(BlockFormat::Nf4),
+            (true, Bnb4bitQuantType::Nf4, true) => Some(BlockFormat::Nf4Double),
+        }
+    }
+
+    /// How a model of this section is loaded, its weights where they cost the least.
+    pub fn load_options(&self, max_length: MaxLength) -> LoadOptions {
+        LoadOptions {
+            dtype: self.torch_dtype,
+            quantization: self.quantization(),
+            max_length,
+            ..LoadOptions::default()
+        }
+    }
+
+    /// Keys that contradict each other, each with what is wrong and what to do.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        if self.load_in_8bit && self.load_in_4bit {
+            found.push(("model.load_in_4bit", "`load_in_8bit` is set too; choose one of them".to_owned()));
+        }
+        let nested = self.load_in_4bit && self.bnb_4bit_quant_type == Bnb4bitQuantType::Nf4;
+        if self.bnb_4bit_use_double_quant && !nested {
+            let message = "it is for `load_in_4bit: true` with `bnb_4bit_quant_type: nf4`; set those, or leave it false";
+            found.push(("model.bnb_4bit_use_double_quant", message.to_owned()));
+        }
+        found
     }
 }

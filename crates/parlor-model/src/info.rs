@@ -82,7 +82,7 @@ impl MemoryEstimate {
             loaded: decoder
                 .parameters()
                 .iter()
-                .map(|parameter| (parameter.tensor.len() * parameter.tensor.dtype().size()) as u64)
+                .map(|parameter| parameter.tensor.dtype().bytes(parameter.tensor.len()) as u64)
                 .sum(),
             kv_cache_per_1k_tokens: 1000 * cache_bytes_per_token(decoder.config()),
         }
@@ -91,7 +91,7 @@ impl MemoryEstimate {
 
 /// Bytes of keys and values that one token takes in the cache, in float32.
 fn cache_bytes_per_token(config: &DecoderConfig) -> u64 {
-    (2 * config.num_hidden_layers * config.key_value_size() * DType::F32.size()) as u64
+    DType::F32.bytes(2 * config.num_hidden_layers * config.key_value_size()) as u64
 }
 
 /// What a model is, in numbers.

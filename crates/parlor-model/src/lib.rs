@@ -47,7 +47,7 @@ pub use arch::{Architecture, ArchitectureBlock, ModelPreset, PresetError};
 pub use batch::{AdapterChoice, Batch, Context, Segment};
 pub use cache::KvCache;
 pub use checkpointing::Checkpointing;
-pub use config::{ModelConfig, OutOfMemoryPolicy, TorchDtype};
+pub use config::{Bnb4bitQuantType, ModelConfig, OutOfMemoryPolicy, TorchDtype};
 pub use content_key::{ContentKey, content_key};
 pub use decoder::{Decoder, DecoderError, Parameter, ParameterId};
 pub use decoder_config::{

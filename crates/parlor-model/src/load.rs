@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
-use parlor_kernels::{DType, Tensor};
+use parlor_kernels::{BlockFormat, DType, Tensor};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
@@ -16,7 +16,7 @@ use crate::decoder::{Decoder, Parameter};
 use crate::decoder_config::{DecoderConfig, Head};
 use crate::error::{LoadErrorKind, ModelLoadError};
 use crate::layout::{disk_shape, is_direct, specs_of, split};
-use crate::parameter::{ParameterSpec, Role, parameter_specs};
+use crate::parameter::{ParameterSpec, Part, Role, parameter_specs};
 use crate::safetensors_files::{TensorEntry, WeightFiles};
 
 /// Where loaded weights live.
@@ -46,6 +46,8 @@ pub enum MaxLength {
 pub struct LoadOptions {
     /// Number format in memory.
     pub dtype: TorchDtype,
+    /// Format of few bits for the linear layers of the blocks; `None` leaves them in `dtype`.
+    pub quantization: Option<BlockFormat>,
     /// Where weights live.
     pub storage: WeightStorage,
     /// Longest sequence.
@@ -100,10 +102,13 @@ pub fn read_decoder(
     for (tensor, (name, entry)) in disk.iter().zip(&found) {
         let inside = specs_of(&tensor.roles, find).unwrap_or_default();
         let mapped = entry.tensor(name, &disk_shape(tensor.layout, &inside))?;
-        let dtype = options.dtype.resolve(mapped.dtype());
+        let dtype = match options.quantization {
+            Some(format) if inside.iter().all(|spec| is_linear(spec)) => DType::Block(format),
+            _ => options.dtype.resolve(mapped.dtype()),
+        };
         let stays = is_direct(tensor) && dtype == mapped.dtype() && options.storage == WeightStorage::Mapped;
         if !stays {
-            needed += (mapped.len() * dtype.size()) as u64;
+            needed += dtype.bytes(mapped.len()) as u64;
         }
         plan.push((tensor, inside, mapped, dtype, stays));
     }
@@ -127,6 +132,11 @@ pub fn read_decoder(
     })?;
     let warnings = tied_head_warning(files, &found, config).into_iter().collect();
     Ok((decoder, warnings))
+}
+
+/// Whether a parameter is the weight of a block's linear layer.
+fn is_linear(spec: &ParameterSpec) -> bool {
+    matches!(spec.role, Role::Block { site, part: Part::Weight, .. } if site.is_linear())
 }
 
 fn place_tensor(

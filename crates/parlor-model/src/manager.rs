@@ -93,11 +93,7 @@ impl ModelManager {
     /// A manager for the model of `config`, which is not loaded yet. `max_length` is taken as someone's choice: it
     /// must not be over the model's limit.
     pub fn new(config: ModelConfig) -> Self {
-        let options = LoadOptions {
-            dtype: config.torch_dtype,
-            max_length: MaxLength::Exactly(config.max_length),
-            ..LoadOptions::default()
-        };
+        let options = config.load_options(MaxLength::Exactly(config.max_length));
         Self::with_options(config, options)
     }
 

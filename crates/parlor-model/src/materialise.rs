@@ -19,12 +19,12 @@ impl Decoder {
             return Err(DecoderError::Config(problems));
         }
         let specs = parameter_specs(&config);
-        let largest = specs.iter().map(|spec| spec.len() * DType::F32.size()).max().unwrap_or(0);
+        let largest = specs.iter().map(|spec| spec.len() * size_of::<f32>()).max().unwrap_or(0);
         let failed = |error: String| DecoderError::Config(vec![error]);
         // All share the same zeros.
         let zeros = Arc::new(MappedFile::zeros(largest).map_err(|error| failed(error.to_string()))?);
         let parameter = |spec: ParameterSpec| {
-            let bytes = 0..spec.len() * DType::F32.size();
+            let bytes = 0..spec.len() * size_of::<f32>();
             let tensor = Tensor::mapped(&zeros, bytes, &spec.shape, DType::F32)
                 .map_err(|error| failed(error.to_string()))?;
             Ok(Parameter { spec, tensor })

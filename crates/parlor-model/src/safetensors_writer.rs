@@ -26,7 +26,7 @@ pub(crate) struct Outgoing<'a> {
 
 impl Outgoing<'_> {
     pub(crate) fn bytes(&self) -> u64 {
-        (self.shape.iter().product::<usize>() * self.dtype.size()) as u64
+        self.dtype.bytes(self.shape.iter().product()) as u64
     }
 
     fn write(&self, out: &mut impl Write, path: &Path) -> Result<(), SaveError> {
@@ -50,11 +50,12 @@ impl Outgoing<'_> {
 pub(crate) fn write_safetensors(path: &Path, tensors: &[Outgoing<'_>]) -> Result<(), SaveError> {
     let disk_dtype = |dtype: DType| match dtype {
         DType::F32 => Dtype::F32,
-        DType::Bf16 => Dtype::BF16,
+        // Blocks are widened on their way: see `DType::plain`.
+        DType::Bf16 | DType::Block(_) => Dtype::BF16,
         DType::F16 => Dtype::F16,
     };
     let mut order: Vec<&Outgoing<'_>> = tensors.iter().collect();
-    order.sort_by(|a, b| b.dtype.size().cmp(&a.dtype.size()).then_with(|| a.name.cmp(&b.name)));
+    order.sort_by(|a, b| b.dtype.bytes(1).cmp(&a.dtype.bytes(1)).then_with(|| a.name.cmp(&b.name)));
     let mut offset = 0;
     let mut infos = Vec::with_capacity(order.len());
     for tensor in &order {

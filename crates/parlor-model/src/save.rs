@@ -105,7 +105,7 @@ fn outgoing<'a>(
 fn usual_dtype(decoder: &Decoder) -> DType {
     let count = |dtype: DType| -> usize {
         let tensors = decoder.model_parameters().iter().map(|parameter| &parameter.tensor);
-        tensors.filter(|tensor| tensor.dtype() == dtype).map(Tensor::len).sum()
+        tensors.filter(|tensor| tensor.dtype().plain() == dtype).map(Tensor::len).sum()
     };
     [DType::F16, DType::Bf16, DType::F32].into_iter().max_by_key(|&dtype| count(dtype)).unwrap_or(DType::F32)
 }
@@ -113,8 +113,8 @@ fn usual_dtype(decoder: &Decoder) -> DType {
 /// The dtype that a tensor has on disk when none is asked for: its own, but for vectors that the decoder widened,
 /// which go back to the model's where that loses nothing.
 fn own_dtype(parts: &[&Tensor], usual: DType) -> DType {
-    let own = parts.first().map_or(DType::F32, |tensor| tensor.dtype());
-    if parts.iter().any(|tensor| tensor.dtype() != own) {
+    let own = parts.first().map_or(DType::F32, |tensor| tensor.dtype().plain());
+    if parts.iter().any(|tensor| tensor.dtype().plain() != own) {
         return DType::F32;
     }
     let vectors = parts.iter().all(|tensor| tensor.shape().len() == 1);

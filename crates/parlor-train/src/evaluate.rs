@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use parlor_model::{LoadOptions, MaxLength, ModelConfig, ModelManager, Saved};
+use parlor_model::{MaxLength, ModelConfig, ModelManager, Saved};
 use parlor_text::{DataConfig, EncodeOptions};
 use serde::Serialize;
 
@@ -56,11 +56,7 @@ pub fn evaluate(request: &EvaluateRequest, stop: &AtomicBool) -> Result<Option<E
     for warning in &rows.warnings {
         tracing::warn!("{warning}");
     }
-    let options = LoadOptions {
-        dtype: request.model.torch_dtype,
-        max_length: request.max_length,
-        ..LoadOptions::default()
-    };
+    let options = request.model.load_options(request.max_length);
     let manager =
         ModelManager::with_options(request.model.clone(), options).with_adapters(request.adapters.clone());
     let model = manager.load_model().map_err(|error| TrainError::Model(Box::new(error)))?;

@@ -3,7 +3,6 @@
 //!
 //! Leaves out: other processes.
 
-use parlor_kernels::DType;
 use parlor_model::{
     Checkpointing, Decoder, KvCache, Owner, Parameter, PassSize, activation_bytes, logits_bytes,
 };
@@ -181,7 +180,7 @@ impl Outlook<'_> {
         let (mut weights, mut adapters, mut trained) = (0, 0, 0);
         for (id, parameter) in decoder.parameters().iter().enumerate() {
             let elements = parameter.spec.len();
-            let bytes = if whole { elements * DType::F32.size() } else { parameter.tensor.bytes().len() };
+            let bytes = if whole { elements * size_of::<f32>() } else { parameter.tensor.bytes().len() };
             match parameter.spec.owner {
                 Owner::Model => weights += bytes as u64,
                 Owner::Adapter(_) => adapters += bytes as u64,

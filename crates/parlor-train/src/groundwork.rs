@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use parlor_kernels::heap;
 use parlor_model::arch::Architecture;
-use parlor_model::{
-    Decoder, LoadOptions, MaxLength, ModelConfig, ModelManager, TorchDtype, load_directory, memory,
-};
+use parlor_model::{Decoder, LoadOptions, MaxLength, ModelConfig, ModelManager, load_directory, memory};
 use parlor_text::{DataConfig, RowKind};
 use parlor_track::MonitoringConfig;
 
@@ -83,7 +81,7 @@ impl Groundwork {
             resolved_config,
             collective,
         } = request;
-        require_possible(&training, &monitoring, max_steps)?;
+        require_possible(&training, &model, &monitoring, max_steps)?;
         let mut hyper = training.hyperparameters();
         if let Some(steps) = max_steps {
             hyper.max_steps = i64::try_from(steps).unwrap_or(i64::MAX);
@@ -246,6 +244,7 @@ impl Groundwork {
 /// Refuses values of the config that cannot work, or not in this build.
 fn require_possible(
     training: &TrainingConfig,
+    model: &ModelConfig,
     monitoring: &MonitoringConfig,
     max_steps: Option<u64>,
 ) -> Result<(), TrainError> {
@@ -254,6 +253,7 @@ fn require_possible(
         let message = "it is 0; take at least one step".to_owned();
         found.push(Problem { key: "--max-steps".to_owned(), message });
     }
+    found.extend(quantized_but_trained(training, model));
     if !found.is_empty() {
         return Err(TrainError::Config(found));
     }
@@ -263,6 +263,15 @@ fn require_possible(
         message: format!("{}; {}", found.why, found.help),
     }));
     if missing.is_empty() { Ok(()) } else { Err(TrainError::Unsupported(missing)) }
+}
+
+/// Weights in few bits take no gradient steps.
+fn quantized_but_trained(training: &TrainingConfig, model: &ModelConfig) -> Option<Problem> {
+    model.quantization().filter(|_| training.adapter().is_none())?;
+    let key = if model.load_in_4bit { "model.load_in_4bit" } else { "model.load_in_8bit" };
+    let message = "weights in few bits cannot be trained, only an adapter beside them: set \
+                   `training.training_type` to `lora`, or this to false";
+    Some(Problem { key: key.to_owned(), message: message.to_owned() })
 }
 
 /// Training into the directory of the base model would replace the weights that it reads.
@@ -360,8 +369,10 @@ fn base_model(
     warnings: &mut Vec<String>,
 ) -> Result<(Decoder, Surroundings, TextSide), TrainError> {
     // Frozen weights may be narrow, and stay where they are; those that are trained are copied to f32 later.
-    let dtype = if training.adapter().is_some() { config.torch_dtype } else { TorchDtype::Auto };
-    let options = LoadOptions { dtype, max_length, ..LoadOptions::default() };
+    let options = match training.adapter() {
+        Some(_) => config.load_options(max_length),
+        None => LoadOptions { max_length, ..LoadOptions::default() },
+    };
     let manager = ModelManager::with_options(config.clone(), options);
     let model = manager.load_model().map_err(|error| TrainError::Model(Box::new(error)))?;
     warnings.extend(manager.model_type_warning(&model));

@@ -221,6 +221,9 @@ fn identity(
         }
         _ => identity.add("model.name", &model.name),
     }
+    if let Some(format) = model.quantization() {
+        identity.add("format of the frozen weights (model.load_in_4bit and so on)", format.name());
+    }
     identity.add("training data (SHA-256 of the examples)", &data.train_sha256);
     identity.add("tokenizer (SHA-256)", text.tokenizer.content_hash());
     if let Some(template) = &text.template {

@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parlor::model::{
-    LoadOptions, LoadedModel, MaxLength, ModelConfig, ModelManager, locate_adapted, locate_model,
-};
+use parlor::model::{LoadedModel, MaxLength, ModelConfig, ModelManager, locate_adapted, locate_model};
 use parlor::text::{ChatTemplate, Tokenizer};
 
 use crate::cli::ModelArgs;
@@ -61,7 +59,7 @@ pub(crate) fn adapters(args: &ModelArgs) -> Result<Vec<PathBuf>, Failure> {
 pub(crate) fn load(context: &Context, args: &ModelArgs) -> Result<Arc<LoadedModel>, Failure> {
     let section = section(context, args)?;
     let max_length = max_length(context, &section)?;
-    let options = LoadOptions { dtype: section.torch_dtype, max_length, ..LoadOptions::default() };
+    let options = section.load_options(max_length);
     let manager = ModelManager::with_options(section, options).with_adapters(adapters(args)?);
     Ok(manager.load_model()?)
 }

@@ -38,6 +38,7 @@ fn check(rows: usize, inputs: usize, outputs: usize) {
                 View::F32(_) => "f32",
                 View::Bf16(_) => "bf16",
                 View::F16(_) => "f16",
+                View::Block(_) => "blocks",
             }
         );
         let want = reference(&wide(&x), exact, &wide(&bias), shape);

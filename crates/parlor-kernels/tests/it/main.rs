@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod attention;
+mod blocks;
 mod cross_entropy;
 mod linear;
 mod low_rank;

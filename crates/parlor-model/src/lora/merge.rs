@@ -9,8 +9,8 @@ use crate::decoder::{Decoder, DecoderError, Parameter, ParameterId};
 use crate::decoder_config::Head;
 use crate::parameter::{Owner, ParameterSpec, Role, Site};
 
-/// A decoder without adapters whose weights are `decoder`'s with adapter `id` in them, in the dtypes that they have.
-/// Where the adapter has its own head or its own embedding and the model ties the two, they are tied no longer.
+/// A decoder without adapters whose weights are `decoder`'s with adapter `id` in them, in the dtypes that they have, or
+/// in bf16 where they are in blocks. Where the adapter has its own head or its own embedding and the model ties the two, they are tied no longer.
 ///
 /// # Errors
 /// [`DecoderError::Batch`] when there is no such adapter.
@@ -24,7 +24,7 @@ pub fn merge(decoder: &Decoder, id: AdapterId) -> Result<Decoder, DecoderError> 
     let mut parameters = Vec::with_capacity(decoder.model_parameters().len() + 1);
     for (index, parameter) in decoder.model_parameters().iter().enumerate() {
         let source = &decoder.parameters()[adapter.resolved.get(index).copied().unwrap_or(index)].tensor;
-        let dtype = parameter.tensor.dtype();
+        let dtype = parameter.tensor.dtype().plain();
         let tensor = match parameter.spec.role {
             Role::Head => decoder.parameters()[adapter.head].tensor.to_dtype(dtype),
             Role::Block { layer, site, .. } => match weight_of(decoder, adapter, layer, site, index) {
@@ -40,7 +40,7 @@ pub fn merge(decoder: &Decoder, id: AdapterId) -> Result<Decoder, DecoderError> 
         config.head = Head::Separate;
         let source = &decoder.parameters()[decoder.embedding];
         let spec = ParameterSpec { role: Role::Head, owner: Owner::Model, ..source.spec.clone() };
-        let tensor = decoder.parameters()[adapter.head].tensor.to_dtype(source.tensor.dtype());
+        let tensor = decoder.parameters()[adapter.head].tensor.to_dtype(source.tensor.dtype().plain());
         parameters.push(Parameter { spec, tensor });
     }
     Decoder::new(config, parameters)

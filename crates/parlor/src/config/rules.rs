@@ -37,7 +37,7 @@ pub fn rules() -> Rules<Config> {
         aliases: ALIASES,
         env_names: ENVIRONMENT,
         secrets: SECRETS,
-        validators: vec![training, paths],
+        validators: vec![model, training, paths],
     }
 }
 
@@ -53,6 +53,11 @@ impl SeedKeys for Config {
     const MODEL_NAME: &str = "model.name";
     const TRAINING_TYPE: &str = "training.training_type";
     const BATCH_SIZE: &str = "data.batch_size";
+}
+
+fn model(config: &Config) -> Vec<Problem> {
+    let found = config.model.problems();
+    found.into_iter().map(|(key, message)| Problem::at(key, message)).collect()
 }
 
 fn training(config: &Config) -> Vec<Problem> {

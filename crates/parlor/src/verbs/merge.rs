@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use parlor::model::{
-    LoadOptions, LoadedModel, MAX_SHARD_BYTES, SaveModel, load_adapted, locate_adapted, locate_model, merge,
+    LoadedModel, MAX_SHARD_BYTES, MaxLength, SaveModel, load_adapted, locate_adapted, locate_model, merge,
     save_directory,
 };
 use serde::Serialize;
@@ -35,7 +35,7 @@ pub(super) fn run(context: &Context, args: &MergeArgs) -> Result<(), Failure> {
             "name a directory that does not exist; nothing is ever replaced",
         ));
     }
-    let options = LoadOptions { dtype: section.torch_dtype, ..LoadOptions::default() };
+    let options = section.load_options(MaxLength::default());
     // The text side is the only adapter's, or the base's under several.
     let mut model = load_adapted(&base, &adapters[..1], &options)?;
     model.decoder = merged(&model)?;

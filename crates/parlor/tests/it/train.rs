@@ -117,7 +117,7 @@ fn directories_that_cannot_be_written() {
 #[test]
 fn what_this_build_lacks_stops_the_run() {
     let directory = workplace();
-    parlor(directory.path(), &["train", "--set", "training.bf16=true"]).refused(&["not in this build yet"]);
+    parlor(directory.path(), &["train", "--set", "training.fp16=true"]).refused(&["not in this build yet"]);
     assert!(!directory.path().join("out/run.json").exists());
 }
 
