@@ -19,4 +19,5 @@ mod schedule;
 mod steps;
 mod tiny;
 mod trainer;
+mod trl_runs;
 mod watching;
