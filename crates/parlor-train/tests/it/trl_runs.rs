@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use parlor_model::{AdapterChoice, LoadOptions, ModelConfig, ModelManager, Saved, load_adapter};
 use parlor_text::epoch_order;
 use parlor_train::config::{DpoLoss, SchedulerName, TrainingType};
+use parlor_train::distributed::Alone;
 use parlor_train::identity::Identity;
 use parlor_train::objectives::{Preference, Prompted};
 use parlor_train::{Examples, Flow, Job, Objective, TrainRequest, Work, prepare, train};
@@ -168,6 +169,7 @@ fn adapted(
         output_dir,
         identity: &Identity::default(),
         save_model: &|_, _| Ok(()),
+        collective: &Alone,
         recorder: &mut rows,
         sample: &mut |_, _, _| Ok(None),
         observer: &mut |_| Flow::Continue,
