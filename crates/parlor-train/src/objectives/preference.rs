@@ -1,10 +1,11 @@
 //! Preference pairs: a loss on the log-probabilities of two answers to one prompt, and the metrics that TRL logs.
 //!
 //! Rewards are `beta` times an answer's log-ratio to the reference; of the losses without one, `beta` times its mean
-//! log-probability, and `logps/*` are means then, as in TRL. `kl` is the estimator of Schulman (2020) called k3,
-//! `exp(-d) - 1 + d` for a token's log-ratio `d`, averaged over the tokens of both answers: never negative, and 0 only
-//! where both models agree. Since the answers are the data's and not the model's own, it says how far the model has
-//! moved on them.
+//! log-probability, and `logps/*` are means then, as in TRL. `kl` is the estimator of Schulman (2020) called k2,
+//! half the square of a token's log-ratio, averaged over the tokens of both answers: never negative, and 0 only where both
+//! models agree. Since the answers are the data's and not the model's own, it says how far the model has moved on them;
+//! k3, `exp(-d) - 1 + d`, would be ruled by the few tokens that the model has learned to avoid. Left out of TRL's metrics
+//! are those that take more than the log-probabilities of targets: `logits/*`, `entropy`, `mean_token_accuracy`.
 
 use std::ops::Range;
 
@@ -97,11 +98,11 @@ impl Preference {
             per_pair("logps/rejected", rejected_logp),
         ]);
         for Answer { logp, reference } in [pair.chosen, pair.rejected] {
-            let k3 = logp.iter().zip(reference).map(|(&logp, &reference)| {
+            let k2 = logp.iter().zip(reference).map(|(&logp, &reference)| {
                 let d = f64::from(logp) - f64::from(reference);
-                (-d).exp_m1() + d
+                d * d / 2.0
             });
-            metrics.push(Metric { name: "kl", sum: k3.sum(), weight: reference.len() as f64 });
+            metrics.push(Metric { name: "kl", sum: k2.sum(), weight: reference.len() as f64 });
         }
     }
 }

@@ -103,6 +103,27 @@ fn optimizer_settings_that_cannot_work_are_refused() {
 }
 
 #[test]
+fn settings_of_judged_answers_that_cannot_work_are_refused() {
+    let check = |dpo: serde_json::Value| {
+        let config: TrainingConfig = serde_json::from_value(json!({"dpo": dpo})).unwrap();
+        problems(&config).iter().map(|p| format!("{}: {}\n", p.key, p.message)).collect::<String>()
+    };
+    let refused = [
+        json!({"beta": 0, "label_smoothing": 0.7, "max_length": 1, "max_prompt_length": 0}),
+        json!({"loss_type": "ipo", "label_smoothing": 0.1}),
+        json!({"loss_type": "robust", "label_smoothing": 0.5}),
+        json!({"loss_type": "kto", "reference_free": true, "per_device_train_batch_size": 1, "desirable_weight": -1}),
+        json!({"loss_type": "simpo", "reference_model_path": "models/other"}),
+        json!({"reference_free": true, "reference_model_path": "models/other"}),
+    ];
+    insta::assert_snapshot!(refused.map(check).concat());
+    assert_eq!(
+        check(json!({"loss_type": "robust", "label_smoothing": 0.1, "reference_model_path": "models/other"})),
+        ""
+    );
+}
+
+#[test]
 fn what_is_not_in_this_build_is_said() {
     let mut config = TrainingConfig { training_type: TrainingType::Sft, ..TrainingConfig::default() };
     // The default `lora.enabled: true` must not stop a run of another type.
