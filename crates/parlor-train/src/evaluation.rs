@@ -8,11 +8,13 @@ use parlor_model::{AdapterChoice, Decoder, DecoderError, Saved};
 
 use crate::distributed::Collective;
 use crate::event::Flow;
-use crate::objective::{MetricSums, MicroBatch, Objective};
+use crate::objective::{LossKind, MetricSums, MicroBatch, Objective};
 
 /// An evaluation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
+    /// What the loss says.
+    pub kind: LossKind,
     /// Mean loss over the weight.
     pub loss: f64,
     /// Sum of the weights: trained tokens, or examples.
@@ -26,7 +28,7 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// `exp(loss)`, at most the largest f64.
+    /// `exp(loss)`, at most the largest f64: of a loss per token the perplexity.
     pub fn perplexity(&self) -> f64 {
         self.loss.exp().min(f64::MAX)
     }
@@ -35,14 +37,15 @@ impl Evaluation {
     pub fn metric(&self, name: &str) -> Option<f64> {
         match name {
             "loss" => Some(self.loss),
-            "perplexity" => Some(self.perplexity()),
+            "perplexity" => (self.kind == LossKind::PerToken).then(|| self.perplexity()),
             _ => self.metrics.iter().find(|(own, _)| *own == name).map(|(_, value)| *value),
         }
     }
 
     /// The names that [`Self::metric`] knows.
     pub fn metric_names(&self) -> impl Iterator<Item = &'static str> {
-        ["loss", "perplexity"].into_iter().chain(self.metrics.iter().map(|(name, _)| *name))
+        let perplexity = (self.kind == LossKind::PerToken).then_some("perplexity");
+        ["loss"].into_iter().chain(perplexity).chain(self.metrics.iter().map(|(name, _)| *name))
     }
 
     /// Tokens per second.
@@ -128,7 +131,8 @@ pub fn evaluate_examples<O: Objective>(
 ) -> Result<Option<Evaluation>, DecoderError> {
     let start = Instant::now();
     let mut sum = 0.0;
-    let mut total = Evaluation { loss: 0.0, weight: 0.0, tokens: 0, seconds: 0.0, metrics: Vec::new() };
+    let mut total =
+        Evaluation { kind: O::KIND, loss: 0.0, weight: 0.0, tokens: 0, seconds: 0.0, metrics: Vec::new() };
     let mut metrics = MetricSums::default();
     let refs: Vec<&O::Example> = examples.iter().collect();
     let passes = Passes { batch_size, adapter: AdapterChoice::Active, stop, collective };

@@ -341,6 +341,11 @@ fn early_stopping_and_best_models_go_by_any_metric() {
     request.training.metric_for_best_model = Some("eval_rewards/accuracies".to_owned());
     request.training.load_best_model_at_end = true;
     let summary = run(request, None).0.unwrap();
+    // A loss per pair has no perplexity.
+    let mut other = judging.request("other", DpoLoss::Sigmoid, true);
+    other.training.metric_for_best_model = Some("perplexity".to_owned());
+    let error = run(other, None).0.unwrap_err().to_string();
+    assert!(error.contains("`rewards/margins`") && error.matches("perplexity").count() == 1, "{error}");
     // All held-out pairs are in order soon, and no share is above 1.
     assert_eq!(summary.outcome, Outcome::StoppedEarly);
     assert!(summary.model_step < summary.steps, "{summary:?}");
