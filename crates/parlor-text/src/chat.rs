@@ -33,7 +33,7 @@ impl Message {
         }
         match map.get("content") {
             Some(Value::String(_) | Value::Array(_)) => {}
-            Some(Value::Null) | None if map.contains_key("tool_calls") => {}
+            Some(Value::Null) | None if calls_tools(&map) => {}
             Some(other) => return Err(format!("has {} as `content`; a text was expected", kind(other))),
             None => return Err("has no `content`".to_owned()),
         }
@@ -66,13 +66,17 @@ impl Message {
             Some(Value::Array(parts)) => parts.is_empty(),
             _ => true,
         };
-        content && !self.0.contains_key("tool_calls")
+        content && !calls_tools(&self.0)
     }
 
     /// The content when it is plain text.
     pub fn text(&self) -> Option<&str> {
         self.0.get("content").and_then(Value::as_str)
     }
+}
+
+fn calls_tools(message: &Map<String, Value>) -> bool {
+    message.get("tool_calls").is_some_and(|calls| !calls.is_null())
 }
 
 /// What a JSON value is, with its article.

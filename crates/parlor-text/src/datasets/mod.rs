@@ -1,18 +1,29 @@
 //! Rows of text from the user's files: what kinds there are, which file each came from, and what is wrong.
 //!
-//! Read here: `.jsonl`, `.json`, `.txt`, `.md`, and directories of them. Row kinds are those of TRL and of the
-//! tools its users come from; the kind is decided by a file's first usable row.
+//! One file per format turns it into objects with named fields, and `row.rs` makes rows of those, so that every kind
+//! of row can stand in every format. Row kinds are those of TRL and of the tools its users come from; the kind is
+//! decided by a file's first usable row.
 
+mod arrow;
+mod columnar;
+mod compression;
+mod file_rows;
 mod files;
+mod guarded;
 mod json;
+mod parquet;
 mod preference;
 mod row;
+mod table;
+mod text;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
 
+use file_rows::FileRows;
+use files::Format;
 pub use row::{Content, Row, RowKind};
 
 /// Where a row came from.
@@ -20,7 +31,7 @@ pub use row::{Content, Row, RowKind};
 pub struct RowSource {
     /// The file.
     pub file: Arc<PathBuf>,
-    /// Line on which the row begins, from 1.
+    /// Line on which the row begins, from 1; in `.parquet` and `.arrow` files, which have no lines, its number.
     pub line: usize,
 }
 
@@ -123,7 +134,7 @@ fn listed(problems: &[RowProblem]) -> String {
     if problems.is_empty() { " (every file is empty)".to_owned() } else { format!(":{shown}") }
 }
 
-/// Reads a file or a directory. Rows that cannot be used are in the report, with file and line; whether they
+/// Reads a file, a directory, or the files that match a pattern (`data/*.jsonl.gz`). Rows that cannot be used are in the report, with file and line; whether they
 /// stop the run is the caller's decision (`data.on_bad_row`).
 ///
 /// # Errors
@@ -132,11 +143,16 @@ pub fn read(path: &Path) -> Result<Dataset, DataError> {
     let mut dataset = Dataset::default();
     for file in files::list(path, &mut dataset.report)? {
         dataset.report.files += 1;
-        let file = Arc::new(file);
-        match files::format(&file) {
-            Some(files::Format::JsonLines) => json::read_lines(&file, &mut dataset),
-            Some(files::Format::Json) => json::read_whole(&file, &mut dataset),
-            Some(files::Format::Text) => files::read_text(&file, &mut dataset),
+        let format = files::format(&file);
+        let mut out = FileRows::new(file, &mut dataset);
+        match format {
+            Some(Format::JsonLines) => json::read_lines(&mut out),
+            Some(Format::Json) => json::read_whole(&mut out),
+            Some(Format::Text) => text::read(&mut out),
+            Some(Format::Csv) => table::read(&mut out, b','),
+            Some(Format::Tsv) => table::read(&mut out, b'\t'),
+            Some(Format::Parquet) => parquet::read(&mut out),
+            Some(Format::Arrow) => arrow::read(&mut out),
             None => {}
         }
     }

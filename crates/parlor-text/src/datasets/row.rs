@@ -97,6 +97,24 @@ pub enum Row {
     },
 }
 
+/// The names that are looked for in a row.
+pub(super) const COLUMNS: &[&str] = &[
+    "messages",
+    "conversations",
+    "conversation",
+    "system",
+    "tools",
+    "chosen",
+    "rejected",
+    "prompt",
+    "completion",
+    "label",
+    "instruction",
+    "input",
+    "output",
+    "text",
+];
+
 impl Row {
     /// The row's kind.
     pub fn kind(&self) -> RowKind {

@@ -172,7 +172,8 @@ fn paths_that_hold_nothing_are_explained() {
     DIR/a.txt: no usable row:
       DIR/a.txt: the file is empty
     ");
-    insta::assert_snapshot!(message("a.csv", b"a,b"), @"DIR/a.csv: `.csv` is not in this build yet; convert it to .jsonl, .json, .txt and .md");
+    insta::assert_snapshot!(message("a.xlsx", b"a,b"), @"DIR/a.xlsx: `.xlsx` is not in this build yet; convert it to .jsonl, .json, .csv, .tsv, .parquet, .arrow, .txt and .md");
+    insta::assert_snapshot!(message("a.gz", b""), @"DIR/a.gz: what is compressed in it? name it by its content, as `rows.jsonl.gz` (.jsonl, .json, .csv, .tsv, .parquet, .arrow, .txt and .md)");
     insta::assert_snapshot!(message("a.json", b"[{\"text\": \"a\"},\n"), @"
     DIR/a.json: no usable row:
       DIR/a.json:2: not valid JSON: EOF while parsing a value at line 2 column 0
@@ -219,7 +220,7 @@ proptest! {
     /// Arbitrary bytes are rows or problems, never a panic.
     #[test]
     fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..200), json in "[\\[\\]{}:,\"a-z0-9 \n]{0,80}") {
-        for name in ["a.jsonl", "a.json", "a.txt"] {
+        for name in ["a.jsonl", "a.json", "a.txt", "a.csv", "a.tsv", "a.jsonl.gz", "a.csv.zst", "a.parquet", "a.arrow"] {
             check(name, &bytes);
             check(name, json.as_bytes());
         }

@@ -3,6 +3,7 @@
 
 mod datasets;
 mod encode;
+mod formats;
 mod order;
 mod preference;
 mod template_parity;
