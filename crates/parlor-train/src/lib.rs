@@ -17,6 +17,7 @@ pub mod parlor_state;
 pub mod steps;
 pub mod storage;
 pub mod trainer_state;
+pub mod training_rows;
 
 mod adapter;
 mod error;
@@ -34,6 +35,7 @@ mod samples;
 mod schedule;
 mod surroundings;
 mod trainer;
+pub mod training_rows;
 
 pub use config::{Hyperparameters, TrainingConfig, TrainingType};
 pub use error::{NonFinite, TrainError};

@@ -28,6 +28,7 @@ use crate::output_dir::{OutputDir, Start};
 use crate::prepared::Prepared;
 use crate::steps::StepPlan;
 use crate::surroundings::Surroundings;
+use crate::training_rows::{TrainingRows, read_training_rows};
 
 /// What `parlor train` is asked to do.
 #[derive(Clone, Debug)]
@@ -120,7 +121,7 @@ pub fn prepare(request: TrainRequest) -> Result<Prepared, TrainError> {
     let mut warnings = Vec::new();
     let resume = find_checkpoint(&output, &start, &mut warnings)?;
 
-    let rows = read_rows(Path::new(&data.train_data_path), &data)?;
+    let TrainingRows { train: rows, eval: kept } = read_training_rows(&data)?;
     warnings.extend(rows.warnings);
     let (mut decoder, mut surroundings, text) = match &resume {
         // A checkpoint of an adapter holds no model: the base is loaded below, as for a new run.
@@ -166,6 +167,7 @@ pub fn prepare(request: TrainRequest) -> Result<Prepared, TrainError> {
         }
     }
     let eval = match eval_path(eval_data_path, &data, &mut warnings) {
+        _ if !kept.is_empty() => encode(&kept)?.0,
         Some(path) => {
             let rows = read_rows(&path, &data)?;
             warnings.extend(rows.warnings);
@@ -340,7 +342,7 @@ fn base_model(
 }
 
 fn eval_path(chosen: Option<PathBuf>, data: &DataConfig, warnings: &mut Vec<String>) -> Option<PathBuf> {
-    if chosen.is_some() {
+    if chosen.is_some() || data.val_size > 0.0 {
         return chosen;
     }
     let default = PathBuf::from(&data.eval_data_path);

@@ -17,18 +17,19 @@ use arrow_ipc::{MessageHeader, root_as_message};
 use super::columnar::{rows, wanted};
 use super::file_rows::FileRows;
 use super::guarded::guarded;
+use super::options::ReadOptions;
 
 /// Largest description of a batch, and largest column of one batch once decompressed.
 const MAX_HEADER: u32 = 256 << 20;
 const MAX_COLUMN: i64 = 2 << 30;
 
 pub(super) fn read(out: &mut FileRows<'_>) {
-    let mut stream = match guarded(|| Stream::open(out.path())) {
+    let mut stream = match guarded(|| Stream::open(out.path(), out.options())) {
         Ok(stream) => stream,
         Err(why) => return out.problem(0, format!("not a readable Arrow file: {why}")),
     };
     let (mut line, mut number) = (1, 1);
-    loop {
+    while !out.full() {
         match guarded(|| Ok(stream.next()?.map(|batch| rows(&batch)))) {
             Ok(None) => return,
             Ok(Some(rows)) => {
@@ -45,14 +46,15 @@ pub(super) fn read(out: &mut FileRows<'_>) {
     }
 }
 
-struct Stream {
+struct Stream<'a> {
+    options: &'a ReadOptions,
     file: BufReader<File>,
     decoder: StreamDecoder,
     columns: Option<Vec<usize>>,
 }
 
-impl Stream {
-    fn open(path: &Path) -> Result<Self, String> {
+impl<'a> Stream<'a> {
+    fn open(path: &Path, options: &'a ReadOptions) -> Result<Self, String> {
         let io = |cause: std::io::Error| cause.to_string();
         let mut file = BufReader::new(File::open(path).map_err(io)?);
         let start = file.fill_buf().map_err(io)?;
@@ -67,7 +69,7 @@ impl Stream {
             let magic = 8.min(start.len());
             file.consume(magic);
         }
-        Ok(Self { file, decoder: StreamDecoder::new(), columns: None })
+        Ok(Self { file, decoder: StreamDecoder::new(), columns: None, options })
     }
 
     /// The next batch; none at the end of the stream.
@@ -77,7 +79,7 @@ impl Stream {
             let Some(batch) = batch else { continue };
             let columns = match &self.columns {
                 Some(columns) => columns,
-                None => self.columns.insert(wanted(batch.schema_ref())?),
+                None => self.columns.insert(wanted(batch.schema_ref(), &self.options.wanted())?),
             };
             return batch.project(columns).map(Some).map_err(|cause| cause.to_string());
         }

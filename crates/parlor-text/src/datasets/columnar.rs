@@ -13,16 +13,14 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Schema};
 use serde_json::{Map, Value};
 
-use super::row::COLUMNS;
-
 /// Deepest nesting of lists and structs; JSON rows have the same bound.
 const MAX_DEPTH: usize = 100;
 
-/// Indices of the columns that rows are made of, or of all when there is none of them, so that the rows' own error
+/// Indices of the columns of these names, which rows are made of, or of all when there is none of them, so that the rows' own error
 /// can name what is there.
-pub(super) fn wanted(schema: &Schema) -> Result<Vec<usize>, String> {
+pub(super) fn wanted(schema: &Schema, names: &[&str]) -> Result<Vec<usize>, String> {
     let fields = schema.fields();
-    let known = |index: &usize| COLUMNS.contains(&fields[*index].name().as_str());
+    let known = |index: &usize| names.contains(&fields[*index].name().as_str());
     let mut columns: Vec<usize> = (0..fields.len()).filter(known).collect();
     if columns.is_empty() {
         columns = (0..fields.len()).collect();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::options::ReadOptions;
 use super::row::{Row, RowKind};
 use super::{Dataset, RowSource, SourcedRow};
 
@@ -15,16 +16,26 @@ pub(super) const MAX_ROW: usize = 16 << 20;
 pub(super) struct FileRows<'a> {
     file: Arc<PathBuf>,
     kind: Option<RowKind>,
+    options: &'a ReadOptions,
     dataset: &'a mut Dataset,
 }
 
 impl<'a> FileRows<'a> {
-    pub(super) fn new(file: PathBuf, dataset: &'a mut Dataset) -> Self {
-        Self { file: Arc::new(file), kind: None, dataset }
+    pub(super) fn new(file: PathBuf, options: &'a ReadOptions, dataset: &'a mut Dataset) -> Self {
+        Self { file: Arc::new(file), kind: None, options, dataset }
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.file
+    }
+
+    pub(super) fn options(&self) -> &'a ReadOptions {
+        self.options
+    }
+
+    /// Whether as many rows were read as were asked for.
+    pub(super) fn full(&self) -> bool {
+        self.options.max_samples.is_some_and(|most| self.dataset.rows.len() >= most)
     }
 
     /// Notes what is wrong with a line, or with the file as a whole (line 0).
@@ -34,13 +45,16 @@ impl<'a> FileRows<'a> {
 
     /// A row as its file has it.
     pub(super) fn push(&mut self, line: usize, value: Value) {
-        match Row::from_value(value) {
+        match Row::from_value(value, self.options) {
             Ok(row) => self.push_row(line, row),
             Err(why) => self.problem(line, why),
         }
     }
 
     fn push_row(&mut self, line: usize, row: Row) {
+        if self.full() {
+            return;
+        }
         let this = row.kind();
         let expected = *self.kind.get_or_insert(this);
         if this != expected {

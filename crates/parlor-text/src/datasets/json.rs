@@ -18,7 +18,7 @@ pub(super) fn read_lines(out: &mut FileRows<'_>) {
         Err(cause) => return out.problem(0, cause.to_string()),
     };
     let (mut line, mut buffer) = (0, Vec::new());
-    loop {
+    while !out.full() {
         line += 1;
         buffer.clear();
         match read_line(&mut reader, &mut buffer) {

@@ -7,10 +7,12 @@
 mod arrow;
 mod columnar;
 mod compression;
+mod conversation;
 mod file_rows;
 mod files;
 mod guarded;
 mod json;
+mod options;
 mod parquet;
 mod preference;
 mod row;
@@ -24,6 +26,7 @@ use serde::Serialize;
 
 use file_rows::FileRows;
 use files::Format;
+pub use options::ReadOptions;
 pub use row::{Content, Row, RowKind};
 
 /// Where a row came from.
@@ -91,6 +94,19 @@ pub struct DataReport {
 const KEPT_PROBLEMS: usize = 100;
 
 impl DataReport {
+    /// Takes in what was found elsewhere.
+    pub fn add(&mut self, other: DataReport) {
+        self.files += other.files;
+        self.rows += other.rows;
+        for (kind, rows) in other.kinds {
+            *self.kinds.entry(kind).or_insert(0) += rows;
+        }
+        self.problem_count += other.problem_count;
+        let room = KEPT_PROBLEMS.saturating_sub(self.problems.len());
+        self.problems.extend(other.problems.into_iter().take(room));
+        self.ignored.extend(other.ignored);
+    }
+
     fn problem(&mut self, file: &Path, line: usize, message: impl Into<String>) {
         self.problem_count += 1;
         if self.problems.len() < KEPT_PROBLEMS {
@@ -140,11 +156,22 @@ fn listed(problems: &[RowProblem]) -> String {
 /// # Errors
 /// [`DataError`] when the path cannot be read or holds no usable row.
 pub fn read(path: &Path) -> Result<Dataset, DataError> {
+    read_with(path, &ReadOptions::default())
+}
+
+/// The same, with what `options` say of the rows.
+///
+/// # Errors
+/// [`DataError`] when the path cannot be read or holds no usable row.
+pub fn read_with(path: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
     let mut dataset = Dataset::default();
     for file in files::list(path, &mut dataset.report)? {
+        if options.max_samples.is_some_and(|most| dataset.rows.len() >= most) {
+            break;
+        }
         dataset.report.files += 1;
         let format = files::format(&file);
-        let mut out = FileRows::new(file, &mut dataset);
+        let mut out = FileRows::new(file, options, &mut dataset);
         match format {
             Some(Format::JsonLines) => json::read_lines(&mut out),
             Some(Format::Json) => json::read_whole(&mut out),

@@ -22,7 +22,7 @@ pub(super) fn read(out: &mut FileRows<'_>) {
         let file = File::open(out.path()).map_err(|cause| cause.to_string())?;
         let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
             .map_err(|cause| format!("not a readable Parquet file: {cause}"))?;
-        let columns = wanted(metadata.schema())?;
+        let columns = wanted(metadata.schema(), &out.options().wanted())?;
         Ok((file, metadata, columns))
     });
     let (file, metadata, columns) = match opened {
@@ -32,6 +32,9 @@ pub(super) fn read(out: &mut FileRows<'_>) {
     let groups = metadata.metadata().row_groups();
     let mut first = 1;
     for (group, about) in groups.iter().enumerate() {
+        if out.full() {
+            return;
+        }
         let count = usize::try_from(about.num_rows()).unwrap_or(0);
         let last = first + count.max(1) - 1;
         let reader = guarded(|| open_group(&file, &metadata, &columns, group));

@@ -22,8 +22,10 @@ pub(super) fn read(out: &mut FileRows<'_>, delimiter: u8) {
         Ok(None) => return,
         Err(why) => return out.problem(1, why),
     };
+    let options = out.options();
+    let kinds: Vec<&str> = header.iter().map(|column| options.canonical(column)).collect();
     let mut record = ByteRecord::new();
-    loop {
+    while !out.full() {
         reader.get_mut().left = MAX_ROW;
         let before = reader.position().line();
         match reader.read_byte_record(&mut record) {
@@ -34,7 +36,7 @@ pub(super) fn read(out: &mut FileRows<'_>, delimiter: u8) {
         // Counted back from the end: where a record begins, `csv` counts the blank lines before it as its own.
         let breaks = record.iter().flatten().filter(|&&byte| byte == b'\n').count();
         let line = place(reader.position().line()).saturating_sub(breaks + 1).max(place(before));
-        match row(&header, &record) {
+        match row(&header, &kinds, &record) {
             Ok(value) => out.push(line, value),
             Err(why) => out.problem(line, why),
         }
@@ -59,7 +61,7 @@ fn header(reader: &mut csv::Reader<impl Read>) -> Result<Option<Vec<String>>, St
     Ok(Some(names).filter(|names| !names.is_empty()))
 }
 
-fn row(header: &[String], record: &ByteRecord) -> Result<Value, String> {
+fn row(header: &[String], kinds: &[&str], record: &ByteRecord) -> Result<Value, String> {
     if record.len() != header.len() {
         let (found, expected) = (record.len(), header.len());
         return Err(format!(
@@ -69,20 +71,20 @@ fn row(header: &[String], record: &ByteRecord) -> Result<Value, String> {
         ));
     }
     let mut map = Map::new();
-    for (name, cell) in header.iter().zip(record) {
+    for ((name, kind), cell) in header.iter().zip(kinds).zip(record) {
         let cell = std::str::from_utf8(cell).map_err(|_| INVALID_UTF8)?;
         if !name.is_empty() {
-            map.insert(name.clone(), value(name, cell)?);
+            map.insert(name.clone(), value(name, kind, cell)?);
         }
     }
     Ok(Value::Object(map))
 }
 
 /// A cell's text, or what it stands for.
-fn value(name: &str, cell: &str) -> Result<Value, String> {
+fn value(name: &str, kind: &str, cell: &str) -> Result<Value, String> {
     let start = cell.trim_start();
     let messages = start.strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with('{'));
-    Ok(match name {
+    Ok(match kind {
         "messages" | "conversations" | "conversation" | "tools" if start.is_empty() => Value::Null,
         "messages" | "conversations" | "conversation" => serde_json::from_str(cell).map_err(|cause| {
             format!("`{name}` is not JSON: {cause}; a list of messages was expected, written as JSON")

@@ -119,7 +119,7 @@ not json
     DIR/a.jsonl:9: `messages[0]` has a number as `content`; a text was expected
     DIR/a.jsonl:10: the row is a list, but an object was expected
     DIR/a.jsonl:11: `prompt` is empty
-    DIR/a.jsonl:12: unknown kind of row with the keys [foo]; expected `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, `prompt`, `chosen` and `rejected`, or `text`
+    DIR/a.jsonl:12: unknown kind of row with the keys [foo]; expected `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, `prompt`, `chosen` and `rejected`, or `text`; other names are told by `data.columns`
     ");
 }
 
@@ -166,7 +166,7 @@ fn paths_that_hold_nothing_are_explained() {
     insta::assert_snapshot!(message("a.jsonl", b""), @"DIR/a.jsonl: no usable row (every file is empty)");
     insta::assert_snapshot!(message("a.jsonl", b"\n{}\n"), @"
     DIR/a.jsonl: no usable row:
-      DIR/a.jsonl:2: unknown kind of row with the keys []; expected `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, `prompt`, `chosen` and `rejected`, or `text`
+      DIR/a.jsonl:2: unknown kind of row with the keys []; expected `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, `prompt`, `chosen` and `rejected`, or `text`; other names are told by `data.columns`
     ");
     insta::assert_snapshot!(message("a.txt", b" \n"), @"
     DIR/a.txt: no usable row:

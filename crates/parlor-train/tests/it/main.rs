@@ -18,4 +18,5 @@ mod schedule;
 mod steps;
 mod tiny;
 mod trainer;
+mod training_rows;
 mod watching;
