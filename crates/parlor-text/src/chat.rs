@@ -18,12 +18,13 @@ impl Message {
         Self(map)
     }
 
-    /// Checks a row's message.
+    /// Checks a row's message. Arguments of its `tool_calls` that are JSON in a text, as OpenAI writes them, become
+    /// what they say: that is what chat templates expect, and what vLLM gives them.
     ///
     /// # Errors
     /// What is wrong with it, as the end of a sentence that names the message.
     pub fn from_value(value: Value) -> Result<Self, String> {
-        let Value::Object(map) = value else {
+        let Value::Object(mut map) = value else {
             return Err(format!("is {}, but an object with `role` and `content` was expected", kind(&value)));
         };
         match map.get("role") {
@@ -33,10 +34,11 @@ impl Message {
         }
         match map.get("content") {
             Some(Value::String(_) | Value::Array(_)) => {}
-            Some(Value::Null) | None if map.contains_key("tool_calls") => {}
+            Some(Value::Null) | None if calls_tools(&map) => {}
             Some(other) => return Err(format!("has {} as `content`; a text was expected", kind(other))),
             None => return Err("has no `content`".to_owned()),
         }
+        parse_arguments(&mut map)?;
         Ok(Self(map))
     }
 
@@ -66,13 +68,44 @@ impl Message {
             Some(Value::Array(parts)) => parts.is_empty(),
             _ => true,
         };
-        content && !self.0.contains_key("tool_calls")
+        content && !calls_tools(&self.0)
     }
 
     /// The content when it is plain text.
     pub fn text(&self) -> Option<&str> {
         self.0.get("content").and_then(Value::as_str)
     }
+}
+
+fn calls_tools(message: &Map<String, Value>) -> bool {
+    message.get("tool_calls").is_some_and(|calls| !calls.is_null())
+}
+
+fn parse_arguments(message: &mut Map<String, Value>) -> Result<(), String> {
+    let calls = match message.get_mut("tool_calls") {
+        None | Some(Value::Null) => return Ok(()),
+        Some(Value::Array(calls)) => calls,
+        Some(other) => return Err(format!("has {} as `tool_calls`; a list was expected", kind(other))),
+    };
+    for (index, call) in calls.iter_mut().enumerate() {
+        // OpenAI's `function` holds the call; some write the call alone.
+        let Some(arguments) = call.pointer("/function/arguments").or_else(|| call.get("arguments")) else {
+            continue;
+        };
+        let Value::String(text) = arguments else { continue };
+        let parsed = match text.trim() {
+            "" => Value::Object(Map::new()),
+            text => serde_json::from_str(text).map_err(|cause| {
+                format!("calls a tool with arguments that are not JSON (`tool_calls[{index}]`): {cause}")
+            })?,
+        };
+        let place =
+            if call.pointer("/function/arguments").is_some() { "/function/arguments" } else { "/arguments" };
+        if let Some(place) = call.pointer_mut(place) {
+            *place = parsed;
+        }
+    }
+    Ok(())
 }
 
 /// What a JSON value is, with its article.

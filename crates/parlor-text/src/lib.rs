@@ -9,9 +9,11 @@ mod bpe_training;
 mod chat;
 mod config;
 mod continuation;
+mod dataset_config;
 mod datasets;
 mod encode;
 mod long_rows;
+mod mixture;
 mod order;
 mod preference;
 mod python_json;
@@ -23,13 +25,16 @@ mod tokenizer;
 pub use assistant::{Encoded, MaskError, MaskSource, encode_conversation};
 pub use bpe_training::{BpeOptions, train_bpe};
 pub use chat::Message;
-pub use config::{DataConfig, DataType, OnBadRow, OnLongRow};
+pub use config::{DataConfig, DataType, OnBadRow, OnLongRow, data_problems};
+pub use dataset_config::{Columns, DatasetConfig, StoppingStrategy, Tags};
 pub use datasets::{
-    Content, DataError, DataReport, Dataset, Row, RowKind, RowProblem, RowSource, SourcedRow, read,
+    Content, DataError, DataReport, Dataset, ReadOptions, Row, RowKind, RowProblem, RowSource, SourcedRow,
+    read, read_with,
 };
 pub use encode::{
     EncodeError, EncodeOptions, EncodeReport, Example, TrainOn, encode_pretraining, encode_sft,
 };
+pub use mixture::{TooFewRows, mix, split};
 pub use order::{Cursor, epoch_order};
 pub use preference::{
     PreferenceExample, PreferenceOptions, UnpairedExample, encode_preference, encode_unpaired,

@@ -28,7 +28,7 @@ pub fn epoch_order(examples: usize, seed: u64, epoch: u64) -> Vec<usize> {
 }
 
 /// A uniform number below `n`, without bias: draws from the incomplete last interval are repeated.
-fn below(rng: &mut ChaCha8Rng, n: u64) -> u64 {
+pub(crate) fn below(rng: &mut ChaCha8Rng, n: u64) -> u64 {
     let limit = u64::MAX - u64::MAX % n;
     loop {
         let draw = rng.next_u64();

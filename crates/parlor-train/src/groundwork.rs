@@ -23,6 +23,7 @@ use crate::output_dir::{OutputDir, Start};
 use crate::run::TrainRequest;
 use crate::steps::StepPlan;
 use crate::surroundings::Surroundings;
+use crate::training_rows::{TrainingRows, read_training_rows};
 use crate::work::{Encoding, RunData};
 
 /// What the groundwork is for.
@@ -98,7 +99,7 @@ impl Groundwork {
         let mut warnings = Vec::new();
         let resume = find_checkpoint(&output, &start, &mut warnings)?;
 
-        let rows = read_rows(Path::new(&data.train_data_path), &data)?;
+        let TrainingRows { train: rows, eval: kept } = read_training_rows(&data)?;
         warnings.extend(rows.warnings);
         let loaded = match &resume {
             // A checkpoint of an adapter holds no model: the base is loaded, as for a new run.
@@ -138,6 +139,7 @@ impl Groundwork {
             ));
         }
         let eval_rows = match eval_path(eval_data_path, &data, &mut warnings) {
+            _ if !kept.is_empty() => kept,
             Some(path) => {
                 let rows = read_rows(&path, &data)?;
                 warnings.extend(rows.warnings);
@@ -387,7 +389,7 @@ fn base_model(
 }
 
 fn eval_path(chosen: Option<PathBuf>, data: &DataConfig, warnings: &mut Vec<String>) -> Option<PathBuf> {
-    if chosen.is_some() {
+    if chosen.is_some() || data.val_size > 0.0 {
         return chosen;
     }
     let default = PathBuf::from(&data.eval_data_path);

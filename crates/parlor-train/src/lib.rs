@@ -17,6 +17,7 @@ pub mod parlor_state;
 pub mod steps;
 pub mod storage;
 pub mod trainer_state;
+pub mod training_rows;
 
 mod adapter;
 mod calibration;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use parlor_model::{GenerationConfig, LoadedModel, TextFiles};
 use parlor_text::{
     BpeOptions, ChatTemplate, Content, DataConfig, DataReport, DataType, EncodeOptions, EncodeReport,
-    Example, Message, OnBadRow, Row, RowKind, SourcedRow, Tokenizer, encode_pretraining, encode_sft, read,
-    train_bpe,
+    Example, Message, OnBadRow, ReadOptions, Row, RowKind, SourcedRow, Tokenizer, encode_pretraining,
+    encode_sft, read_with, train_bpe,
 };
 
 use crate::config::{FromScratchConfig, TrainOn, TrainingType};
@@ -45,7 +45,15 @@ const SHOWN_PROBLEMS: usize = 20;
 /// # Errors
 /// When nothing can be read, rows are bad and `data.on_bad_row` is `error`, or no row is left.
 pub fn read_rows(path: &Path, data: &DataConfig) -> Result<Rows, TrainError> {
-    let dataset = read(path).map_err(|error| data_error("cannot read the data", error))?;
+    read_rows_with(path, data, &data.read_options())
+}
+
+/// The same, with options of the rows' own.
+///
+/// # Errors
+/// Those of [`read_rows`].
+pub fn read_rows_with(path: &Path, data: &DataConfig, options: &ReadOptions) -> Result<Rows, TrainError> {
+    let dataset = read_with(path, options).map_err(|error| data_error("cannot read the data", error))?;
     let (mut rows, report) = (dataset.rows, dataset.report);
     let mut warnings = Vec::new();
     if report.problem_count > 0 {

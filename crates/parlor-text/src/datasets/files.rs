@@ -1,9 +1,10 @@
-//! Which files there are, what format each has, and plain text.
+//! Which files there are, by file, directory or pattern, and what format each has by the end of its name.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::{DataError, DataReport, Dataset, Row, RowSource, SourcedRow};
+use super::compression::Compression;
+use super::{DataError, DataReport};
 
 /// Formats that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,58 +12,58 @@ pub(super) enum Format {
     JsonLines,
     Json,
     Text,
+    Csv,
+    Tsv,
+    Parquet,
+    Arrow,
 }
 
-const READ: &str = ".jsonl, .json, .txt and .md";
+const READ: &str = ".jsonl, .json, .csv, .tsv, .parquet, .arrow, .txt and .md";
 /// Formats that users have and a later version reads.
-const LATER: &[&str] = &["csv", "tsv", "parquet", "arrow", "gz", "zst", "pdf", "docx", "html", "htm", "xlsx"];
-/// A document is held in memory while it is tokenised.
-const MAX_TEXT: u64 = 1 << 30;
+const LATER: &[&str] = &["pdf", "docx", "html", "htm", "xlsx"];
+/// What libraries write about data beside it.
+const ABOUT: &[&str] = &["dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"];
 
 pub(super) fn format(path: &Path) -> Option<Format> {
-    match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
-        "jsonl" | "ndjson" => Some(Format::JsonLines),
-        "json" => Some(Format::Json),
-        "txt" | "md" => Some(Format::Text),
-        _ => None,
-    }
+    let compressed = Compression::of(path) != Compression::None;
+    let name = if compressed { Path::new(path.file_stem()?) } else { path };
+    let format = match name.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+        "jsonl" | "ndjson" => Format::JsonLines,
+        "json" => Format::Json,
+        "txt" | "md" => Format::Text,
+        "csv" => Format::Csv,
+        "tsv" => Format::Tsv,
+        // These compress inside.
+        "parquet" if !compressed => Format::Parquet,
+        "arrow" | "feather" if !compressed => Format::Arrow,
+        _ => return None,
+    };
+    Some(format)
 }
 
-/// The files to read, sorted; those of other formats go to the report.
+/// The files to read, sorted; those of other formats go to the report. `path` is a file, a directory that is read
+/// whole, or a pattern (`data/**/*.jsonl.gz`) of such.
 pub(super) fn list(path: &Path, report: &mut DataReport) -> Result<Vec<PathBuf>, DataError> {
-    let error = |path: &Path, why: String| DataError::Path { path: path.to_owned(), why };
-    let metadata = std::fs::metadata(path).map_err(|cause| match cause.kind() {
-        std::io::ErrorKind::NotFound => error(path, "no such file or directory".to_owned()),
-        _ => error(path, cause.to_string()),
-    })?;
-    if !metadata.is_dir() {
-        return match format(path) {
-            Some(_) => Ok(vec![path.to_owned()]),
-            None => Err(error(path, unsupported(path))),
-        };
-    }
-    let (mut files, mut directories) = (Vec::new(), vec![path.to_owned()]);
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(&directory).map_err(|cause| error(&directory, cause.to_string()))? {
-            let entry = entry.map_err(|cause| error(&directory, cause.to_string()))?;
-            let path = entry.path();
-            if entry.file_name().to_string_lossy().starts_with('.') {
-                continue;
-            }
-            // Links to files are followed, links to directories are not: they may lead in a circle.
-            let kind = entry.file_type().map_err(|cause| error(&path, cause.to_string()))?;
-            if kind.is_dir() {
-                directories.push(path);
-            } else if path.is_file() {
-                match format(&path) {
-                    Some(_) => files.push(path),
-                    None => report.ignored.push(path),
-                }
-            }
+    let mut found = Found { files: Vec::new(), report };
+    match (std::fs::metadata(path), path.to_str()) {
+        (Ok(metadata), _) if !metadata.is_dir() => {
+            return match format(path) {
+                Some(_) => Ok(vec![path.to_owned()]),
+                None => Err(error(path, unsupported(path))),
+            };
         }
+        (Ok(_), _) => found.directory(path)?,
+        (Err(_), Some(pattern)) if pattern.contains(['*', '?', '[']) => found.pattern(path, pattern)?,
+        (Err(cause), _) if cause.kind() == ErrorKind::NotFound => {
+            return Err(error(path, "no such file or directory"));
+        }
+        (Err(cause), _) => return Err(error(path, cause.to_string())),
     }
+    let Found { mut files, report } = found;
     files.sort();
+    files.dedup();
     report.ignored.sort();
+    report.ignored.dedup();
     if files.is_empty() {
         let found = match report.ignored.first() {
             None => format!("the directory is empty; put {READ} files there"),
@@ -73,44 +74,72 @@ pub(super) fn list(path: &Path, report: &mut DataReport) -> Result<Vec<PathBuf>,
     Ok(files)
 }
 
+fn error(path: &Path, why: impl Into<String>) -> DataError {
+    DataError::Path { path: path.to_owned(), why: why.into() }
+}
+
+struct Found<'a> {
+    files: Vec<PathBuf>,
+    report: &'a mut DataReport,
+}
+
+impl Found<'_> {
+    fn file(&mut self, path: PathBuf) {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if format(&path).is_some() && !ABOUT.contains(&name) {
+            self.files.push(path);
+        } else {
+            self.report.ignored.push(path);
+        }
+    }
+
+    fn directory(&mut self, path: &Path) -> Result<(), DataError> {
+        let mut directories = vec![path.to_owned()];
+        while let Some(directory) = directories.pop() {
+            let failed = |cause: std::io::Error| error(&directory, cause.to_string());
+            for entry in std::fs::read_dir(&directory).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                if entry.file_name().to_string_lossy().starts_with('.') {
+                    continue;
+                }
+                let path = entry.path();
+                // Links to files are followed, links to directories are not: they may lead in a circle.
+                let kind = entry.file_type().map_err(|cause| error(&path, cause.to_string()))?;
+                if kind.is_dir() {
+                    directories.push(path);
+                } else if path.is_file() {
+                    self.file(path);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn pattern(&mut self, path: &Path, pattern: &str) -> Result<(), DataError> {
+        let options = glob::MatchOptions { require_literal_leading_dot: true, ..Default::default() };
+        let matches = glob::glob_with(pattern, options)
+            .map_err(|cause| error(path, format!("not a pattern of file names: {cause}")))?;
+        let mut any = false;
+        for found in matches {
+            let found = found.map_err(|cause| error(cause.path(), cause.error().to_string()))?;
+            any = true;
+            if found.is_dir() {
+                self.directory(&found)?;
+            } else if found.is_file() {
+                self.file(found);
+            }
+        }
+        if any { Ok(()) } else { Err(error(path, "no file matches the pattern")) }
+    }
+}
+
 fn unsupported(path: &Path) -> String {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     if LATER.contains(&extension.to_ascii_lowercase().as_str()) {
         format!("`.{extension}` is not in this build yet; convert it to {READ}")
+    } else if Compression::of(path) != Compression::None {
+        format!("what is compressed in it? name it by its content, as `rows.jsonl.{extension}` ({READ})")
     } else {
         format!("not a data file that Parlor reads ({READ})")
     }
-}
-
-/// A text file is one row.
-pub(super) fn read_text(file: &Arc<PathBuf>, dataset: &mut Dataset) {
-    let size = std::fs::metadata(file.as_path()).map_or(0, |metadata| metadata.len());
-    if size > MAX_TEXT {
-        dataset.report.problem(file, 0, format!("{size} bytes; a text file may have at most {MAX_TEXT}"));
-        return;
-    }
-    let bytes = match std::fs::read(file.as_path()) {
-        Ok(bytes) => bytes,
-        Err(cause) => return dataset.report.problem(file, 0, cause.to_string()),
-    };
-    let text = match std::str::from_utf8(without_bom(&bytes)) {
-        Ok(text) => text,
-        Err(cause) => {
-            let line = 1 + bytes[..cause.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
-            return dataset.report.problem(file, line, INVALID_UTF8);
-        }
-    };
-    let text = text.replace("\r\n", "\n");
-    if text.trim().is_empty() {
-        return dataset.report.problem(file, 0, "the file is empty");
-    }
-    let source = RowSource { file: Arc::clone(file), line: 1 };
-    dataset.rows.push(SourcedRow { row: Row::Text(text), source });
-}
-
-pub(super) const INVALID_UTF8: &str =
-    "not valid UTF-8; save the file as UTF-8 (`iconv -t UTF-8` converts it)";
-
-pub(super) fn without_bom(bytes: &[u8]) -> &[u8] {
-    bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes)
 }

@@ -1,18 +1,32 @@
 //! Rows of text from the user's files: what kinds there are, which file each came from, and what is wrong.
 //!
-//! Read here: `.jsonl`, `.json`, `.txt`, `.md`, and directories of them. Row kinds are those of TRL and of the
-//! tools its users come from; the kind is decided by a file's first usable row.
+//! One file per format turns it into objects with named fields, and `row.rs` makes rows of those, so that every kind
+//! of row can stand in every format. Row kinds are those of TRL and of the tools its users come from; the kind is
+//! decided by a file's first usable row.
 
+mod arrow;
+mod columnar;
+mod compression;
+mod conversation;
+mod file_rows;
 mod files;
+mod guarded;
 mod json;
+mod options;
+mod parquet;
 mod preference;
 mod row;
+mod table;
+mod text;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
 
+use file_rows::FileRows;
+use files::Format;
+pub use options::ReadOptions;
 pub use row::{Content, Row, RowKind};
 
 /// Where a row came from.
@@ -20,7 +34,7 @@ pub use row::{Content, Row, RowKind};
 pub struct RowSource {
     /// The file.
     pub file: Arc<PathBuf>,
-    /// Line on which the row begins, from 1.
+    /// Line on which the row begins, from 1; in `.parquet` and `.arrow` files, which have no lines, its number.
     pub line: usize,
 }
 
@@ -80,6 +94,19 @@ pub struct DataReport {
 const KEPT_PROBLEMS: usize = 100;
 
 impl DataReport {
+    /// Takes in what was found elsewhere.
+    pub fn add(&mut self, other: DataReport) {
+        self.files += other.files;
+        self.rows += other.rows;
+        for (kind, rows) in other.kinds {
+            *self.kinds.entry(kind).or_insert(0) += rows;
+        }
+        self.problem_count += other.problem_count;
+        let room = KEPT_PROBLEMS.saturating_sub(self.problems.len());
+        self.problems.extend(other.problems.into_iter().take(room));
+        self.ignored.extend(other.ignored);
+    }
+
     fn problem(&mut self, file: &Path, line: usize, message: impl Into<String>) {
         self.problem_count += 1;
         if self.problems.len() < KEPT_PROBLEMS {
@@ -123,20 +150,36 @@ fn listed(problems: &[RowProblem]) -> String {
     if problems.is_empty() { " (every file is empty)".to_owned() } else { format!(":{shown}") }
 }
 
-/// Reads a file or a directory. Rows that cannot be used are in the report, with file and line; whether they
+/// Reads a file, a directory, or the files that match a pattern (`data/*.jsonl.gz`). Rows that cannot be used are in the report, with file and line; whether they
 /// stop the run is the caller's decision (`data.on_bad_row`).
 ///
 /// # Errors
 /// [`DataError`] when the path cannot be read or holds no usable row.
 pub fn read(path: &Path) -> Result<Dataset, DataError> {
+    read_with(path, &ReadOptions::default())
+}
+
+/// The same, with what `options` say of the rows.
+///
+/// # Errors
+/// [`DataError`] when the path cannot be read or holds no usable row.
+pub fn read_with(path: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
     let mut dataset = Dataset::default();
     for file in files::list(path, &mut dataset.report)? {
+        if options.max_samples.is_some_and(|most| dataset.rows.len() >= most) {
+            break;
+        }
         dataset.report.files += 1;
-        let file = Arc::new(file);
-        match files::format(&file) {
-            Some(files::Format::JsonLines) => json::read_lines(&file, &mut dataset),
-            Some(files::Format::Json) => json::read_whole(&file, &mut dataset),
-            Some(files::Format::Text) => files::read_text(&file, &mut dataset),
+        let format = files::format(&file);
+        let mut out = FileRows::new(file, options, &mut dataset);
+        match format {
+            Some(Format::JsonLines) => json::read_lines(&mut out),
+            Some(Format::Json) => json::read_whole(&mut out),
+            Some(Format::Text) => text::read(&mut out),
+            Some(Format::Csv) => table::read(&mut out, b','),
+            Some(Format::Tsv) => table::read(&mut out, b'\t'),
+            Some(Format::Parquet) => parquet::read(&mut out),
+            Some(Format::Arrow) => arrow::read(&mut out),
             None => {}
         }
     }

@@ -5,13 +5,14 @@
 
 use serde_json::{Map, Value};
 
-use super::row::{Content, Row, content};
+use super::row::{Content, Row, UNLIKE, content};
 use crate::chat::Message;
+use crate::dataset_config::Tags;
 
 /// `prompt`, `chosen`, `rejected`; or without `prompt`.
-pub(super) fn preference(map: &mut Map<String, Value>) -> Result<Row, String> {
-    let prompt = if map.contains_key("prompt") { Some(content(map, "prompt")?) } else { None };
-    let (chosen, rejected) = (answer(map, "chosen")?, answer(map, "rejected")?);
+pub(super) fn preference(map: &mut Map<String, Value>, tags: &Tags) -> Result<Row, String> {
+    let prompt = if map.contains_key("prompt") { Some(content(map, "prompt", tags)?) } else { None };
+    let (chosen, rejected) = (answer(map, "chosen", tags)?, answer(map, "rejected", tags)?);
     if chosen == rejected {
         return Err("`chosen` and `rejected` are the same, so there is nothing to prefer".to_owned());
     }
@@ -42,19 +43,23 @@ pub(super) fn verdict(map: &Map<String, Value>) -> Option<bool> {
 }
 
 /// `prompt`, `completion`, and the verdict.
-pub(super) fn unpaired(map: &mut Map<String, Value>, desirable: bool) -> Result<Row, String> {
-    let (prompt, completion) = (content(map, "prompt")?, answer(map, "completion")?);
+pub(super) fn unpaired(map: &mut Map<String, Value>, tags: &Tags) -> Result<Row, String> {
+    let desirable = verdict(map).ok_or_else(|| match map.get("label") {
+        Some(_) => "`label` is neither true nor false, 1 nor 0",
+        None => "`label` is missing",
+    })?;
+    let (prompt, completion) = (content(map, "prompt", tags)?, answer(map, "completion", tags)?);
     match (&prompt, &completion) {
         (Content::Text(_), Content::Text(_)) | (Content::Messages(_), Content::Messages(_)) => {
             Ok(Row::Unpaired { prompt, completion, desirable })
         }
-        _ => Err("`prompt` and `completion` must both be texts or both be lists of messages".to_owned()),
+        _ => Err(UNLIKE.to_owned()),
     }
 }
 
 /// An answer that says something.
-fn answer(map: &mut Map<String, Value>, key: &str) -> Result<Content, String> {
-    let answer = content(map, key)?;
+fn answer(map: &mut Map<String, Value>, key: &str, tags: &Tags) -> Result<Content, String> {
+    let answer = content(map, key, tags)?;
     match &answer {
         Content::Messages(messages) if messages.iter().all(Message::is_empty) => {
             Err(format!("`{key}` is empty"))

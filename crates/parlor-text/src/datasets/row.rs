@@ -3,14 +3,18 @@
 //! Names are TRL's (`messages`, `prompt`/`completion`, `prompt`/`chosen`/`rejected`, `prompt`/`completion`/`label`,
 //! `text`), Alpaca's (`instruction`/`input`/`output`) and ShareGPT's (`conversations` with `from`/`value`).
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::conversation::{self, conversation, messages};
+use super::options::ReadOptions;
 use super::preference::{preference, unpaired, verdict};
 use crate::chat::{Message, kind};
+use crate::dataset_config::Tags;
 
 /// What kind of row a file holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RowKind {
     /// `messages`, or `conversations`.
@@ -97,6 +101,24 @@ pub enum Row {
     },
 }
 
+/// The names that are looked for in a row.
+pub(super) const COLUMNS: &[&str] = &[
+    "messages",
+    "conversations",
+    "conversation",
+    "system",
+    "tools",
+    "chosen",
+    "rejected",
+    "prompt",
+    "completion",
+    "label",
+    "instruction",
+    "input",
+    "output",
+    "text",
+];
+
 impl Row {
     /// The row's kind.
     pub fn kind(&self) -> RowKind {
@@ -111,35 +133,18 @@ impl Row {
     }
 
     /// Recognises and checks a row.
-    pub(super) fn from_value(value: Value) -> Result<Self, String> {
-        let Value::Object(mut map) = value else {
+    pub(super) fn from_value(value: Value, options: &ReadOptions) -> Result<Self, String> {
+        let Value::Object(map) = value else {
             return Err(format!("the row is {}, but an object was expected", kind(&value)));
         };
-        let has = |key: &str| map.contains_key(key);
-        if has("messages") || has("conversations") || has("conversation") {
-            return conversation(&mut map);
-        }
-        if has("chosen") || has("rejected") {
-            return preference(&mut map);
-        }
-        if has("completion")
-            && let Some(desirable) = verdict(&map)
-        {
-            return unpaired(&mut map, desirable);
-        }
-        if has("prompt") || has("completion") {
-            let (prompt, completion) = (content(&mut map, "prompt")?, content(&mut map, "completion")?);
-            if matches!((&prompt, &completion), (Content::Text(_), Content::Text(_)))
-                || matches!((&prompt, &completion), (Content::Messages(_), Content::Messages(_)))
-            {
-                return Ok(Row::PromptCompletion { prompt, completion });
-            }
-            return Err(
-                "`prompt` and `completion` must both be texts or both be lists of messages".to_owned()
-            );
-        }
-        if has("instruction") {
-            return Ok(Row::Instruction {
+        let mut map = options.renamed(map)?;
+        let tags = &options.tags;
+        match options.kind.map_or_else(|| recognise(&map), Ok)? {
+            RowKind::Messages => conversation(&mut map, tags),
+            RowKind::Preference => preference(&mut map, tags),
+            RowKind::Unpaired => unpaired(&mut map, tags),
+            RowKind::PromptCompletion => prompt_completion(&mut map, tags),
+            RowKind::Instruction => Ok(Row::Instruction {
                 instruction: text(&mut map, "instruction", Empty::Refused)?,
                 input: if map.contains_key("input") {
                     text(&mut map, "input", Empty::Allowed)?
@@ -147,19 +152,53 @@ impl Row {
                     String::new()
                 },
                 output: text(&mut map, "output", Empty::Refused)?,
-            });
+            }),
+            RowKind::Text => Ok(Row::Text(text(&mut map, "text", Empty::Refused)?)),
         }
-        if has("text") {
-            return Ok(Row::Text(text(&mut map, "text", Empty::Refused)?));
-        }
-        let keys: Vec<&str> = map.keys().map(String::as_str).collect();
-        Err(format!(
-            "unknown kind of row with the keys [{}]; expected `messages`, `conversations`, `instruction` and \
-             `output`, `prompt` and `completion`, `prompt`, `chosen` and `rejected`, or `text`",
-            keys.join(", ")
-        ))
     }
 }
+
+/// What a row's columns say it is.
+fn recognise(map: &Map<String, Value>) -> Result<RowKind, String> {
+    let has = |key: &str| map.contains_key(key);
+    if conversation::KEYS.into_iter().any(has) {
+        return Ok(RowKind::Messages);
+    }
+    if has("chosen") || has("rejected") {
+        return Ok(RowKind::Preference);
+    }
+    if has("completion") && verdict(map).is_some() {
+        return Ok(RowKind::Unpaired);
+    }
+    let kinds = [
+        ("prompt", RowKind::PromptCompletion),
+        ("completion", RowKind::PromptCompletion),
+        ("instruction", RowKind::Instruction),
+        ("text", RowKind::Text),
+    ];
+    if let Some((_, kind)) = kinds.into_iter().find(|(key, _)| has(key)) {
+        return Ok(kind);
+    }
+    let keys: Vec<&str> = map.keys().map(String::as_str).collect();
+    Err(format!(
+        "unknown kind of row with the keys [{}]; expected `messages`, `conversations`, `instruction` and \
+         `output`, `prompt` and `completion`, `prompt`, `chosen` and `rejected`, or `text`; other names are told by \
+         `data.columns`",
+        keys.join(", ")
+    ))
+}
+
+fn prompt_completion(map: &mut Map<String, Value>, tags: &Tags) -> Result<Row, String> {
+    let (prompt, completion) = (content(map, "prompt", tags)?, content(map, "completion", tags)?);
+    match (&prompt, &completion) {
+        (Content::Text(_), Content::Text(_)) | (Content::Messages(_), Content::Messages(_)) => {
+            Ok(Row::PromptCompletion { prompt, completion })
+        }
+        _ => Err(UNLIKE.to_owned()),
+    }
+}
+
+pub(super) const UNLIKE: &str = "`prompt` and `completion` must both be texts or both be lists of messages";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Empty {
@@ -177,73 +216,12 @@ fn text(map: &mut Map<String, Value>, key: &str, empty: Empty) -> Result<String,
     }
 }
 
-pub(super) fn content(map: &mut Map<String, Value>, key: &str) -> Result<Content, String> {
+pub(super) fn content(map: &mut Map<String, Value>, key: &str, tags: &Tags) -> Result<Content, String> {
     match map.remove(key) {
-        Some(Value::Array(items)) => Ok(Content::Messages(messages(items, key)?)),
+        Some(Value::Array(items)) => Ok(Content::Messages(messages(items, key, tags)?)),
         Some(Value::String(text)) if text.trim().is_empty() => Err(format!("`{key}` is empty")),
         Some(Value::String(text)) => Ok(Content::Text(text)),
         Some(other) => Err(format!("`{key}` is {}; a text or a list of messages was expected", kind(&other))),
         None => Err(format!("`{key}` is missing")),
     }
-}
-
-fn conversation(map: &mut Map<String, Value>) -> Result<Row, String> {
-    let key = ["messages", "conversations", "conversation"].into_iter().find(|key| map.contains_key(*key));
-    let key = key.unwrap_or("messages");
-    let items = match map.remove(key) {
-        Some(Value::Array(items)) => items,
-        Some(other) => return Err(format!("`{key}` is {}; a list of messages was expected", kind(&other))),
-        None => return Err(format!("`{key}` is missing")),
-    };
-    let mut messages = messages(items, key)?;
-    // ShareGPT keeps the system prompt beside the turns.
-    if let Some(Value::String(system)) = map.remove("system")
-        && !system.is_empty()
-        && messages.first().is_some_and(|first| first.role() != "system")
-    {
-        messages.insert(0, Message::new("system", &system));
-    }
-    let tools = match map.remove("tools") {
-        None | Some(Value::Null) => None,
-        Some(Value::Array(tools)) => Some(tools),
-        Some(Value::String(text)) => Some(
-            serde_json::from_str(&text).map_err(|cause| format!("`tools` is not a JSON list: {cause}"))?,
-        ),
-        Some(other) => return Err(format!("`tools` is {}; a list was expected", kind(&other))),
-    };
-    Ok(Row::Messages { messages, tools })
-}
-
-fn messages(items: Vec<Value>, key: &str) -> Result<Vec<Message>, String> {
-    if items.is_empty() {
-        return Err(format!("`{key}` is an empty list"));
-    }
-    let message = |(index, item): (usize, Value)| {
-        let at = |why| format!("`{key}[{index}]` {why}");
-        Message::from_value(share_gpt(item).map_err(at)?).map_err(at)
-    };
-    items.into_iter().enumerate().map(message).collect()
-}
-
-/// Renames ShareGPT's `from` and `value`; anything else passes as it is.
-fn share_gpt(item: Value) -> Result<Value, String> {
-    let Value::Object(mut map) = item else { return Ok(item) };
-    if map.contains_key("role") || !map.contains_key("from") {
-        return Ok(Value::Object(map));
-    }
-    let role = match map.remove("from").as_ref().and_then(Value::as_str) {
-        Some("human" | "user") => "user",
-        Some("gpt" | "assistant" | "model" | "chatgpt" | "bing" | "bard") => "assistant",
-        Some("system") => "system",
-        Some("tool" | "function_response" | "observation") => "tool",
-        Some(other) => {
-            return Err(format!("has `from: {other}`; expected human, gpt, system or tool"));
-        }
-        None => return Err("has a `from` that is not a text".to_owned()),
-    };
-    let mut message = Map::new();
-    message.insert("role".to_owned(), role.into());
-    message.insert("content".to_owned(), map.remove("value").unwrap_or(Value::Null));
-    message.extend(map);
-    Ok(Value::Object(message))
 }

@@ -119,7 +119,7 @@ not json
     DIR/a.jsonl:9: `messages[0]` has a number as `content`; a text was expected
     DIR/a.jsonl:10: the row is a list, but an object was expected
     DIR/a.jsonl:11: `prompt` is empty
-    DIR/a.jsonl:12: unknown kind of row with the keys [foo]; expected `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, `prompt`, `chosen` and `rejected`, or `text`
+    DIR/a.jsonl:12: unknown kind of row with the keys [foo]; expected `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, `prompt`, `chosen` and `rejected`, or `text`; other names are told by `data.columns`
     ");
 }
 
@@ -166,13 +166,14 @@ fn paths_that_hold_nothing_are_explained() {
     insta::assert_snapshot!(message("a.jsonl", b""), @"DIR/a.jsonl: no usable row (every file is empty)");
     insta::assert_snapshot!(message("a.jsonl", b"\n{}\n"), @"
     DIR/a.jsonl: no usable row:
-      DIR/a.jsonl:2: unknown kind of row with the keys []; expected `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, `prompt`, `chosen` and `rejected`, or `text`
+      DIR/a.jsonl:2: unknown kind of row with the keys []; expected `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, `prompt`, `chosen` and `rejected`, or `text`; other names are told by `data.columns`
     ");
     insta::assert_snapshot!(message("a.txt", b" \n"), @"
     DIR/a.txt: no usable row:
       DIR/a.txt: the file is empty
     ");
-    insta::assert_snapshot!(message("a.csv", b"a,b"), @"DIR/a.csv: `.csv` is not in this build yet; convert it to .jsonl, .json, .txt and .md");
+    insta::assert_snapshot!(message("a.xlsx", b"a,b"), @"DIR/a.xlsx: `.xlsx` is not in this build yet; convert it to .jsonl, .json, .csv, .tsv, .parquet, .arrow, .txt and .md");
+    insta::assert_snapshot!(message("a.gz", b""), @"DIR/a.gz: what is compressed in it? name it by its content, as `rows.jsonl.gz` (.jsonl, .json, .csv, .tsv, .parquet, .arrow, .txt and .md)");
     insta::assert_snapshot!(message("a.json", b"[{\"text\": \"a\"},\n"), @"
     DIR/a.json: no usable row:
       DIR/a.json:2: not valid JSON: EOF while parsing a value at line 2 column 0
@@ -219,7 +220,7 @@ proptest! {
     /// Arbitrary bytes are rows or problems, never a panic.
     #[test]
     fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..200), json in "[\\[\\]{}:,\"a-z0-9 \n]{0,80}") {
-        for name in ["a.jsonl", "a.json", "a.txt"] {
+        for name in ["a.jsonl", "a.json", "a.txt", "a.csv", "a.tsv", "a.jsonl.gz", "a.csv.zst", "a.parquet", "a.arrow"] {
             check(name, &bytes);
             check(name, json.as_bytes());
         }

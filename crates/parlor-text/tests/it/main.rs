@@ -1,8 +1,11 @@
 //! Text to ids and back, chat templates, datasets, masks: against the reference's fixtures and on bad input.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod columns;
 mod datasets;
 mod encode;
+mod formats;
+mod mixture;
 mod order;
 mod preference;
 mod template_parity;

@@ -19,5 +19,6 @@ mod schedule;
 mod steps;
 mod tiny;
 mod trainer;
+mod training_rows;
 mod trl_runs;
 mod watching;

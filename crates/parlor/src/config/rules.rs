@@ -37,7 +37,7 @@ pub fn rules() -> Rules<Config> {
         aliases: ALIASES,
         env_names: ENVIRONMENT,
         secrets: SECRETS,
-        validators: vec![model, training, paths],
+        validators: vec![model, training, data],
     }
 }
 
@@ -65,13 +65,7 @@ fn training(config: &Config) -> Vec<Problem> {
     found.into_iter().map(|problem| Problem::at(problem.key, problem.message)).collect()
 }
 
-/// Paths that must name something.
-fn paths(config: &Config) -> Vec<Problem> {
-    let paths = [
-        ("data.train_data_path", &config.data.train_data_path),
-        ("data.eval_data_path", &config.data.eval_data_path),
-        ("data.test_data_path", &config.data.test_data_path),
-    ];
-    let empty = paths.into_iter().filter(|(_, path)| path.trim().is_empty());
-    empty.map(|(key, _)| Problem::at(key, "it is empty; name a file or a directory")).collect()
+fn data(config: &Config) -> Vec<Problem> {
+    let found = parlor_text::data_problems(&config.data);
+    found.into_iter().map(|(key, message)| Problem::at(key, message)).collect()
 }

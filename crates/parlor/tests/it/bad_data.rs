@@ -59,9 +59,8 @@ fn nothing_to_train_on() {
     parlor(directory.path(), &["data", "validate", "data/none"]).refused(&["none"]);
     std::fs::create_dir(directory.path().join("data/dir")).unwrap();
     parlor(directory.path(), &["data", "validate", "data/dir"]).refused(&["empty"]);
-    std::fs::write(directory.path().join("data/dir/table.parquet"), "x").unwrap();
-    parlor(directory.path(), &["data", "validate", "data/dir"])
-        .refused(&["parquet", "not in this build yet"]);
+    std::fs::write(directory.path().join("data/dir/table.xlsx"), "x").unwrap();
+    parlor(directory.path(), &["data", "validate", "data/dir"]).refused(&["xlsx", "not in this build yet"]);
     // Named evaluation data must exist.
     let directory = workplace();
     parlor(directory.path(), &["train", "--set", "data.eval_data_path=./nowhere"]).refused(&["nowhere"]);
