@@ -65,14 +65,14 @@ impl Objective for Unpaired {
             loss.sum += value;
             loss.weight += 1.0;
             loss.d_logp[side.rows.answers[0].clone()].fill(slope as f32);
-            let (reward, logps) = if side.desirable {
-                ("rewards/chosen", "logps/chosen")
-            } else {
-                ("rewards/rejected", "logps/rejected")
-            };
+            // All are named in every pass, whatever answers it holds: passes and ranks add up what they name.
+            let (wanted, unwanted) = if side.desirable { (1.0, 0.0) } else { (0.0, 1.0) };
+            let (reward, logps) = (self.0.beta * answer.ratio(), answer.sum());
             loss.metrics.extend([
-                Metric { name: reward, sum: self.0.beta * answer.ratio(), weight: 1.0 },
-                Metric { name: logps, sum: answer.sum(), weight: 1.0 },
+                Metric { name: "rewards/chosen", sum: wanted * reward, weight: wanted },
+                Metric { name: "rewards/rejected", sum: unwanted * reward, weight: unwanted },
+                Metric { name: "logps/chosen", sum: wanted * logps, weight: wanted },
+                Metric { name: "logps/rejected", sum: unwanted * logps, weight: unwanted },
                 Metric { name: "kl", sum: kl, weight: 1.0 },
             ]);
         }

@@ -16,7 +16,7 @@ use crate::tiny::{self, Rows, Run, bits};
 
 /// Ranks as threads.
 #[derive(Debug)]
-struct Threads {
+pub(crate) struct Threads {
     rank: usize,
     shared: Arc<Shared>,
 }
@@ -28,7 +28,7 @@ struct Shared {
 }
 
 impl Threads {
-    fn world(size: usize) -> Vec<Self> {
+    pub(crate) fn world(size: usize) -> Vec<Self> {
         let parts = Mutex::new(vec![Vec::new(); size]);
         let shared = Arc::new(Shared { barrier: Barrier::new(size), parts });
         (0..size).map(|rank| Self { rank, shared: Arc::clone(&shared) }).collect()

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use parlor_text::DataConfig;
 use parlor_train::config::{DpoLoss, TrainingType};
 use parlor_train::{Outcome, Start, TrainError, TrainEvent, TrainRequest};
 use serde_json::{Map, Value, json};
 
+use crate::distributed::Threads;
 use crate::run::{Desk, metrics, names, refused, run};
 
 /// A small trained model that all tests here start from.
@@ -329,6 +330,36 @@ fn accumulation_divides_a_step_and_changes_nothing() {
                 assert!((a - b).abs() <= 1e-3 * a.abs().max(0.1), "{loss:?} {key}: {a} and {b}");
             }
         }
+    }
+}
+
+#[test]
+fn two_ranks_are_one_with_twice_the_accumulation() {
+    for (loss, adapter) in [(DpoLoss::Sigmoid, true), (DpoLoss::Orpo, false), (DpoLoss::Kto, false)] {
+        let judging = Judging::new();
+        let request = |name: &str, accumulation| {
+            let mut request = judging.request(name, loss, adapter);
+            request.training.dpo.gradient_accumulation_steps = accumulation;
+            request
+        };
+        run(request("one", 2), None).0.unwrap();
+        std::thread::scope(|scope| {
+            for collective in Threads::world(2) {
+                let mut request = request("two", 1);
+                request.collective = Arc::new(collective);
+                scope.spawn(move || run(request, None).0.unwrap());
+            }
+        });
+        // As above, where a step is divided into passes.
+        let (one, two) = (metrics(&judging.path("one")), metrics(&judging.path("two")));
+        assert_eq!(one.len(), two.len());
+        for (a, b) in one.iter().zip(&two) {
+            for (key, value) in a {
+                let (Some(a), Some(b)) = (value.as_f64(), b[key].as_f64()) else { continue };
+                assert!((a - b).abs() <= 1e-3 * a.abs().max(0.1), "{loss:?} {key}: {a} and {b}");
+            }
+        }
+        assert_eq!(judging.path("two/reference").exists(), loss != DpoLoss::Orpo);
     }
 }
 
