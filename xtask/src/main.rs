@@ -1,8 +1,9 @@
 //! The project's chores: `cargo xtask test | tidy | docs | fixtures | ranks | readers | readme | quickstart`.
 #![forbid(unsafe_code)]
 // A program talks to its user.
-#![allow(clippy::print_stderr)]
+#![allow(clippy::print_stderr, clippy::print_stdout)]
 
+mod bench_train;
 mod lexer;
 mod process;
 mod python;
@@ -35,6 +36,9 @@ fn run() -> anyhow::Result<()> {
         }
         ["ranks"] => ranks::run(),
         ["readers"] => readers::run_all(),
+        ["bench-train", python] => bench_train::run(python, 5, None),
+        ["bench-train", python, rounds] => bench_train::run(python, rounds.parse()?, None),
+        ["bench-train", python, rounds, work] => bench_train::run(python, rounds.parse()?, Some(work)),
         ["readme"] => readme::run(),
         ["quickstart"] => quickstart::run(),
         ["fixtures"] => readers::make_fixtures(),
@@ -47,6 +51,7 @@ fn run() -> anyhow::Result<()> {
              \x20 readers     third-party readers over files that Parlor wrote\n\
              \x20 readme      the commands of README.md\n\
              \x20 quickstart  trains the bundled bot and asks it its questions (a few minutes)\n\
+             \x20 bench-train PYTHON [ROUNDS [WORK]]  training beside PyTorch in the environment of that Python\n\
              \x20 fixtures    writes fixtures/ anew with the pinned reference packages (several GB)"
         ),
     }

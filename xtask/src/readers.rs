@@ -58,6 +58,7 @@ fn parlor(directory: &Path, arguments: &[&str]) -> anyhow::Result<String> {
 /// Trains a model of a few steps and has every reader look at what it left.
 pub(crate) fn run_all() -> anyhow::Result<()> {
     let python = environment(".venv", "requirements.txt")?.display().to_string();
+    crate::process::cargo(&["build", "--release", "--package", "parlor"])?;
     let scratch = target_dir().join("readers");
     if scratch.exists() {
         std::fs::remove_dir_all(&scratch)?;

@@ -19,13 +19,20 @@ pub fn available_bytes() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let limit = read("/sys/fs/cgroup/memory.max");
     let used = read("/sys/fs/cgroup/memory.current");
-    Some(match (limit, used) {
+    let group = match (limit, used) {
         // What the group uses includes the page cache, which gives way; count only this process.
-        (Some(limit), Some(used)) => {
-            machine.min(limit.saturating_sub(used.min(resident_bytes().unwrap_or(used))))
-        }
+        (Some(limit), Some(used)) => limit.saturating_sub(used.min(resident_bytes().unwrap_or(used))),
         _ => machine,
-    })
+    };
+    Some(machine.min(group).min(address_space_left().unwrap_or(machine)))
+}
+
+/// What `ulimit -v` leaves of the address space, in bytes; none without that limit.
+fn address_space_left() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    let limit: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(limit.saturating_sub(field("/proc/self/status", "VmSize:")?))
 }
 
 /// The kilobytes after `name` in a `/proc` table, as bytes.

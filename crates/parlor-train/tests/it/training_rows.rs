@@ -71,7 +71,7 @@ fn rows_are_kept_for_evaluation_before_they_are_mixed() {
     assert_eq!(eval.iter().filter(|row| row.starts_with('b')).count(), 1);
     assert!(eval.iter().all(|row| !train.contains(row)), "{train:?} {eval:?}");
     let error = check(&|_, data| data.val_size = 6.0).unwrap_err();
-    insta::assert_snapshot!(error, @"");
+    insta::assert_snapshot!(error, @"DIR/a.jsonl: `data.val_size` is 6, which keeps 6 of 6 rows for evaluation and leaves none to train on");
 }
 
 #[test]

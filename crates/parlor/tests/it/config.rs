@@ -36,9 +36,9 @@ fn a_file_is_validated_and_what_comes_later_is_said() {
     let directory = directory_with("config.yaml", SEED);
     let valid = parlor(directory.path(), &["config", "validate"]).ok();
     assert_eq!(valid.stdout, "valid: config.yaml\n");
-    let later = parlor(directory.path(), &["--set", "training.bf16=true", "config", "validate"]).ok();
+    let later = parlor(directory.path(), &["--set", "training.fp16=true", "config", "validate"]).ok();
     assert!(
-        later.stderr.contains("training.bf16") && later.stderr.contains("not in this build yet"),
+        later.stderr.contains("training.fp16") && later.stderr.contains("not in this build yet"),
         "{}",
         later.stderr
     );

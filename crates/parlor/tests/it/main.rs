@@ -13,6 +13,7 @@ mod help;
 mod interrupt;
 mod kill;
 mod model_verbs;
+mod plan;
 mod preferences;
 mod program;
 mod quickstart;
