@@ -77,15 +77,16 @@ pub(crate) fn sum_of(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
 #[inline(always)]
 pub(crate) fn max_of(values: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
-    let mut nan = false;
+    let mut nans = [0u32; LANES];
     let mut chunks = values.chunks_exact(LANES);
     for chunk in &mut chunks {
         for lane in 0..LANES {
             lanes[lane] = if chunk[lane] > lanes[lane] { chunk[lane] } else { lanes[lane] };
-            nan |= chunk[lane].is_nan();
+            nans[lane] |= u32::from(chunk[lane].is_nan());
         }
     }
     let mut max = f32::NEG_INFINITY;
+    let mut nan = nans.iter().any(|&lane| lane != 0);
     for &x in chunks.remainder().iter().chain(&lanes) {
         max = if x > max { x } else { max };
         nan |= x.is_nan();
@@ -107,7 +108,8 @@ fn reduce(lanes: [f32; LANES]) -> f32 {
 }
 
 /// `e^x`, relative error under 2 ulp, zero below -87.3 (where the result would be subnormal), infinity above
-/// 88.7, NaN kept. Branch-free, so that loops over it vectorise, which calls into the C library do not.
+/// 88.7, NaN kept. Branch-free and without a cast to an integer (which saturates, lane by lane), so that loops over it
+/// vectorise, which calls into the C library do not.
 ///
 /// Source: Cephes `expf` (range reduction by ln 2 in two parts, degree-5 polynomial).
 #[inline(always)]
@@ -115,8 +117,14 @@ pub(crate) fn exp(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    let clamped = x.clamp(-87.3, 88.7);
-    let n = (clamped * LOG2_E).round_ties_even();
+    const LOWEST: f32 = -87.3;
+    const HIGHEST: f32 = 88.7;
+    // 1.5 * 2^23: a sum with it has no digits after the point, and its lowest bits are the rounded integer.
+    const INTEGERS: f32 = 12_582_912.0;
+    let clamped = if x > LOWEST { x } else { LOWEST };
+    let clamped = if clamped < HIGHEST { clamped } else { HIGHEST };
+    let shifted = clamped.mul_add(LOG2_E, INTEGERS);
+    let n = shifted - INTEGERS;
     let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, clamped));
     let mut p = 1.987_569_1e-4f32;
     p = p.mul_add(r, 1.398_2e-3);
@@ -125,12 +133,10 @@ pub(crate) fn exp(x: f32) -> f32 {
     p = p.mul_add(r, 1.666_666_5e-1);
     p = p.mul_add(r, 0.5);
     let y = (r * r).mul_add(p, r) + 1.0;
-    // Two factors, since 2^128 (needed just below the overflow) has no f32 of its own.
-    let n = n as i32;
-    let half = n >> 1;
-    let power = |n: i32| f32::from_bits(((n + 127) as u32) << 23);
-    let y = y * power(half) * power(n - half);
-    let y = if x < -87.3 { 0.0 } else { y };
-    let y = if x > 88.7 { f32::INFINITY } else { y };
+    // Adds n to the exponent. At the ends y is on the side of 1 that keeps the exponent in range: above it for
+    // n = -126 and below it for n = 128.
+    let y = f32::from_bits(y.to_bits().wrapping_add(shifted.to_bits() << 23));
+    let y = if x < LOWEST { 0.0 } else { y };
+    let y = if x > HIGHEST { f32::INFINITY } else { y };
     if x.is_nan() { x } else { y }
 }

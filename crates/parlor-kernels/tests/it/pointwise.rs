@@ -26,8 +26,10 @@ fn activations_match_over_their_whole_range() {
         activation::forward(kind, &x, &mut y);
         for (&x, &y) in x.iter().zip(&y) {
             let want = f(f64::from(x));
+            // SiLU's tail is x e^x, so that its relative error is that of the exponential while e^-x is finite.
+            let least = if kind == Activation::Silu && x > -88.0 { 0.0 } else { 1.0 };
             assert!(
-                (f64::from(y) - want).abs() <= 1e-6 * want.abs().max(1.0),
+                (f64::from(y) - want).abs() <= 1e-6 * want.abs().max(least),
                 "{kind:?}({x}) = {y}, want {want}"
             );
         }
