@@ -71,6 +71,11 @@ impl Message {
         content && !calls_tools(&self.0)
     }
 
+    /// The tools that it calls, when it does.
+    pub(crate) fn tool_calls(&self) -> Option<&Vec<Value>> {
+        self.0.get("tool_calls").and_then(Value::as_array).filter(|calls| !calls.is_empty())
+    }
+
     /// The content when it is plain text.
     pub fn text(&self) -> Option<&str> {
         self.0.get("content").and_then(Value::as_str)

@@ -47,8 +47,8 @@ pub enum OnLongRow {
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
     /// File, directory or pattern (`data/**/*.parquet`) of the rows to train on. Formats: .jsonl, .json, .csv, .tsv,
-    /// .parquet, .arrow and .feather, .txt and .md; also compressed, as .jsonl.gz or .csv.zst. Directories are read
-    /// whole.
+    /// .parquet, .arrow and .feather; .txt, .md, .html, .pdf and .docx, each file one text. Also compressed, as .jsonl.gz
+    /// or .csv.zst. Directories are read whole.
     pub train_data_path: String,
     /// Several data sets to train on, instead of `train_data_path`: a list of `{path, weight, kind, columns, tags,
     /// max_samples}`, of which `path` is enough. Without weights they stand one after another; with weights rows are

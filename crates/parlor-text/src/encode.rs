@@ -3,6 +3,7 @@
 //! Rules for prompt/completion and conversational rows follow TRL's `SFTTrainer` (1.16): loss on the completion,
 //! EOS after plain text, the boundary at the common token prefix. Rows with judged answers are in `preference.rs`.
 
+use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::assistant::{MaskError, encode_conversation};
@@ -138,9 +139,13 @@ pub fn encode_sft(
     options: &EncodeOptions,
 ) -> Result<(Vec<Example>, EncodeReport), EncodeError> {
     let mut encoder = Encoder::new(tokenizer, template, options);
-    for sourced in rows {
-        let (ids, weights) = encoder.sft_row(sourced)?;
-        encoder.push(ids, weights, sourced, Long::Cut);
+    for batch in rows.chunks(options.batch_size.max(1)) {
+        // In the order of the rows, on however many threads: so is the first error.
+        let encoded: Vec<_> = batch.par_iter().map(|sourced| encoder.sft_row(sourced)).collect();
+        for (sourced, encoded) in batch.iter().zip(encoded) {
+            let (ids, weights) = encoded?;
+            encoder.push(ids, weights, sourced, Long::Cut);
+        }
     }
     encoder.finish(rows.len())
 }

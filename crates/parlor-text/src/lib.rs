@@ -9,6 +9,7 @@ mod bpe_training;
 mod chat;
 mod config;
 mod continuation;
+mod convert;
 mod dataset_config;
 mod datasets;
 mod encode;
@@ -18,6 +19,7 @@ mod order;
 mod preference;
 mod python_json;
 mod stream;
+mod survey;
 mod template;
 mod template_source;
 mod tokenizer;
@@ -26,10 +28,11 @@ pub use assistant::{Encoded, MaskError, MaskSource, encode_conversation};
 pub use bpe_training::{BpeOptions, train_bpe};
 pub use chat::Message;
 pub use config::{DataConfig, DataType, OnBadRow, OnLongRow, data_problems};
+pub use convert::{ConvertTo, convert};
 pub use dataset_config::{Columns, DatasetConfig, StoppingStrategy, Tags};
 pub use datasets::{
     Content, DataError, DataReport, Dataset, ReadOptions, Row, RowKind, RowProblem, RowSource, SourcedRow,
-    read, read_with,
+    read, read_with, write_rows,
 };
 pub use encode::{
     EncodeError, EncodeOptions, EncodeReport, Example, TrainOn, encode_pretraining, encode_sft,
@@ -40,5 +43,6 @@ pub use preference::{
     PreferenceExample, PreferenceOptions, UnpairedExample, encode_preference, encode_unpaired,
 };
 pub use stream::StreamDecoder;
+pub use survey::{Duplicate, Lengths, characters, duplicates};
 pub use template::{ChatTemplate, RenderOptions, Rendered, TemplateError};
 pub use tokenizer::{SpecialToken, SpecialTokens, Tokenizer, TokenizerError};

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use parlor::model::{Device, TorchDtype};
 
 const LATER: &str = "\
-Later versions add: quantize, export, convert, data convert, pull, push, cache, doctor, serve, \
+Later versions add: quantize, export, convert, pull, push, cache, doctor, serve, \
 runs, track, bench.
 
 Start with `parlor quickstart`, or with `parlor init` for data of your own.";
@@ -325,14 +325,16 @@ pub(crate) struct ChatArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DataVerb {
-    /// Reads every row, and reports those that cannot be used
+    /// Reads every row, reports those that cannot be used, and says what the rows are like
     Validate {
-        /// File or directory
+        /// File, directory or pattern
         path: PathBuf,
+        #[command(flatten)]
+        model: ModelArgs,
     },
     /// Shows what training would see: tokens, and which of them are trained
     Inspect {
-        /// File or directory
+        /// File, directory or pattern
         path: PathBuf,
         #[command(flatten)]
         model: ModelArgs,
@@ -340,6 +342,33 @@ pub(crate) enum DataVerb {
         #[arg(long, value_name = "N", default_value_t = 2)]
         rows: usize,
     },
+    /// Writes rows of any format as .jsonl or .json (also .jsonl.gz, .jsonl.zst)
+    Convert {
+        /// File, directory or pattern
+        #[arg(value_name = "IN")]
+        input: PathBuf,
+        /// The new file
+        #[arg(value_name = "OUT")]
+        output: PathBuf,
+        /// What the rows become [default: what they are]
+        #[arg(long, value_name = "KIND", value_enum)]
+        to: Option<Shape>,
+    },
+}
+
+/// Kinds of rows that `data convert` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Shape {
+    Messages,
+    #[value(alias = "sharegpt")]
+    Conversations,
+    #[value(alias = "alpaca")]
+    Instruction,
+    PromptCompletion,
+    Preference,
+    Unpaired,
+    Text,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,6 @@
 //! Where words go: results to stdout, as text or as JSON; everything else to stderr.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
@@ -26,6 +26,23 @@ impl Output {
 
     pub(crate) fn is_json(self) -> bool {
         self == Output::Json
+    }
+}
+
+/// Whether results are coloured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Colours {
+    Off,
+    On,
+}
+
+impl Colours {
+    /// On a terminal, unless `NO_COLOR` is set (no-color.org); anywhere when `CLICOLOR_FORCE` is.
+    pub(crate) fn of_stdout() -> Self {
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0");
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let wanted = set("CLICOLOR_FORCE") || (io::stdout().is_terminal() && !dumb);
+        if wanted && !set("NO_COLOR") { Colours::On } else { Colours::Off }
     }
 }
 

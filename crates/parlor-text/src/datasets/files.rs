@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::compression::Compression;
+use super::document::Kind;
 use super::{DataError, DataReport};
 
 /// Formats that are read.
@@ -16,11 +17,22 @@ pub(super) enum Format {
     Tsv,
     Parquet,
     Arrow,
+    Document(Kind),
 }
 
-const READ: &str = ".jsonl, .json, .csv, .tsv, .parquet, .arrow, .txt and .md";
-/// Formats that users have and a later version reads.
-const LATER: &[&str] = &["pdf", "docx", "html", "htm", "xlsx"];
+const READ: &str = ".jsonl, .json, .csv, .tsv, .parquet, .arrow, .txt, .md, .html, .pdf and .docx";
+/// Formats that users have, and what to do with them.
+const OTHERS: &[(&str, &str)] = &[
+    ("xlsx", "save it as .csv"),
+    ("xls", "save it as .csv"),
+    ("doc", "save it as .docx"),
+    ("odt", "save it as .docx"),
+    ("rtf", "save it as .docx"),
+    ("pkl", "write it as .parquet"),
+    ("zip", "unpack it"),
+    ("tar", "unpack it"),
+    ("tgz", "unpack it"),
+];
 /// What libraries write about data beside it.
 const ABOUT: &[&str] = &["dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"];
 
@@ -31,6 +43,9 @@ pub(super) fn format(path: &Path) -> Option<Format> {
         "jsonl" | "ndjson" => Format::JsonLines,
         "json" => Format::Json,
         "txt" | "md" => Format::Text,
+        "html" | "htm" => Format::Document(Kind::Html),
+        "pdf" => Format::Document(Kind::Pdf),
+        "docx" => Format::Document(Kind::Docx),
         "csv" => Format::Csv,
         "tsv" => Format::Tsv,
         // These compress inside.
@@ -135,8 +150,9 @@ impl Found<'_> {
 
 fn unsupported(path: &Path) -> String {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    if LATER.contains(&extension.to_ascii_lowercase().as_str()) {
-        format!("`.{extension}` is not in this build yet; convert it to {READ}")
+    let known = OTHERS.iter().find(|(other, _)| extension.eq_ignore_ascii_case(other));
+    if let Some((_, advice)) = known {
+        format!("`.{extension}` is not read; {advice} ({READ})")
     } else if Compression::of(path) != Compression::None {
         format!("what is compressed in it? name it by its content, as `rows.jsonl.{extension}` ({READ})")
     } else {

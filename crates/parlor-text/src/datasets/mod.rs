@@ -8,6 +8,8 @@ mod arrow;
 mod columnar;
 mod compression;
 mod conversation;
+mod document;
+mod docx;
 mod file_rows;
 mod files;
 mod guarded;
@@ -18,6 +20,7 @@ mod preference;
 mod row;
 mod table;
 mod text;
+mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,6 +31,7 @@ use file_rows::FileRows;
 use files::Format;
 pub use options::ReadOptions;
 pub use row::{Content, Row, RowKind};
+pub use write::write_rows;
 
 /// Where a row came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,6 +184,7 @@ pub fn read_with(path: &Path, options: &ReadOptions) -> Result<Dataset, DataErro
             Some(Format::Tsv) => table::read(&mut out, b'\t'),
             Some(Format::Parquet) => parquet::read(&mut out),
             Some(Format::Arrow) => arrow::read(&mut out),
+            Some(Format::Document(kind)) => document::read(&mut out, kind),
             None => {}
         }
     }

@@ -172,8 +172,8 @@ fn paths_that_hold_nothing_are_explained() {
     DIR/a.txt: no usable row:
       DIR/a.txt: the file is empty
     ");
-    insta::assert_snapshot!(message("a.xlsx", b"a,b"), @"DIR/a.xlsx: `.xlsx` is not in this build yet; convert it to .jsonl, .json, .csv, .tsv, .parquet, .arrow, .txt and .md");
-    insta::assert_snapshot!(message("a.gz", b""), @"DIR/a.gz: what is compressed in it? name it by its content, as `rows.jsonl.gz` (.jsonl, .json, .csv, .tsv, .parquet, .arrow, .txt and .md)");
+    insta::assert_snapshot!(message("a.xlsx", b"a,b"), @"DIR/a.xlsx: `.xlsx` is not read; save it as .csv (.jsonl, .json, .csv, .tsv, .parquet, .arrow, .txt, .md, .html, .pdf and .docx)");
+    insta::assert_snapshot!(message("a.gz", b""), @"DIR/a.gz: what is compressed in it? name it by its content, as `rows.jsonl.gz` (.jsonl, .json, .csv, .tsv, .parquet, .arrow, .txt, .md, .html, .pdf and .docx)");
     insta::assert_snapshot!(message("a.json", b"[{\"text\": \"a\"},\n"), @"
     DIR/a.json: no usable row:
       DIR/a.json:2: not valid JSON: EOF while parsing a value at line 2 column 0

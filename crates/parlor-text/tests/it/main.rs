@@ -2,12 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod columns;
+mod convert;
 mod datasets;
+mod documents;
 mod encode;
 mod formats;
 mod mixture;
 mod order;
 mod preference;
+mod survey;
 mod template_parity;
 mod templates;
 mod tokenizers;

@@ -60,7 +60,7 @@ fn nothing_to_train_on() {
     std::fs::create_dir(directory.path().join("data/dir")).unwrap();
     parlor(directory.path(), &["data", "validate", "data/dir"]).refused(&["empty"]);
     std::fs::write(directory.path().join("data/dir/table.xlsx"), "x").unwrap();
-    parlor(directory.path(), &["data", "validate", "data/dir"]).refused(&["xlsx", "not in this build yet"]);
+    parlor(directory.path(), &["data", "validate", "data/dir"]).refused(&["xlsx", "save it as .csv"]);
     // Named evaluation data must exist.
     let directory = workplace();
     parlor(directory.path(), &["train", "--set", "data.eval_data_path=./nowhere"]).refused(&["nowhere"]);

@@ -1,0 +1,104 @@
+//! `parlor data inspect`: rows as training would see them, with what is trained marked or coloured.
+
+use std::path::Path;
+
+use parlor::text::{DataReport, Dataset, SpecialTokens, Tokenizer, read_with};
+use serde_json::{Value, json};
+
+use super::measure::{Measured, Part, measure, text_side};
+use super::text;
+use crate::cli::ModelArgs;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::{self, Colours};
+use crate::progress::grouped;
+
+pub(super) fn run(context: &Context, path: &Path, args: &ModelArgs, count: usize) -> Result<(), Failure> {
+    let config = context.config()?;
+    let Dataset { rows, report } = read_with(path, &config.data.read_options())?;
+    let side = text_side(context, args)?;
+    let measured = measure(&config, &rows, &side)?;
+    let limit = config.data.max_length;
+    if context.output.is_json() {
+        return output::json(&value(&report, &measured, limit));
+    }
+    let mut out = text(&report);
+    let (total, trained) = totals(&measured);
+    out.push_str(&format!(
+        "{} examples, {} tokens, {} of them trained ({:.0}%)\n",
+        grouped(measured.len() as u64),
+        grouped(total as u64),
+        grouped(trained as u64),
+        100.0 * trained as f64 / total.max(1) as f64
+    ));
+    let long = measured.iter().filter(|row| row.tokens() > limit).count();
+    if long > 0 {
+        out.push_str(&format!("{} rows are longer than data.max_length ({limit})\n", grouped(long as u64)));
+    }
+    let left_out = rows.len().saturating_sub(measured.len());
+    if left_out > 0 {
+        out.push_str(&format!("{left_out} rows are left out: no token would be trained\n"));
+    }
+    let colours = Colours::of_stdout();
+    let how = if colours == Colours::On { "coloured" } else { "in «»" };
+    for row in measured.iter().take(count) {
+        out.push_str(&format!("\n{}, {} tokens (trained parts are {how})\n", row.source, row.tokens()));
+        for part in &row.parts {
+            if !part.name.is_empty() {
+                out.push_str(&format!("{}: ", part.name));
+            }
+            out.push_str(&marked(part, &side.tokenizer, colours)?);
+            out.push('\n');
+        }
+    }
+    output::line(&out)
+}
+
+fn totals(measured: &[Measured]) -> (usize, usize) {
+    (measured.iter().map(Measured::tokens).sum(), measured.iter().map(Measured::trained).sum())
+}
+
+const TRAINED: &str = "\u{1b}[32m";
+const PARTLY: &str = "\u{1b}[33m";
+const PLAIN: &str = "\u{1b}[0m";
+
+/// A part's text, with what is trained in colour (green; yellow where it counts less than fully) or between «».
+fn marked(part: &Part, tokenizer: &Tokenizer, colours: Colours) -> Result<String, Failure> {
+    let mut out = String::new();
+    let mut start = 0;
+    while start < part.ids.len() {
+        let weight = part.weights[start];
+        let run = part.weights[start..].iter().take_while(|&&other| other == weight).count();
+        let text = tokenizer.decode(&part.ids[start..start + run], SpecialTokens::Include)?;
+        out.push_str(&match (weight > 0.0, colours) {
+            (false, _) => text,
+            (true, Colours::Off) => format!("«{text}»"),
+            (true, Colours::On) => {
+                let colour = if weight < 1.0 { PARTLY } else { TRAINED };
+                // A terminal may end a colour with the line.
+                let lines: Vec<String> =
+                    text.split('\n').map(|line| format!("{colour}{line}{PLAIN}")).collect();
+                lines.join("\n")
+            }
+        });
+        start += run;
+    }
+    Ok(out)
+}
+
+fn value(report: &DataReport, measured: &[Measured], limit: usize) -> Value {
+    let (total, trained) = totals(measured);
+    json!({
+        "files": report.files,
+        "rows": report.rows,
+        "kinds": report.kinds,
+        "problem_count": report.problem_count,
+        "problems": report.problems,
+        "ignored": report.ignored,
+        "trained_tokens": trained,
+        "total_tokens": total,
+        "examples": measured.len(),
+        "longer_than_max_length": measured.iter().filter(|row| row.tokens() > limit).count(),
+        "untrained": report.rows.saturating_sub(measured.len()),
+    })
+}

@@ -1,0 +1,56 @@
+//! `parlor data`: what is in data files, what is wrong with them, what training would see, and other shapes of them.
+
+mod convert;
+mod inspect;
+mod measure;
+mod validate;
+
+use parlor::text::DataReport;
+
+use crate::cli::DataVerb;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::progress::grouped;
+
+/// Problems shown as text; the count is of all, and `--json` has more.
+const SHOWN: usize = 20;
+
+pub(super) fn run(context: &Context, verb: &DataVerb) -> Result<(), Failure> {
+    match verb {
+        DataVerb::Validate { path, model } => validate::run(context, path, model),
+        DataVerb::Inspect { path, model, rows } => inspect::run(context, path, model, *rows),
+        DataVerb::Convert { input, output, to } => convert::run(context, input, output, *to),
+    }
+}
+
+/// Files, rows and problems, as text.
+fn text(report: &DataReport) -> String {
+    let kinds: Vec<String> =
+        report.kinds.iter().map(|(kind, rows)| format!("{kind} ({})", grouped(*rows as u64))).collect();
+    let mut out = format!("{} files, {} rows", report.files, grouped(report.rows as u64));
+    if !kinds.is_empty() {
+        out.push_str(&format!(": {}", kinds.join(", ")));
+    }
+    out.push('\n');
+    if !report.ignored.is_empty() {
+        out.push_str(&format!("{} files of other formats are left alone\n", report.ignored.len()));
+    }
+    if report.problem_count > 0 {
+        out.push_str(&format!("{} problems:\n", report.problem_count));
+        let problems = report.problems.iter().map(ToString::to_string);
+        listed(&mut out, problems, report.problem_count);
+    }
+    out
+}
+
+/// The first of `count` lines.
+fn listed(out: &mut String, lines: impl Iterator<Item = String>, count: usize) {
+    let mut shown = 0;
+    for line in lines.take(SHOWN) {
+        out.push_str(&format!("  {line}\n"));
+        shown += 1;
+    }
+    if count > shown {
+        out.push_str(&format!("  and {} more\n", count - shown));
+    }
+}
