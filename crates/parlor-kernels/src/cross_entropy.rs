@@ -1,5 +1,7 @@
-//! The output head and the log-probability of the targets in one operation, chunk by chunk: the matrix
-//! `[tokens, vocab]` of logits never exists. The backward recomputes each chunk's logits but the last's, which it has.
+//! The output head and the log-probability of the targets in one operation, tile by tile: the matrix `[tokens, vocab]` of
+//! logits never exists. A tile is many rows of a part of the vocabulary, so that each part of the weight is read once for
+//! them all; the softmax's sum is carried from part to part (Milakov and Gimelshein, "Online normalizer calculation for
+//! softmax", 2018). The backward recomputes each tile's logits but the last's, which it has.
 
 use std::ops::Range;
 
@@ -9,9 +11,9 @@ use crate::linear::{self, Shape};
 use crate::simd::{dispatch, exp, max_of, sum_of};
 use crate::{Arithmetic, View, Write};
 
-/// Logits held at once, in elements: enough rows to keep the product busy at any vocabulary size.
-const CHUNK_ELEMENTS: usize = 8 << 20;
-const MAX_CHUNK_ROWS: usize = 1024;
+/// Rows and columns of a tile, at most: 32 MiB of logits.
+const TILE_ROWS: usize = 1024;
+const TILE_COLUMNS: usize = 8192;
 
 /// The head: `logits = x W^T`, `W` `[vocab, hidden]`.
 #[derive(Clone, Copy, Debug)]
@@ -26,33 +28,38 @@ pub struct Head<'a> {
     pub arithmetic: Arithmetic,
 }
 
-impl Head<'_> {
-    fn shape(&self, rows: usize) -> Shape {
-        Shape { rows, inputs: self.hidden, outputs: self.vocab, arithmetic: self.arithmetic }
+impl<'a> Head<'a> {
+    /// The part of the weight that makes the logits `columns`, and the sizes of its product with `rows` rows.
+    fn part(&self, rows: usize, columns: &Range<usize>) -> (View<'a>, Shape) {
+        let weight = self.weight.slice(columns.start * self.hidden..columns.end * self.hidden);
+        let shape = Shape { rows, inputs: self.hidden, outputs: columns.len(), arithmetic: self.arithmetic };
+        (weight, shape)
     }
 }
 
 /// Elements of the logits that are held at once for `rows` rows.
-pub fn chunk_elements(vocab: usize, rows: usize) -> usize {
-    chunk_rows(vocab).min(rows) * vocab
+pub fn tile_elements(vocab: usize, rows: usize) -> usize {
+    TILE_ROWS.min(rows) * tile_columns(vocab)
 }
 
-fn chunk_rows(vocab: usize) -> usize {
-    (CHUNK_ELEMENTS / vocab.max(1)).clamp(16, MAX_CHUNK_ROWS)
+/// Tiles of about the same width, in whole panels of a product.
+fn tile_columns(vocab: usize) -> usize {
+    let tiles = vocab.div_ceil(TILE_COLUMNS).max(1);
+    vocab.div_ceil(tiles).next_multiple_of(32).min(vocab)
 }
 
-/// The buffer of a chunk's logits, kept from pass to pass, and from a forward to its backward with what it holds.
+/// The buffer of a tile's logits, kept from pass to pass, and from a forward to its backward with what it holds.
 #[derive(Clone, Debug, Default)]
 pub struct Logits {
     values: Vec<f32>,
-    /// The rows whose logits these are.
-    rows: Option<Range<usize>>,
+    /// The tile whose logits these are.
+    tile: Option<(Range<usize>, Range<usize>)>,
 }
 
 impl Logits {
-    /// Room for the logits of `rows`; their content is whatever it was.
-    fn room(&mut self, rows: &Range<usize>, vocab: usize) -> &mut [f32] {
-        let len = rows.len() * vocab;
+    /// Room for the logits of a tile; their content is whatever it was.
+    fn room(&mut self, rows: &Range<usize>, columns: &Range<usize>) -> &mut [f32] {
+        let len = rows.len() * columns.len();
         if self.values.len() < len {
             self.values = vec![0.0; len];
         }
@@ -60,10 +67,9 @@ impl Logits {
     }
 }
 
-/// The rows of every chunk.
-fn chunks(rows: usize, vocab: usize) -> impl DoubleEndedIterator<Item = Range<usize>> {
-    let step = chunk_rows(vocab);
-    (0..rows).step_by(step).map(move |start| start..(start + step).min(rows))
+/// `0..len` in steps.
+fn steps(len: usize, step: usize) -> impl DoubleEndedIterator<Item = Range<usize>> {
+    (0..len).step_by(step.max(1)).map(move |start| start..(start + step).min(len))
 }
 
 /// `logp[row] = log softmax(W x[row])[targets[row]]`, and `lse[row]`, the log of the softmax's denominator.
@@ -81,41 +87,79 @@ pub fn forward(
         x.len() == targets.len() * head.hidden && logp.len() == targets.len(),
         "sizes of the head's input"
     );
-    logits.rows = None;
-    for rows in chunks(targets.len(), head.vocab) {
-        let chunk = logits.room(&rows, head.vocab);
+    logits.tile = None;
+    for rows in steps(targets.len(), TILE_ROWS) {
+        let (logp, lse) = (&mut logp[rows.clone()], &mut lse[rows.clone()]);
         let x = &x[rows.start * head.hidden..rows.end * head.hidden];
-        linear::forward(x, head.weight, None, chunk, Write::Replace, head.shape(rows.len()));
-        chunk
-            .par_chunks(head.vocab)
-            .zip(&targets[rows.clone()])
-            .zip(&mut logp[rows.clone()])
-            .zip(&mut lse[rows.clone()])
-            .for_each(|(((logits, &target), logp), lse)| {
-                *lse = log_sum_exp(logits);
-                *logp = logits[target as usize] - *lse;
+        let mut sums = vec![SumExp::NONE; rows.len()];
+        for columns in steps(head.vocab, tile_columns(head.vocab)) {
+            let tile = logits.room(&rows, &columns);
+            let (weight, shape) = head.part(rows.len(), &columns);
+            linear::forward(x, weight, None, tile, Write::Replace, shape);
+            let lines = tile.par_chunks(columns.len()).zip(&mut sums);
+            lines.zip(&targets[rows.clone()]).zip(&mut *logp).for_each(|(((logits, sum), &target), logp)| {
+                sum.add(SumExp::of(logits));
+                let target = target as usize;
+                if columns.contains(&target) {
+                    *logp = logits[target - columns.start];
+                }
             });
-        logits.rows = Some(rows);
+            logits.tile = Some((rows.clone(), columns));
+        }
+        for ((logp, lse), sum) in logp.iter_mut().zip(lse).zip(sums) {
+            *lse = sum.log();
+            *logp -= *lse;
+        }
+    }
+}
+
+/// `sum(exp(logits))` as `exp(max) * sum`, which does not overflow.
+#[derive(Clone, Copy)]
+struct SumExp {
+    max: f32,
+    sum: f32,
+}
+
+impl SumExp {
+    const NONE: Self = Self { max: f32::NEG_INFINITY, sum: 0.0 };
+
+    fn of(logits: &[f32]) -> Self {
+        dispatch(
+            #[inline(always)]
+            || {
+                let max = max_of(logits);
+                if max == f32::NEG_INFINITY {
+                    return Self::NONE;
+                }
+                let sum = sum_of(
+                    logits,
+                    #[inline(always)]
+                    |x| exp(x - max),
+                );
+                Self { max, sum }
+            },
+        )
+    }
+
+    /// Adds the sum over other logits.
+    fn add(&mut self, other: Self) {
+        if self.max == f32::NEG_INFINITY {
+            *self = other;
+        } else if other.max > self.max {
+            *self = Self { max: other.max, sum: other.sum + self.sum * (self.max - other.max).exp() };
+        } else if other.max != f32::NEG_INFINITY {
+            self.sum += other.sum * (other.max - self.max).exp();
+        }
+    }
+
+    fn log(self) -> f32 {
+        if self.max == f32::NEG_INFINITY { self.max } else { self.max + self.sum.ln() }
     }
 }
 
 /// `log(sum(exp(logits)))`, stable.
 pub fn log_sum_exp(logits: &[f32]) -> f32 {
-    dispatch(
-        #[inline(always)]
-        || {
-            let max = max_of(logits);
-            if max == f32::NEG_INFINITY {
-                return max;
-            }
-            max + sum_of(
-                logits,
-                #[inline(always)]
-                |x| exp(x - max),
-            )
-            .ln()
-        },
-    )
+    SumExp::of(logits).log()
 }
 
 /// What the backward pass needs of the forward's rows.
@@ -142,32 +186,41 @@ pub fn backward(
 ) {
     let Rows { x, targets, lse, d_logp } = rows;
     assert!(x.len() == dx.len() && x.len() == targets.len() * head.hidden, "sizes of the head's input");
-    for rows in chunks(targets.len(), head.vocab).rev() {
-        let (shape, span) = (head.shape(rows.len()), rows.start * head.hidden..rows.end * head.hidden);
-        let kept = logits.rows.take().is_some_and(|kept| kept == rows);
-        let logits = logits.room(&rows, head.vocab);
-        if !kept {
-            linear::forward(&x[span.clone()], head.weight, None, logits, Write::Replace, shape);
-        }
-        logits
-            .par_chunks_mut(head.vocab)
-            .zip(&targets[rows.clone()])
-            .zip(&lse[rows.clone()])
-            .zip(&d_logp[rows.clone()])
-            .for_each(|(((logits, &target), &lse), &d)| {
-                dispatch(
-                    #[inline(always)]
-                    || {
-                        for x in logits.iter_mut() {
-                            *x = -d * exp(*x - lse);
-                        }
-                    },
-                );
-                logits[target as usize] += d;
-            });
-        linear::backward_input(logits, head.weight, &mut dx[span.clone()], Write::Replace, shape);
-        if let Some(dweight) = dweight.as_deref_mut() {
-            linear::backward_weight(&x[span], logits, dweight, shape);
+    for rows in steps(targets.len(), TILE_ROWS).rev() {
+        let span = rows.start * head.hidden..rows.end * head.hidden;
+        let mut write = Write::Replace;
+        for columns in steps(head.vocab, tile_columns(head.vocab)).rev() {
+            let (weight, shape) = head.part(rows.len(), &columns);
+            let kept = logits.tile.take().is_some_and(|tile| tile == (rows.clone(), columns.clone()));
+            let logits = logits.room(&rows, &columns);
+            if !kept {
+                linear::forward(&x[span.clone()], weight, None, logits, Write::Replace, shape);
+            }
+            logits
+                .par_chunks_mut(columns.len())
+                .zip(&targets[rows.clone()])
+                .zip(&lse[rows.clone()])
+                .zip(&d_logp[rows.clone()])
+                .for_each(|(((logits, &target), &lse), &d)| {
+                    dispatch(
+                        #[inline(always)]
+                        || {
+                            for x in logits.iter_mut() {
+                                *x = -d * exp(*x - lse);
+                            }
+                        },
+                    );
+                    let target = target as usize;
+                    if columns.contains(&target) {
+                        logits[target - columns.start] += d;
+                    }
+                });
+            linear::backward_input(logits, weight, &mut dx[span.clone()], write, shape);
+            write = Write::Accumulate;
+            if let Some(dweight) = dweight.as_deref_mut() {
+                let part = columns.start * head.hidden..columns.end * head.hidden;
+                linear::backward_weight(&x[span.clone()], logits, &mut dweight[part], shape);
+            }
         }
     }
 }

@@ -151,7 +151,7 @@ impl Saved {
         });
         if grown {
             // What operations allocate for themselves cannot fail in order: it must have room as well.
-            let logits = cross_entropy::chunk_elements(config.vocab_size, size.rows);
+            let logits = cross_entropy::tile_elements(config.vocab_size, size.rows);
             refused |= Vec::<f32>::new().try_reserve_exact(logits + HEADROOM / size_of::<f32>()).is_err();
         }
         match refused {
@@ -183,5 +183,5 @@ pub fn activation_bytes(
 
 /// Bytes of the logits that are held at once for `rows` rows with a target.
 pub fn logits_bytes(config: &DecoderConfig, rows: usize) -> u64 {
-    (cross_entropy::chunk_elements(config.vocab_size, rows) * size_of::<f32>()) as u64
+    (cross_entropy::tile_elements(config.vocab_size, rows) * size_of::<f32>()) as u64
 }

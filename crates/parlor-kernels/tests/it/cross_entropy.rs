@@ -62,6 +62,53 @@ fn chunks_join_without_a_seam() {
 }
 
 #[test]
+fn parts_of_a_large_vocabulary_join_without_a_seam() {
+    let (rows, vocab, hidden) = (5, 20_011, 3);
+    let mut numbers = Numbers::new(10);
+    let (x, d) = (numbers.vec(rows * hidden), numbers.vec(rows));
+    // Weights that grow along the vocabulary: the largest logit of a row is in the last part, or in the first.
+    let w: Vec<f32> = numbers
+        .vec(vocab * hidden)
+        .iter()
+        .enumerate()
+        .map(|(index, w)| w + index as f32 / (vocab * hidden) as f32 * 8.0)
+        .collect();
+    let targets = [0, 9_999, 20_010, 12_345, 7_000];
+    let head = Head { weight: View::F32(&w), vocab, hidden, arithmetic: Arithmetic::F32 };
+    let (mut logp, mut lse) = (vec![0.0; rows], vec![0.0; rows]);
+    let mut logits = Logits::default();
+    cross_entropy::forward(head, (&x, &targets), &mut logp, &mut lse, &mut logits);
+    let want = reference(&wide(&x), &wide(&w), &targets, hidden);
+    close("logp", &logp, &want);
+    let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
+    let whole = Rows { x: &x, targets: &targets, lse: &lse, d_logp: &d };
+    cross_entropy::backward(head, whole, &mut dx, Some(&mut dw), &mut logits);
+    let (mut want_dx, mut want_dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
+    for row in 0..rows {
+        let x: Vec<f64> = wide(&x[row * hidden..(row + 1) * hidden]);
+        let logit = |token: usize| inner(&x, &w[token * hidden..(token + 1) * hidden]);
+        let log_sum = logit(targets[row] as usize) - want[row];
+        for token in 0..vocab {
+            let p = (logit(token) - log_sum).exp();
+            let slope = f64::from(d[row]) * (f64::from(u8::from(token == targets[row] as usize)) - p);
+            for at in 0..hidden {
+                let place = token * hidden + at;
+                want_dx[row * hidden + at] += slope * f64::from(w[place]);
+                want_dw[place] += slope * x[at];
+            }
+        }
+    }
+    close("dx", &dx, &want_dx);
+    close("dw", &dw, &want_dw);
+    // What is not a number in one part is not hidden by the others.
+    let mut broken = w.clone();
+    broken[15_000 * hidden] = f32::NAN;
+    let head = Head { weight: View::F32(&broken), ..head };
+    cross_entropy::forward(head, (&x, &targets), &mut logp, &mut lse, &mut logits);
+    assert!(lse.iter().chain(&logp).all(|value| value.is_nan()), "{lse:?} {logp:?}");
+}
+
+#[test]
 fn extreme_logits_neither_overflow_nor_hide() {
     let lse = cross_entropy::log_sum_exp(&[1e30, -1e30, 0.0]);
     assert_eq!(lse, 1e30);
