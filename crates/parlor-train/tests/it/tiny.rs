@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use parlor_model::memory::FreeMemory;
 use parlor_model::{
     Activation, Bias, Decoder, DecoderConfig, Head, Mlp, Norm, Positions, QkNorm, Rope, RopeScaling,
 };
@@ -120,6 +121,7 @@ pub(crate) struct Run<'a> {
     /// Ask for a checkpoint after this many steps.
     pub(crate) save_after: Option<u64>,
     pub(crate) collective: &'a dyn Collective,
+    pub(crate) free_memory: FreeMemory,
 }
 
 impl<'a> Run<'a> {
@@ -134,6 +136,7 @@ impl<'a> Run<'a> {
             stop_after: None,
             save_after: None,
             collective: &Alone,
+            free_memory: FreeMemory::default(),
         }
     }
 
@@ -165,6 +168,7 @@ impl<'a> Run<'a> {
                 recorder: &mut rows,
                 sample: &mut |_, _, _| Ok(None),
                 observer: &mut observer,
+                free_memory: self.free_memory,
                 stop: &AtomicBool::new(false),
                 resume: self.resume,
             },

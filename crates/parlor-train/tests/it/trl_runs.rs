@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use parlor_model::memory::FreeMemory;
 use parlor_model::{AdapterChoice, Decoder, LoadOptions, ModelConfig, ModelManager, Saved, load_adapter};
 use parlor_text::epoch_order;
 use parlor_train::config::{DpoLoss, TrainingType};
@@ -229,6 +230,7 @@ fn steps<O: Objective>(
         recorder: &mut rows,
         sample: &mut |_, _, _| Ok(None),
         observer: &mut |_| Flow::Continue,
+        free_memory: FreeMemory::default(),
         stop: &AtomicBool::new(false),
         resume: None,
     };
