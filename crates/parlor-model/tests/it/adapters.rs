@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use parlor_model::{
-    ALL_LINEAR, AdapterChoice, AdapterConfig, AdapterPlan, Batch, Decoder, Gradients, InitLora, LoadedModel,
-    Saved, TargetModules, TextFiles, load_adapter, merge, read_adapter_config, save_adapter,
+    ALL_LINEAR, AdapterChoice, AdapterConfig, AdapterPlan, Batch, Decoder, Gradients, InitLora, LoadOptions,
+    LoadedModel, Saved, TargetModules, TextFiles, load_adapted, load_adapter, merge, read_adapter_config,
+    save_adapter,
 };
 use safetensors::SafeTensors;
 
@@ -146,24 +147,37 @@ fn switched_off_is_never_attached() {
     }
 }
 
+/// Two adapters of one base in one batch: every segment is answered as by a model with only its own, or with none.
 #[test]
 fn segments_choose_their_adapters() {
-    let mut model = adapted("plain", "qwen2");
-    load_adapter(&mut model.decoder, model.architecture, &path("ranks")).unwrap();
-    let expected = Expected::read("qwen2");
-    let choices = [AdapterChoice::Adapter(1), AdapterChoice::Base, AdapterChoice::Adapter(0)];
-    let mut mixed = expected.batch.clone();
-    for (segment, choice) in mixed.segments.iter_mut().zip(choices) {
-        segment.adapter = choice;
-    }
-    let together = logits(&model.decoder, &mixed);
-    let vocab = model.decoder.config().vocab_size;
-    for (segment, choice) in mixed.segments.iter().zip(choices) {
-        let alone = Batch::of_sequences([&mixed.ids[segment.rows.clone()]]).with_adapter(choice);
-        let rows = segment.rows.start * vocab..segment.rows.end * vocab;
-        let difference = relative(&together[rows], &logits(&model.decoder, &alone));
-        // Equal but for the order of sums.
-        assert!(difference < 2e-6, "{choice:?}: {difference:e}");
+    for (base, first, second) in [("qwen2", "plain", "ranks"), ("qwen3", "dora", "all_linear")] {
+        let mut both = adapted(first, base);
+        load_adapter(&mut both.decoder, both.architecture, &path(second)).unwrap();
+        let alone = [adapted(second, base), load(base), adapted(first, base)];
+        let expected = Expected::read(base);
+        let mut mixed = expected.batch.clone();
+        let choices = [AdapterChoice::Adapter(1), AdapterChoice::Base, AdapterChoice::Adapter(0)];
+        assert_eq!(mixed.segments.len(), choices.len());
+        for (segment, choice) in mixed.segments.iter_mut().zip(choices) {
+            segment.adapter = choice;
+        }
+        let together = logits(&both.decoder, &mixed);
+        let vocab = both.decoder.config().vocab_size;
+        let mut apart = Vec::new();
+        for (segment, model) in mixed.segments.iter().zip(&alone) {
+            let own = logits(&model.decoder, &Batch::of_sequences([&mixed.ids[segment.rows.clone()]]));
+            let rows = segment.rows.start * vocab..segment.rows.end * vocab;
+            let difference = relative(&together[rows], &own);
+            // Equal but for the order of sums.
+            assert!(difference < 2e-6, "{base} {:?}: {difference:e}", segment.adapter);
+            apart.push(own);
+        }
+        // And the adapters do something.
+        let plain = logits(&alone[1].decoder, &expected.batch);
+        for (segment, own) in mixed.segments.iter().zip(&apart).step_by(2) {
+            let rows = segment.rows.start * vocab..segment.rows.end * vocab;
+            assert!(relative(own, &plain[rows]) > 1e-3, "{base}");
+        }
     }
 }
 
@@ -311,6 +325,29 @@ fn what_does_not_fit_is_named() {
     let config = AdapterConfig { target_modules: names(&["q_proj", "c_attn"]), ..AdapterConfig::default() };
     let plan = AdapterPlan::new(&model.decoder, model.architecture, config).unwrap();
     insta::assert_snapshot!("one_name_too_many", plan.warnings.join("\n"));
+    let config = AdapterConfig {
+        rank_pattern: [("q_proj".to_owned(), 2), ("up_proj".to_owned(), 2)].into_iter().collect(),
+        alpha_pattern: [(r"layers\.7\..*".to_owned(), 2.0)].into_iter().collect(),
+        target_modules: names(&["q_proj"]),
+        ..AdapterConfig::default()
+    };
+    let plan = AdapterPlan::new(&model.decoder, model.architecture, config).unwrap();
+    insta::assert_snapshot!("patterns_of_nothing", plan.warnings.join("\n"));
+}
+
+/// Of the same shape, but called otherwise.
+#[test]
+fn an_adapter_of_another_model_is_said() {
+    let beside = |base: &str| {
+        let base = path("plain").join("../../models").join(base);
+        load_adapted(&base, &[path("plain")], &LoadOptions::default()).unwrap().warnings
+    };
+    assert_eq!(beside("qwen2"), Vec::<String>::new());
+    let warnings = beside("qwen2_chat");
+    assert!(
+        warnings[0].contains("this is an adapter of `qwen2`") && warnings[0].contains("qwen2_chat"),
+        "{warnings:?}"
+    );
 }
 
 #[test]
