@@ -17,7 +17,7 @@ const LOGITS: f64 = 1e-5;
 const GRADIENTS: f64 = 2e-5;
 
 /// Fixture and the model that it belongs to.
-const CASES: [(&str, &str); 11] = [
+const CASES: [(&str, &str); 12] = [
     ("plain", "qwen2"),
     ("all_linear", "qwen3"),
     ("pattern", "llama"),
@@ -29,6 +29,7 @@ const CASES: [(&str, &str); 11] = [
     ("own_head", "qwen2"),
     ("conv1d", "gpt2"),
     ("conv1d_dora", "gpt2"),
+    ("some_layers", "qwen3"),
 ];
 
 fn path(name: &str) -> PathBuf {
@@ -208,22 +209,26 @@ fn a_new_adapter_changes_nothing() {
     }
 }
 
-/// Values of new factors have the spread that PEFT draws them with.
+/// Values of new factors have the spread that PEFT's have.
 #[test]
 fn factors_are_drawn_as_peft_draws_them() {
+    let bytes = std::fs::read(path("initial.json")).unwrap();
+    let drawn: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
     let model = load("qwen2");
-    for init in [InitLora::Default, InitLora::Gaussian] {
-        let config = AdapterConfig { r: 64, init_lora_weights: init, ..AdapterConfig::default() };
+    for (name, init) in [("default", InitLora::Default), ("gaussian", InitLora::Gaussian)] {
+        let expected = |key: &str| drawn[name][key].as_f64().unwrap();
+        let config =
+            AdapterConfig { r: expected("r") as usize, init_lora_weights: init, ..AdapterConfig::default() };
         let plan = AdapterPlan::new(&model.decoder, model.architecture, config).unwrap();
         let values = plan.initial_values(&model.decoder, 3);
-        let (a, width) = (&values[0], plan.specs()[0].shape[1] as f64);
+        let a = &values[0];
+        assert_eq!(plan.specs()[0].shape, [64, expected("inputs") as usize]);
         let variance = a.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / a.len() as f64;
-        let want = match init {
-            InitLora::Default => 1.0 / width / 3.0,
-            InitLora::Gaussian => 1.0 / 64.0 / 64.0,
-        };
-        // 2048 draws: the variance of a sample is within 15% (more than four deviations).
+        // 2048 draws: the variance of a sample is within 15% (more than four deviations). PEFT's is of 200 times as many.
+        let want = expected("variance");
         assert!((variance / want - 1.0).abs() < 0.15, "{init:?}: {variance:e}, want {want:e}");
+        let largest = a.iter().fold(0.0f64, |max, &x| max.max(f64::from(x).abs()));
+        assert!(largest < expected("largest") * 1.0001, "{init:?}: {largest}");
         assert!(values[1].iter().all(|&b| b == 0.0));
     }
 }
