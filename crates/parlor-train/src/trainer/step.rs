@@ -167,7 +167,11 @@ impl<'a, O: Objective> Trainer<'_, 'a, O> {
             let before = self.micro_batch.min(examples);
             self.micro_batch = before / 2;
             let (now, times) = (self.micro_batch, before.div_ceil(before / 2));
-            let same = if divisible { "the same result" } else { "whose estimates of `kl` are their own" };
+            let same = if divisible {
+                "the same result"
+            } else {
+                "each estimates `kl` itself, so the result differs a little"
+            };
             format!("passes of {now} instead of {before} examples, {times} times as many: {same}")
         } else if keeps_all {
             self.saved.checkpointing = Checkpointing::Every(NonZeroUsize::MIN);

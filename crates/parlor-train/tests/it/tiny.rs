@@ -12,7 +12,7 @@ use parlor_text::{Example, RowSource};
 use parlor_train::distributed::{Alone, Collective};
 use parlor_train::identity::Identity;
 use parlor_train::objectives::CrossEntropy;
-use parlor_train::{Finished, Flow, Hyperparameters, Job, TrainError, TrainEvent, train};
+use parlor_train::{Finished, Flow, Hyperparameters, Job, Objective, TrainError, TrainEvent, train};
 use parlor_train::{TrainingConfig, checkpoint::Checkpoint};
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use serde_json::{Map, Value};
@@ -141,6 +141,14 @@ impl<'a> Run<'a> {
     }
 
     pub(crate) fn go(self, decoder: &mut Decoder) -> (Result<Finished, TrainError>, Rows, Vec<TrainEvent>) {
+        self.go_with(&CrossEntropy, decoder)
+    }
+
+    pub(crate) fn go_with<O: Objective<Example = Example>>(
+        self,
+        objective: &O,
+        decoder: &mut Decoder,
+    ) -> (Result<Finished, TrainError>, Rows, Vec<TrainEvent>) {
         let mut rows = Rows::new();
         let mut events = Vec::new();
         let (stop_after, save_after) = (self.stop_after, self.save_after);
@@ -156,7 +164,7 @@ impl<'a> Run<'a> {
         let result = train(
             decoder,
             Job {
-                objective: &CrossEntropy,
+                objective,
                 train: &self.train,
                 eval: &self.eval,
                 hyper: &self.hyper,
