@@ -377,6 +377,7 @@ fn damaged_adapters_are_errors() {
     };
     insta::assert_snapshot!("other_method", config("peft_type", "IA3".into()));
     insta::assert_snapshot!("not_in_this_build", config("lora_bias", true.into()));
+    insta::assert_snapshot!("init_by_other_weights", config("init_lora_weights", "pissa_niter_4".into()));
     insta::assert_snapshot!("r_as_text", config("r", "four".into()));
     insta::assert_snapshot!("unknown_bias", config("bias", "some".into()));
 }
