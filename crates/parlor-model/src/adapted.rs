@@ -57,6 +57,21 @@ pub fn locate_adapted(
     Ok((found, all))
 }
 
+/// What to say when the name in an adapter's configuration and the model's directory end differently. Directories of a Hub
+/// cache are called after a commit, which says nothing.
+fn another_base(named: &str, base: &Path) -> Option<String> {
+    let name = Path::new(named).file_name()?;
+    let whole = base.canonicalize().unwrap_or_else(|_| base.to_owned());
+    let own = whole.file_name()?;
+    let is_commit = own.len() == 40 && own.as_encoded_bytes().iter().all(u8::is_ascii_hexdigit);
+    (name != own && !is_commit).then(|| {
+        format!(
+            "this adapter was made for `{named}`, and the model is {}: if that is another one, its answers mean nothing",
+            base.display()
+        )
+    })
+}
+
 /// Loads the model in `base` and attaches `adapters`, the first of which is active.
 ///
 /// # Errors
@@ -69,7 +84,9 @@ pub fn load_adapted(
     let mut model = load_directory(base, options)?;
     for dir in adapters {
         let info = load_adapter(&mut model.decoder, model.architecture, dir)?;
-        for warning in info.warnings {
+        let config = model.decoder.adapters().get(info.id).map(|adapter| &adapter.config);
+        let named = config.and_then(|config| another_base(config.base_model_name_or_path.as_deref()?, base));
+        for warning in info.warnings.into_iter().chain(named) {
             tracing::warn!(adapter = %dir.display(), "{warning}");
             model.warnings.push(warning);
         }

@@ -77,7 +77,7 @@ pub enum DecoderError {
     #[error("{0}")]
     Batch(String),
     /// The activations of a pass have no room.
-    #[error("memory ran out: a pass over {tokens} tokens needs {} MiB of activations", .bytes >> 20)]
+    #[error("memory ran out: a pass over {tokens} tokens needs {} MiB of activations", .bytes.div_ceil(1 << 20))]
     OutOfMemory {
         /// Tokens in the batch.
         tokens: usize,

@@ -128,11 +128,13 @@ impl Saved {
             neftune_noise_alpha: self.neftune_noise_alpha,
             checkpointing: self.checkpointing,
             arithmetic: self.arithmetic,
+            free_memory: self.free_memory,
             ..Self::default()
         };
     }
 
-    /// Makes room for a pass.
+    /// Makes room for a pass. Systems promise more memory than they have and end the process that takes it, so growing
+    /// first asks what is left; an allocation that the system refuses is the second line.
     ///
     /// # Errors
     /// [`DecoderError::OutOfMemory`], with what was already there intact.
@@ -142,22 +144,27 @@ impl Saved {
         size: PassSize,
         backward: Option<Checkpointing>,
     ) -> Result<(), DecoderError> {
-        let (mut needed, mut grown, mut refused) = (0, false, false);
+        let (mut needed, mut growth) = (0, 0);
         each(self, config, size, backward, &mut |buffer, elements| {
             needed += elements * size_of::<f32>();
-            grown |= elements > buffer.capacity();
+            growth += elements.saturating_sub(buffer.capacity()) * size_of::<f32>();
+        });
+        if growth == 0 {
+            return Ok(());
+        }
+        let refusal = DecoderError::OutOfMemory { tokens: size.tokens, bytes: needed as u64 };
+        // What operations allocate for themselves cannot fail in order: it must have room as well.
+        let beside = cross_entropy::tile_elements(config.vocab_size, size.rows) * size_of::<f32>() + HEADROOM;
+        if (self.free_memory.0)().is_some_and(|left| left < (growth + beside) as u64) {
+            return Err(refusal);
+        }
+        let mut refused = false;
+        each(self, config, size, backward, &mut |buffer, elements| {
             let missing = elements.saturating_sub(buffer.len());
             refused |= buffer.try_reserve_exact(missing).is_err();
         });
-        if grown {
-            // What operations allocate for themselves cannot fail in order: it must have room as well.
-            let logits = cross_entropy::tile_elements(config.vocab_size, size.rows);
-            refused |= Vec::<f32>::new().try_reserve_exact(logits + HEADROOM / size_of::<f32>()).is_err();
-        }
-        match refused {
-            true => Err(DecoderError::OutOfMemory { tokens: size.tokens, bytes: needed as u64 }),
-            false => Ok(()),
-        }
+        refused |= Vec::<u8>::new().try_reserve_exact(beside).is_err();
+        if refused { Err(refusal) } else { Ok(()) }
     }
 }
 

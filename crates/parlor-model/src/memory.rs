@@ -27,6 +27,16 @@ pub fn available_bytes() -> Option<u64> {
     Some(machine.min(group).min(address_space_left().unwrap_or(machine)))
 }
 
+/// Where passes learn how much memory is left: [`available_bytes`], or what a caller puts in its place.
+#[derive(Clone, Copy, Debug)]
+pub struct FreeMemory(pub fn() -> Option<u64>);
+
+impl Default for FreeMemory {
+    fn default() -> Self {
+        Self(available_bytes)
+    }
+}
+
 /// What `ulimit -v` leaves of the address space, in bytes; none without that limit.
 fn address_space_left() -> Option<u64> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;

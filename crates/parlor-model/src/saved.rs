@@ -9,6 +9,7 @@ use parlor_kernels::norm::Moments;
 use parlor_kernels::rope::Angles;
 
 use crate::checkpointing::Checkpointing;
+use crate::memory::FreeMemory;
 
 /// What a norm keeps per row.
 #[derive(Clone, Debug, Default)]
@@ -82,6 +83,8 @@ pub struct Saved {
     pub checkpointing: Checkpointing,
     /// Precision of the products of linear layers and the head in the next passes; all else is f32.
     pub arithmetic: Arithmetic,
+    /// Says, when buffers must grow, whether there is memory for it.
+    pub free_memory: FreeMemory,
     /// The residual stream before each group of blocks that is computed again.
     pub(crate) inputs: Vec<Vec<f32>>,
     /// The residual stream while a group is computed again.

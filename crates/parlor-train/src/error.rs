@@ -165,7 +165,7 @@ pub enum TrainError {
         known: Vec<String>,
     },
     /// The decoder refused a batch.
-    #[error("the model cannot run this batch ({rows}): {source}", rows = .rows.join(", "))]
+    #[error("the model cannot run this batch ({rows}): {source}{}", advice(.source), rows = .rows.join(", "))]
     Batch {
         /// Where its rows came from.
         rows: Vec<String>,
@@ -196,6 +196,11 @@ impl From<DamagedCheckpoint> for TrainError {
 }
 
 impl TrainError {
+    /// Whether a pass found no room, even for one example.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        matches!(self, TrainError::Batch { source, .. } if matches!(**source, DecoderError::OutOfMemory { .. }))
+    }
+
     /// Whether nothing was started: a usage, configuration or input error (exit code 2), not a failure (1).
     pub fn before_start(&self) -> bool {
         !matches!(
@@ -208,6 +213,16 @@ impl TrainError {
                 | TrainError::Storage(_)
                 | TrainError::Record(_)
         )
+    }
+}
+
+/// What to do about a batch that has no room.
+fn advice(error: &DecoderError) -> &'static str {
+    match error {
+        DecoderError::OutOfMemory { .. } => {
+            "; free memory and go on with `--resume`, or cut rows by `data.max_length` in a new run"
+        }
+        _ => "",
     }
 }
 

@@ -124,6 +124,11 @@ pub trait Objective {
     /// The loss of a batch, given the log-probability of each target (0 where there is none).
     fn loss(&self, micro: &MicroBatch<Self::Side>, logp: &[f32]) -> Loss;
 
+    /// Whether the sums of a step are the same however it is divided into passes, but for rounding.
+    fn is_divisible(&self) -> bool {
+        true
+    }
+
     /// Adds metrics that follow from the means of others.
     fn derive(&self, _means: &mut Vec<(&'static str, f64)>) {}
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use parlor_model::memory::FreeMemory;
 use parlor_model::{Decoder, GenerationConfig};
 use parlor_text::{ChatTemplate, Tokenizer};
 use parlor_track::MonitoringConfig;
@@ -336,6 +337,7 @@ impl Steps<'_> {
                 recorder: self.recorder,
                 sample: self.sample,
                 observer: self.observer,
+                free_memory: FreeMemory::default(),
                 stop: self.stop,
                 resume: self.resume,
             },

@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 use parlor_model::{
     AdapterChoice, Decoder, LoadOptions, LoadedModel, ModelConfig, ModelManager, Parameter, Saved, TorchDtype,
 };
+use parlor_text::Tokenizer;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -90,19 +91,23 @@ impl Setting<'_> {
         Ok(Source { weights: weights_sha256(model.decoder.parameters()), model: Some(model) })
     }
 
-    /// Refuses a reference that reads or writes other tokens.
+    /// Refuses a reference whose ids are other tokens. How its tokenizer would divide a text does not matter: it is given ids.
     fn require_vocabulary(&self, path: &Path, model: &LoadedModel) -> Result<(), TrainError> {
         let sizes = [&model.decoder, self.decoder].map(|decoder| decoder.config().vocab_size);
+        let own = &self.text.tokenizer;
         let found = match &model.tokenizer {
-            Some(tokenizer) if tokenizer.content_hash() == self.text.tokenizer.content_hash() => {
-                return Ok(());
+            Some(other) if other.vocab_size() != own.vocab_size() => {
+                let (there, here) = (other.vocab_size(), own.vocab_size());
+                format!("it has another tokenizer ({there} tokens, the trained model {here})")
             }
-            Some(tokenizer) => {
-                let own = self.text.tokenizer.vocab_size();
-                format!(
-                    "it has another tokenizer ({} tokens, the trained model {own})",
-                    tokenizer.vocab_size()
-                )
+            Some(other) => {
+                let ids = 0..u32::try_from(own.vocab_size()).unwrap_or(u32::MAX);
+                let shown = |tokenizer: &Tokenizer, id| tokenizer.token(id).unwrap_or_default();
+                let Some(id) = ids.into_iter().find(|&id| other.token(id) != own.token(id)) else {
+                    return Ok(());
+                };
+                let (there, here) = (shown(other, id), shown(own, id));
+                format!("it has another tokenizer (token {id} is {there:?}, in the trained model {here:?})")
             }
             None if sizes[0] == sizes[1] => return Ok(()),
             None => format!("it has a vocabulary of {} tokens, the trained model {}", sizes[0], sizes[1]),

@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use parlor_model::memory::FreeMemory;
 use parlor_model::{Decoder, Gradients, Saved};
 use serde_json::{Map, Value, json};
 
-use crate::checkpoint::{Checkpoint, OPTIMIZER_STATE, list_checkpoints};
+use crate::checkpoint::{Checkpoint, OPTIMIZER_STATE, checkpoint_name, list_checkpoints};
 use crate::config::{Hyperparameters, TrainingConfig};
 use crate::distributed::{Collective, Shards};
 use crate::error::TrainError;
@@ -61,6 +62,8 @@ pub struct Job<'a, O: Objective> {
     pub sample: &'a mut Sample<'a>,
     /// Takes events, and may ask to stop.
     pub observer: &'a mut dyn FnMut(TrainEvent) -> Flow,
+    /// Says how much memory is left.
+    pub free_memory: FreeMemory,
     /// Set from another thread to stop after the current step.
     pub stop: &'a AtomicBool,
     /// Checkpoint to go on from, verified and of the same identity; the decoder holds its weights.
@@ -146,6 +149,7 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
         let mut saved = Saved::default();
         saved.checkpointing = job.training.gradient_checkpointing.0;
         saved.arithmetic = job.training.arithmetic();
+        saved.free_memory = job.free_memory;
         saved.neftune_noise_alpha = job.training.neftune_noise_alpha.unwrap_or(0.0) as f32;
         let mut trainer = Self {
             job,
@@ -189,6 +193,18 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
     }
 
     fn run(mut self) -> Result<Finished, TrainError> {
+        match self.go() {
+            Ok(outcome) => Ok(self.finished(outcome)),
+            Err(error) => {
+                if error.is_out_of_memory() {
+                    self.keep_what_there_is();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn go(&mut self) -> Result<Outcome, TrainError> {
         let started = TrainEvent::Started {
             plan: self.plan,
             resumed_at: (self.step > 0).then_some(self.step),
@@ -197,12 +213,12 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
         };
         self.tell(started);
         if self.evaluation_pending && !self.evaluate()? {
-            return Ok(self.finished(Outcome::Interrupted));
+            return Ok(Outcome::Interrupted);
         }
         while self.step < self.plan.total_steps && !self.out_of_patience() {
             self.agree();
             if self.stopping() && self.step == self.steps_before {
-                return Ok(self.finished(Outcome::Interrupted));
+                return Ok(Outcome::Interrupted);
             }
             let result = self.take_step()?;
             self.report(&result)?;
@@ -218,12 +234,10 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
             }
             // An interruption in the very last step has nothing left to interrupt.
             if interrupted && (!last || self.evaluation_pending) {
-                return Ok(self.finished(Outcome::Interrupted));
+                return Ok(Outcome::Interrupted);
             }
         }
-        let outcome =
-            if self.step < self.plan.total_steps { Outcome::StoppedEarly } else { Outcome::Completed };
-        Ok(self.finished(outcome))
+        Ok(if self.step < self.plan.total_steps { Outcome::StoppedEarly } else { Outcome::Completed })
     }
 
     fn finished(mut self, outcome: Outcome) -> Finished {
@@ -297,6 +311,20 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
             threshold,
             last_checkpoint: self.last_checkpoint(),
         })
+    }
+
+    /// Saves the run as it was before that for which there is no memory, so that it can go on where there is more. Of
+    /// several ranks none can alone: their last checkpoint counts.
+    fn keep_what_there_is(&mut self) {
+        self.saved.release();
+        let there = self.job.output_dir.join(checkpoint_name(self.step)).exists();
+        if self.plan.world_size > 1 || self.step == self.steps_before || there {
+            return;
+        }
+        // What ended the run is the error to report.
+        if let Err(also) = self.save(false) {
+            self.tell(TrainEvent::Warning(format!("the run could not be saved: {also}")));
+        }
     }
 
     fn last_checkpoint(&self) -> Option<PathBuf> {

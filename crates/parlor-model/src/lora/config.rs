@@ -115,6 +115,10 @@ const UNSUPPORTED: [&str; 13] = [
     "velora_config",
 ];
 
+/// Beginnings of `init_lora_weights` with which PEFT changes the model's weights when it loads such an adapter, by values
+/// that are in no file.
+const INITS_OF_OTHER_WEIGHTS: [&str; 4] = ["pissa", "olora", "corda", "loftq"];
+
 impl AdapterConfig {
     /// `lora_alpha / r` of a module of rank `r` and this alpha.
     pub(crate) fn scale(&self, r: usize, alpha: f64) -> f32 {
@@ -144,6 +148,14 @@ impl AdapterConfig {
             if let Some(value) = present(key).filter(|value| !neutral(value)) {
                 return Err(format!("`{key}` is {value}, which this build does not have"));
             }
+        }
+        if let Some(init) = present("init_lora_weights").and_then(Value::as_str)
+            && INITS_OF_OTHER_WEIGHTS.iter().any(|other| init.to_lowercase().starts_with(other))
+        {
+            return Err(format!(
+                "`init_lora_weights` is `{init}`, so the adapter belongs to weights that PEFT makes of the model's; have PEFT \
+                 save it for the model's own (`path_initial_model_for_weight_conversion`)"
+            ));
         }
         let defaults = Self::default();
         let target_modules = match present("target_modules") {

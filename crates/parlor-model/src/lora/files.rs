@@ -70,8 +70,17 @@ pub fn load_adapter(
     dir: &Path,
 ) -> Result<AdapterInfo, ModelLoadError> {
     let config = read_adapter_config(dir)?;
-    let mut plan = AdapterPlan::new(decoder, architecture, config)
-        .map_err(|error| ModelLoadError { place: dir.join(ADAPTER_CONFIG).display().to_string(), ..error })?;
+    let other_base = match config.base_model_name_or_path.as_deref().filter(|base| !base.is_empty()) {
+        Some(base) => {
+            format!("the adapter was made for `{base}`, and this is a {architecture} model: take that one")
+        }
+        None => format!("this is a {architecture} model: take the one that the adapter was made for"),
+    };
+    let mut plan = AdapterPlan::new(decoder, architecture, config).map_err(|error| ModelLoadError {
+        place: dir.join(ADAPTER_CONFIG).display().to_string(),
+        help: other_base.clone(),
+        ..error
+    })?;
     let path = dir.join(ADAPTER_WEIGHTS);
     if !path.is_file() {
         return Err(ModelLoadError::new(
@@ -82,7 +91,7 @@ pub fn load_adapter(
         ));
     }
     let files = WeightFiles::of_file(&path)?;
-    let values = read_values(&plan, &files, architecture, &path)?;
+    let values = read_values(&plan, &files, &other_base, &path)?;
     let warnings = std::mem::take(&mut plan.warnings);
     let id = decoder.attach(plan, values)?;
     Ok(AdapterInfo { id, warnings })
@@ -91,11 +100,9 @@ pub fn load_adapter(
 fn read_values(
     plan: &AdapterPlan,
     files: &WeightFiles,
-    architecture: Architecture,
+    other_base: &str,
     path: &Path,
 ) -> Result<Vec<Vec<f32>>, ModelLoadError> {
-    let other_base =
-        format!("the adapter was made for another model than this {architecture} one; name its own base");
     let mut values: Vec<Vec<f32>> = Vec::with_capacity(plan.specs().len());
     let mut missing = Vec::new();
     for tensor in plan.tensors() {

@@ -94,11 +94,25 @@ pub(crate) fn by_pattern<T: Copy>(
     path: &str,
 ) -> Result<Option<T>, String> {
     for (pattern, value) in patterns {
-        if matches(&whole(&format!(r"(?:.*\.)?(?:{pattern})"))?, path)? {
+        if fits_end(pattern, path)? {
             return Ok(Some(*value));
         }
     }
     Ok(None)
+}
+
+fn fits_end(pattern: &str, path: &str) -> Result<bool, String> {
+    matches(&whole(&format!(r"(?:.*\.)?(?:{pattern})"))?, path)
+}
+
+/// Whether `pattern` fits the end of some module's name.
+pub(crate) fn fits_any(pattern: &str, modules: &[Module]) -> Result<bool, String> {
+    for module in modules {
+        if fits_end(pattern, &module.path)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Chooses among the modules of a model.

@@ -6,7 +6,7 @@ use parlor_kernels::Tensor;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use super::modules::{by_pattern, choose};
+use super::modules::{by_pattern, choose, fits_any};
 use super::{Adapter, AdapterConfig, AdapterId, InitLora, LowRank};
 use crate::arch::{Architecture, Layout};
 use crate::decoder::{Decoder, Parameter, ParameterId};
@@ -65,7 +65,7 @@ impl AdapterPlan {
         config: AdapterConfig,
     ) -> Result<Self, ModelLoadError> {
         Self::try_new(decoder, architecture, config).map_err(|what| {
-            let help = "correct the adapter's configuration, or use the model that it was made for";
+            let help = "correct it, or take another model";
             ModelLoadError::new(LoadErrorKind::Incompatible, "the adapter's configuration", what, help)
         })
     }
@@ -129,7 +129,18 @@ impl AdapterPlan {
             };
             push(name, disk.layout, true, parts);
         }
-        Ok(Self { config, tensors, specs, modules, warnings: chosen.warnings })
+        let mut warnings = chosen.warnings;
+        let ranks = config.rank_pattern.keys().map(|pattern| ("rank_pattern", pattern));
+        for (name, pattern) in
+            ranks.chain(config.alpha_pattern.keys().map(|pattern| ("alpha_pattern", pattern)))
+        {
+            if !fits_any(pattern, &chosen.adapted)? {
+                warnings.push(format!(
+                    "`{name}` has `{pattern}`, which is none of the modules that get an adapter"
+                ));
+            }
+        }
+        Ok(Self { config, tensors, specs, modules, warnings })
     }
 
     /// What the adapter is.

@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use parlor_model::{
-    ALL_LINEAR, AdapterChoice, AdapterConfig, AdapterPlan, Batch, Decoder, Gradients, InitLora, LoadedModel,
-    Saved, TargetModules, TextFiles, load_adapter, merge, read_adapter_config, save_adapter,
+    ALL_LINEAR, AdapterChoice, AdapterConfig, AdapterPlan, Batch, Decoder, Gradients, InitLora, LoadOptions,
+    LoadedModel, Saved, TargetModules, TextFiles, load_adapted, load_adapter, merge, read_adapter_config,
+    save_adapter,
 };
 use safetensors::SafeTensors;
 
@@ -16,7 +17,7 @@ const LOGITS: f64 = 1e-5;
 const GRADIENTS: f64 = 2e-5;
 
 /// Fixture and the model that it belongs to.
-const CASES: [(&str, &str); 11] = [
+const CASES: [(&str, &str); 12] = [
     ("plain", "qwen2"),
     ("all_linear", "qwen3"),
     ("pattern", "llama"),
@@ -28,6 +29,7 @@ const CASES: [(&str, &str); 11] = [
     ("own_head", "qwen2"),
     ("conv1d", "gpt2"),
     ("conv1d_dora", "gpt2"),
+    ("some_layers", "qwen3"),
 ];
 
 fn path(name: &str) -> PathBuf {
@@ -146,24 +148,37 @@ fn switched_off_is_never_attached() {
     }
 }
 
+/// Two adapters of one base in one batch: every segment is answered as by a model with only its own, or with none.
 #[test]
 fn segments_choose_their_adapters() {
-    let mut model = adapted("plain", "qwen2");
-    load_adapter(&mut model.decoder, model.architecture, &path("ranks")).unwrap();
-    let expected = Expected::read("qwen2");
-    let choices = [AdapterChoice::Adapter(1), AdapterChoice::Base, AdapterChoice::Adapter(0)];
-    let mut mixed = expected.batch.clone();
-    for (segment, choice) in mixed.segments.iter_mut().zip(choices) {
-        segment.adapter = choice;
-    }
-    let together = logits(&model.decoder, &mixed);
-    let vocab = model.decoder.config().vocab_size;
-    for (segment, choice) in mixed.segments.iter().zip(choices) {
-        let alone = Batch::of_sequences([&mixed.ids[segment.rows.clone()]]).with_adapter(choice);
-        let rows = segment.rows.start * vocab..segment.rows.end * vocab;
-        let difference = relative(&together[rows], &logits(&model.decoder, &alone));
-        // Equal but for the order of sums.
-        assert!(difference < 2e-6, "{choice:?}: {difference:e}");
+    for (base, first, second) in [("qwen2", "plain", "ranks"), ("qwen3", "dora", "all_linear")] {
+        let mut both = adapted(first, base);
+        load_adapter(&mut both.decoder, both.architecture, &path(second)).unwrap();
+        let alone = [adapted(second, base), load(base), adapted(first, base)];
+        let expected = Expected::read(base);
+        let mut mixed = expected.batch.clone();
+        let choices = [AdapterChoice::Adapter(1), AdapterChoice::Base, AdapterChoice::Adapter(0)];
+        assert_eq!(mixed.segments.len(), choices.len());
+        for (segment, choice) in mixed.segments.iter_mut().zip(choices) {
+            segment.adapter = choice;
+        }
+        let together = logits(&both.decoder, &mixed);
+        let vocab = both.decoder.config().vocab_size;
+        let mut apart = Vec::new();
+        for (segment, model) in mixed.segments.iter().zip(&alone) {
+            let own = logits(&model.decoder, &Batch::of_sequences([&mixed.ids[segment.rows.clone()]]));
+            let rows = segment.rows.start * vocab..segment.rows.end * vocab;
+            let difference = relative(&together[rows], &own);
+            // Equal but for the order of sums.
+            assert!(difference < 2e-6, "{base} {:?}: {difference:e}", segment.adapter);
+            apart.push(own);
+        }
+        // And the adapters do something.
+        let plain = logits(&alone[1].decoder, &expected.batch);
+        for (segment, own) in mixed.segments.iter().zip(&apart).step_by(2) {
+            let rows = segment.rows.start * vocab..segment.rows.end * vocab;
+            assert!(relative(own, &plain[rows]) > 1e-3, "{base}");
+        }
     }
 }
 
@@ -194,22 +209,26 @@ fn a_new_adapter_changes_nothing() {
     }
 }
 
-/// Values of new factors have the spread that PEFT draws them with.
+/// Values of new factors have the spread that PEFT's have.
 #[test]
 fn factors_are_drawn_as_peft_draws_them() {
+    let bytes = std::fs::read(path("initial.json")).unwrap();
+    let drawn: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
     let model = load("qwen2");
-    for init in [InitLora::Default, InitLora::Gaussian] {
-        let config = AdapterConfig { r: 64, init_lora_weights: init, ..AdapterConfig::default() };
+    for (name, init) in [("default", InitLora::Default), ("gaussian", InitLora::Gaussian)] {
+        let expected = |key: &str| drawn[name][key].as_f64().unwrap();
+        let config =
+            AdapterConfig { r: expected("r") as usize, init_lora_weights: init, ..AdapterConfig::default() };
         let plan = AdapterPlan::new(&model.decoder, model.architecture, config).unwrap();
         let values = plan.initial_values(&model.decoder, 3);
-        let (a, width) = (&values[0], plan.specs()[0].shape[1] as f64);
+        let a = &values[0];
+        assert_eq!(plan.specs()[0].shape, [64, expected("inputs") as usize]);
         let variance = a.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / a.len() as f64;
-        let want = match init {
-            InitLora::Default => 1.0 / width / 3.0,
-            InitLora::Gaussian => 1.0 / 64.0 / 64.0,
-        };
-        // 2048 draws: the variance of a sample is within 15% (more than four deviations).
+        // 2048 draws: the variance of a sample is within 15% (more than four deviations). PEFT's is of 200 times as many.
+        let want = expected("variance");
         assert!((variance / want - 1.0).abs() < 0.15, "{init:?}: {variance:e}, want {want:e}");
+        let largest = a.iter().fold(0.0f64, |max, &x| max.max(f64::from(x).abs()));
+        assert!(largest < expected("largest") * 1.0001, "{init:?}: {largest}");
         assert!(values[1].iter().all(|&b| b == 0.0));
     }
 }
@@ -311,6 +330,26 @@ fn what_does_not_fit_is_named() {
     let config = AdapterConfig { target_modules: names(&["q_proj", "c_attn"]), ..AdapterConfig::default() };
     let plan = AdapterPlan::new(&model.decoder, model.architecture, config).unwrap();
     insta::assert_snapshot!("one_name_too_many", plan.warnings.join("\n"));
+    let config = AdapterConfig {
+        rank_pattern: [("q_proj".to_owned(), 2), ("up_proj".to_owned(), 2)].into_iter().collect(),
+        alpha_pattern: [(r"layers\.7\..*".to_owned(), 2.0)].into_iter().collect(),
+        target_modules: names(&["q_proj"]),
+        ..AdapterConfig::default()
+    };
+    let plan = AdapterPlan::new(&model.decoder, model.architecture, config).unwrap();
+    insta::assert_snapshot!("patterns_of_nothing", plan.warnings.join("\n"));
+}
+
+/// Of the same shape, but called otherwise.
+#[test]
+fn an_adapter_of_another_model_is_said() {
+    let beside = |base: &str| {
+        let base = path("plain").join("../../models").join(base);
+        load_adapted(&base, &[path("plain")], &LoadOptions::default()).unwrap().warnings
+    };
+    assert_eq!(beside("qwen2"), Vec::<String>::new());
+    let warnings = beside("qwen2_chat");
+    assert!(warnings[0].contains("made for `qwen2`") && warnings[0].contains("qwen2_chat"), "{warnings:?}");
 }
 
 #[test]
@@ -338,6 +377,7 @@ fn damaged_adapters_are_errors() {
     };
     insta::assert_snapshot!("other_method", config("peft_type", "IA3".into()));
     insta::assert_snapshot!("not_in_this_build", config("lora_bias", true.into()));
+    insta::assert_snapshot!("init_by_other_weights", config("init_lora_weights", "pissa_niter_4".into()));
     insta::assert_snapshot!("r_as_text", config("r", "four".into()));
     insta::assert_snapshot!("unknown_bias", config("bias", "some".into()));
 }

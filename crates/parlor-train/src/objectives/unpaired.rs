@@ -79,6 +79,10 @@ impl Objective for Unpaired {
         loss
     }
 
+    fn is_divisible(&self) -> bool {
+        false
+    }
+
     fn derive(&self, means: &mut Vec<(&'static str, f64)>) {
         let find = |name| means.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
         if let (Some(chosen), Some(rejected)) = (find("rewards/chosen"), find("rewards/rejected")) {

@@ -1,9 +1,10 @@
 //! One step: forward and backward over its examples in passes, this rank's share of them, and the update.
 
 use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 
-use parlor_model::DecoderError;
+use parlor_model::{Checkpointing, DecoderError};
 use parlor_text::epoch_order;
 
 use super::Trainer;
@@ -86,8 +87,8 @@ impl<'a, O: Objective> Trainer<'_, 'a, O> {
         Ok(StepResult { loss: sum * mean, learning_rate, grad_norm, metrics })
     }
 
-    /// Forward and backward over the examples at `places` of those of the step. False, with nothing done, when memory ran
-    /// out: it is to be made again with less.
+    /// Forward and backward over the examples at `places` of those of the step. False, with nothing done, when there was too
+    /// little memory: it is to be made again in a smaller way.
     fn pass(
         &mut self,
         chosen: &[&'a O::Example],
@@ -105,8 +106,7 @@ impl<'a, O: Objective> Trainer<'_, 'a, O> {
             source: Box::new(source),
         };
         let logp = match self.decoder.logprobs(&micro.batch, &micro.targets, &mut self.saved) {
-            Err(error @ DecoderError::OutOfMemory { .. }) if examples.len() > 1 => {
-                self.halve(&error);
+            Err(error @ DecoderError::OutOfMemory { .. }) if self.make_smaller(examples.len(), &error) => {
                 return Ok(false);
             }
             result => result.map_err(refused)?,
@@ -158,12 +158,31 @@ impl<'a, O: Objective> Trainer<'_, 'a, O> {
         });
     }
 
-    /// Goes on with half as many examples in a pass and twice as many passes: the same sums in less memory.
-    fn halve(&mut self, error: &DecoderError) {
-        self.micro_batch = (self.micro_batch / 2).max(1);
+    /// After a pass over `examples` that found no room: half as many of them in a pass and twice as many passes, or, where
+    /// that cannot be or would not be the same, activations that are computed again. False when nothing is left to try.
+    fn make_smaller(&mut self, examples: usize, error: &DecoderError) -> bool {
+        let keeps_all = self.saved.checkpointing == Checkpointing::None;
+        let divisible = self.job.objective.is_divisible();
+        let change = if examples > 1 && (divisible || !keeps_all) {
+            let before = self.micro_batch.min(examples);
+            self.micro_batch = before / 2;
+            let (now, times) = (self.micro_batch, before.div_ceil(before / 2));
+            let same = if divisible {
+                "the same result"
+            } else {
+                "each estimates `kl` itself, so the result differs a little"
+            };
+            format!("passes of {now} instead of {before} examples, {times} times as many: {same}")
+        } else if keeps_all {
+            self.saved.checkpointing = Checkpointing::Every(NonZeroUsize::MIN);
+            "activations that are computed again (`gradient_checkpointing`): the same result, more slowly"
+                .to_owned()
+        } else {
+            return false;
+        };
         self.saved.release();
-        let text = format!("{error}; going on with {} examples in a pass, and more passes", self.micro_batch);
-        self.tell(TrainEvent::Warning(text));
+        self.tell(TrainEvent::Warning(format!("{error}; going on with {change}")));
+        true
     }
 
     fn not_finite(

@@ -305,6 +305,26 @@ fn a_reference_of_its_own() {
         refused(request).to_string().replace(&judging.text(""), "")
     };
     insta::assert_snapshot!(refusal(judging.text("other")));
+    // Other ids for the same tokens cannot either; other ways of dividing a text can.
+    let tokenizer = judging.path("own/tokenizer.json");
+    let read = || serde_json::from_slice::<Value>(&fs::read(&tokenizer).unwrap()).unwrap();
+    let mut padding = read();
+    padding["padding"] = json!({
+        "strategy": "BatchLongest", "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0,
+        "pad_token": "!",
+    });
+    fs::write(&tokenizer, padding.to_string()).unwrap();
+    let mut request = judging.request("out3", DpoLoss::Sigmoid, true);
+    request.training.dpo.reference_model_path = Some(own.clone().into());
+    request.max_steps = Some(1);
+    run(request, None).0.unwrap();
+    let mut swapped = read();
+    let vocabulary = swapped["model"]["vocab"].as_object_mut().unwrap();
+    let (a, b) = (vocabulary["a"].clone(), vocabulary["b"].clone());
+    vocabulary.insert("a".to_owned(), b);
+    vocabulary.insert("b".to_owned(), a);
+    fs::write(&tokenizer, swapped.to_string()).unwrap();
+    insta::assert_snapshot!(refusal(own));
     let missing = refusal(judging.text("no_such_model"));
     assert!(missing.contains("no_such_model"), "{missing}");
 }

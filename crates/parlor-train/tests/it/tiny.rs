@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use parlor_model::memory::FreeMemory;
 use parlor_model::{
     Activation, Bias, Decoder, DecoderConfig, Head, Mlp, Norm, Positions, QkNorm, Rope, RopeScaling,
 };
@@ -11,7 +12,7 @@ use parlor_text::{Example, RowSource};
 use parlor_train::distributed::{Alone, Collective};
 use parlor_train::identity::Identity;
 use parlor_train::objectives::CrossEntropy;
-use parlor_train::{Finished, Flow, Hyperparameters, Job, TrainError, TrainEvent, train};
+use parlor_train::{Finished, Flow, Hyperparameters, Job, Objective, TrainError, TrainEvent, train};
 use parlor_train::{TrainingConfig, checkpoint::Checkpoint};
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use serde_json::{Map, Value};
@@ -120,6 +121,7 @@ pub(crate) struct Run<'a> {
     /// Ask for a checkpoint after this many steps.
     pub(crate) save_after: Option<u64>,
     pub(crate) collective: &'a dyn Collective,
+    pub(crate) free_memory: FreeMemory,
 }
 
 impl<'a> Run<'a> {
@@ -134,10 +136,19 @@ impl<'a> Run<'a> {
             stop_after: None,
             save_after: None,
             collective: &Alone,
+            free_memory: FreeMemory::default(),
         }
     }
 
     pub(crate) fn go(self, decoder: &mut Decoder) -> (Result<Finished, TrainError>, Rows, Vec<TrainEvent>) {
+        self.go_with(&CrossEntropy, decoder)
+    }
+
+    pub(crate) fn go_with<O: Objective<Example = Example>>(
+        self,
+        objective: &O,
+        decoder: &mut Decoder,
+    ) -> (Result<Finished, TrainError>, Rows, Vec<TrainEvent>) {
         let mut rows = Rows::new();
         let mut events = Vec::new();
         let (stop_after, save_after) = (self.stop_after, self.save_after);
@@ -153,7 +164,7 @@ impl<'a> Run<'a> {
         let result = train(
             decoder,
             Job {
-                objective: &CrossEntropy,
+                objective,
                 train: &self.train,
                 eval: &self.eval,
                 hyper: &self.hyper,
@@ -165,6 +176,7 @@ impl<'a> Run<'a> {
                 recorder: &mut rows,
                 sample: &mut |_, _, _| Ok(None),
                 observer: &mut observer,
+                free_memory: self.free_memory,
                 stop: &AtomicBool::new(false),
                 resume: self.resume,
             },

@@ -1,18 +1,22 @@
-//! Whole runs on judged answers against those of TRL's trainers: from the same rows, in the same order, the same numbers
+//! Whole runs against those of TRL's trainers: from the same rows, in the same order, the same numbers
 //! at every step.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use parlor_model::{AdapterChoice, LoadOptions, ModelConfig, ModelManager, Saved, load_adapter};
+use parlor_model::memory::FreeMemory;
+use parlor_model::{AdapterChoice, Decoder, LoadOptions, ModelConfig, ModelManager, Saved, load_adapter};
 use parlor_text::epoch_order;
-use parlor_train::config::{DpoLoss, SchedulerName, TrainingType};
+use parlor_train::config::{DpoLoss, TrainingType};
 use parlor_train::distributed::Alone;
 use parlor_train::identity::Identity;
 use parlor_train::objectives::{Preference, Prompted};
-use parlor_train::{Examples, Flow, Job, Objective, TrainRequest, Work, prepare, train};
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use parlor_train::{
+    Examples, Flow, Job, Objective, TrainRequest, TrainingConfig, Work, prepare, train as train_loop,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use crate::run::{Desk, metrics, run};
 use crate::tiny::Rows;
@@ -24,15 +28,26 @@ struct Fixture {
     settings: Map<String, Value>,
     pairs: Vec<Value>,
     singles: Vec<Value>,
+    conversations: Vec<Value>,
     runs: Vec<Expected>,
 }
 
 #[derive(Deserialize)]
 struct Expected {
-    loss_type: DpoLoss,
+    /// A loss on judged answers, or `sft`.
+    loss_type: String,
     lora: bool,
     learning_rate: f64,
+    /// Settings that differ from the fixture's.
+    own: Map<String, Value>,
     steps: Vec<Map<String, Value>>,
+}
+
+impl Expected {
+    /// None is fine-tuning.
+    fn loss(&self) -> Option<DpoLoss> {
+        (self.loss_type != "sft").then(|| serde_json::from_value(json!(self.loss_type)).unwrap())
+    }
 }
 
 fn fixtures() -> PathBuf {
@@ -43,36 +58,51 @@ fn read() -> Fixture {
     serde_json::from_slice(&std::fs::read(fixtures().join("trl/runs.json")).unwrap()).unwrap()
 }
 
+/// A section of the config with the settings whose names it knows; TRL's names are ours.
+fn set<T: Serialize + DeserializeOwned>(section: &mut T, settings: &Map<String, Value>) {
+    let Value::Object(mut values) = serde_json::to_value(&*section).unwrap() else { panic!("a map") };
+    for (name, value) in settings {
+        if let Some(known) = values.get_mut(name) {
+            *known = value.clone();
+        }
+    }
+    *section = serde_json::from_value(Value::Object(values)).unwrap();
+}
+
 /// A desk with the fixture's rows, and the request for one of its runs.
 fn request(fixture: &Fixture, expected: &Expected, desk: &Desk) -> TrainRequest {
-    let number = |name: &str| fixture.settings[name].as_f64().unwrap();
-    let rows = if expected.loss_type == DpoLoss::Kto { &fixture.singles } else { &fixture.pairs };
+    let rows = match expected.loss() {
+        None => &fixture.conversations,
+        Some(DpoLoss::Kto) => &fixture.singles,
+        Some(_) => &fixture.pairs,
+    };
     let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
-    std::fs::write(desk.path("judged.jsonl"), text).unwrap();
+    std::fs::write(desk.path("rows.jsonl"), text).unwrap();
     let mut request = desk.request("out");
     request.model.name = fixtures().join("models").join(&fixture.model).to_string_lossy().into_owned();
-    request.data.train_data_path = desk.path("judged.jsonl").to_string_lossy().into_owned();
+    request.data.train_data_path = desk.path("rows.jsonl").to_string_lossy().into_owned();
     request.data.eval_data_path = "no/such/file".to_owned();
     request.data.max_length = 512;
+    let mut settings = fixture.settings.clone();
+    settings.extend(expected.own.clone());
+    settings.extend([
+        ("learning_rate".to_owned(), json!(expected.learning_rate)),
+        ("loss_type".to_owned(), json!(expected.loss_type)),
+        ("logging_steps".to_owned(), json!(1)),
+    ]);
     let training = &mut request.training;
-    training.training_type = TrainingType::Dpo;
+    set(training, &settings);
     training.lora.enabled = false;
-    training.seed = number("seed") as u64;
-    assert_eq!(fixture.settings["lr_scheduler_type"], "linear");
-    training.lr_scheduler_type = SchedulerName::Linear;
-    let dpo = &mut training.dpo;
-    dpo.loss_type = expected.loss_type;
-    dpo.learning_rate = expected.learning_rate;
-    dpo.beta = number("beta");
-    dpo.max_length = Some(number("max_length") as usize);
-    dpo.undesirable_weight = number("undesirable_weight");
-    dpo.max_steps = number("max_steps") as i64;
-    dpo.per_device_train_batch_size = number("per_device_train_batch_size") as usize;
-    dpo.gradient_accumulation_steps = number("gradient_accumulation_steps") as usize;
-    dpo.weight_decay = number("weight_decay");
-    dpo.max_grad_norm = number("max_grad_norm");
-    dpo.warmup_steps = number("warmup_steps") as u64;
-    dpo.logging_steps = 1;
+    match expected.loss() {
+        None => {
+            training.training_type = TrainingType::Sft;
+            set(&mut training.sft, &settings);
+        }
+        Some(_) => {
+            training.training_type = TrainingType::Dpo;
+            set(&mut training.dpo, &settings);
+        }
+    }
     request
 }
 
@@ -81,7 +111,7 @@ fn request(fixture: &Fixture, expected: &Expected, desk: &Desk) -> TrainRequest 
 const CLOSE: f64 = 2e-4;
 
 fn check(name: &str, found: &[Map<String, Value>], expected: &Expected) {
-    assert_eq!(found.len(), expected.steps.len());
+    assert_eq!(found.len(), expected.steps.len(), "{name}");
     let mut compared = 0;
     for (step, (found, wanted)) in found.iter().zip(&expected.steps).enumerate() {
         for (metric, wanted) in wanted {
@@ -93,7 +123,8 @@ fn check(name: &str, found: &[Map<String, Value>], expected: &Expected) {
             compared += 1;
         }
     }
-    assert!(compared > 5 * 6, "{name}: {compared}");
+    let metrics = if expected.loss().is_some() { 6 } else { 3 };
+    assert!(compared >= expected.steps.len() * metrics, "{name}: {compared}");
 }
 
 #[test]
@@ -101,48 +132,59 @@ fn runs_of_all_weights_are_those_of_trl() {
     let fixture = read();
     assert_eq!(epoch_order(fixture.order.len(), 42, 0), fixture.order, "ORDER in fixtures/make/trl_runs.py");
     for expected in fixture.runs.iter().filter(|run| !run.lora) {
-        let name = expected.loss_type.name();
+        let name = format!("{} {:?}", expected.loss_type, expected.own);
         let desk = Desk::new();
         run(request(&fixture, expected, &desk), None).0.unwrap();
-        check(name, &metrics(&desk.path("out")), expected);
-        if expected.loss_type == DpoLoss::Kto {
-            continue;
-        }
-        // The same steps in passes of one pair.
+        check(&name, &metrics(&desk.path("out")), expected);
+        // The same steps in passes of one example.
         let desk = Desk::new();
         let mut request = request(&fixture, expected, &desk);
-        request.training.dpo.per_device_train_batch_size = 1;
-        request.training.dpo.gradient_accumulation_steps = 2;
+        let passes = expected.own.get("gradient_accumulation_steps").and_then(Value::as_u64).unwrap_or(1);
+        let Value::Object(halved) =
+            json!({"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2 * passes})
+        else {
+            panic!("a map")
+        };
+        match expected.loss() {
+            // Its passes make estimates of their own.
+            Some(DpoLoss::Kto) => continue,
+            Some(_) => set(&mut request.training.dpo, &halved),
+            None => set(&mut request.training.sft, &halved),
+        }
         run(request, None).0.unwrap();
-        check(name, &metrics(&desk.path("out")), expected);
+        check(&name, &metrics(&desk.path("out")), expected);
     }
 }
 
 #[test]
 fn runs_of_an_adapter_are_those_of_trl() {
     let fixture = read();
+    let (mut judged, mut tuned) = (0, 0);
     for expected in fixture.runs.iter().filter(|run| run.lora) {
         let desk = Desk::new();
         let request = request(&fixture, expected, &desk);
         let (training, model) = (request.training.clone(), request.model.clone());
-        let Work::Pairs(Examples { objective, mut train, .. }) =
-            prepare(request).unwrap().data().work.clone()
-        else {
-            panic!("pairs are expected")
+        let mut decoder = adapted(&model);
+        let out = desk.path("out");
+        let rows = match prepare(request).unwrap().data().work.clone() {
+            Work::Pairs(Examples { objective, mut train, .. }) => {
+                judged += 1;
+                measure(&decoder, &objective, &mut train);
+                steps(&mut decoder, &objective, &train, &training, &out)
+            }
+            Work::Tokens(Examples { objective, train, .. }) => {
+                tuned += 1;
+                steps(&mut decoder, &objective, &train, &training, &out)
+            }
+            Work::Judged(_) => panic!("no such run is in the fixture"),
         };
-        let rows = adapted(&model, &objective, &mut train, &training, &desk.path("out"));
-        check(expected.loss_type.name(), &rows, expected);
+        check(&expected.loss_type, &rows, expected);
     }
+    assert_eq!((judged, tuned), (2, 1));
 }
 
-/// The steps of a run that begins with the fixture's adapter.
-fn adapted(
-    model: &ModelConfig,
-    objective: &Preference,
-    examples: &mut [Prompted],
-    training: &parlor_train::TrainingConfig,
-    output_dir: &Path,
-) -> Rows {
+/// The model with the fixture's adapter, which is trained.
+fn adapted(model: &ModelConfig) -> Decoder {
     let manager = ModelManager::with_options(model.clone(), LoadOptions::for_training());
     let model = manager.load_model().unwrap();
     manager.unload();
@@ -150,6 +192,11 @@ fn adapted(
     let mut decoder = std::sync::Arc::into_inner(model).unwrap().decoder;
     let adapter = load_adapter(&mut decoder, architecture, &fixtures().join("trl/adapter")).unwrap();
     decoder.train_adapter(adapter.id);
+    decoder
+}
+
+/// Writes into the examples what the model without its adapter thinks of them.
+fn measure(decoder: &Decoder, objective: &Preference, examples: &mut [Prompted]) {
     for example in examples.iter_mut() {
         let one: [&Prompted; 1] = [example];
         let mut micro = objective.collate(&one, &one);
@@ -159,10 +206,20 @@ fn adapted(
         example.reference =
             logp.iter().zip(weights).filter(|(_, w)| **w > 0.0).map(|(logp, _)| *logp).collect();
     }
+}
+
+/// The steps of a run of `decoder`.
+fn steps<O: Objective>(
+    decoder: &mut Decoder,
+    objective: &O,
+    train: &[O::Example],
+    training: &TrainingConfig,
+    output_dir: &Path,
+) -> Rows {
     let mut rows = Rows::new();
     let job = Job {
         objective,
-        train: examples,
+        train,
         eval: &[],
         hyper: &training.hyperparameters(),
         training,
@@ -173,9 +230,10 @@ fn adapted(
         recorder: &mut rows,
         sample: &mut |_, _, _| Ok(None),
         observer: &mut |_| Flow::Continue,
+        free_memory: FreeMemory::default(),
         stop: &AtomicBool::new(false),
         resume: None,
     };
-    train(&mut decoder, job).unwrap();
+    train_loop(decoder, job).unwrap();
     rows
 }
