@@ -9,6 +9,9 @@ use serde_json::{Map, Value};
 #[serde(transparent)]
 pub struct Message(Map<String, Value>);
 
+/// Names under which messages carry what the model thought.
+const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+
 impl Message {
     /// A message of plain text.
     pub fn new(role: &str, content: &str) -> Self {
@@ -52,8 +55,7 @@ impl Message {
     pub(crate) fn for_template(&self) -> Map<String, Value> {
         let mut map = self.0.clone();
         map.retain(|_, value| !value.is_null());
-        let reasoning =
-            ["reasoning_content", "thinking", "reasoning"].iter().find_map(|name| map.get(*name).cloned());
+        let reasoning = REASONING.iter().find_map(|name| map.get(*name).cloned());
         if let Some(reasoning) = reasoning {
             map.entry("thinking").or_insert_with(|| reasoning.clone());
             map.insert("reasoning_content".to_owned(), reasoning);
@@ -61,14 +63,14 @@ impl Message {
         map
     }
 
-    /// Whether it neither says nor calls anything.
+    /// Whether it neither says, thinks nor calls anything.
     pub(crate) fn is_empty(&self) -> bool {
-        let content = match self.0.get("content") {
+        let nothing = |key: &str| match self.0.get(key) {
             Some(Value::String(text)) => text.trim().is_empty(),
             Some(Value::Array(parts)) => parts.is_empty(),
             _ => true,
         };
-        content && !calls_tools(&self.0)
+        nothing("content") && REASONING.iter().all(|name| nothing(name)) && !calls_tools(&self.0)
     }
 
     /// The tools that it calls, when it does.

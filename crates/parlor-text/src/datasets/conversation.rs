@@ -18,6 +18,10 @@ pub(super) fn conversation(map: &mut Map<String, Value>, tags: &Tags) -> Result<
         None => return Err(format!("`{key}` is missing")),
     };
     let mut messages = messages(items, key, tags)?;
+    // It would teach the model to end at once.
+    if let Some(index) = messages.iter().position(|said| said.role() == "assistant" && said.is_empty()) {
+        return Err(format!("`{key}[{index}]` is an answer of the assistant without words or calls"));
+    }
     // ShareGPT keeps the system prompt beside the turns.
     if let Some(Value::String(system)) = map.remove("system")
         && !system.is_empty()

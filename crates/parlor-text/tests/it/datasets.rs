@@ -106,9 +106,11 @@ not json
 [1]
 {"prompt": "", "completion": "b"}
 {"foo": 1}
+{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}]}
+{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "", "thinking": "b"}]}
 "#;
     let (rows, problems) = check("a.jsonl", content.as_bytes());
-    assert_eq!(rows.len(), 1);
+    assert_eq!(rows.len(), 2);
     insta::assert_snapshot!(problems.join("\n"), @"
     DIR/a.jsonl:2: `messages[0]` has no `content`
     DIR/a.jsonl:4: `messages` is an empty list
@@ -120,6 +122,7 @@ not json
     DIR/a.jsonl:10: the row is a list, but an object was expected
     DIR/a.jsonl:11: `prompt` is empty
     DIR/a.jsonl:12: unknown kind of row with the keys [foo]; expected `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, `prompt`, `chosen` and `rejected`, or `text`; other names are told by `data.columns`
+    DIR/a.jsonl:13: `messages[1]` is an answer of the assistant without words or calls
     ");
 }
 
