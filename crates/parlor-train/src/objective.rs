@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use parlor_model::{Batch, Targets};
+use parlor_model::{Batch, PassSize, Targets};
 
 use crate::distributed::Collective;
 
@@ -123,6 +123,13 @@ pub trait Objective {
 
     /// The loss of a batch, given the log-probability of each target (0 where there is none).
     fn loss(&self, micro: &MicroBatch<Self::Side>, logp: &[f32]) -> Loss;
+
+    /// What a pass over these examples is as large as.
+    fn size(&self, examples: &[&Self::Example]) -> PassSize {
+        let micro = self.collate(examples, examples);
+        let rows = micro.targets.weights.iter().filter(|&&weight| weight != 0.0).count();
+        PassSize { tokens: micro.batch.len(), rows }
+    }
 
     /// Adds metrics that follow from the means of others.
     fn derive(&self, _means: &mut Vec<(&'static str, f64)>) {}
