@@ -4,7 +4,7 @@
 //! EOS after plain text, the boundary at the common token prefix. Rows with judged answers are in `preference.rs`.
 
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::assistant::{MaskError, encode_conversation};
 use crate::chat::Message;
@@ -27,7 +27,8 @@ pub struct Example {
 }
 
 /// Which tokens of a conversation are trained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TrainOn {
     /// The assistant's, or the completion's.
     AssistantOnly,
@@ -49,7 +50,7 @@ pub struct EncodeOptions {
 }
 
 /// What came of the rows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EncodeReport {
     /// Examples.
     pub examples: usize,
@@ -138,16 +139,7 @@ pub fn encode_sft(
     template: Option<&ChatTemplate>,
     options: &EncodeOptions,
 ) -> Result<(Vec<Example>, EncodeReport), EncodeError> {
-    let mut encoder = Encoder::new(tokenizer, template, options);
-    for batch in rows.chunks(options.batch_size.max(1)) {
-        // In the order of the rows, on however many threads: so is the first error.
-        let encoded: Vec<_> = batch.par_iter().map(|sourced| encoder.sft_row(sourced)).collect();
-        for (sourced, encoded) in batch.iter().zip(encoded) {
-            let (ids, weights) = encoded?;
-            encoder.push(ids, weights, sourced, Long::Cut);
-        }
-    }
-    encoder.finish(rows.len())
+    encode_all(Encoder::sft(tokenizer, template, options.clone()), rows)
 }
 
 /// Examples for training from scratch: every token counts; conversations are rendered by the template, texts end
@@ -161,24 +153,18 @@ pub fn encode_pretraining(
     template: Option<&ChatTemplate>,
     options: &EncodeOptions,
 ) -> Result<(Vec<Example>, EncodeReport), EncodeError> {
-    let options = &EncodeOptions { train_on: TrainOn::All, ..options.clone() };
-    let mut encoder = Encoder::new(tokenizer, template, options);
-    for batch in rows.chunks(options.batch_size.max(1)) {
-        let texts: Vec<String> = batch
-            .iter()
-            .filter_map(|sourced| if let Row::Text(text) = &sourced.row { Some(text.clone()) } else { None })
-            .collect();
-        let encoded = tokenizer.encode_batch(texts, SpecialTokens::Include);
-        let mut encoded = encoded.map_err(|error| row_error(&batch[0], &error))?.into_iter();
-        for sourced in batch {
-            let (ids, weights) = match &sourced.row {
-                Row::Text(_) => encoder.ended(encoded.next().unwrap_or_default()),
-                _ => encoder.sft_row(sourced)?,
-            };
-            encoder.push(ids, weights, sourced, Long::Split);
-        }
+    encode_all(Encoder::pretraining(tokenizer, template, options.clone()), rows)
+}
+
+fn encode_all(
+    mut encoder: Encoder<'_>,
+    rows: &[SourcedRow],
+) -> Result<(Vec<Example>, EncodeReport), EncodeError> {
+    let mut examples = Vec::new();
+    for batch in rows.chunks(encoder.options.batch_size.max(1)) {
+        encoder.batch(batch, &mut |example| examples.push(example))?;
     }
-    encoder.finish(rows.len())
+    Ok((examples, encoder.finish()?))
 }
 
 type Weighted = (Vec<u32>, Vec<f32>);
@@ -190,11 +176,14 @@ enum Long {
     Split,
 }
 
-struct Encoder<'a> {
+/// Makes examples of rows that come in batches.
+pub struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
     template: Option<&'a ChatTemplate>,
-    options: &'a EncodeOptions,
-    out: Vec<Example>,
+    options: EncodeOptions,
+    /// What happens to long texts.
+    texts: Long,
+    rows: usize,
     report: EncodeReport,
     long: LongRows,
 }
@@ -204,12 +193,38 @@ pub(crate) fn row_error(sourced: &SourcedRow, error: &dyn std::fmt::Display) -> 
 }
 
 impl<'a> Encoder<'a> {
-    fn new(tokenizer: &'a Tokenizer, template: Option<&'a ChatTemplate>, options: &'a EncodeOptions) -> Self {
+    /// As [`encode_sft`].
+    pub fn sft(tokenizer: &'a Tokenizer, template: Option<&'a ChatTemplate>, options: EncodeOptions) -> Self {
         let long = LongRows::new(options.on_long_row, options.max_length.max(2));
-        Self { tokenizer, template, options, out: Vec::new(), report: EncodeReport::default(), long }
+        let report = EncodeReport::default();
+        Self { tokenizer, template, options, texts: Long::Cut, rows: 0, report, long }
     }
 
-    fn sft_row(&self, sourced: &SourcedRow) -> Result<Weighted, EncodeError> {
+    /// As [`encode_pretraining`].
+    pub fn pretraining(
+        tokenizer: &'a Tokenizer,
+        template: Option<&'a ChatTemplate>,
+        options: EncodeOptions,
+    ) -> Self {
+        let options = EncodeOptions { train_on: TrainOn::All, ..options };
+        Self { texts: Long::Split, ..Self::sft(tokenizer, template, options) }
+    }
+
+    /// Hands the examples of the next rows to `take`, in the order of the rows, on however many threads they are made.
+    ///
+    /// # Errors
+    /// [`EncodeError`] naming the first row that cannot be encoded.
+    pub fn batch(&mut self, rows: &[SourcedRow], take: &mut dyn FnMut(Example)) -> Result<(), EncodeError> {
+        self.rows += rows.len();
+        let encoded: Vec<_> = rows.par_iter().map(|sourced| self.row(sourced)).collect();
+        for (sourced, encoded) in rows.iter().zip(encoded) {
+            let (ids, weights) = encoded?;
+            self.push(&ids, &weights, sourced, take);
+        }
+        Ok(())
+    }
+
+    fn row(&self, sourced: &SourcedRow) -> Result<Weighted, EncodeError> {
         let wrong = |error: &dyn std::fmt::Display| row_error(sourced, error);
         let plain = |prompt: &str, completion: &str| self.plain(prompt, completion).map_err(|e| wrong(&e));
         match &sourced.row {
@@ -284,9 +299,9 @@ impl<'a> Encoder<'a> {
         counted(ended(self.tokenizer, ids))
     }
 
-    fn push(&mut self, ids: Vec<u32>, weights: Vec<f32>, sourced: &SourcedRow, long: Long) {
-        let limit = self.options.max_length.max(2);
-        let before = self.out.len();
+    fn push(&mut self, ids: &[u32], weights: &[f32], sourced: &SourcedRow, take: &mut dyn FnMut(Example)) {
+        let (limit, long) = (self.options.max_length.max(2), self.texts);
+        let before = self.report.examples;
         if long == Long::Cut {
             if !self.long.takes(&sourced.source, ids.len()) {
                 return;
@@ -299,35 +314,39 @@ impl<'a> Encoder<'a> {
             let mut weights = weights[start..end].to_vec();
             weights[0] = 0.0;
             if weights.iter().any(|&weight| weight > 0.0) {
+                self.report.examples += 1;
                 self.report.total_tokens += end - start;
                 self.report.trained_tokens += weights.iter().filter(|&&weight| weight > 0.0).count();
                 let source = sourced.source.clone();
-                self.out.push(Example { ids: ids[start..end].to_vec(), weights, source });
+                take(Example { ids: ids[start..end].to_vec(), weights, source });
             }
             if end == ids.len() || long == Long::Cut {
                 break;
             }
             start = end - 1;
         }
-        if self.out.len() == before {
+        if self.report.examples == before {
             self.report.untrained += 1;
         }
     }
 
-    fn finish(mut self, rows: usize) -> Result<(Vec<Example>, EncodeReport), EncodeError> {
+    /// What came of all rows.
+    ///
+    /// # Errors
+    /// [`EncodeError`] when rows were too long that must not be, or nothing would be trained.
+    pub fn finish(mut self) -> Result<EncodeReport, EncodeError> {
         self.long.check()?;
-        self.report.examples = self.out.len();
         self.report.dropped = self.long.dropped();
-        if self.out.is_empty() {
+        if self.report.examples == 0 {
             return Err(EncodeError::NothingTrained {
-                rows,
+                rows: self.rows,
                 untrained: self.report.untrained,
                 truncated: self.report.truncated,
                 dropped: self.report.dropped,
                 max_length: self.options.max_length,
             });
         }
-        Ok((self.out, self.report))
+        Ok(self.report)
     }
 }
 

@@ -31,18 +31,18 @@ pub use config::{DataConfig, DataType, OnBadRow, OnLongRow, data_problems};
 pub use convert::{ConvertTo, convert};
 pub use dataset_config::{Columns, DatasetConfig, StoppingStrategy, Tags};
 pub use datasets::{
-    Content, DataError, DataReport, Dataset, ReadOptions, Row, RowKind, RowProblem, RowSource, SourcedRow,
-    read, read_with, write_rows,
+    BatchLimits, Content, DataError, DataReport, Dataset, ReadOptions, Row, RowKind, RowProblem, RowSource,
+    SourcedRow, data_files, read, read_batches, read_with, write_rows,
 };
 pub use encode::{
-    EncodeError, EncodeOptions, EncodeReport, Example, TrainOn, encode_pretraining, encode_sft,
+    EncodeError, EncodeOptions, EncodeReport, Encoder, Example, TrainOn, encode_pretraining, encode_sft,
 };
-pub use mixture::{TooFewRows, mix, split};
+pub use mixture::{TooFewRows, kept_rows, mix, split};
 pub use order::{Cursor, epoch_order};
 pub use preference::{
     PreferenceExample, PreferenceOptions, UnpairedExample, encode_preference, encode_unpaired,
 };
 pub use stream::StreamDecoder;
-pub use survey::{Duplicate, Lengths, characters, duplicates};
+pub use survey::{Duplicate, Lengths, bytes, characters, duplicates, each_text};
 pub use template::{ChatTemplate, RenderOptions, Rendered, TemplateError};
 pub use tokenizer::{SpecialToken, SpecialTokens, Tokenizer, TokenizerError};

@@ -80,7 +80,16 @@ pub fn split(
     val_size: f64,
     seed: u64,
 ) -> Result<(Vec<SourcedRow>, Vec<SourcedRow>), TooFewRows> {
-    let count = rows.len();
+    let mut keep = kept_rows(rows.len(), val_size, seed)?.into_iter();
+    let (eval, train) = rows.into_iter().partition(|_| keep.next().unwrap_or(false));
+    Ok((train, eval))
+}
+
+/// Which of `count` rows [`split`] keeps for evaluation.
+///
+/// # Errors
+/// [`TooFewRows`] when none would be left to train on.
+pub fn kept_rows(count: usize, val_size: f64, seed: u64) -> Result<Vec<bool>, TooFewRows> {
     let kept = if val_size < 1.0 { (val_size * count as f64).ceil() } else { val_size } as usize;
     if kept >= count {
         return Err(TooFewRows { val_size, kept, rows: count });
@@ -89,7 +98,5 @@ pub fn split(
     for index in epoch_order(count, seed, SPLIT).into_iter().take(kept) {
         keep[index] = true;
     }
-    let mut keep = keep.into_iter();
-    let (eval, train) = rows.into_iter().partition(|_| keep.next().unwrap_or(false));
-    Ok((train, eval))
+    Ok(keep)
 }

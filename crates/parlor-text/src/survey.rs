@@ -36,22 +36,39 @@ pub fn duplicates(rows: &[SourcedRow]) -> Vec<Duplicate> {
 
 /// Characters of a row's texts, all its sides together.
 pub fn characters(row: &Row) -> usize {
-    let text = |text: &str| text.chars().count();
-    let messages = |messages: &[Message]| -> usize {
-        messages.iter().map(|message| message.text().map_or(0, text)).sum()
+    let mut count = 0;
+    each_text(row, &mut |text| count += text.chars().count());
+    count
+}
+
+/// Bytes of a row's texts, all its sides together.
+pub fn bytes(row: &Row) -> usize {
+    let mut count = 0;
+    each_text(row, &mut |text| count += text.len());
+    count
+}
+
+/// Every text of a row, in order: what its tokenizer should know.
+pub fn each_text(row: &Row, take: &mut dyn FnMut(&str)) {
+    let messages = |messages: &[Message], take: &mut dyn FnMut(&str)| {
+        messages.iter().filter_map(Message::text).for_each(take);
     };
-    let content = |content: &Content| match content {
-        Content::Text(whole) => text(whole),
-        Content::Messages(list) => messages(list),
+    let content = |content: &Content, take: &mut dyn FnMut(&str)| match content {
+        Content::Text(whole) => take(whole),
+        Content::Messages(list) => messages(list, take),
     };
     match row {
-        Row::Messages { messages: list, .. } => messages(list),
-        Row::Instruction { instruction, input, output } => text(instruction) + text(input) + text(output),
-        Row::PromptCompletion { prompt, completion } | Row::Unpaired { prompt, completion, .. } => {
-            content(prompt) + content(completion)
+        Row::Messages { messages: list, .. } => messages(list, take),
+        Row::Instruction { instruction, input, output } => {
+            [instruction, input, output].into_iter().for_each(|text| take(text));
         }
-        Row::Text(whole) => text(whole),
-        Row::Preference { prompt, chosen, rejected } => content(prompt) + content(chosen) + content(rejected),
+        Row::PromptCompletion { prompt, completion } | Row::Unpaired { prompt, completion, .. } => {
+            [prompt, completion].into_iter().for_each(|side| content(side, take));
+        }
+        Row::Text(whole) => take(whole),
+        Row::Preference { prompt, chosen, rejected } => {
+            [prompt, chosen, rejected].into_iter().for_each(|side| content(side, take));
+        }
     }
 }
 

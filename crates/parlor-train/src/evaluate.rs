@@ -12,6 +12,7 @@ use crate::error::TrainError;
 use crate::evaluation::evaluate_examples;
 use crate::materials::{TextSide, encode_rows, read_rows, train_on};
 use crate::objectives::CrossEntropy;
+use crate::sequence::Sequence;
 
 /// What `parlor eval` is asked to do.
 #[derive(Clone, Debug)]
@@ -68,6 +69,7 @@ pub fn evaluate(request: &EvaluateRequest, stop: &AtomicBool) -> Result<Option<E
         on_long_row: request.data.on_long_row,
     };
     let (examples, _) = encode_rows(&rows.rows, &text, TrainingType::Sft, &options, request.threads)?;
+    let examples: Vec<Sequence> = examples.into_iter().map(Sequence::from).collect();
     let mut saved = Saved::default();
     let evaluation = evaluate_examples(
         &CrossEntropy,

@@ -32,6 +32,15 @@ pub enum TrainEvent {
         /// Evaluation examples.
         eval_examples: usize,
     },
+    /// Rows are turned into tokens, before the run begins.
+    Tokenized {
+        /// Rows done.
+        done: usize,
+        /// Rows in all.
+        total: usize,
+    },
+    /// Something worth a line.
+    Note(String),
     /// Log-probabilities of a reference model are computed, before the first step.
     Reference {
         /// Examples done.

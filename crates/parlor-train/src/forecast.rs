@@ -124,7 +124,7 @@ impl Passes {
                 }
                 for pass in order[plan.places(step)].chunks(plan.batch_size) {
                     let chosen: Vec<&O::Example> = pass.iter().map(|&place| &train[place]).collect();
-                    let size = size(objective, &chosen);
+                    let size = objective.size(&chosen);
                     if step < plan.total_steps {
                         passes.train = passes.train.max(size);
                     }
@@ -146,18 +146,12 @@ impl Passes {
         let mut passes = self;
         let refs: Vec<&O::Example> = eval.iter().collect();
         for pass in refs.chunks(hyper.per_device_eval_batch_size.max(1)) {
-            let size = size(objective, pass);
+            let size = objective.size(pass);
             passes.eval = Some(passes.eval.map_or(size, |largest| largest.max(size)));
             passes.eval_tokens += size.tokens as u64;
         }
         passes
     }
-}
-
-fn size<O: Objective>(objective: &O, examples: &[&O::Example]) -> PassSize {
-    let micro = objective.collate(examples, examples);
-    let rows = micro.targets.weights.iter().filter(|&&weight| weight != 0.0).count();
-    PassSize { tokens: micro.batch.len(), rows }
 }
 
 /// What a forecast is made of.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parlor_kernels::heap;
 use parlor_model::arch::Architecture;
 use parlor_model::{Decoder, LoadOptions, MaxLength, ModelConfig, ModelManager, load_directory, memory};
-use parlor_text::{DataConfig, RowKind};
+use parlor_text::DataConfig;
 use parlor_track::MonitoringConfig;
 
 use crate::adapter::attach;
@@ -15,15 +15,17 @@ use crate::checkpoint::{Checkpoint, list_checkpoints, newest_checkpoint, open_ch
 use crate::config::{Hyperparameters, Problem, TrainingConfig, TrainingType, problems, unsupported};
 use crate::distributed::Collective;
 use crate::error::TrainError;
+use crate::event::TrainEvent;
 use crate::fixes::{Alternatives, Fix};
 use crate::forecast::{Outlook, Passes};
-use crate::materials::{TextSide, new_text_side, read_rows};
+use crate::materials::{TextSide, new_text_side};
 use crate::optimizer::rates;
 use crate::output_dir::{OutputDir, Start};
+use crate::row_feed::{RowFeed, alone};
 use crate::run::TrainRequest;
 use crate::steps::StepPlan;
 use crate::surroundings::Surroundings;
-use crate::training_rows::{TrainingRows, read_training_rows};
+use crate::token_cache::{Access, Slot};
 use crate::work::{Encoding, RunData};
 
 /// What the groundwork is for.
@@ -69,7 +71,11 @@ impl Groundwork {
     ///
     /// # Errors
     /// [`TrainError`]: everything that makes the run impossible, but for memory.
-    pub(crate) fn lay(request: TrainRequest, purpose: Purpose) -> Result<Self, TrainError> {
+    pub(crate) fn lay(
+        request: TrainRequest,
+        purpose: Purpose,
+        observer: &mut dyn FnMut(TrainEvent),
+    ) -> Result<Self, TrainError> {
         let TrainRequest {
             training,
             model,
@@ -99,8 +105,14 @@ impl Groundwork {
         let mut warnings = Vec::new();
         let resume = find_checkpoint(&output, &start, &mut warnings)?;
 
-        let TrainingRows { train: rows, eval: kept } = read_training_rows(&data)?;
-        warnings.extend(rows.warnings);
+        let access = match (purpose, collective.rank()) {
+            (Purpose::Run, 0) => Access::ReadWrite,
+            _ => Access::Read,
+        };
+        let slot = |name: &str, data: &DataConfig| Slot::open(output.path(), name, access, data);
+        let mut train_slot = slot("train", &data);
+        let (rows, kept) = RowFeed::open(&data, train_slot.survey())?;
+        warnings.extend(rows.survey.warnings.clone());
         let loaded = match &resume {
             // A checkpoint of an adapter holds no model: the base is loaded, as for a new run.
             Some(checkpoint) if training.adapter().is_none() => Some(mapped(&checkpoint.path)?),
@@ -112,7 +124,7 @@ impl Groundwork {
                 (decoder, surroundings.architecture, Some(surroundings), text)
             }
             None => {
-                let text = new_text_side(&training.from_scratch, &rows.rows)?;
+                let text = new_text_side(&training.from_scratch, &rows, &mut warnings)?;
                 let (architecture, decoder) = outline(&training, &text)?;
                 (decoder, architecture, None, text)
             }
@@ -138,18 +150,35 @@ impl Groundwork {
                 data.max_length
             ));
         }
-        let eval_rows = match eval_path(eval_data_path, &data, &mut warnings) {
-            _ if !kept.is_empty() => kept,
+        let mut eval = match eval_path(eval_data_path, &data, &mut warnings) {
+            _ if kept.survey.rows > 0 => Some((kept, slot("eval", &data))),
             Some(path) => {
-                let rows = read_rows(&path, &data)?;
-                warnings.extend(rows.warnings);
-                rows.rows
+                let slot = slot("eval", &alone(&path, &data));
+                let rows = RowFeed::open_path(&path, &data, slot.survey())?;
+                warnings.extend(rows.survey.warnings.clone());
+                Some((rows, slot))
             }
-            None => Vec::new(),
+            None => None,
         };
         let max_length = data.max_length.min(limit);
-        let encoding = Encoding { training: &training, text: &text, max_length, data: &data };
-        let run_data = encoding.encode(&rows.rows, &eval_rows)?;
+        // What rank 0 keeps the others read, where they see its files.
+        if collective.rank() > 0 {
+            collective.sum_f64(&mut [0.0]);
+            train_slot = slot("train", &data);
+        }
+        let mut encoding = Encoding {
+            training: &training,
+            text: &text,
+            max_length,
+            data: &data,
+            observer,
+            warnings: &mut warnings,
+        };
+        let run_data =
+            encoding.encode((&rows, &mut train_slot), eval.as_mut().map(|(rows, slot)| (&*rows, slot)))?;
+        if collective.rank() == 0 {
+            collective.sum_f64(&mut [0.0]);
+        }
         for (count, what) in [
             (run_data.train_report.truncated, "rows are cut at the longest length (`max_length`)"),
             (run_data.train_report.dropped, "rows are left out because they are longer than `max_length`"),
@@ -167,10 +196,10 @@ impl Groundwork {
         }
         let plan = StepPlan::new(run_data.work.train_examples(), &hyper, collective.world_size());
         let passes = Passes::of(&run_data.work, &plan, &hyper, training.seed);
-        let converses = rows.rows.iter().any(|row| row.row.kind() != RowKind::Text);
+        let converses = rows.survey.converses;
         // What loading and attaching read of mapped files, and the rows as they were written, is needed no more.
         decoder.release();
-        drop((rows.rows, eval_rows));
+        drop((rows, eval));
         heap::give_back();
         Ok(Self {
             training,

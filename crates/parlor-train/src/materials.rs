@@ -1,16 +1,18 @@
 //! What a run is made of: rows of text, a tokenizer, a template, and the examples that come of them.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use parlor_model::{GenerationConfig, LoadedModel, TextFiles};
 use parlor_text::{
-    BpeOptions, ChatTemplate, Content, DataConfig, DataReport, DataType, EncodeOptions, EncodeReport,
-    Example, Message, OnBadRow, ReadOptions, Row, RowKind, SourcedRow, Tokenizer, encode_pretraining,
-    encode_sft, read_with, train_bpe,
+    BatchLimits, BpeOptions, ChatTemplate, DataConfig, DataReport, DataType, EncodeOptions, EncodeReport,
+    Example, OnBadRow, ReadOptions, RowKind, SourcedRow, Tokenizer, encode_pretraining, encode_sft,
+    read_batches, train_bpe,
 };
 
 use crate::config::{FromScratchConfig, TrainOn, TrainingType};
 use crate::error::TrainError;
+use crate::row_feed::RowFeed;
 use crate::storage::{FillError, TEMPORARY_PREFIX, remove};
 
 /// Rows that were read for one purpose.
@@ -53,9 +55,49 @@ pub fn read_rows(path: &Path, data: &DataConfig) -> Result<Rows, TrainError> {
 /// # Errors
 /// Those of [`read_rows`].
 pub fn read_rows_with(path: &Path, data: &DataConfig, options: &ReadOptions) -> Result<Rows, TrainError> {
-    let dataset = read_with(path, options).map_err(|error| data_error("cannot read the data", error))?;
-    let (mut rows, report) = (dataset.rows, dataset.report);
+    let mut rows = Vec::new();
+    let Scan { report, warnings } = scan_rows(path, data, options, BatchLimits::NONE, &mut |batch| {
+        rows = batch;
+        ControlFlow::Continue(())
+    })?;
+    Ok(Rows { rows, report, warnings })
+}
+
+/// What was met while rows were read.
+#[derive(Clone, Debug)]
+pub(crate) struct Scan {
+    /// What was read.
+    pub(crate) report: DataReport,
+    /// What the user should know.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// The same, batch by batch: rows were handed to `take` before it is known whether others are bad. Nothing is said of the
+/// whole when `take` breaks.
+pub(crate) fn scan_rows(
+    path: &Path,
+    data: &DataConfig,
+    options: &ReadOptions,
+    limits: BatchLimits,
+    take: &mut dyn FnMut(Vec<SourcedRow>) -> ControlFlow<()>,
+) -> Result<Scan, TrainError> {
+    let wanted = |kinds: &[DataType]| kinds.iter().any(|kind| data.data_types.contains(kind));
+    let (chat, text) = (wanted(&[DataType::Chat]), wanted(&[DataType::Documents, DataType::Reports]));
+    let (mut left, mut flow) = (0, ControlFlow::Continue(()));
+    let report = read_batches(path, options, limits, &mut |mut rows| {
+        let before = rows.len();
+        rows.retain(|row| if row.row.kind() == RowKind::Text { text } else { chat });
+        left += before - rows.len();
+        if !rows.is_empty() {
+            flow = take(rows);
+        }
+        flow
+    });
+    let report = report.map_err(|error| data_error("cannot read the data", error))?;
     let mut warnings = Vec::new();
+    if flow.is_break() {
+        return Ok(Scan { report, warnings });
+    }
     if report.problem_count > 0 {
         let shown = report.problems.iter().take(SHOWN_PROBLEMS).map(|problem| format!("\n  {problem}"));
         let mut text: String = shown.collect();
@@ -74,19 +116,15 @@ pub fn read_rows_with(path: &Path, data: &DataConfig, options: &ReadOptions) -> 
     if !report.ignored.is_empty() {
         warnings.push(format!("{} files of other formats are left alone", report.ignored.len()));
     }
-    let wanted = |kinds: &[DataType]| kinds.iter().any(|kind| data.data_types.contains(kind));
-    let (chat, text) = (wanted(&[DataType::Chat]), wanted(&[DataType::Documents, DataType::Reports]));
-    let before = rows.len();
-    rows.retain(|row| if row.row.kind() == RowKind::Text { text } else { chat });
-    if rows.len() < before {
-        let left = before - rows.len();
-        warnings.push(format!("`data.data_types` leaves out {left} of {before} rows of {}", path.display()));
-    }
-    if rows.is_empty() {
+    let before = report.rows;
+    if left == before {
         let what = format!("{}: `data.data_types` leaves out all {before} rows", path.display());
         return Err(TrainError::Nothing(what));
     }
-    Ok(Rows { rows, report, warnings })
+    if left > 0 {
+        warnings.push(format!("`data.data_types` leaves out {left} of {before} rows of {}", path.display()));
+    }
+    Ok(Scan { report, warnings })
 }
 
 /// Turns rows into examples, on `threads` threads (0: all cores).
@@ -110,9 +148,13 @@ pub fn encode_rows(
 }
 
 pub(crate) fn in_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> Result<T, TrainError> {
+    Ok(pool(threads)?.install(work))
+}
+
+/// So many threads; 0 is all cores.
+pub(crate) fn pool(threads: usize) -> Result<rayon::ThreadPool, TrainError> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    let pool = pool.map_err(|error| data_error("cannot start `dataloader_num_workers` threads", error))?;
-    Ok(pool.install(work))
+    pool.map_err(|error| data_error("cannot start `dataloader_num_workers` threads", error))
 }
 
 /// The rule for which tokens count, as parlor-text has it.
@@ -123,12 +165,19 @@ pub fn train_on(config: TrainOn) -> parlor_text::TrainOn {
     }
 }
 
-/// The tokenizer of a new model: the one that the config names, or a byte-level BPE trained on `rows`. Its template
-/// is its own, or ChatML.
+/// Bytes of text that a tokenizer is trained on at most.
+const TOKENIZER_TEXT: u64 = 256 << 20;
+
+/// The tokenizer of a new model: the one that the config names, or a byte-level BPE trained on `rows`, of more than 256
+/// MiB of text on a sample of that size. Its template is its own, or ChatML.
 ///
 /// # Errors
 /// When the tokenizer cannot be read or trained.
-pub fn new_text_side(config: &FromScratchConfig, rows: &[SourcedRow]) -> Result<TextSide, TrainError> {
+pub(crate) fn new_text_side(
+    config: &FromScratchConfig,
+    rows: &RowFeed,
+    warnings: &mut Vec<String>,
+) -> Result<TextSide, TrainError> {
     let failed = |error: FillError| data_error("cannot make the tokenizer", error);
     let (tokenizer, own) = match &config.tokenizer {
         Some(path) if path.is_dir() => {
@@ -140,9 +189,16 @@ pub fn new_text_side(config: &FromScratchConfig, rows: &[SourcedRow]) -> Result<
         Some(path) => (Tokenizer::from_file(path).map_err(|error| failed(Box::new(error)))?, None),
         None => {
             let options = BpeOptions { vocab_size: config.vocab_size, ..BpeOptions::default() };
-            let texts = rows.iter().flat_map(|row| texts(&row.row)).collect::<Vec<_>>();
-            let tokenizer =
-                train_bpe(texts.into_iter(), &options).map_err(|error| failed(Box::new(error)))?;
+            let share = rows.share(TOKENIZER_TEXT);
+            if share < 1.0 {
+                let mebibytes = TOKENIZER_TEXT >> 20;
+                warnings.push(format!(
+                    "the tokenizer is trained on {:.1}% of the rows, about {mebibytes} MiB of their text",
+                    share * 100.0
+                ));
+            }
+            let tokenizer = rows.texts(share, |texts| train_bpe(texts, &options))?;
+            let tokenizer = tokenizer.map_err(|error| failed(Box::new(error)))?;
             (tokenizer, None)
         }
     };
@@ -151,30 +207,6 @@ pub fn new_text_side(config: &FromScratchConfig, rows: &[SourcedRow]) -> Result<
         None => ChatTemplate::chatml(&tokenizer).map_err(|error| failed(Box::new(error)))?,
     };
     Ok(TextSide { tokenizer, template: Some(template) })
-}
-
-/// Every text of a row: what its tokenizer should know.
-fn texts(row: &Row) -> Vec<String> {
-    let messages = |messages: &[Message]| {
-        messages.iter().filter_map(|message| message.text().map(str::to_owned)).collect::<Vec<_>>()
-    };
-    let content = |content: &Content| match content {
-        Content::Text(text) => vec![text.clone()],
-        Content::Messages(list) => messages(list),
-    };
-    match row {
-        Row::Text(text) => vec![text.clone()],
-        Row::Messages { messages: list, .. } => messages(list),
-        Row::Instruction { instruction, input, output } => {
-            vec![instruction.clone(), input.clone(), output.clone()]
-        }
-        Row::PromptCompletion { prompt, completion } | Row::Unpaired { prompt, completion, .. } => {
-            [content(prompt), content(completion)].concat()
-        }
-        Row::Preference { prompt, chosen, rejected } => {
-            [content(prompt), content(chosen), content(rejected)].concat()
-        }
-    }
 }
 
 impl TextSide {

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use parlor_model::{Batch, Targets};
+use parlor_model::{Batch, PassSize, Targets};
 
 use crate::distributed::Collective;
 
@@ -127,6 +127,13 @@ pub trait Objective {
     /// Whether the sums of a step are the same however it is divided into passes, but for rounding.
     fn is_divisible(&self) -> bool {
         true
+    }
+
+    /// What a pass over these examples is as large as.
+    fn size(&self, examples: &[&Self::Example]) -> PassSize {
+        let micro = self.collate(examples, examples);
+        let rows = micro.targets.weights.iter().filter(|&&weight| weight != 0.0).count();
+        PassSize { tokens: micro.batch.len(), rows }
     }
 
     /// Adds metrics that follow from the means of others.

@@ -18,6 +18,7 @@ use crate::calibration::seconds_estimate;
 use crate::config::{TrainingConfig, TrainingType};
 use crate::distributed::Collective;
 use crate::error::TrainError;
+use crate::event::TrainEvent;
 use crate::fixes::{Fix, TooLarge};
 use crate::forecast::Forecast;
 use crate::groundwork::{Groundwork, Purpose};
@@ -60,9 +61,20 @@ pub struct TrainRequest {
 ///
 /// # Errors
 /// [`TrainError`]: everything that makes the run impossible; nothing was changed then, except that the output
-/// directory may have been made.
+/// directory may have been made, and tokens kept there.
 pub fn prepare(request: TrainRequest) -> Result<Prepared, TrainError> {
-    let ground = Groundwork::lay(request, Purpose::Run)?;
+    prepare_observed(request, &mut |_| {})
+}
+
+/// The same, and tells `observer` how far the tokens are.
+///
+/// # Errors
+/// Those of [`prepare`].
+pub fn prepare_observed(
+    request: TrainRequest,
+    observer: &mut dyn FnMut(TrainEvent),
+) -> Result<Prepared, TrainError> {
+    let ground = Groundwork::lay(request, Purpose::Run, observer)?;
     let memory = ground.outlook().memory();
     if !memory.fits() {
         let fixes = ground.fixes()?;
@@ -159,7 +171,7 @@ pub struct RunPlan {
 /// # Errors
 /// [`TrainError`]: what makes the run impossible, but for memory.
 pub fn plan(request: TrainRequest) -> Result<RunPlan, TrainError> {
-    let ground = Groundwork::lay(request, Purpose::Forecast)?;
+    let ground = Groundwork::lay(request, Purpose::Forecast, &mut |_| {})?;
     let forecast = ground.outlook().forecast();
     let fixes = if forecast.memory.fits() { Vec::new() } else { ground.fixes()? };
     let seconds_estimate = seconds_estimate(&ground)?;

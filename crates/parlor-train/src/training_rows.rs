@@ -16,6 +16,8 @@ pub struct TrainingRows {
     pub train: Rows,
     /// Rows that `data.val_size` keeps for evaluation; none when it is 0.
     pub eval: Vec<SourcedRow>,
+    /// Rows of each data set, before any is kept or drawn.
+    pub sets: Vec<usize>,
 }
 
 /// Reads what `data.datasets`, or `data.train_data_path`, names.
@@ -25,6 +27,7 @@ pub struct TrainingRows {
 pub fn read_training_rows(data: &DataConfig) -> Result<TrainingRows, TrainError> {
     let sets = data.training_sets();
     let mut read = Vec::with_capacity(sets.len());
+    let mut counts = Vec::with_capacity(sets.len());
     let (mut eval, mut report, mut warnings) = (Vec::new(), DataReport::default(), Vec::new());
     for set in &sets {
         let options = ReadOptions {
@@ -34,6 +37,7 @@ pub fn read_training_rows(data: &DataConfig) -> Result<TrainingRows, TrainError>
             max_samples: set.max_samples,
         };
         let rows = read_rows_with(Path::new(&set.path), data, &options)?;
+        counts.push(rows.rows.len());
         let (train, kept) = if data.val_size > 0.0 {
             split(rows.rows, data.val_size, data.seed)
                 .map_err(|error| TrainError::Nothing(format!("{}: {error}", set.path)))?
@@ -57,5 +61,5 @@ pub fn read_training_rows(data: &DataConfig) -> Result<TrainingRows, TrainError>
         }
         None => read.into_iter().flatten().collect(),
     };
-    Ok(TrainingRows { train: Rows { rows, report, warnings }, eval })
+    Ok(TrainingRows { train: Rows { rows, report, warnings }, eval, sets: counts })
 }

@@ -1,16 +1,21 @@
 //! What a run trains on, by its training type: an objective with its examples.
 
 use parlor_text::{
-    ChatTemplate, DataConfig, EncodeError, EncodeOptions, EncodeReport, Example, PreferenceExample,
+    ChatTemplate, DataConfig, EncodeError, EncodeOptions, EncodeReport, Encoder, Example, PreferenceExample,
     PreferenceOptions, RowSource, SourcedRow, Tokenizer, UnpairedExample, encode_preference, encode_unpaired,
 };
 
 use crate::config::{JudgedLoss, TrainingConfig, TrainingType};
 use crate::error::TrainError;
+use crate::event::TrainEvent;
 use crate::identity::examples_sha256;
-use crate::materials::{TextSide, data_error, encode_rows, in_threads, train_on};
+use crate::materials::{TextSide, data_error, in_threads, pool, train_on};
 use crate::objective::Objective;
 use crate::objectives::{CrossEntropy, Judged, Preference, Prompted, Unpaired};
+use crate::row_feed::RowFeed;
+use crate::sequence::Sequence;
+use crate::token_cache::{Slot, Written};
+use crate::token_file::{TokenFile, TokenFileWriter};
 
 /// An objective with its examples.
 #[derive(Clone, Debug)]
@@ -27,7 +32,7 @@ pub struct Examples<O, E> {
 #[derive(Clone, Debug)]
 pub enum Work {
     /// Sequences whose tokens are predicted.
-    Tokens(Examples<CrossEntropy, Example>),
+    Tokens(Examples<CrossEntropy, Sequence>),
     /// Pairs of answers.
     Pairs(Examples<Preference, Prompted>),
     /// Single answers with a verdict.
@@ -60,6 +65,19 @@ pub struct RunData {
     pub eval_sha256: Option<String>,
 }
 
+/// Sequences of one use of rows.
+struct Tokens {
+    sequences: Vec<Sequence>,
+    report: EncodeReport,
+    sha256: String,
+}
+
+impl Tokens {
+    fn of_file(file: TokenFile, report: EncodeReport) -> Self {
+        Self { sha256: file.sha256().to_owned(), report, sequences: file.sequences() }
+    }
+}
+
 /// Rows that become examples, and how.
 pub(crate) struct Encoding<'a> {
     pub(crate) training: &'a TrainingConfig,
@@ -68,27 +86,88 @@ pub(crate) struct Encoding<'a> {
     pub(crate) max_length: usize,
     /// The data's own settings.
     pub(crate) data: &'a DataConfig,
+    /// Hears how far it is.
+    pub(crate) observer: &'a mut dyn FnMut(TrainEvent),
+    /// What the user should know.
+    pub(crate) warnings: &'a mut Vec<String>,
 }
+
+/// Rows, and where their tokens are kept.
+pub(crate) type Rows<'a> = (&'a RowFeed, &'a mut Slot);
 
 impl Encoding<'_> {
     /// Encodes training and evaluation rows; no evaluation rows mean no evaluation.
     ///
     /// # Errors
     /// [`TrainError::Data`] naming the row.
-    pub(crate) fn encode(&self, train: &[SourcedRow], eval: &[SourcedRow]) -> Result<RunData, TrainError> {
-        let training = self.training;
-        if training.training_type != TrainingType::Dpo {
-            let options = EncodeOptions {
-                max_length: self.max_length,
-                batch_size: self.data.batch_size,
-                train_on: train_on(training.sft.train_on),
-                on_long_row: self.data.on_long_row,
-            };
-            let threads = training.dataloader_num_workers;
-            let encode =
-                |rows: &[SourcedRow]| encode_rows(rows, self.text, training.training_type, &options, threads);
-            return run_data(CrossEntropy, (train, eval), Work::Tokens, &encode);
+    pub(crate) fn encode(&mut self, train: Rows<'_>, eval: Option<Rows<'_>>) -> Result<RunData, TrainError> {
+        if self.training.training_type == TrainingType::Dpo {
+            let eval = eval.map(|(rows, _)| rows.all()).transpose()?;
+            return self.encode_judged(&train.0.all()?, &eval.unwrap_or_default());
         }
+        let train = self.tokens(train)?;
+        let eval = eval.map(|rows| self.tokens(rows)).transpose()?;
+        let (eval, eval_sha256) = eval.map(|eval| (eval.sequences, eval.sha256)).unzip();
+        let eval = eval.unwrap_or_default();
+        Ok(RunData {
+            train_sha256: train.sha256,
+            eval_sha256,
+            train_report: train.report,
+            eval_examples: eval.len(),
+            work: Work::Tokens(Examples { objective: CrossEntropy, train: train.sequences, eval }),
+        })
+    }
+
+    /// The tokens of rows: those of an earlier run, or new ones, which are kept for a later one.
+    fn tokens(&mut self, (rows, slot): Rows<'_>) -> Result<Tokens, TrainError> {
+        let training_type = self.training.training_type;
+        let options = EncodeOptions {
+            max_length: self.max_length,
+            batch_size: self.data.batch_size,
+            train_on: train_on(self.training.sft.train_on),
+            on_long_row: self.data.on_long_row,
+        };
+        let key = slot.key(self.text, training_type, &options);
+        if let Some(key) = &key
+            && let Some((file, written)) = slot.take(key, self.warnings)
+        {
+            let text = format!("using the tokens of {} ({} examples)", file.path().display(), file.len());
+            (self.observer)(TrainEvent::Note(text));
+            return Ok(Tokens::of_file(file, written.report));
+        }
+        let TextSide { tokenizer, template } = self.text;
+        let mut encoder = match training_type {
+            TrainingType::FromScratch => Encoder::pretraining(tokenizer, template.as_ref(), options),
+            _ => Encoder::sft(tokenizer, template.as_ref(), options),
+        };
+        let pool = pool(self.training.dataloader_num_workers)?;
+        let cannot = |error: EncodeError| data_error("cannot use the data", error);
+        let (mut done, total) = (0, rows.survey.rows);
+        let observer = &mut self.observer;
+        let mut encode = |take: &mut (dyn FnMut(Example) + Send)| -> Result<(), TrainError> {
+            rows.each(&mut |batch| {
+                pool.install(|| encoder.batch(batch, take)).map_err(cannot)?;
+                done += batch.len();
+                observer(TrainEvent::Tokenized { done, total });
+                Ok(())
+            })
+        };
+        let Some(key) = key.filter(|_| slot.keeps()) else {
+            let mut sequences = Vec::new();
+            encode(&mut |example| sequences.push(Sequence::from(example)))?;
+            let report = encoder.finish().map_err(cannot)?;
+            let sha256 = examples_sha256(&CrossEntropy, &sequences);
+            return Ok(Tokens { sequences, report, sha256 });
+        };
+        let mut writer = TokenFileWriter::create(&slot.path)?;
+        encode(&mut |example| writer.push(&example))?;
+        let report = encoder.finish().map_err(cannot)?;
+        let file = writer.finish(Written { key, survey: rows.survey.clone(), report: report.clone() })?;
+        Ok(Tokens::of_file(file, report))
+    }
+
+    fn encode_judged(&self, train: &[SourcedRow], eval: &[SourcedRow]) -> Result<RunData, TrainError> {
+        let training = self.training;
         let options = PreferenceOptions {
             max_length: training.dpo.max_length.map_or(self.max_length, |length| length.min(self.max_length)),
             max_prompt_length: training.dpo.max_prompt_length,

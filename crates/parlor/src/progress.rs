@@ -1,7 +1,8 @@
 //! How far a run is: a bar on a terminal, a plain line per logged step elsewhere. Never on stdout.
 
+use std::cell::Cell;
 use std::io::{self, IsTerminal};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use parlor::model::TrainableParameters;
@@ -12,7 +13,12 @@ use crate::output::note;
 /// Shows a run's events.
 pub(crate) struct Progress {
     style: Style,
+    /// When a line last said how far the tokens are.
+    told: Cell<Instant>,
 }
+
+/// Time between such lines.
+const TOKENIZING: Duration = Duration::from_secs(10);
 
 enum Style {
     Bar(ProgressBar),
@@ -34,7 +40,7 @@ impl Progress {
         } else {
             Style::Lines
         };
-        Self { style }
+        Self { style, told: Cell::new(Instant::now()) }
     }
 
     /// Shows one event.
@@ -54,6 +60,19 @@ impl Progress {
                     resumed.unwrap_or_default()
                 ));
             }
+            TrainEvent::Tokenized { done, total } => match &self.style {
+                Style::Bar(bar) => {
+                    bar.set_length(*total as u64);
+                    bar.set_position(*done as u64);
+                    bar.set_message("rows tokenised");
+                }
+                Style::Lines if self.told.get().elapsed() > TOKENIZING => {
+                    self.told.set(Instant::now());
+                    note(&format!("tokenised {} of {} rows", grouped(*done as u64), grouped(*total as u64)));
+                }
+                Style::Lines | Style::Quiet => {}
+            },
+            TrainEvent::Note(text) => self.say(text),
             TrainEvent::Reference { done, total } => {
                 let text = format!("reference model: {done} of {total} examples");
                 match &self.style {

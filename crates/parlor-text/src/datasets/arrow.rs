@@ -23,7 +23,7 @@ use super::options::ReadOptions;
 const MAX_HEADER: u32 = 256 << 20;
 const MAX_COLUMN: i64 = 2 << 30;
 
-pub(super) fn read(out: &mut FileRows<'_>) {
+pub(super) fn read(out: &mut FileRows<'_, '_>) {
     let mut stream = match guarded(|| Stream::open(out.path(), out.options())) {
         Ok(stream) => stream,
         Err(why) => return out.problem(0, format!("not a readable Arrow file: {why}")),

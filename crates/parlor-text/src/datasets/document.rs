@@ -27,7 +27,7 @@ const MAX_PART: usize = 256 << 20;
 /// Decoders recurse where documents nest; what is as deep as a document may be fits in this.
 const STACK: usize = 256 << 20;
 
-pub(super) fn read(out: &mut FileRows<'_>, kind: Kind) {
+pub(super) fn read(out: &mut FileRows<'_, '_>, kind: Kind) {
     let bytes = match read_whole(out.path(), MAX_DOCUMENT) {
         Ok(bytes) => bytes,
         Err(why) => return out.problem(0, why),

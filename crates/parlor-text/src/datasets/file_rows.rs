@@ -1,5 +1,6 @@
-//! The rows of one file as its reader finds them: recognised, checked, and added to the dataset or its problems.
+//! The rows of one file as its reader finds them: recognised, checked, and handed on in batches, or noted as problems.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,22 +8,68 @@ use serde_json::Value;
 
 use super::options::ReadOptions;
 use super::row::{Row, RowKind};
-use super::{Dataset, RowSource, SourcedRow};
+use super::{BatchLimits, DataReport, RowSource, SourcedRow};
+use crate::survey::bytes;
 
 /// Longest row in bytes. A longer one is reported and passed over, and is never held in memory whole.
 pub(super) const MAX_ROW: usize = 16 << 20;
 
-/// Where a reader puts what it finds.
-pub(super) struct FileRows<'a> {
-    file: Arc<PathBuf>,
-    kind: Option<RowKind>,
+/// Rows of all files of a path, on their way to whoever takes them.
+pub(super) struct Intake<'a> {
     options: &'a ReadOptions,
-    dataset: &'a mut Dataset,
+    limits: BatchLimits,
+    take: &'a mut dyn FnMut(Vec<SourcedRow>) -> ControlFlow<()>,
+    pub(super) report: DataReport,
+    batch: Vec<SourcedRow>,
+    batch_bytes: usize,
+    stopped: bool,
 }
 
-impl<'a> FileRows<'a> {
-    pub(super) fn new(file: PathBuf, options: &'a ReadOptions, dataset: &'a mut Dataset) -> Self {
-        Self { file: Arc::new(file), kind: None, options, dataset }
+impl<'a> Intake<'a> {
+    pub(super) fn new(
+        options: &'a ReadOptions,
+        limits: BatchLimits,
+        report: DataReport,
+        take: &'a mut dyn FnMut(Vec<SourcedRow>) -> ControlFlow<()>,
+    ) -> Self {
+        Self { options, limits, take, report, batch: Vec::new(), batch_bytes: 0, stopped: false }
+    }
+
+    /// Whether as many rows were read as were asked for, or nobody takes more.
+    pub(super) fn full(&self) -> bool {
+        self.stopped || self.options.max_samples.is_some_and(|most| self.report.rows >= most)
+    }
+
+    fn add(&mut self, row: SourcedRow) {
+        self.report.rows += 1;
+        *self.report.kinds.entry(row.row.kind()).or_insert(0) += 1;
+        self.batch_bytes += bytes(&row.row);
+        self.batch.push(row);
+        if self.batch.len() >= self.limits.rows || self.batch_bytes >= self.limits.bytes {
+            self.hand_on();
+        }
+    }
+
+    /// Hands on what was read since the last time.
+    pub(super) fn hand_on(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
+        self.batch_bytes = 0;
+        if !batch.is_empty() && !self.stopped {
+            self.stopped = (self.take)(batch).is_break();
+        }
+    }
+}
+
+/// Where a reader puts what it finds.
+pub(super) struct FileRows<'i, 'a> {
+    file: Arc<PathBuf>,
+    kind: Option<RowKind>,
+    intake: &'i mut Intake<'a>,
+}
+
+impl<'i, 'a> FileRows<'i, 'a> {
+    pub(super) fn new(file: PathBuf, intake: &'i mut Intake<'a>) -> Self {
+        Self { file: Arc::new(file), kind: None, intake }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -30,22 +77,22 @@ impl<'a> FileRows<'a> {
     }
 
     pub(super) fn options(&self) -> &'a ReadOptions {
-        self.options
+        self.intake.options
     }
 
     /// Whether as many rows were read as were asked for.
     pub(super) fn full(&self) -> bool {
-        self.options.max_samples.is_some_and(|most| self.dataset.rows.len() >= most)
+        self.intake.full()
     }
 
     /// Notes what is wrong with a line, or with the file as a whole (line 0).
     pub(super) fn problem(&mut self, line: usize, why: impl Into<String>) {
-        self.dataset.report.problem(&self.file, line, why);
+        self.intake.report.problem(&self.file, line, why);
     }
 
     /// A row as its file has it.
     pub(super) fn push(&mut self, line: usize, value: Value) {
-        match Row::from_value(value, self.options) {
+        match Row::from_value(value, self.intake.options) {
             Ok(row) => self.push_row(line, row),
             Err(why) => self.problem(line, why),
         }
@@ -63,7 +110,7 @@ impl<'a> FileRows<'a> {
             return self.problem(line, why);
         }
         let source = RowSource { file: Arc::clone(&self.file), line };
-        self.dataset.rows.push(SourcedRow { row, source });
+        self.intake.add(SourcedRow { row, source });
     }
 
     /// A file that is one text.

@@ -12,7 +12,7 @@ use super::file_rows::{FileRows, MAX_ROW};
 const MAX_WHOLE: u64 = 2 << 30;
 
 /// Reads one row per line; blank lines are passed over.
-pub(super) fn read_lines(out: &mut FileRows<'_>) {
+pub(super) fn read_lines(out: &mut FileRows<'_, '_>) {
     let mut reader = match compression::open(out.path()) {
         Ok(reader) => reader,
         Err(cause) => return out.problem(0, cause.to_string()),
@@ -76,7 +76,7 @@ fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<L
 
 /// Reads a file that holds a list of rows, or an object with one under `data`, `rows`, `examples`,
 /// `conversations`, or one row alone.
-pub(super) fn read_whole(out: &mut FileRows<'_>) {
+pub(super) fn read_whole(out: &mut FileRows<'_, '_>) {
     let bytes = match compression::read_whole(out.path(), MAX_WHOLE) {
         Ok(bytes) => bytes,
         Err(cause) => {
@@ -136,7 +136,7 @@ fn is_turns(raw: &RawValue) -> bool {
 }
 
 /// Parses a row and hands it on.
-fn take(out: &mut FileRows<'_>, line: usize, text: &str) {
+fn take(out: &mut FileRows<'_, '_>, line: usize, text: &str) {
     match serde_json::from_str(text) {
         Ok(value) => out.push(line, value),
         Err(cause) => {

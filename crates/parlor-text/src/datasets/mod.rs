@@ -22,12 +22,13 @@ mod table;
 mod text;
 mod write;
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use file_rows::FileRows;
+use file_rows::{FileRows, Intake};
 use files::Format;
 pub use options::ReadOptions;
 pub use row::{Content, Row, RowKind};
@@ -168,14 +169,49 @@ pub fn read(path: &Path) -> Result<Dataset, DataError> {
 /// # Errors
 /// [`DataError`] when the path cannot be read or holds no usable row.
 pub fn read_with(path: &Path, options: &ReadOptions) -> Result<Dataset, DataError> {
-    let mut dataset = Dataset::default();
-    for file in files::list(path, &mut dataset.report)? {
-        if options.max_samples.is_some_and(|most| dataset.rows.len() >= most) {
+    let mut rows = Vec::new();
+    let report = read_batches(path, options, BatchLimits::NONE, &mut |batch| {
+        rows = batch;
+        ControlFlow::Continue(())
+    })?;
+    Ok(Dataset { rows, report })
+}
+
+/// How much is read at a time: a batch ends with the row that reaches one of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Rows.
+    pub rows: usize,
+    /// Bytes of their texts.
+    pub bytes: usize,
+}
+
+impl BatchLimits {
+    /// Everything is one batch.
+    pub const NONE: Self = Self { rows: usize::MAX, bytes: usize::MAX };
+}
+
+/// Reads as [`read_with`] does, and hands the rows on batch by batch, in their order, instead of holding them: of a file
+/// with a row per line, or a table, no more than a batch is in memory. Stops early when `take` breaks.
+///
+/// # Errors
+/// [`DataError`] when the path cannot be read or holds no usable row.
+pub fn read_batches(
+    path: &Path,
+    options: &ReadOptions,
+    limits: BatchLimits,
+    take: &mut dyn FnMut(Vec<SourcedRow>) -> ControlFlow<()>,
+) -> Result<DataReport, DataError> {
+    let mut report = DataReport::default();
+    let files = files::list(path, &mut report)?;
+    let mut intake = Intake::new(options, limits, report, take);
+    for file in files {
+        if intake.full() {
             break;
         }
-        dataset.report.files += 1;
+        intake.report.files += 1;
         let format = files::format(&file);
-        let mut out = FileRows::new(file, options, &mut dataset);
+        let mut out = FileRows::new(file, &mut intake);
         match format {
             Some(Format::JsonLines) => json::read_lines(&mut out),
             Some(Format::Json) => json::read_whole(&mut out),
@@ -188,12 +224,18 @@ pub fn read_with(path: &Path, options: &ReadOptions) -> Result<Dataset, DataErro
             None => {}
         }
     }
-    dataset.report.rows = dataset.rows.len();
-    for row in &dataset.rows {
-        *dataset.report.kinds.entry(row.row.kind()).or_insert(0) += 1;
+    intake.hand_on();
+    let report = intake.report;
+    if report.rows == 0 {
+        return Err(DataError::Empty { path: path.to_owned(), problems: report.problems });
     }
-    if dataset.rows.is_empty() {
-        return Err(DataError::Empty { path: path.to_owned(), problems: dataset.report.problems });
-    }
-    Ok(dataset)
+    Ok(report)
+}
+
+/// The files that `path` stands for, in the order in which they are read.
+///
+/// # Errors
+/// [`DataError`] when there is none.
+pub fn data_files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
+    files::list(path, &mut DataReport::default())
 }

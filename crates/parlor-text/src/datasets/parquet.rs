@@ -17,7 +17,7 @@ use super::guarded::guarded;
 /// Rows decoded at a time.
 const BATCH: usize = 64;
 
-pub(super) fn read(out: &mut FileRows<'_>) {
+pub(super) fn read(out: &mut FileRows<'_, '_>) {
     let opened = guarded(|| {
         let file = File::open(out.path()).map_err(|cause| cause.to_string())?;
         let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())

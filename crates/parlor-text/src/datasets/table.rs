@@ -11,7 +11,7 @@ use super::compression::{self, INVALID_UTF8};
 use super::file_rows::{FileRows, MAX_ROW};
 
 /// Reads a table whose cells are separated by `delimiter`.
-pub(super) fn read(out: &mut FileRows<'_>, delimiter: u8) {
+pub(super) fn read(out: &mut FileRows<'_, '_>, delimiter: u8) {
     let reader = match compression::open(out.path()) {
         Ok(reader) => Bounded { inner: reader, left: MAX_ROW, last: b'\n' },
         Err(cause) => return out.problem(0, cause.to_string()),

@@ -6,7 +6,7 @@ use super::file_rows::FileRows;
 /// A document is held in memory while it is tokenised.
 const MAX_TEXT: u64 = 1 << 30;
 
-pub(super) fn read(out: &mut FileRows<'_>) {
+pub(super) fn read(out: &mut FileRows<'_, '_>) {
     let bytes = match read_whole(out.path(), MAX_TEXT) {
         Ok(bytes) => bytes,
         Err(cause) => return out.problem(0, cause),

@@ -1,24 +1,24 @@
 //! Weighted cross-entropy on the next token: the objective of `from_scratch` and `sft`, which differ in the
 //! weights that the data carries.
 
-use parlor_model::{Batch, Targets};
-use parlor_text::Example;
+use parlor_model::{Batch, PassSize, Targets};
 
 use crate::objective::{Loss, LossKind, MicroBatch, Objective};
+use crate::sequence::{Sequence, identifying};
 
 /// `-sum(weight * logp)`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CrossEntropy;
 
 impl Objective for CrossEntropy {
-    type Example = Example;
+    type Example = Sequence;
     type Side = ();
 
     const KIND: LossKind = LossKind::PerToken;
 
-    fn collate(&self, examples: &[&Example], _step: &[&Example]) -> MicroBatch<()> {
-        let batch = Batch::of_sequences(examples.iter().map(|example| example.ids.as_slice()));
-        let weights: Vec<f32> = examples.iter().flat_map(|example| example.weights.iter().copied()).collect();
+    fn collate(&self, examples: &[&Sequence], _step: &[&Sequence]) -> MicroBatch<()> {
+        let batch = Batch::of_sequences(examples.iter().map(|example| example.ids()));
+        let weights: Vec<f32> = examples.iter().flat_map(|example| example.weights()).collect();
         let targets = Targets::next_token(&batch, &weights);
         let rows = batch.segments.iter().map(|segment| segment.rows.clone()).collect();
         MicroBatch { batch, targets, rows, side: () }
@@ -37,15 +37,18 @@ impl Objective for CrossEntropy {
         loss
     }
 
-    fn source(&self, example: &Example) -> String {
-        example.source.to_string()
+    fn size(&self, examples: &[&Sequence]) -> PassSize {
+        PassSize {
+            tokens: examples.iter().map(|example| example.tokens()).sum(),
+            rows: examples.iter().map(|example| example.targets()).sum(),
+        }
     }
 
-    fn fingerprint(&self, example: &Example, add: &mut dyn FnMut(&[u8])) {
-        add(&(example.ids.len() as u64).to_le_bytes());
-        for (id, weight) in example.ids.iter().zip(&example.weights) {
-            add(&id.to_le_bytes());
-            add(&weight.to_bits().to_le_bytes());
-        }
+    fn source(&self, example: &Sequence) -> String {
+        example.source().to_string()
+    }
+
+    fn fingerprint(&self, example: &Sequence, add: &mut dyn FnMut(&[u8])) {
+        add(&identifying(example.ids(), &example.weights()));
     }
 }

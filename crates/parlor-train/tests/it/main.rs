@@ -18,6 +18,7 @@ mod samples;
 mod schedule;
 mod steps;
 mod tiny;
+mod tokens;
 mod trainer;
 mod training_rows;
 mod trl_runs;

@@ -6,10 +6,9 @@ use std::process::Command;
 
 use parlor_model::memory::FreeMemory;
 use parlor_model::{Checkpointing, PassSize, activation_bytes, logits_bytes};
-use parlor_text::Example;
 use parlor_train::checkpoint::{list_checkpoints, open_checkpoint};
 use parlor_train::objectives::CrossEntropy;
-use parlor_train::{Loss, LossKind, MicroBatch, Objective, Outcome, TrainEvent};
+use parlor_train::{Loss, LossKind, MicroBatch, Objective, Outcome, Sequence, TrainEvent};
 
 use crate::tiny::{self, Run};
 
@@ -142,11 +141,11 @@ fn activations_are_computed_again_when_one_example_does_not_fit() {
 struct Whole;
 
 impl Objective for Whole {
-    type Example = Example;
+    type Example = Sequence;
     type Side = ();
     const KIND: LossKind = LossKind::PerToken;
 
-    fn collate(&self, examples: &[&Example], step: &[&Example]) -> MicroBatch<()> {
+    fn collate(&self, examples: &[&Sequence], step: &[&Sequence]) -> MicroBatch<()> {
         CrossEntropy.collate(examples, step)
     }
 
@@ -158,11 +157,11 @@ impl Objective for Whole {
         false
     }
 
-    fn source(&self, example: &Example) -> String {
+    fn source(&self, example: &Sequence) -> String {
         CrossEntropy.source(example)
     }
 
-    fn fingerprint(&self, example: &Example, add: &mut dyn FnMut(&[u8])) {
+    fn fingerprint(&self, example: &Sequence, add: &mut dyn FnMut(&[u8])) {
         CrossEntropy.fingerprint(example, add);
     }
 }

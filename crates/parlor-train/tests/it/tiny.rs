@@ -12,7 +12,9 @@ use parlor_text::{Example, RowSource};
 use parlor_train::distributed::{Alone, Collective};
 use parlor_train::identity::Identity;
 use parlor_train::objectives::CrossEntropy;
-use parlor_train::{Finished, Flow, Hyperparameters, Job, Objective, TrainError, TrainEvent, train};
+use parlor_train::{
+    Finished, Flow, Hyperparameters, Job, Objective, Sequence, TrainError, TrainEvent, train,
+};
 use parlor_train::{TrainingConfig, checkpoint::Checkpoint};
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use serde_json::{Map, Value};
@@ -58,6 +60,11 @@ pub(crate) fn examples(count: usize) -> Vec<Example> {
 
 pub(crate) fn example(ids: Vec<u32>, weights: Vec<f32>, line: usize) -> Example {
     Example { ids, weights, source: RowSource { file: Arc::new("train.jsonl".into()), line } }
+}
+
+/// Examples as the objective takes them.
+pub(crate) fn sequences(examples: Vec<Example>) -> Vec<Sequence> {
+    examples.into_iter().map(Sequence::from).collect()
 }
 
 pub(crate) fn hyper() -> Hyperparameters {
@@ -144,7 +151,7 @@ impl<'a> Run<'a> {
         self.go_with(&CrossEntropy, decoder)
     }
 
-    pub(crate) fn go_with<O: Objective<Example = Example>>(
+    pub(crate) fn go_with<O: Objective<Example = Sequence>>(
         self,
         objective: &O,
         decoder: &mut Decoder,
@@ -165,8 +172,8 @@ impl<'a> Run<'a> {
             decoder,
             Job {
                 objective,
-                train: &self.train,
-                eval: &self.eval,
+                train: &sequences(self.train.clone()),
+                eval: &sequences(self.eval.clone()),
                 hyper: &self.hyper,
                 training: &self.training,
                 output_dir: self.directory,

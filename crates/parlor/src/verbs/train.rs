@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parlor::configuration::SaveMode;
 use parlor::train::distributed::{Collective, setup_distributed_training};
 use parlor::train::{
-    Fix, Flow, Outcome, Prepared, Start, TrainError, TrainEvent, TrainRequest, TrainSummary, prepare,
+    Fix, Flow, Outcome, Prepared, Start, TrainError, TrainEvent, TrainRequest, TrainSummary, prepare_observed,
 };
 
 use crate::cli::TrainArgs;
@@ -35,6 +35,10 @@ fn train(context: &Context, args: &TrainArgs, collective: &Arc<dyn Collective>) 
         Some(directory) => Start::ResumeFrom(PathBuf::from(directory)),
     };
     let asked = Asked { start, max_steps: args.max_steps, collective };
+    let leads = collective.rank() == 0;
+    let shown = if leads { Shown::All } else { Shown::Warnings };
+    let progress = progress(context, shown);
+    let prepare = |request| prepare_observed(request, &mut |event| progress.event(&event));
     let prepared = match prepare(request(context, &asked)?) {
         Err(TrainError::TooLarge(refused)) if args.fit && !refused.fixes.is_empty() => {
             let settings = refused.fixes.first().map(Fix::settings).unwrap_or_default();
@@ -43,8 +47,7 @@ fn train(context: &Context, args: &TrainArgs, collective: &Arc<dyn Collective>) 
         }
         result => result?,
     };
-    let leads = collective.rank() == 0;
-    let shown = if leads { Shown::All } else { Shown::Warnings };
+    progress.finish();
     let summary = watch(context, prepared, shown, &mut |_| {})?;
     let interrupted = summary.outcome == Outcome::Interrupted;
     if !leads {
@@ -105,7 +108,7 @@ pub(super) fn watch(
     also: &mut dyn FnMut(&TrainEvent),
 ) -> Result<TrainSummary, Failure> {
     interrupt::watch(OnInterrupt::Finish(STOPPING));
-    let progress = Progress::new(context.global.quiet || shown == Shown::Warnings);
+    let progress = progress(context, shown);
     let result = answering(prepared).run(
         &mut |event| {
             progress.event(&event);
@@ -116,6 +119,10 @@ pub(super) fn watch(
     );
     progress.finish();
     Ok(result?)
+}
+
+fn progress(context: &Context, shown: Shown) -> Progress {
+    Progress::new(context.global.quiet || shown == Shown::Warnings)
 }
 
 fn text(summary: &TrainSummary) -> String {

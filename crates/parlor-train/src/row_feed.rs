@@ -1,0 +1,298 @@
+//! The rows of a run: held in memory where their files are small, else read anew, batch by batch, for each use of them.
+//!
+//! A mixture by weights is always held: it draws rows by their number from all data sets at once.
+
+use std::iter;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use parlor_text::{
+    BatchLimits, DataConfig, DatasetConfig, ReadOptions, RowKind, SourcedRow, bytes, data_files, each_text,
+    kept_rows,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::error::TrainError;
+use crate::materials::{data_error, scan_rows};
+use crate::training_rows::read_training_rows;
+
+/// Files of fewer bytes are read once and held.
+const HELD: u64 = 32 << 20;
+/// What a compressed file, or one that compresses inside, is taken to hold for each byte.
+const COMPRESSION: u64 = 8;
+/// Text of a batch, in bytes, and batches that wait while others are used.
+const BATCH: usize = 4 << 20;
+const WAITING: usize = 2;
+
+/// Which side of `data.val_size` rows are on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Trained on.
+    Train,
+    /// Kept for evaluation.
+    Kept,
+}
+
+/// What is known of rows once all of them were read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Survey {
+    /// Rows of each data set, before any is kept for evaluation.
+    sets: Vec<usize>,
+    /// Rows of this part.
+    pub(crate) rows: usize,
+    /// Rows of the other part.
+    other: usize,
+    /// Bytes of text, of both parts.
+    bytes: u64,
+    /// Whether some row is a conversation.
+    pub(crate) converses: bool,
+    /// What the user should know.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Survey {
+    fn see(&mut self, rows: &[SourcedRow]) {
+        self.bytes += rows.iter().map(|row| bytes(&row.row) as u64).sum::<u64>();
+        self.converses |= rows.iter().any(|row| row.row.kind() != RowKind::Text);
+    }
+
+    fn of(rows: &[SourcedRow], other: usize, warnings: Vec<String>) -> Self {
+        let mut survey = Self { rows: rows.len(), other, warnings, ..Self::default() };
+        survey.see(rows);
+        survey
+    }
+
+    fn of_other(&self) -> Self {
+        Self { rows: self.other, other: self.rows, warnings: Vec::new(), ..self.clone() }
+    }
+}
+
+/// Rows that can be read as often as they are needed.
+#[derive(Clone, Debug)]
+pub(crate) struct RowFeed {
+    data: DataConfig,
+    part: Part,
+    pub(crate) survey: Survey,
+    held: Option<Vec<SourcedRow>>,
+}
+
+/// Settings under which `path` alone is read, whole.
+pub(crate) fn alone(path: &Path, data: &DataConfig) -> DataConfig {
+    let set = DatasetConfig {
+        path: path.to_string_lossy().into_owned(),
+        weight: None,
+        kind: data.kind,
+        columns: data.columns.clone(),
+        tags: data.tags.clone(),
+        max_samples: None,
+    };
+    DataConfig { datasets: vec![set], val_size: 0.0, ..data.clone() }
+}
+
+impl RowFeed {
+    /// The rows that `data` names, and those of them that it keeps for evaluation. What is `known` of them from an
+    /// earlier run is not looked at again.
+    ///
+    /// # Errors
+    /// Those of [`read_training_rows`].
+    pub(crate) fn open(data: &DataConfig, known: Option<Survey>) -> Result<(Self, Self), TrainError> {
+        let feed = |part, survey, held| Self { data: data.clone(), part, survey, held };
+        let both = |survey: Survey, [train, kept]: [Option<Vec<SourcedRow>>; 2]| {
+            let other = survey.of_other();
+            (feed(Part::Train, survey, train), feed(Part::Kept, other, kept))
+        };
+        if let Some(known) = known {
+            return Ok(both(known, [None, None]));
+        }
+        let sets = data.training_sets();
+        if mixes(&sets) || !are_many(&sets) {
+            let rows = read_training_rows(data)?;
+            let mut survey = Survey::of(&rows.train.rows, rows.eval.len(), rows.train.warnings);
+            survey.see(&rows.eval);
+            survey.sets = rows.sets;
+            return Ok(both(survey, [Some(rows.train.rows), Some(rows.eval)]));
+        }
+        let mut survey = Survey::default();
+        for set in &sets {
+            let mut count = 0;
+            let found = scan_rows(Path::new(&set.path), data, &read_options(set), LIMITS, &mut |rows| {
+                count += rows.len();
+                survey.see(&rows);
+                ControlFlow::Continue(())
+            })?;
+            survey.warnings.extend(found.warnings);
+            let kept = mask(set, data, count)?.iter().filter(|&&kept| kept).count();
+            survey.sets.push(count);
+            survey.rows += count - kept;
+            survey.other += kept;
+        }
+        Ok(both(survey, [None, None]))
+    }
+
+    /// The rows of one path.
+    ///
+    /// # Errors
+    /// Those of [`read_rows`](crate::materials::read_rows).
+    pub(crate) fn open_path(
+        path: &Path,
+        data: &DataConfig,
+        known: Option<Survey>,
+    ) -> Result<Self, TrainError> {
+        Ok(Self::open(&alone(path, data), known)?.0)
+    }
+
+    /// All rows at once.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub(crate) fn all(&self) -> Result<Vec<SourcedRow>, TrainError> {
+        let mut all = Vec::with_capacity(self.survey.rows);
+        self.each(&mut |rows| {
+            all.extend_from_slice(rows);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Hands all rows to `take`, in order, a batch at a time; they are read on a thread of their own meanwhile.
+    ///
+    /// # Errors
+    /// When they cannot be read, or what `take` says.
+    pub(crate) fn each(
+        &self,
+        take: &mut dyn FnMut(&[SourcedRow]) -> Result<(), TrainError>,
+    ) -> Result<(), TrainError> {
+        if let Some(rows) = &self.held {
+            return rows.chunks(self.data.batch_size.max(1)).try_for_each(take);
+        }
+        self.beside(|batches| batches.into_iter().try_for_each(|rows| take(&rows)))?
+    }
+
+    /// Gives every text of about this share of the rows to `take`: the same rows each time.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub(crate) fn texts<T>(
+        &self,
+        share: f64,
+        take: impl FnOnce(&mut (dyn Iterator<Item = String> + Send)) -> T,
+    ) -> Result<T, TrainError> {
+        let texts = |row: &SourcedRow| {
+            let mut texts = Vec::new();
+            each_text(&row.row, &mut |text| texts.push(text.to_owned()));
+            texts
+        };
+        if let Some(rows) = &self.held {
+            return Ok(take(
+                &mut rows.iter().zip(chosen(share)).filter(|(_, kept)| *kept).flat_map(|(row, _)| texts(row)),
+            ));
+        }
+        self.beside(|batches| {
+            let rows = batches.into_iter().flatten().zip(chosen(share));
+            take(&mut rows.filter(|(_, kept)| *kept).flat_map(|(row, _)| texts(&row)))
+        })
+    }
+
+    /// The share of the rows that holds about so many bytes of text.
+    pub(crate) fn share(&self, most: u64) -> f64 {
+        if self.survey.bytes > most { most as f64 / self.survey.bytes as f64 } else { 1.0 }
+    }
+
+    /// Reads on another thread, while `take` uses what was read.
+    fn beside<T>(&self, take: impl FnOnce(Receiver<Vec<SourcedRow>>) -> T) -> Result<T, TrainError> {
+        std::thread::scope(|scope| {
+            let (sender, receiver) = sync_channel(WAITING);
+            let reader = std::thread::Builder::new().spawn_scoped(scope, move || {
+                self.read(&mut |rows| match sender.send(rows) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(_) => ControlFlow::Break(()),
+                })
+            });
+            let reader = reader.map_err(|error| data_error("cannot start a thread that reads", error))?;
+            let taken = take(receiver);
+            match reader.join() {
+                Ok(read) => read.map(|()| taken),
+                Err(_) => Err(data_error("cannot read the data", "the thread that reads it failed")),
+            }
+        })
+    }
+
+    fn read(&self, take: &mut dyn FnMut(Vec<SourcedRow>) -> ControlFlow<()>) -> Result<(), TrainError> {
+        let sets = self.data.training_sets();
+        if mixes(&sets) {
+            let rows = read_training_rows(&self.data)?;
+            let _ = take(if self.part == Part::Train { rows.train.rows } else { rows.eval });
+            return Ok(());
+        }
+        for (set, &expected) in sets.iter().zip(&self.survey.sets) {
+            let mask = mask(set, &self.data, expected)?;
+            let (mut count, mut stopped) = (0, false);
+            scan_rows(Path::new(&set.path), &self.data, &read_options(set), LIMITS, &mut |mut rows| {
+                rows.retain(|_| {
+                    count += 1;
+                    mask.get(count - 1).is_some_and(|&kept| kept == (self.part == Part::Kept))
+                });
+                let flow = if rows.is_empty() { ControlFlow::Continue(()) } else { take(rows) };
+                stopped = flow.is_break();
+                flow
+            })?;
+            if stopped {
+                return Ok(());
+            }
+            if count != expected {
+                let why = format!("it changed while it was read: {expected} rows before, {count} now");
+                return Err(data_error(set.path.clone(), why));
+            }
+        }
+        Ok(())
+    }
+}
+
+const LIMITS: BatchLimits = BatchLimits { rows: 1 << 14, bytes: BATCH };
+
+fn read_options(set: &DatasetConfig) -> ReadOptions {
+    ReadOptions {
+        kind: set.kind,
+        columns: set.columns.clone(),
+        tags: set.tags.clone(),
+        max_samples: set.max_samples,
+    }
+}
+
+fn mixes(sets: &[DatasetConfig]) -> bool {
+    sets.iter().any(|set| set.weight.is_some())
+}
+
+/// Whether the files are too large to hold their rows. Those that cannot be read are not: reading them says why.
+fn are_many(sets: &[DatasetConfig]) -> bool {
+    let files = sets.iter().filter_map(|set| data_files(Path::new(&set.path)).ok()).flatten();
+    let size = |file: &Path| {
+        let bytes = std::fs::metadata(file).map_or(0, |about| about.len());
+        let end = file.extension().and_then(|end| end.to_str()).unwrap_or_default().to_ascii_lowercase();
+        let packed = ["gz", "gzip", "zst", "zstd", "parquet", "arrow", "feather"].contains(&end.as_str());
+        if packed { bytes * COMPRESSION } else { bytes }
+    };
+    files.map(|file| size(&file)).sum::<u64>() > HELD
+}
+
+/// Which rows of a data set are kept for evaluation.
+fn mask(set: &DatasetConfig, data: &DataConfig, rows: usize) -> Result<Vec<bool>, TrainError> {
+    if data.val_size <= 0.0 {
+        return Ok(vec![false; rows]);
+    }
+    kept_rows(rows, data.val_size, data.seed)
+        .map_err(|error| TrainError::Nothing(format!("{}: {error}", set.path)))
+}
+
+/// For row after row whether it is one of the share: by its number alone (the mixing function of SplitMix64).
+fn chosen(share: f64) -> impl Iterator<Item = bool> + Send {
+    let mut state = 0u64;
+    iter::repeat_with(move || {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 11) as f64 * (-53f64).exp2() < share
+    })
+}

@@ -1,0 +1,220 @@
+//! Tokens of earlier runs: `tokens/train.tokens` and `tokens/eval.tokens` in the output directory, each with the hashes of
+//! what it was made from. Another tokenizer, template, text or setting, or a damaged file, makes it anew, and says so.
+
+use std::path::{Path, PathBuf};
+
+use parlor_text::{DataConfig, EncodeOptions, EncodeReport, data_files};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::config::TrainingType;
+use crate::materials::TextSide;
+use crate::parlor_state::hex;
+use crate::row_feed::Survey;
+use crate::storage::{TEMPORARY_PREFIX, remove};
+use crate::token_file::TokenFile;
+
+/// Name of the directory.
+pub(crate) const TOKENS: &str = "tokens";
+
+/// What rows are read from, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RowsKey {
+    /// Hash of the files: names, sizes, contents.
+    files: String,
+    /// Settings of `data:` that rows depend on.
+    settings: String,
+}
+
+impl RowsKey {
+    /// That of the rows that `data` names. None when the files cannot be read: reading their rows says why.
+    pub(crate) fn of(data: &DataConfig) -> Option<Self> {
+        let sets = data.training_sets();
+        let mut files = Vec::new();
+        for set in &sets {
+            files.extend(data_files(Path::new(&set.path)).ok()?);
+        }
+        let hashes: Option<Vec<String>> = files.par_iter().map(|file| file_sha256(file).ok()).collect();
+        let mut hasher = Sha256::new();
+        for (file, sha256) in files.iter().zip(hashes?) {
+            hasher.update(format!("{}\0{sha256}\0", file.display()));
+        }
+        let settings = json!({
+            "datasets": sets,
+            "data_types": data.data_types,
+            "on_bad_row": data.on_bad_row,
+            "val_size": data.val_size,
+            "seed": data.seed,
+            "stopping_strategy": data.stopping_strategy,
+        });
+        Some(Self { files: hex(&hasher.finalize()), settings: settings.to_string() })
+    }
+}
+
+fn file_sha256(path: &Path) -> std::io::Result<String> {
+    let mut hasher = Sha256::new();
+    let mut file = std::fs::File::open(path)?;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match std::io::Read::read(&mut file, &mut buffer)? {
+            0 => return Ok(hex(&hasher.finalize())),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}
+
+/// All that the tokens depend on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TokensKey {
+    /// This program may make other tokens of the same than an older one did.
+    program: String,
+    rows: RowsKey,
+    tokenizer: String,
+    template: Option<String>,
+    settings: String,
+}
+
+impl TokensKey {
+    pub(crate) fn new(
+        rows: RowsKey,
+        text: &TextSide,
+        training_type: TrainingType,
+        options: &EncodeOptions,
+    ) -> Self {
+        let settings = json!({
+            "from_scratch": training_type == TrainingType::FromScratch,
+            "max_length": options.max_length,
+            "train_on": options.train_on,
+            "on_long_row": options.on_long_row,
+        });
+        Self {
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            rows,
+            tokenizer: text.tokenizer.content_hash().to_owned(),
+            template: text.template.as_ref().map(|template| template.content_hash()),
+            settings: settings.to_string(),
+        }
+    }
+
+    /// What is not as in `other`, in words; empty when all is.
+    fn differences(&self, other: &Self) -> String {
+        let differs = [
+            (self.tokenizer != other.tokenizer, "another tokenizer"),
+            (self.template != other.template, "another chat template"),
+            (self.rows.files != other.rows.files, "other files"),
+            (self.rows.settings != other.rows.settings, "other settings of `data:`"),
+            (self.settings != other.settings, "another length or other rules of what is trained"),
+            (self.program != other.program, "another version of this program"),
+        ];
+        let differs: Vec<&str> = differs.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect();
+        differs.join(", ")
+    }
+}
+
+/// What is kept beside the tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Written {
+    pub(crate) key: TokensKey,
+    pub(crate) survey: Survey,
+    pub(crate) report: EncodeReport,
+}
+
+/// Whether files may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    ReadWrite,
+    Read,
+}
+
+/// The place of the tokens of one use of rows, and what is there.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) path: PathBuf,
+    access: Access,
+    rows: Option<RowsKey>,
+    found: Option<(TokenFile, Written)>,
+    /// Why what is there cannot be used.
+    damage: Option<String>,
+}
+
+impl Slot {
+    /// Looks at the place of `name` under `output`, for the rows that `data` names.
+    pub(crate) fn open(output: &Path, name: &str, access: Access, data: &DataConfig) -> Self {
+        let directory = output.join(TOKENS);
+        if access == Access::ReadWrite {
+            remove_unfinished(&directory, name);
+        }
+        let path = directory.join(format!("{name}.tokens"));
+        let opened = TokenFile::open(&path).and_then(|file| match file {
+            Some(file) => {
+                let written = file.writer().map_err(|error| error.to_string())?;
+                Ok(Some((file, written)))
+            }
+            None => Ok(None),
+        });
+        let (found, damage) = match opened {
+            Ok(found) => (found, None),
+            Err(why) => (None, Some(why)),
+        };
+        // What is neither compared with anything nor kept needs no hash of its source.
+        let needed = found.is_some() || access == Access::ReadWrite;
+        let rows = if needed { RowsKey::of(data) } else { None };
+        Self { path, access, rows, found, damage }
+    }
+
+    /// What is known of the rows, when they are the same.
+    pub(crate) fn survey(&self) -> Option<Survey> {
+        let (_, written) = self.found.as_ref()?;
+        (Some(&written.key.rows) == self.rows.as_ref()).then(|| written.survey.clone())
+    }
+
+    /// The key of these rows under `text`; none when nothing is to be kept.
+    pub(crate) fn key(
+        &self,
+        text: &TextSide,
+        training_type: TrainingType,
+        options: &EncodeOptions,
+    ) -> Option<TokensKey> {
+        Some(TokensKey::new(self.rows.clone()?, text, training_type, options))
+    }
+
+    /// Whether tokens are to be kept here.
+    pub(crate) fn keeps(&self) -> bool {
+        self.access == Access::ReadWrite
+    }
+
+    /// Takes the tokens, when they were made from the same.
+    pub(crate) fn take(
+        &mut self,
+        key: &TokensKey,
+        warnings: &mut Vec<String>,
+    ) -> Option<(TokenFile, Written)> {
+        let mut told = |why: String| {
+            if self.access == Access::ReadWrite {
+                warnings.push(format!("{}: {why}; the text is tokenised anew", self.path.display()));
+            }
+        };
+        if let Some(why) = self.damage.take() {
+            told(why);
+        }
+        let (file, written) = self.found.take()?;
+        let differences = key.differences(&written.key);
+        if differences.is_empty() {
+            return Some((file, written));
+        }
+        told(format!("these tokens were made with {differences}"));
+        None
+    }
+}
+
+/// Removes what a killed run was still writing.
+fn remove_unfinished(directory: &Path, name: &str) {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    for entry in entries {
+        if entry.file_name().to_string_lossy().starts_with(&format!("{TEMPORARY_PREFIX}{name}.tokens")) {
+            remove(&entry.path());
+        }
+    }
+}
