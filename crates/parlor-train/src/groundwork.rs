@@ -106,7 +106,7 @@ impl Groundwork {
         let resume = find_checkpoint(&output, &start, &mut warnings)?;
 
         let access = match (purpose, collective.rank()) {
-            (Purpose::Run, 0) => Access::ReadWrite,
+            (Purpose::Run, 0) if training.training_type != TrainingType::Dpo => Access::ReadWrite,
             _ => Access::Read,
         };
         let slot = |name: &str, data: &DataConfig| Slot::open(output.path(), name, access, data);
@@ -150,6 +150,11 @@ impl Groundwork {
                 data.max_length
             ));
         }
+        // What rank 0 keeps the others read, where they see its files.
+        if collective.rank() > 0 {
+            collective.sum_f64(&mut [0.0]);
+            train_slot = slot("train", &data);
+        }
         let mut eval = match eval_path(eval_data_path, &data, &mut warnings) {
             _ if kept.survey.rows > 0 => Some((kept, slot("eval", &data))),
             Some(path) => {
@@ -161,11 +166,6 @@ impl Groundwork {
             None => None,
         };
         let max_length = data.max_length.min(limit);
-        // What rank 0 keeps the others read, where they see its files.
-        if collective.rank() > 0 {
-            collective.sum_f64(&mut [0.0]);
-            train_slot = slot("train", &data);
-        }
         let mut encoding = Encoding {
             training: &training,
             text: &text,

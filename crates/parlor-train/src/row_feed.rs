@@ -2,6 +2,7 @@
 //!
 //! A mixture by weights is always held: it draws rows by their number from all data sets at once.
 
+use std::borrow::Cow;
 use std::iter;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -116,11 +117,12 @@ impl RowFeed {
         let mut survey = Survey::default();
         for set in &sets {
             let mut count = 0;
-            let found = scan_rows(Path::new(&set.path), data, &read_options(set), LIMITS, &mut |rows| {
-                count += rows.len();
-                survey.see(&rows);
-                ControlFlow::Continue(())
-            })?;
+            let found =
+                scan_rows(Path::new(&set.path), data, &read_options(set), limits(data), &mut |rows| {
+                    count += rows.len();
+                    survey.see(&rows);
+                    ControlFlow::Continue(())
+                })?;
             survey.warnings.extend(found.warnings);
             let kept = mask(set, data, count)?.iter().filter(|&&kept| kept).count();
             survey.sets.push(count);
@@ -146,13 +148,16 @@ impl RowFeed {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub(crate) fn all(&self) -> Result<Vec<SourcedRow>, TrainError> {
+    pub(crate) fn all(&self) -> Result<Cow<'_, [SourcedRow]>, TrainError> {
+        if let Some(rows) = &self.held {
+            return Ok(Cow::Borrowed(rows));
+        }
         let mut all = Vec::with_capacity(self.survey.rows);
-        self.each(&mut |rows| {
-            all.extend_from_slice(rows);
-            Ok(())
+        self.read(&mut |rows| {
+            all.extend(rows);
+            ControlFlow::Continue(())
         })?;
-        Ok(all)
+        Ok(Cow::Owned(all))
     }
 
     /// Hands all rows to `take`, in order, a batch at a time; they are read on a thread of their own meanwhile.
@@ -228,15 +233,21 @@ impl RowFeed {
         for (set, &expected) in sets.iter().zip(&self.survey.sets) {
             let mask = mask(set, &self.data, expected)?;
             let (mut count, mut stopped) = (0, false);
-            scan_rows(Path::new(&set.path), &self.data, &read_options(set), LIMITS, &mut |mut rows| {
-                rows.retain(|_| {
-                    count += 1;
-                    mask.get(count - 1).is_some_and(|&kept| kept == (self.part == Part::Kept))
-                });
-                let flow = if rows.is_empty() { ControlFlow::Continue(()) } else { take(rows) };
-                stopped = flow.is_break();
-                flow
-            })?;
+            scan_rows(
+                Path::new(&set.path),
+                &self.data,
+                &read_options(set),
+                limits(&self.data),
+                &mut |mut rows| {
+                    rows.retain(|_| {
+                        count += 1;
+                        mask.get(count - 1).is_some_and(|&kept| kept == (self.part == Part::Kept))
+                    });
+                    let flow = if rows.is_empty() { ControlFlow::Continue(()) } else { take(rows) };
+                    stopped = flow.is_break();
+                    flow
+                },
+            )?;
             if stopped {
                 return Ok(());
             }
@@ -249,7 +260,9 @@ impl RowFeed {
     }
 }
 
-const LIMITS: BatchLimits = BatchLimits { rows: 1 << 14, bytes: BATCH };
+fn limits(data: &DataConfig) -> BatchLimits {
+    BatchLimits { rows: data.batch_size.max(1), bytes: BATCH }
+}
 
 fn read_options(set: &DatasetConfig) -> ReadOptions {
     ReadOptions {

@@ -1,10 +1,45 @@
 //! Rows from files: every kind, every way in which a file can be wrong, with file and line.
 
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::Path;
 
-use parlor_text::{Row, RowKind, read};
+use parlor_text::{BatchLimits, DataError, Dataset, ReadOptions, Row, RowKind, read_batches};
 use proptest::prelude::*;
+
+/// Reads `path` whole and in batches, which are the same.
+fn read(path: &Path) -> Result<Dataset, DataError> {
+    let whole = parlor_text::read(path);
+    for limits in [BatchLimits { rows: 2, bytes: usize::MAX }, BatchLimits { rows: usize::MAX, bytes: 9 }] {
+        let mut rows = Vec::new();
+        let report = read_batches(path, &ReadOptions::default(), limits, &mut |batch| {
+            assert!(!batch.is_empty() && batch.len() <= limits.rows);
+            rows.extend(batch);
+            ControlFlow::Continue(())
+        });
+        match (&whole, report) {
+            (Ok(whole), Ok(report)) => assert_eq!(whole, &Dataset { rows, report }),
+            (Err(one), Err(other)) => assert_eq!(one.to_string(), other.to_string()),
+            (one, other) => panic!("{one:?} and {other:?}"),
+        }
+    }
+    whole
+}
+
+#[test]
+fn reading_stops_where_nobody_takes_more() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["a.jsonl", "b.jsonl"] {
+        std::fs::write(directory.path().join(name), "{\"text\": \"a\"}\n".repeat(5)).unwrap();
+    }
+    let limits = BatchLimits { rows: 2, bytes: usize::MAX };
+    let mut batches = 0;
+    let report = read_batches(directory.path(), &ReadOptions::default(), limits, &mut |_| {
+        batches += 1;
+        ControlFlow::Break(())
+    });
+    assert_eq!((batches, report.unwrap().rows), (1, 2));
+}
 
 /// Writes `content` as `name` and reads it; problems have the directory taken out.
 fn check(name: &str, content: &[u8]) -> (Vec<Row>, Vec<String>) {

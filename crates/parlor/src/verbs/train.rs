@@ -39,15 +39,17 @@ fn train(context: &Context, args: &TrainArgs, collective: &Arc<dyn Collective>) 
     let shown = if leads { Shown::All } else { Shown::Warnings };
     let progress = progress(context, shown);
     let prepare = |request| prepare_observed(request, &mut |event| progress.event(&event));
-    let prepared = match prepare(request(context, &asked)?) {
+    let fitted = || match prepare(request(context, &asked)?) {
         Err(TrainError::TooLarge(refused)) if args.fit && !refused.fixes.is_empty() => {
             let settings = refused.fixes.first().map(Fix::settings).unwrap_or_default();
             note(&format!("the run does not fit into memory as it is; taking {}", settings.join(" ")));
-            prepare(request(&context.with_settings(settings), &asked)?)?
+            Ok::<_, Failure>(prepare(request(&context.with_settings(settings), &asked)?)?)
         }
-        result => result?,
+        result => Ok(result?),
     };
+    let prepared = fitted();
     progress.finish();
+    let prepared = prepared?;
     let summary = watch(context, prepared, shown, &mut |_| {})?;
     let interrupted = summary.outcome == Outcome::Interrupted;
     if !leads {
