@@ -37,17 +37,30 @@ impl Default for FreeMemory {
     }
 }
 
-/// What `ulimit -v` leaves of the address space, in bytes; none without that limit.
+/// What `ulimit -v` leaves of the address space, in bytes; none without that limit. Addresses of the heap whose memory
+/// was given back are left too: the allocator takes them first.
 fn address_space_left() -> Option<u64> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
     let limit: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(limit.saturating_sub(field("/proc/self/status", "VmSize:")?))
+    Some(limit.saturating_sub(field("/proc/self/status", "VmSize:")?) + hollow_heap_bytes())
+}
+
+/// Bytes of the heap that no memory is behind.
+fn hollow_heap_bytes() -> u64 {
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+    let heap = maps.lines().skip_while(|line| !line.ends_with("[heap]")).skip(1);
+    let value = |name: &str| heap.clone().find_map(|line| kilobytes(line.strip_prefix(name)?)).unwrap_or(0);
+    value("Size:").saturating_sub(value("Rss:"))
 }
 
 /// The kilobytes after `name` in a `/proc` table, as bytes.
 fn field(path: &str, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(path).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+    text.lines().find_map(|line| kilobytes(line.strip_prefix(name)?))
+}
+
+/// What stands before the unit, as bytes.
+fn kilobytes(text: &str) -> Option<u64> {
+    text.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }

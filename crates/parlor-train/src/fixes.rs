@@ -87,7 +87,7 @@ impl Alternatives<'_> {
                 continue;
             }
             let fix = self.fix(choice, &mut sizes);
-            if fix.memory.fits() {
+            if fix.memory.fits_well() {
                 found.push((choice, fix));
             }
         }

@@ -63,6 +63,11 @@ impl MemoryForecast {
     pub fn fits(&self) -> bool {
         self.available.is_none_or(|available| self.total <= available)
     }
+
+    /// Whether it fits though a forecast is inexact: 3% stay free. What is proposed must still fit when it is asked for.
+    pub fn fits_well(&self) -> bool {
+        self.available.is_none_or(|available| self.total + self.total / 32 <= available)
+    }
 }
 
 /// A run before it begins.
