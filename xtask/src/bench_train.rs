@@ -159,7 +159,7 @@ fn parlor(scratch: &Path, work: &Work, set: &[&str]) -> anyhow::Result<(f64, f64
         "monitoring.mlflow.enabled=false".to_owned(),
         format!("training.{section}.logging_steps=1"),
         format!("training.{section}.save_steps=0"),
-        "data.eval_data_path=one.jsonl".to_owned(),
+        format!("data.eval_data_path={}", if work.name == "s_dpo" { "one_pair.jsonl" } else { "one.jsonl" }),
         format!("training.{section}.eval_steps=1000000"),
     ];
     for setting in work.set.iter().chain(set).map(|set| (*set).to_owned()).chain(common) {
@@ -221,9 +221,10 @@ fn write_data(scratch: &Path) -> anyhow::Result<()> {
     std::fs::write(scratch.join("one.jsonl"), rows(1, &mut || json!({"text": text(20)})))?;
     let talk = |user: String, answer: String| json!({"messages": [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]});
     std::fs::write(scratch.join("long.jsonl"), rows(64, &mut || talk(text(4), text(700))))?;
-    // About 128 tokens each, of which most words are two.
-    let pair = &mut || json!({"prompt": text(90), "chosen": text(140), "rejected": text(140)});
+    // A word is about 2.7 tokens: a prompt of 128 of them, and answers that fill the rest of 256.
+    let pair = &mut || json!({"prompt": text(44), "chosen": text(70), "rejected": text(70)});
     std::fs::write(scratch.join("pairs.jsonl"), rows(64, pair))?;
+    std::fs::write(scratch.join("one_pair.jsonl"), rows(1, pair))?;
     Ok(())
 }
 
