@@ -82,6 +82,13 @@ pub struct DataConfig {
     /// several examples in training from scratch.
     #[schemars(range(min = 2, max = 1_048_576))]
     pub max_length: usize,
+    /// Reads and tokenises while training goes on, instead of before it: training begins with the first rows, and neither
+    /// memory nor disk holds the corpus. Needs `max_steps`, since nobody knows how long an epoch is; starts again at the
+    /// end of the data. Rows are shuffled within `buffer_size`, and nothing is kept for a later run. Not for `dpo`.
+    pub streaming: bool,
+    /// Examples among which `streaming` draws the next. Nearby rows of the files should not be alike within so many.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub buffer_size: usize,
     /// Rows tokenised at a time while data is prepared. Not the training batch: that is
     /// `training.<type>.per_device_train_batch_size`.
     #[schemars(range(min = 1, max = 1_000_000))]
@@ -109,6 +116,8 @@ impl Default for DataConfig {
             max_samples: None,
             data_types: vec![DataType::Chat, DataType::Documents, DataType::Reports],
             max_length: 2048,
+            streaming: false,
+            buffer_size: 4096,
             batch_size: 1000,
             on_bad_row: OnBadRow::Error,
             on_long_row: OnLongRow::Truncate,
@@ -187,6 +196,18 @@ pub fn data_problems(data: &DataConfig) -> Vec<(String, String)> {
         wrong("val_size", "from 1 on it is a number of rows, which must be whole; below 1 it is a share");
     } else if data.val_size > 0.0 && data.eval_data_path != default.eval_data_path {
         wrong("val_size", "`data.eval_data_path` is set too; leave one of them out");
+    }
+    if data.streaming && data.val_size > 0.0 {
+        wrong(
+            "val_size",
+            "`data.streaming` does not know how many rows there are; use `data.eval_data_path`",
+        );
+    }
+    if data.streaming && weighted > 0 {
+        wrong(
+            "streaming",
+            "a mixture by weights draws rows from whole data sets; leave the weights out, or this",
+        );
     }
     found
 }

@@ -38,7 +38,7 @@ pub use encode::{
     EncodeError, EncodeOptions, EncodeReport, Encoder, Example, TrainOn, encode_pretraining, encode_sft,
 };
 pub use mixture::{TooFewRows, kept_rows, mix, split};
-pub use order::{Cursor, epoch_order};
+pub use order::{Cursor, ShuffleBuffer, epoch_order};
 pub use preference::{
     PreferenceExample, PreferenceOptions, UnpairedExample, encode_preference, encode_unpaired,
 };

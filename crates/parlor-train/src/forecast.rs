@@ -12,9 +12,10 @@ use serde::Serialize;
 use crate::config::{Hyperparameters, TrainingConfig};
 use crate::distributed::Shards;
 use crate::objective::Objective;
+use crate::objectives::CrossEntropy;
 use crate::optimizer::Optimizer;
 use crate::steps::StepPlan;
-use crate::work::{Examples, Work};
+use crate::work::{Examples, Streamed, Work};
 
 /// Bytes of memory at a run's fullest moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -110,6 +111,15 @@ impl Passes {
             Work::Tokens(examples) => Self::of_examples(examples, plan, hyper, seed),
             Work::Pairs(examples) => Self::of_examples(examples, plan, hyper, seed),
             Work::Judged(examples) => Self::of_examples(examples, plan, hyper, seed),
+            // As large as examples of this length can make them.
+            Work::Stream(streamed) => {
+                let Streamed { streaming, eval } = &**streamed;
+                let longest = streaming.longest();
+                let (tokens, rows) = (plan.batch_size * longest, plan.batch_size * longest.saturating_sub(1));
+                let tokens_per_epoch = streaming.examples as u64 * longest as u64;
+                let passes = Self { train: PassSize { tokens, rows }, tokens_per_epoch, ..Self::default() };
+                passes.with_evaluation(&CrossEntropy, eval, hyper)
+            }
         }
     }
 

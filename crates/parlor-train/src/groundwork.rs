@@ -93,6 +93,9 @@ impl Groundwork {
         if let Some(steps) = max_steps {
             hyper.max_steps = i64::try_from(steps).unwrap_or(i64::MAX);
         }
+        if let Some(problem) = data.streaming.then(|| unstreamable(&training, &hyper)).flatten() {
+            return Err(TrainError::Config(vec![problem]));
+        }
         let start = match (&training.resume_from_checkpoint, start) {
             (Some(path), Start::New) => Start::ResumeFrom(path.clone()),
             (_, start) => start,
@@ -110,8 +113,12 @@ impl Groundwork {
             _ => Access::Read,
         };
         let slot = |name: &str, data: &DataConfig| Slot::open(output.path(), name, access, data);
-        let mut train_slot = slot("train", &data);
-        let (rows, kept) = RowFeed::open(&data, train_slot.survey())?;
+        let streams = data.streaming;
+        let mut train_slot = if streams { Slot::unused() } else { slot("train", &data) };
+        let (rows, kept) = match streams {
+            true => RowFeed::stream(&data)?,
+            false => RowFeed::open(&data, train_slot.survey())?,
+        };
         warnings.extend(rows.survey.warnings.clone());
         let loaded = match &resume {
             // A checkpoint of an adapter holds no model: the base is loaded, as for a new run.
@@ -153,7 +160,7 @@ impl Groundwork {
         // What rank 0 keeps the others read, where they see its files.
         if collective.rank() > 0 {
             collective.sum_f64(&mut [0.0]);
-            train_slot = slot("train", &data);
+            train_slot = if streams { Slot::unused() } else { slot("train", &data) };
         }
         let mut eval = match eval_path(eval_data_path, &data, &mut warnings) {
             _ if kept.survey.rows > 0 => Some((kept, slot("eval", &data))),
@@ -171,6 +178,7 @@ impl Groundwork {
             text: &text,
             max_length,
             data: &data,
+            streamed_examples: StepPlan::examples_of(&hyper, collective.world_size()),
             observer,
             warnings: &mut warnings,
         };
@@ -179,10 +187,11 @@ impl Groundwork {
         if collective.rank() == 0 {
             collective.sum_f64(&mut [0.0]);
         }
+        let report = run_data.train_report.clone().unwrap_or_default();
         for (count, what) in [
-            (run_data.train_report.truncated, "rows are cut at the longest length (`max_length`)"),
-            (run_data.train_report.dropped, "rows are left out because they are longer than `max_length`"),
-            (run_data.train_report.untrained, "rows are left out because no token of them would be trained"),
+            (report.truncated, "rows are cut at the longest length (`max_length`)"),
+            (report.dropped, "rows are left out because they are longer than `max_length`"),
+            (report.untrained, "rows are left out because no token of them would be trained"),
         ] {
             if count > 0 {
                 warnings.push(format!("{count} {what}"));
@@ -239,7 +248,7 @@ impl Groundwork {
             hyper: &self.hyper,
             plan: &self.plan,
             passes: self.passes,
-            program: held.saturating_sub(self.converted),
+            program: held.saturating_sub(self.converted) + self.run_data.work.bytes_to_come(),
             available: memory::available_bytes().map(|free| held + free),
         }
     }
@@ -294,6 +303,21 @@ fn require_possible(
         message: format!("{}; {}", found.why, found.help),
     }));
     if missing.is_empty() { Ok(()) } else { Err(TrainError::Unsupported(missing)) }
+}
+
+/// Why its examples cannot come while it trains.
+fn unstreamable(training: &TrainingConfig, hyper: &Hyperparameters) -> Option<Problem> {
+    let message = if training.training_type == TrainingType::Dpo {
+        "preference rows are compared with a reference before training begins: set it to false".to_owned()
+    } else if hyper.max_steps <= 0 {
+        let section = training.training_type;
+        format!(
+            "nobody knows how many steps an epoch has: set `training.{section}.max_steps` (or `--max-steps`)"
+        )
+    } else {
+        return None;
+    };
+    Some(Problem { key: "data.streaming".to_owned(), message })
 }
 
 /// Weights in few bits take no gradient steps.

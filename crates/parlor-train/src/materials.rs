@@ -12,7 +12,7 @@ use parlor_text::{
 
 use crate::config::{FromScratchConfig, TrainOn, TrainingType};
 use crate::error::TrainError;
-use crate::row_feed::RowFeed;
+use crate::row_feed::{RowFeed, Sample};
 use crate::storage::{FillError, TEMPORARY_PREFIX, remove};
 
 /// Rows that were read for one purpose.
@@ -107,7 +107,8 @@ pub(crate) fn scan_rows(
         }
         let count = report.problem_count;
         if data.on_bad_row == OnBadRow::Error {
-            let what = format!("{} holds {count} bad rows", path.display());
+            let rows = if count == 1 { "row" } else { "rows" };
+            let what = format!("{} holds {count} bad {rows}", path.display());
             let help = format!("{text}\n  correct them, or leave them out by `data.on_bad_row: skip`");
             return Err(data_error(what, help));
         }
@@ -189,15 +190,19 @@ pub(crate) fn new_text_side(
         Some(path) => (Tokenizer::from_file(path).map_err(|error| failed(Box::new(error)))?, None),
         None => {
             let options = BpeOptions { vocab_size: config.vocab_size, ..BpeOptions::default() };
-            let share = rows.share(TOKENIZER_TEXT);
-            if share < 1.0 {
-                let mebibytes = TOKENIZER_TEXT >> 20;
-                warnings.push(format!(
-                    "the tokenizer is trained on {:.1}% of the rows, about {mebibytes} MiB of their text",
-                    share * 100.0
-                ));
-            }
-            let tokenizer = rows.texts(share, |texts| train_bpe(texts, &options))?;
+            let sample = rows.sample(TOKENIZER_TEXT);
+            let mebibytes = TOKENIZER_TEXT >> 20;
+            let of = match sample {
+                Sample::Share(share) if share < 1.0 => {
+                    Some(format!("{:.1}% of the rows, about {mebibytes} MiB of their text", share * 100.0))
+                }
+                Sample::Share(_) => None,
+                Sample::First(_) => {
+                    Some(format!("the first {mebibytes} MiB of text, where there is so much"))
+                }
+            };
+            warnings.extend(of.map(|of| format!("the tokenizer is trained on {of}")));
+            let tokenizer = rows.texts(sample, |texts| train_bpe(texts, &options))?;
             let tokenizer = tokenizer.map_err(|error| failed(Box::new(error)))?;
             (tokenizer, None)
         }

@@ -19,6 +19,7 @@ use crate::event::{Flow, Outcome, TrainEvent};
 use crate::identity::Identity;
 use crate::materials::TextSide;
 use crate::objective::Objective;
+use crate::objectives::CrossEntropy;
 use crate::output_dir::OutputDir;
 use crate::parlor_state::Totals;
 use crate::recorder::{Recorder, Unrecorded};
@@ -28,9 +29,10 @@ use crate::run_record::RunRecord;
 use crate::samples::{SampleFile, Sampler};
 use crate::steps::StepPlan;
 use crate::storage::{FillError, StorageError, copy_files, remove, write_file};
+use crate::supply::Supply;
 use crate::surroundings::Surroundings;
 use crate::trainer::{BEST, Finished, Job, Sample, train};
-use crate::work::{Examples, RunData, Work};
+use crate::work::{Examples, RunData, Streamed, Work};
 
 /// A run that [`prepare`](crate::prepare) has checked.
 #[derive(Debug)]
@@ -213,9 +215,19 @@ impl Prepared {
             resume: self.resume.take(),
         };
         match &self.data.work {
-            Work::Tokens(examples) => steps.take(&mut self.decoder, examples),
-            Work::Pairs(examples) => steps.take(&mut self.decoder, examples),
-            Work::Judged(examples) => steps.take(&mut self.decoder, examples),
+            Work::Tokens(examples) => steps.hold(&mut self.decoder, examples),
+            Work::Pairs(examples) => steps.hold(&mut self.decoder, examples),
+            Work::Judged(examples) => steps.hold(&mut self.decoder, examples),
+            Work::Stream(streamed) => {
+                let Streamed { streaming, eval } = &**streamed;
+                let done = steps.resume.as_ref().map_or(0, |resume| resume.state.step);
+                let mut stream = streaming.start(self.plan.places(done).start)?;
+                let supply = Supply::Stream {
+                    examples: streaming.examples,
+                    next: Box::new(move |count| stream.next(count)),
+                };
+                steps.take(&mut self.decoder, &CrossEntropy, supply, eval)
+            }
         }
     }
 
@@ -317,17 +329,27 @@ struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    fn take<O: Objective>(
+    fn hold<O: Objective>(
         self,
         decoder: &mut Decoder,
         examples: &Examples<O, O::Example>,
     ) -> Result<Finished, TrainError> {
+        self.take(decoder, &examples.objective, Supply::Held(&examples.train), &examples.eval)
+    }
+
+    fn take<O: Objective>(
+        self,
+        decoder: &mut Decoder,
+        objective: &O,
+        supply: Supply<'_, O::Example>,
+        eval: &[O::Example],
+    ) -> Result<Finished, TrainError> {
         train(
             decoder,
             Job {
-                objective: &examples.objective,
-                train: &examples.train,
-                eval: &examples.eval,
+                objective,
+                train: supply,
+                eval,
                 hyper: self.hyper,
                 training: self.training,
                 output_dir: self.output_dir,

@@ -216,7 +216,7 @@ impl Reference {
     /// When an example does not fit the model, or the disk takes nothing.
     pub(crate) fn fill(self, work: &mut Work, computing: &mut Computing<'_>) -> Result<bool, TrainError> {
         match work {
-            Work::Tokens(_) => Ok(true),
+            Work::Tokens(_) | Work::Stream(_) => Ok(true),
             Work::Pairs(examples) => self.give(examples, computing, |one| &mut one.reference),
             Work::Judged(examples) => self.give(examples, computing, |one| &mut one.prompted.reference),
         }

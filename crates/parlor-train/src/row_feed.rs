@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use parlor_text::{
-    BatchLimits, DataConfig, DatasetConfig, ReadOptions, RowKind, SourcedRow, bytes, data_files, each_text,
-    kept_rows,
+    BatchLimits, DataConfig, DatasetConfig, OnBadRow, ReadOptions, RowKind, SourcedRow, bytes, data_files,
+    each_text, kept_rows,
 };
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ const HELD: u64 = 32 << 20;
 /// What a compressed file, or one that compresses inside, is taken to hold for each byte.
 const COMPRESSION: u64 = 8;
 /// Text of a batch, in bytes, and batches that wait while others are used.
-const BATCH: usize = 4 << 20;
+pub(crate) const BATCH: usize = 4 << 20;
 const WAITING: usize = 2;
 
 /// Which side of `data.val_size` rows are on.
@@ -76,6 +76,17 @@ pub(crate) struct RowFeed {
     part: Part,
     pub(crate) survey: Survey,
     held: Option<Vec<SourcedRow>>,
+    /// Whether nobody knows how many rows there are.
+    endless: bool,
+}
+
+/// What of the rows a use of their text reads.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Sample {
+    /// About this share of all of them.
+    Share(f64),
+    /// So many bytes from the beginning.
+    First(u64),
 }
 
 /// Settings under which `path` alone is read, whole.
@@ -98,7 +109,7 @@ impl RowFeed {
     /// # Errors
     /// Those of [`read_training_rows`].
     pub(crate) fn open(data: &DataConfig, known: Option<Survey>) -> Result<(Self, Self), TrainError> {
-        let feed = |part, survey, held| Self { data: data.clone(), part, survey, held };
+        let feed = |part, survey, held| Self { data: data.clone(), part, survey, held, endless: false };
         let both = |survey: Survey, [train, kept]: [Option<Vec<SourcedRow>>; 2]| {
             let other = survey.of_other();
             (feed(Part::Train, survey, train), feed(Part::Kept, other, kept))
@@ -130,6 +141,22 @@ impl RowFeed {
             survey.other += kept;
         }
         Ok(both(survey, [None, None]))
+    }
+
+    /// The rows that `data` names, of which only the first are looked at now, and none for evaluation.
+    ///
+    /// # Errors
+    /// When the first rows cannot be read.
+    pub(crate) fn stream(data: &DataConfig) -> Result<(Self, Self), TrainError> {
+        let feed = |part, survey| Self { data: data.clone(), part, survey, held: None, endless: true };
+        let (mut train, kept) = (feed(Part::Train, Survey::default()), feed(Part::Kept, Survey::default()));
+        let mut survey = Survey::default();
+        train.read(&mut |rows| {
+            survey.see(&rows);
+            ControlFlow::Break(())
+        })?;
+        train.survey = survey;
+        Ok((train, kept))
     }
 
     /// The rows of one path.
@@ -174,19 +201,23 @@ impl RowFeed {
         self.beside(|batches| batches.into_iter().try_for_each(|rows| take(&rows)))?
     }
 
-    /// Gives every text of about this share of the rows to `take`: the same rows each time.
+    /// Gives every text of these rows to `take`: the same ones each time.
     ///
     /// # Errors
     /// When they cannot be read.
     pub(crate) fn texts<T>(
         &self,
-        share: f64,
+        sample: Sample,
         take: impl FnOnce(&mut (dyn Iterator<Item = String> + Send)) -> T,
     ) -> Result<T, TrainError> {
         let texts = |row: &SourcedRow| {
             let mut texts = Vec::new();
             each_text(&row.row, &mut |text| texts.push(text.to_owned()));
             texts
+        };
+        let (share, most) = match sample {
+            Sample::Share(share) => (share, u64::MAX),
+            Sample::First(most) => (1.0, most),
         };
         if let Some(rows) = &self.held {
             return Ok(take(
@@ -195,13 +226,23 @@ impl RowFeed {
         }
         self.beside(|batches| {
             let rows = batches.into_iter().flatten().zip(chosen(share));
+            let mut seen = 0;
+            let rows = rows.take_while(|(row, _)| {
+                let before = seen;
+                seen += bytes(&row.row) as u64;
+                before < most
+            });
             take(&mut rows.filter(|(_, kept)| *kept).flat_map(|(row, _)| texts(&row)))
         })
     }
 
-    /// The share of the rows that holds about so many bytes of text.
-    pub(crate) fn share(&self, most: u64) -> f64 {
-        if self.survey.bytes > most { most as f64 / self.survey.bytes as f64 } else { 1.0 }
+    /// Of the rows what holds about so many bytes of text.
+    pub(crate) fn sample(&self, most: u64) -> Sample {
+        if self.endless {
+            Sample::First(most)
+        } else {
+            Sample::Share(if self.survey.bytes > most { most as f64 / self.survey.bytes as f64 } else { 1.0 })
+        }
     }
 
     /// Reads on another thread, while `take` uses what was read.
@@ -223,8 +264,18 @@ impl RowFeed {
         })
     }
 
-    fn read(&self, take: &mut dyn FnMut(Vec<SourcedRow>) -> ControlFlow<()>) -> Result<(), TrainError> {
+    /// Hands all rows to `take`, in order, until it breaks.
+    ///
+    /// # Errors
+    /// When they cannot be read, or are others than before.
+    pub(crate) fn read(
+        &self,
+        take: &mut dyn FnMut(Vec<SourcedRow>) -> ControlFlow<()>,
+    ) -> Result<(), TrainError> {
         let sets = self.data.training_sets();
+        if self.endless {
+            return self.read_endless(&sets, take);
+        }
         if mixes(&sets) {
             let rows = read_training_rows(&self.data)?;
             let _ = take(if self.part == Part::Train { rows.train.rows } else { rows.eval });
@@ -260,8 +311,32 @@ impl RowFeed {
     }
 }
 
+impl RowFeed {
+    /// Nobody reads the rows to the end before some are used, so the first that is bad ends it at once.
+    fn read_endless(
+        &self,
+        sets: &[DatasetConfig],
+        take: &mut dyn FnMut(Vec<SourcedRow>) -> ControlFlow<()>,
+    ) -> Result<(), TrainError> {
+        let problems = if self.data.on_bad_row == OnBadRow::Error { 1 } else { usize::MAX };
+        let limits = BatchLimits { problems, ..limits(&self.data) };
+        for set in sets {
+            let mut flow = ControlFlow::Continue(());
+            let options = read_options(set);
+            scan_rows(Path::new(&set.path), &self.data, &options, limits, &mut |rows| {
+                flow = take(rows);
+                flow
+            })?;
+            if flow.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
 fn limits(data: &DataConfig) -> BatchLimits {
-    BatchLimits { rows: data.batch_size.max(1), bytes: BATCH }
+    BatchLimits { rows: data.batch_size.max(1), bytes: BATCH, problems: usize::MAX }
 }
 
 fn read_options(set: &DatasetConfig) -> ReadOptions {

@@ -77,15 +77,15 @@ fn info(run: &Prepared) -> RunInfo {
     for (name, section) in [("model", &run.sections.0), ("data", &run.sections.1)] {
         info.add_params(name, section);
     }
-    let report = &run.data.train_report;
+    let report = run.data.train_report.as_ref();
     info.add_params(
         "run",
         &json!({
             "parameters": run.decoder.parameter_count(),
             "total_steps": run.plan.total_steps,
-            "train_examples": report.examples,
-            "train_tokens": report.total_tokens,
-            "trained_tokens": report.trained_tokens,
+            "train_examples": report.map(|report| report.examples),
+            "train_tokens": report.map(|report| report.total_tokens),
+            "trained_tokens": report.map(|report| report.trained_tokens),
             "eval_examples": run.data.eval_examples,
             "config_sha256": run.identity.sha256(),
         }),

@@ -49,6 +49,17 @@ impl StepPlan {
         Self { examples, batch_size, accumulation, world_size, steps_per_epoch, total_steps, warmup_steps }
     }
 
+    /// Examples of a run that counts its steps.
+    pub fn examples_of(hyper: &Hyperparameters, world_size: usize) -> usize {
+        let per_step = Self::new(1, hyper, world_size).per_step();
+        per_step.saturating_mul(usize::try_from(hyper.max_steps).unwrap_or(0))
+    }
+
+    /// Examples of a step.
+    fn per_step(&self) -> usize {
+        self.batch_size.saturating_mul(self.accumulation).saturating_mul(self.world_size)
+    }
+
     /// Epoch that step `step` (from 0) belongs to.
     pub fn epoch(&self, step: u64) -> u64 {
         step / self.steps_per_epoch
@@ -66,10 +77,11 @@ impl StepPlan {
 
     /// Places within the epoch's order that step `step` (from 0) takes.
     pub fn places(&self, step: u64) -> Range<usize> {
-        let per_step = self.batch_size.saturating_mul(self.accumulation).saturating_mul(self.world_size);
+        let per_step = self.per_step();
         let start = ((step % self.steps_per_epoch) as usize).saturating_mul(per_step).min(self.examples);
         start..start.saturating_add(per_step).min(self.examples)
     }
+
     /// The passes of a step of `examples` examples that `rank` makes, as places in the step: every rank one in turn, as
     /// `DistributedSampler` deals out examples.
     pub fn own_passes(&self, examples: usize, rank: usize) -> VecDeque<Range<usize>> {

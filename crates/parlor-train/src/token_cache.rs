@@ -164,6 +164,11 @@ impl Slot {
         Self { path, access, rows, found, damage }
     }
 
+    /// No place: nothing is kept.
+    pub(crate) fn unused() -> Self {
+        Self { path: PathBuf::new(), access: Access::Read, rows: None, found: None, damage: None }
+    }
+
     /// What is known of the rows, when they are the same.
     pub(crate) fn survey(&self) -> Option<Survey> {
         let (_, written) = self.found.as_ref()?;

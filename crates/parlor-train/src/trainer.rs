@@ -28,6 +28,7 @@ use crate::recorder::Recorder;
 use crate::schedule::Schedule;
 use crate::steps::StepPlan;
 use crate::storage::FillError;
+use crate::supply::Supply;
 use step::StepResult;
 
 /// Name of the directory of the model with the lowest evaluation loss.
@@ -41,7 +42,7 @@ pub struct Job<'a, O: Objective> {
     /// What is minimised.
     pub objective: &'a O,
     /// Training examples, at least one.
-    pub train: &'a [O::Example],
+    pub train: Supply<'a, O::Example>,
     /// Evaluation examples; none means no evaluation.
     pub eval: &'a [O::Example],
     /// Shared keys of the training type.
@@ -125,7 +126,7 @@ struct Trainer<'d, 'a, O: Objective> {
 
 impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
     fn new(decoder: &'d mut Decoder, mut job: Job<'a, O>) -> Result<Self, TrainError> {
-        if job.train.is_empty() {
+        if job.train.len() == 0 {
             return Err(TrainError::Nothing("there is no training example".to_owned()));
         }
         let plan = StepPlan::new(job.train.len(), job.hyper, job.collective.world_size());

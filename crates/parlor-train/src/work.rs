@@ -14,6 +14,7 @@ use crate::objective::Objective;
 use crate::objectives::{CrossEntropy, Judged, Preference, Prompted, Unpaired};
 use crate::row_feed::RowFeed;
 use crate::sequence::Sequence;
+use crate::streaming::Streaming;
 use crate::token_cache::{Slot, Written};
 use crate::token_file::{TokenFile, TokenFileWriter};
 
@@ -37,6 +38,17 @@ pub enum Work {
     Pairs(Examples<Preference, Prompted>),
     /// Single answers with a verdict.
     Judged(Examples<Unpaired, Judged>),
+    /// Sequences that are made while the run goes on.
+    Stream(Box<Streamed>),
+}
+
+/// Sequences to come.
+#[derive(Clone, Debug)]
+pub struct Streamed {
+    /// Those to train on.
+    pub streaming: Streaming,
+    /// Evaluation examples, which are there; none means no evaluation.
+    pub eval: Vec<Sequence>,
 }
 
 impl Work {
@@ -46,6 +58,15 @@ impl Work {
             Work::Tokens(examples) => examples.train.len(),
             Work::Pairs(examples) => examples.train.len(),
             Work::Judged(examples) => examples.train.len(),
+            Work::Stream(streamed) => streamed.streaming.examples,
+        }
+    }
+
+    /// Bytes that its training examples will take beside what they take already.
+    pub(crate) fn bytes_to_come(&self) -> u64 {
+        match self {
+            Work::Stream(streamed) => streamed.streaming.bytes(),
+            Work::Tokens(_) | Work::Pairs(_) | Work::Judged(_) => 0,
         }
     }
 }
@@ -55,8 +76,8 @@ impl Work {
 pub struct RunData {
     /// The examples.
     pub work: Work,
-    /// What came of the training rows.
-    pub train_report: EncodeReport,
+    /// What came of the training rows; none of those that are still to be read.
+    pub train_report: Option<EncodeReport>,
     /// Hash of the training examples.
     pub train_sha256: String,
     /// Number of evaluation examples.
@@ -86,6 +107,8 @@ pub(crate) struct Encoding<'a> {
     pub(crate) max_length: usize,
     /// The data's own settings.
     pub(crate) data: &'a DataConfig,
+    /// Examples that a run takes which streams them.
+    pub(crate) streamed_examples: usize,
     /// Hears how far it is.
     pub(crate) observer: &'a mut dyn FnMut(TrainEvent),
     /// What the user should know.
@@ -105,6 +128,9 @@ impl Encoding<'_> {
             let eval = eval.map(|(rows, _)| rows.all()).transpose()?;
             return self.encode_judged(&train.0.all()?, &eval.unwrap_or_default());
         }
+        if self.data.streaming {
+            return self.stream(train.0, eval);
+        }
         let train = self.tokens(train)?;
         let eval = eval.map(|rows| self.tokens(rows)).transpose()?;
         let (eval, eval_sha256) = eval.map(|eval| (eval.sequences, eval.sha256)).unzip();
@@ -112,21 +138,49 @@ impl Encoding<'_> {
         Ok(RunData {
             train_sha256: train.sha256,
             eval_sha256,
-            train_report: train.report,
+            train_report: Some(train.report),
             eval_examples: eval.len(),
             work: Work::Tokens(Examples { objective: CrossEntropy, train: train.sequences, eval }),
         })
     }
 
-    /// The tokens of rows: those of an earlier run, or new ones, which are kept for a later one.
-    fn tokens(&mut self, (rows, slot): Rows<'_>) -> Result<Tokens, TrainError> {
-        let training_type = self.training.training_type;
-        let options = EncodeOptions {
+    /// Training rows are only looked at when they are needed.
+    fn stream(&mut self, rows: &RowFeed, eval: Option<Rows<'_>>) -> Result<RunData, TrainError> {
+        let streaming = Streaming {
+            rows: rows.clone(),
+            data: self.data.clone(),
+            text: self.text.clone(),
+            training_type: self.training.training_type,
+            options: self.options(),
+            seed: self.training.seed,
+            threads: self.training.dataloader_num_workers,
+            examples: self.streamed_examples,
+        };
+        let eval = eval.map(|rows| self.tokens(rows)).transpose()?;
+        let (eval, eval_sha256) = eval.map(|eval| (eval.sequences, eval.sha256)).unzip();
+        let eval = eval.unwrap_or_default();
+        Ok(RunData {
+            train_sha256: streaming.sha256(),
+            eval_sha256,
+            train_report: None,
+            eval_examples: eval.len(),
+            work: Work::Stream(Box::new(Streamed { streaming, eval })),
+        })
+    }
+
+    fn options(&self) -> EncodeOptions {
+        EncodeOptions {
             max_length: self.max_length,
             batch_size: self.data.batch_size,
             train_on: train_on(self.training.sft.train_on),
             on_long_row: self.data.on_long_row,
-        };
+        }
+    }
+
+    /// The tokens of rows: those of an earlier run, or new ones, which are kept for a later one.
+    fn tokens(&mut self, (rows, slot): Rows<'_>) -> Result<Tokens, TrainError> {
+        let training_type = self.training.training_type;
+        let options = self.options();
         let key = slot.key(self.text, training_type, &options);
         if let Some(key) = &key
             && let Some((file, written)) = slot.take(key, self.warnings)
@@ -228,7 +282,7 @@ fn run_data<O: Objective>(
     Ok(RunData {
         train_sha256: examples_sha256(&objective, &train),
         eval_sha256: (!eval.is_empty()).then(|| examples_sha256(&objective, &eval)),
-        train_report,
+        train_report: Some(train_report),
         eval_examples: eval.len(),
         work: work(Examples { objective, train, eval }),
     })

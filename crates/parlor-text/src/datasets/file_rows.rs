@@ -35,9 +35,11 @@ impl<'a> Intake<'a> {
         Self { options, limits, take, report, batch: Vec::new(), batch_bytes: 0, stopped: false }
     }
 
-    /// Whether as many rows were read as were asked for, or nobody takes more.
+    /// Whether as many rows were read as were asked for, nobody takes more, or too much is wrong.
     pub(super) fn full(&self) -> bool {
-        self.stopped || self.options.max_samples.is_some_and(|most| self.report.rows >= most)
+        self.stopped
+            || self.report.problem_count >= self.limits.problems
+            || self.options.max_samples.is_some_and(|most| self.report.rows >= most)
     }
 
     fn add(&mut self, row: SourcedRow) {

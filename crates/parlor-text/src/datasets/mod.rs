@@ -177,18 +177,20 @@ pub fn read_with(path: &Path, options: &ReadOptions) -> Result<Dataset, DataErro
     Ok(Dataset { rows, report })
 }
 
-/// How much is read at a time: a batch ends with the row that reaches one of these.
+/// How much is read at a time: a batch ends with the row that reaches one of these, and reading with the last problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchLimits {
     /// Rows.
     pub rows: usize,
     /// Bytes of their texts.
     pub bytes: usize,
+    /// Problems after which nothing more is read.
+    pub problems: usize,
 }
 
 impl BatchLimits {
     /// Everything is one batch.
-    pub const NONE: Self = Self { rows: usize::MAX, bytes: usize::MAX };
+    pub const NONE: Self = Self { rows: usize::MAX, bytes: usize::MAX, problems: usize::MAX };
 }
 
 /// Reads as [`read_with`] does, and hands the rows on batch by batch, in their order, instead of holding them: of a file

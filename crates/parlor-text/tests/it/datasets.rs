@@ -10,7 +10,9 @@ use proptest::prelude::*;
 /// Reads `path` whole and in batches, which are the same.
 fn read(path: &Path) -> Result<Dataset, DataError> {
     let whole = parlor_text::read(path);
-    for limits in [BatchLimits { rows: 2, bytes: usize::MAX }, BatchLimits { rows: usize::MAX, bytes: 9 }] {
+    for limits in
+        [BatchLimits { rows: 2, ..BatchLimits::NONE }, BatchLimits { bytes: 9, ..BatchLimits::NONE }]
+    {
         let mut rows = Vec::new();
         let report = read_batches(path, &ReadOptions::default(), limits, &mut |batch| {
             assert!(!batch.is_empty() && batch.len() <= limits.rows);
@@ -32,13 +34,34 @@ fn reading_stops_where_nobody_takes_more() {
     for name in ["a.jsonl", "b.jsonl"] {
         std::fs::write(directory.path().join(name), "{\"text\": \"a\"}\n".repeat(5)).unwrap();
     }
-    let limits = BatchLimits { rows: 2, bytes: usize::MAX };
+    let limits = BatchLimits { rows: 2, ..BatchLimits::NONE };
     let mut batches = 0;
     let report = read_batches(directory.path(), &ReadOptions::default(), limits, &mut |_| {
         batches += 1;
         ControlFlow::Break(())
     });
     assert_eq!((batches, report.unwrap().rows), (1, 2));
+}
+
+#[test]
+fn reading_stops_at_the_problem_that_is_one_too_many() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, rows) in
+        [("a.jsonl", "{\"text\": \"a\"}\n{}\n{\"text\": \"b\"}\n[]\n{\"text\": \"c\"}\n"), ("b.jsonl", "7\n")]
+    {
+        std::fs::write(directory.path().join(name), rows).unwrap();
+    }
+    for (problems, expected) in [(1, (1, 1, 1)), (2, (2, 2, 1)), (3, (3, 3, 2))] {
+        let limits = BatchLimits { problems, ..BatchLimits::NONE };
+        let mut taken = 0;
+        let report = read_batches(directory.path(), &ReadOptions::default(), limits, &mut |rows| {
+            taken += rows.len();
+            ControlFlow::Continue(())
+        });
+        let report = report.unwrap();
+        assert_eq!((report.rows, report.problem_count, report.files), expected);
+        assert_eq!(taken, report.rows, "what is right before it is handed on");
+    }
 }
 
 /// Writes `content` as `name` and reads it; problems have the directory taken out.

@@ -13,6 +13,7 @@ use crate::distributed::summed;
 use crate::error::{NonFinite, TrainError};
 use crate::event::TrainEvent;
 use crate::objective::{Loss, MetricSums, MicroBatch, Objective};
+use crate::supply::Supply;
 
 /// Numbers of a step, before they are reported.
 pub(super) struct StepResult {
@@ -38,15 +39,24 @@ enum Turn {
     Last,
 }
 
-impl<'a, O: Objective> Trainer<'_, 'a, O> {
+impl<O: Objective> Trainer<'_, '_, O> {
     /// Forward and backward over the step's examples, and the update.
     pub(super) fn take_step(&mut self) -> Result<StepResult, TrainError> {
         let epoch = self.plan.epoch(self.step);
-        if self.order.0 != epoch {
-            self.order = (epoch, epoch_order(self.job.train.len(), self.job.training.seed, epoch));
-        }
-        let chosen: Vec<&'a O::Example> =
-            self.order.1[self.plan.places(self.step)].iter().map(|&place| &self.job.train[place]).collect();
+        let (places, streamed) = (self.plan.places(self.step), &mut Vec::new());
+        let chosen: Vec<&O::Example> = match &mut self.job.train {
+            Supply::Held(examples) => {
+                let examples = *examples;
+                if self.order.0 != epoch {
+                    self.order = (epoch, epoch_order(examples.len(), self.job.training.seed, epoch));
+                }
+                self.order.1[places].iter().map(|&place| &examples[place]).collect()
+            }
+            Supply::Stream { next, .. } => {
+                *streamed = next(places.len())?;
+                streamed.iter().collect()
+            }
+        };
         let learning_rate = self.schedule.at(self.step);
         let mut sums = Sums::default();
         self.gradients.zero();
@@ -91,7 +101,7 @@ impl<'a, O: Objective> Trainer<'_, 'a, O> {
     /// little memory: it is to be made again in a smaller way.
     fn pass(
         &mut self,
-        chosen: &[&'a O::Example],
+        chosen: &[&O::Example],
         places: Range<usize>,
         turn: Turn,
         sums: &mut Sums,

@@ -17,6 +17,7 @@ mod run;
 mod samples;
 mod schedule;
 mod steps;
+mod streaming;
 mod tiny;
 mod tokens;
 mod trainer;

@@ -12,7 +12,7 @@ use parlor_train::distributed::Alone;
 use parlor_train::identity::Identity;
 use parlor_train::objectives::{Preference, Prompted};
 use parlor_train::{
-    Examples, Flow, Job, Objective, TrainRequest, TrainingConfig, Work, prepare, train as train_loop,
+    Examples, Flow, Job, Objective, Supply, TrainRequest, TrainingConfig, Work, prepare, train as train_loop,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -176,7 +176,7 @@ fn runs_of_an_adapter_are_those_of_trl() {
                 tuned += 1;
                 steps(&mut decoder, &objective, &train, &training, &out)
             }
-            Work::Judged(_) => panic!("no such run is in the fixture"),
+            Work::Judged(_) | Work::Stream(_) => panic!("no such run is in the fixture"),
         };
         check(&expected.loss_type, &rows, expected);
     }
@@ -219,7 +219,7 @@ fn steps<O: Objective>(
     let mut rows = Rows::new();
     let job = Job {
         objective,
-        train,
+        train: Supply::Held(train),
         eval: &[],
         hyper: &training.hyperparameters(),
         training,

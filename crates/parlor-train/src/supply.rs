@@ -1,0 +1,29 @@
+//! Where the loop has its training examples from: all of them are there, or they come as they are needed.
+
+use crate::error::TrainError;
+
+/// Gives the next examples, so many of them.
+pub type Next<'a, E> = dyn FnMut(usize) -> Result<Vec<E>, TrainError> + 'a;
+
+/// Training examples.
+pub enum Supply<'a, E> {
+    /// All of them.
+    Held(&'a [E]),
+    /// As they are needed.
+    Stream {
+        /// How many the run takes.
+        examples: usize,
+        /// Where they come from.
+        next: Box<Next<'a, E>>,
+    },
+}
+
+impl<E> Supply<'_, E> {
+    /// Number of examples: of an epoch, or of a run that has none.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Held(examples) => examples.len(),
+            Self::Stream { examples, .. } => *examples,
+        }
+    }
+}
