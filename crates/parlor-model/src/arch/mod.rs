@@ -218,11 +218,13 @@ impl Architecture {
         Ok(map)
     }
 
-    /// Brings a kept `config.json` up to date with what is being written: rotary settings in both spellings.
+    /// Brings a kept `config.json` up to date with what is being written: whether the head is the embedding, and rotary settings in both
+    /// spellings.
     pub(crate) fn refresh(self, config: &DecoderConfig, map: &mut Map<String, Value>) {
         map.insert("architectures".to_owned(), json!([self.class_name()]));
         map.insert("model_type".to_owned(), json!(self.model_type()));
         map.insert("vocab_size".to_owned(), json!(config.vocab_size));
+        map.insert("tie_word_embeddings".to_owned(), json!(config.head == Head::Tied));
         lineage::rope_keys(config, map);
     }
 

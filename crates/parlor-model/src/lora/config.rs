@@ -99,9 +99,10 @@ pub const ALL_LINEAR: &str = "all-linear";
 
 /// Keys of the file that change what an adapter computes and that Parlor does not have: anything but their neutral
 /// value is refused.
-const UNSUPPORTED: [&str; 13] = [
+const UNSUPPORTED: [&str; 14] = [
     "alora_invocation_tokens",
     "arrow_config",
+    "ensure_weight_tying",
     "kasa_config",
     "layer_replication",
     "layers_pattern",

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use parlor_model::{
     ALL_LINEAR, AdapterChoice, AdapterConfig, AdapterPlan, Batch, Decoder, Gradients, InitLora, LoadOptions,
-    LoadedModel, Saved, TargetModules, TextFiles, load_adapted, load_adapter, merge, read_adapter_config,
-    save_adapter,
+    LoadedModel, MAX_SHARD_BYTES, SaveModel, Saved, TargetModules, TextFiles, load_adapted, load_adapter,
+    load_directory, merge, read_adapter_config, save_adapter, save_directory,
 };
 use safetensors::SafeTensors;
 
@@ -17,7 +17,7 @@ const LOGITS: f64 = 1e-5;
 const GRADIENTS: f64 = 2e-5;
 
 /// Fixture and the model that it belongs to.
-const CASES: [(&str, &str); 12] = [
+const CASES: [(&str, &str); 13] = [
     ("plain", "qwen2"),
     ("all_linear", "qwen3"),
     ("pattern", "llama"),
@@ -30,6 +30,7 @@ const CASES: [(&str, &str); 12] = [
     ("conv1d", "gpt2"),
     ("conv1d_dora", "gpt2"),
     ("some_layers", "qwen3"),
+    ("own_embedding", "qwen2"),
 ];
 
 fn path(name: &str) -> PathBuf {
@@ -118,6 +119,25 @@ fn check(name: &str, base: &str) {
     assert!(merged.adapters().is_empty());
     let difference = relative(&logits(&merged, &expected.batch), &expected.tensors["logits"]);
     assert!(difference < LOGITS, "{name}: merged logits differ by {difference:e}");
+
+    // A directory of its own says whether the head is the embedding still.
+    let directory = tempfile::tempdir().unwrap();
+    let kept = SaveModel {
+        decoder: &merged,
+        architecture: model.architecture,
+        hf_config: Some(&model.hf_config),
+        generation: &model.generation,
+        text_files: &model.text_files,
+        dtype: None,
+        max_shard_bytes: MAX_SHARD_BYTES,
+    };
+    save_directory(&directory.path().join("merged"), &kept).unwrap();
+    let loaded = load_directory(&directory.path().join("merged"), &LoadOptions::default()).unwrap();
+    assert_eq!(loaded.warnings, Vec::<String>::new(), "{name}");
+    assert!(
+        logits(&loaded.decoder, &expected.batch) == logits(&merged, &expected.batch),
+        "{name}: merged, loaded"
+    );
 }
 
 #[test]
