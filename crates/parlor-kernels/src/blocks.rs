@@ -283,6 +283,32 @@ impl<'a> BlockView<'a> {
         &self.blocks.codes
     }
 
+    /// Their format.
+    pub fn format(self) -> BlockFormat {
+        self.blocks.format
+    }
+
+    /// Scale and integers of block `index` of a range that begins with a block, in a format that has such.
+    pub(crate) fn integers(self, index: usize) -> (f16, [i8; 32]) {
+        let size = self.blocks.format.code_bytes();
+        let bytes = &self.blocks.codes[(self.start / self.blocks.format.elements() + index) * size..][..size];
+        let mut values = [0; 32];
+        match self.blocks.format {
+            BlockFormat::Q4_0 => {
+                for (at, &pair) in bytes[2..].iter().enumerate() {
+                    values[at] = (pair & 15).cast_signed() - 8;
+                    values[at + 16] = (pair >> 4).cast_signed() - 8;
+                }
+            }
+            _ => {
+                for (value, &code) in values.iter_mut().zip(&bytes[2..]) {
+                    *value = code.cast_signed();
+                }
+            }
+        }
+        (f16::from_le_bytes([bytes[0], bytes[1]]), values)
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         self.len

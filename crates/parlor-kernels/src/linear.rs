@@ -2,14 +2,17 @@
 //!
 //! f32 products of f32 weights are those of the `gemm` crate; bf16 products, and products of narrower weights, pack
 //! and widen their operands a panel at a time, so that a widened copy of a whole matrix never exists. Few rows
-//! (decode) read each weight once, as dot products in f32.
+//! (decode) read each weight once, as dot products in f32. Packed weights meet inputs that are rounded to 8 bits, forward only
+//! (see [`packed`]).
 //! Leaves out: weights that stay packed between calls.
 
 use rayon::prelude::*;
 
+use crate::few;
 use crate::matmul::{Mat, MatMut, On, matmul};
+use crate::packed::{self, Inputs, PackedPath};
 use crate::product::{Along, Operand, Path, Size, product};
-use crate::simd::{dispatch, dot, dot_with, widen};
+use crate::simd::dispatch;
 use crate::{Arithmetic, View, Write};
 
 /// Sizes of a linear layer applied to a batch.
@@ -25,15 +28,16 @@ pub struct Shape {
     pub arithmetic: Arithmetic,
 }
 
-/// At most this many rows are computed as dot products instead of a tiled product.
-const FEW_ROWS: usize = 4;
-
 /// `y[rows, outputs] (+)= x[rows, inputs] W^T + bias`.
 pub fn forward(x: &[f32], weight: View<'_>, bias: Option<&[f32]>, y: &mut [f32], write: Write, shape: Shape) {
     let Shape { rows, inputs, outputs, arithmetic } = shape;
     check(shape, x.len(), weight.len(), y.len());
-    if rows <= FEW_ROWS && arithmetic == Arithmetic::F32 {
-        few_rows(x, weight, y, write, shape);
+    if let View::Packed(view) = weight
+        && let Some(whole) = view.whole()
+    {
+        packed::forward(PackedPath::best(), &Inputs::quantize(x, inputs), whole, y, write);
+    } else if rows <= few::ROWS && arithmetic == Arithmetic::F32 {
+        few::forward(x, weight, y, write, shape);
     } else if let (Arithmetic::F32, View::F32(weight)) = (arithmetic, weight) {
         let (x, weight) = (Mat::new(x, rows, inputs, inputs), Mat::new(weight, outputs, inputs, inputs));
         matmul(MatMut::new(y, rows, outputs, outputs), x, weight.transposed(), 1.0, write, On::Pool);
@@ -104,50 +108,4 @@ fn check(shape: Shape, x: usize, weight: usize, y: usize) {
         x == rows * inputs && weight == inputs * outputs && y == rows * outputs,
         "linear {shape:?} over input {x}, weight {weight}, output {y}"
     );
-}
-
-/// One dot product per row and output; the outputs are split over the pool.
-fn few_rows(x: &[f32], weight: View<'_>, y: &mut [f32], write: Write, shape: Shape) {
-    let Shape { rows, inputs, outputs, .. } = shape;
-    if rows == 0 || outputs == 0 {
-        return;
-    }
-    // Blocks large enough to pay for a task, small enough to balance.
-    let block = (16 * 1024 / inputs.max(1)).clamp(8, 512);
-    let mut transposed = vec![0.0; outputs * rows];
-    transposed.par_chunks_mut(block * rows).enumerate().for_each(|(index, out)| {
-        let first = index * block;
-        dispatch(
-            #[inline(always)]
-            || {
-                let mut wide = Vec::new();
-                for (o, out) in out.chunks_exact_mut(rows).enumerate() {
-                    let at = (first + o) * inputs..(first + o + 1) * inputs;
-                    if let View::Block(weight) = weight {
-                        wide.resize(inputs, 0.0);
-                        weight.slice(at.clone()).widen_into(&mut wide);
-                    }
-                    for (out, x) in out.iter_mut().zip(x.chunks_exact(inputs.max(1))) {
-                        *out = match weight {
-                            View::F32(w) => dot(x, &w[at.clone()]),
-                            View::Block(_) => dot(x, &wide),
-                            View::Bf16(w) => dot_with(x, &w[at.clone()], widen),
-                            View::F16(w) => dot_with(
-                                x,
-                                &w[at.clone()],
-                                #[inline(always)]
-                                |w| w.to_f32(),
-                            ),
-                        };
-                    }
-                }
-            },
-        );
-    });
-    for (o, values) in transposed.chunks_exact(rows).enumerate() {
-        for (row, value) in values.iter().enumerate() {
-            let y = &mut y[row * outputs + o];
-            *y = if write == Write::Replace { *value } else { *y + *value };
-        }
-    }
 }

@@ -9,7 +9,7 @@ use std::thread::LocalKey;
 use bytemuck::{Pod, Zeroable};
 
 /// One cache line; a buffer of them is aligned to one.
-#[derive(Clone, Copy, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub(crate) struct Line([u32; 16]);
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
+use crate::packed::{Packed, PackedView};
 use crate::{BlockFormat, BlockView, Blocks, MappedFile};
 
 /// Element type of a [`Tensor`].
@@ -96,6 +97,8 @@ pub enum View<'a> {
     F16(&'a [f16]),
     /// Elements in blocks.
     Block(BlockView<'a>),
+    /// Elements in blocks, in the order of a product of integers.
+    Packed(PackedView<'a>),
 }
 
 impl<'a> View<'a> {
@@ -106,6 +109,7 @@ impl<'a> View<'a> {
             View::Bf16(values) => values.len(),
             View::F16(values) => values.len(),
             View::Block(values) => values.len(),
+            View::Packed(values) => values.len(),
         }
     }
 
@@ -124,6 +128,7 @@ impl<'a> View<'a> {
             View::Bf16(values) => View::Bf16(&values[range]),
             View::F16(values) => View::F16(&values[range]),
             View::Block(values) => View::Block(values.slice(range)),
+            View::Packed(values) => View::Packed(values.slice(range)),
         }
     }
 
@@ -142,6 +147,7 @@ impl<'a> View<'a> {
             View::Bf16(values) => crate::simd::widen_bf16(values, out),
             View::F16(values) => values.convert_to_f32_slice(out),
             View::Block(values) => values.widen_into(out),
+            View::Packed(values) => values.widen_into(out),
         }
     }
 }
@@ -152,6 +158,7 @@ enum Storage {
     Bf16(Vec<bf16>),
     F16(Vec<f16>),
     Blocks(Blocks),
+    Packed(Packed),
     Mapped { file: Arc<MappedFile>, start: usize, end: usize },
 }
 
@@ -263,6 +270,7 @@ impl Tensor {
             Storage::Bf16(values) => View::Bf16(values),
             Storage::F16(values) => View::F16(values),
             Storage::Blocks(values) => View::Block(values.view()),
+            Storage::Packed(values) => View::Packed(values.view()),
             // The range and the alignment were checked when the tensor was made.
             Storage::Mapped { file, start, end } => {
                 let bytes = &file.bytes()[*start..*end];
@@ -282,6 +290,7 @@ impl Tensor {
             View::Bf16(values) => bytemuck::cast_slice(values),
             View::F16(values) => bytemuck::cast_slice(values),
             View::Block(values) => values.codes(),
+            View::Packed(values) => values.codes(),
         }
     }
 
@@ -306,6 +315,14 @@ impl Tensor {
         let mut out = vec![0.0; self.len()];
         self.view().widen_into(&mut out);
         out
+    }
+
+    /// The same numbers in the order in which a product of integers reads them, when they are in blocks of a format and
+    /// a width that can be; their dtype stays.
+    pub fn packed(&self) -> Option<Tensor> {
+        let View::Block(values) = self.view() else { return None };
+        let packed = Packed::new(values, *self.shape.last()?)?;
+        Some(Tensor { shape: self.shape.clone(), dtype: self.dtype, storage: Storage::Packed(packed) })
     }
 
     /// An owned copy in `dtype`, rounded to nearest even where it narrows, by the format's rule to blocks.

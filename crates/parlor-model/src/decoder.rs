@@ -232,6 +232,16 @@ impl Decoder {
         self.parameters[id].tensor.as_f32().unwrap_or_default()
     }
 
+    /// Puts weights of few bits into the order in which products of integers read them, one after the other: the inputs of
+    /// such layers are rounded to 8 bits from then on. For answering, not for training.
+    pub fn optimize_for_inference(&mut self) {
+        for parameter in &mut self.parameters {
+            if let Some(packed) = parameter.tensor.packed() {
+                parameter.tensor = packed;
+            }
+        }
+    }
+
     /// All parameters, in a fixed order.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters

@@ -59,7 +59,7 @@ pub use footprint::{PassSize, activation_bytes, logits_bytes};
 pub use generation_config::GenerationConfig;
 pub use gradients::Gradients;
 pub use info::{AdapterSummary, MemoryEstimate, ModelInfo, ParametersByPart};
-pub use load::{LoadOptions, MaxLength, WeightStorage, read_decoder};
+pub use load::{LoadOptions, MaxLength, WeightOrder, WeightStorage, read_decoder};
 pub use locate::locate_model;
 pub use lora::{
     ALL_LINEAR, Adapter, AdapterBias, AdapterConfig, AdapterId, AdapterInfo, AdapterPlan, AdapterTensor,

@@ -29,6 +29,16 @@ pub enum WeightStorage {
     Owned,
 }
 
+/// In which order weights of few bits lie in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum WeightOrder {
+    /// As their format has them. What training an adapter beside them needs.
+    #[default]
+    Stored,
+    /// As products of integers read them, see [`Decoder::optimize_for_inference`].
+    Products,
+}
+
 /// What to do with `model.max_length`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MaxLength {
@@ -50,6 +60,8 @@ pub struct LoadOptions {
     pub quantization: Option<BlockFormat>,
     /// Where weights live.
     pub storage: WeightStorage,
+    /// In which order those of few bits lie.
+    pub order: WeightOrder,
     /// Longest sequence.
     pub max_length: MaxLength,
     /// Bytes that may be allocated for weights; `None` asks the operating system.
@@ -116,7 +128,17 @@ pub fn read_decoder(
 
     let parts: Vec<(ParameterSpec, Tensor)> = plan
         .into_par_iter()
-        .map(|(tensor, inside, mapped, dtype, stays)| place_tensor(tensor, &inside, mapped, dtype, stays))
+        .map(|(tensor, inside, mapped, dtype, stays)| {
+            let mut parts = place_tensor(tensor, &inside, mapped, dtype, stays)?;
+            if options.order == WeightOrder::Products {
+                for (_, tensor) in &mut parts {
+                    if let Some(packed) = tensor.packed() {
+                        *tensor = packed;
+                    }
+                }
+            }
+            Ok(parts)
+        })
         .collect::<Result<Vec<_>, ModelLoadError>>()?
         .into_iter()
         .flatten()

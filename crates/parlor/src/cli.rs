@@ -7,7 +7,7 @@ use parlor::model::{Device, TorchDtype};
 
 const LATER: &str = "\
 Later versions add: quantize, export, convert, pull, push, cache, doctor, serve, \
-runs, track, bench.
+runs, track.
 
 Start with `parlor quickstart`, or with `parlor init` for data of your own.";
 
@@ -83,6 +83,39 @@ pub(crate) enum Verb {
     Eval(EvalArgs),
     /// Works adapters into the weights of their model
     Merge(MergeArgs),
+    /// Measures this machine, and how much of it a model's work reaches
+    Bench(BenchArgs),
+}
+
+/// Work that `bench` measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchWork {
+    /// A prompt of 512 tokens
+    Prefill,
+    /// Answers, one and eight at once
+    Decode,
+    /// A training step on all weights
+    Train,
+    /// A training step on an adapter
+    Lora,
+    /// Reading the model from disk
+    Load,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// The model: a directory in Hugging Face layout
+    #[arg(short = 'm', long = "model", value_name = "MODEL", conflicts_with = "shape")]
+    pub(crate) model: Option<String>,
+    /// A shape with weights made up: qwen2.5-0.5b, qwen2.5-1.5b, qwen3-0.6b, small [default: qwen2.5-0.5b]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) shape: Option<String>,
+    /// Number format of the weights: f32, bf16, q8_0, q4_0, nf4 [default: bf16, or the model's own]
+    #[arg(long, value_name = "DTYPE")]
+    pub(crate) dtype: Option<String>,
+    /// Measures these only [default: all]
+    #[arg(long, value_name = "WORK", value_enum, value_delimiter = ',')]
+    pub(crate) only: Vec<BenchWork>,
 }
 
 #[derive(Debug, Args)]

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parlor::model::{LoadedModel, MaxLength, ModelConfig, ModelManager, locate_adapted, locate_model};
+use parlor::model::{
+    LoadOptions, LoadedModel, MaxLength, ModelConfig, ModelManager, WeightOrder, locate_adapted, locate_model,
+};
 use parlor::text::{ChatTemplate, Tokenizer};
 
 use crate::cli::ModelArgs;
@@ -59,7 +61,7 @@ pub(crate) fn adapters(args: &ModelArgs) -> Result<Vec<PathBuf>, Failure> {
 pub(crate) fn load(context: &Context, args: &ModelArgs) -> Result<Arc<LoadedModel>, Failure> {
     let section = section(context, args)?;
     let max_length = max_length(context, &section)?;
-    let options = section.load_options(max_length);
+    let options = LoadOptions { order: WeightOrder::Products, ..section.load_options(max_length) };
     let manager = ModelManager::with_options(section, options).with_adapters(adapters(args)?);
     Ok(manager.load_model()?)
 }

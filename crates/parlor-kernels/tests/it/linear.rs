@@ -38,7 +38,7 @@ fn check(rows: usize, inputs: usize, outputs: usize) {
                 View::F32(_) => "f32",
                 View::Bf16(_) => "bf16",
                 View::F16(_) => "f16",
-                View::Block(_) => "blocks",
+                View::Block(_) | View::Packed(_) => "blocks",
             }
         );
         let want = reference(&wide(&x), exact, &wide(&bias), shape);
@@ -89,9 +89,23 @@ fn check(rows: usize, inputs: usize, outputs: usize) {
 
 #[test]
 fn products_match_the_f64_reference() {
-    for (rows, inputs, outputs) in
-        [(1, 1, 1), (1, 33, 7), (3, 64, 50), (4, 17, 600), (5, 17, 3), (7, 48, 300), (65, 31, 29), (0, 8, 8)]
-    {
+    for (rows, inputs, outputs) in [
+        (1, 1, 1),
+        (1, 33, 7),
+        (1, 200, 9),
+        (2, 70, 11),
+        (3, 64, 50),
+        (4, 17, 600),
+        (5, 17, 3),
+        (6, 39, 5),
+        (7, 48, 300),
+        (8, 90, 33),
+        (11, 65, 40),
+        (16, 31, 8),
+        (17, 31, 8),
+        (65, 31, 29),
+        (0, 8, 8),
+    ] {
         check(rows, inputs, outputs);
     }
 }

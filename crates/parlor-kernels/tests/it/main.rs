@@ -12,6 +12,7 @@ mod linear;
 mod low_rank;
 mod norm;
 mod optimizer;
+mod packed;
 mod pointwise;
 mod product;
 mod tensor;

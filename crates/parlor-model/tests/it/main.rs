@@ -12,5 +12,6 @@ mod hf_configs;
 mod loading;
 mod making;
 mod managing;
+mod optimized;
 mod parity;
 mod saving;

@@ -345,7 +345,11 @@ fn accumulation_divides_a_step_and_changes_nothing() {
         let (whole, parts) = (train("whole", 8, 1), train("parts", 1, 8));
         assert_eq!(whole.len(), parts.len());
         for (a, b) in whole.iter().zip(&parts) {
-            for (key, value) in a {
+            // Before its first step an adapter changes nothing: both rewards are rounding errors, and which is the larger says
+            // nothing.
+            let tied =
+                a.get("rewards/margins").and_then(Value::as_f64).is_some_and(|margin| margin.abs() < 1e-5);
+            for (key, value) in a.iter().filter(|(key, _)| !(tied && *key == "rewards/accuracies")) {
                 let (Some(a), Some(b)) = (value.as_f64(), b[key].as_f64()) else { continue };
                 assert!((a - b).abs() <= 1e-3 * a.abs().max(0.1), "{loss:?} {key}: {a} and {b}");
             }

@@ -1,5 +1,6 @@
 //! One file per verb: from flags and configuration to a result.
 
+mod bench;
 mod chat;
 mod config;
 mod data;
@@ -37,5 +38,6 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Train(args) => train::run(context, &args),
         Verb::Eval(args) => eval::run(context, &args),
         Verb::Merge(args) => merge::run(context, &args),
+        Verb::Bench(args) => bench::run(context, &args),
     }
 }

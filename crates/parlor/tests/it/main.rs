@@ -4,6 +4,7 @@
 mod adapters;
 mod bad_data;
 mod bad_models;
+mod bench;
 mod chat;
 mod config;
 mod data;

@@ -1,0 +1,108 @@
+//! `y (+)= x W^T` for a few input rows (decode): dot products in f32, each weight read once from memory for all rows.
+//!
+//! What bounds this is reading the weights, so a task is a run of output rows that lie together, and what follows is asked
+//! for ahead of its use.
+//! Leaves out: packed weights, which have a product of their own.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use rayon::prelude::*;
+
+use crate::linear::Shape;
+use crate::pointer::SharedMut;
+use crate::simd::{dispatch, dot, dot_with, widen};
+use crate::{View, Write};
+
+/// At most this many rows are computed so.
+pub(crate) const ROWS: usize = 16;
+/// Rows whose sums stay in registers together.
+const TOGETHER: usize = 8;
+/// Bytes of weights that pay for a task, and tasks to aim at where there are more.
+const TASK: usize = 64 << 10;
+const TASKS: usize = 16;
+
+/// The dot products of one weight row with `out.len()` rows of `x`, `inputs` apart.
+type Dots = unsafe fn(x: &[f32], weight: View<'_>, inputs: usize, out: &mut [f32]);
+
+/// The fastest way that this machine has.
+fn dots() -> Dots {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        return avx512::dots;
+    }
+    portable
+}
+
+/// `y[rows, outputs] (+)= x[rows, inputs] W^T` of at most [`ROWS`] rows.
+pub(crate) fn forward(x: &[f32], weight: View<'_>, y: &mut [f32], write: Write, shape: Shape) {
+    let Shape { rows, inputs, outputs, .. } = shape;
+    if rows == 0 || outputs == 0 {
+        return;
+    }
+    let bytes = match weight {
+        View::F32(_) => 4 * inputs,
+        View::Bf16(_) | View::F16(_) => 2 * inputs,
+        View::Block(_) | View::Packed(_) => inputs,
+    };
+    let least = (TASK / bytes.max(1)).clamp(1, outputs);
+    let per_task = outputs.div_ceil(TASKS).max(least);
+    let (dots, to) = (dots(), SharedMut::new(y));
+    let task = |first: usize| {
+        let mut wide = Vec::new();
+        for output in first..(first + per_task).min(outputs) {
+            let own = weight.slice(output * inputs..(output + 1) * inputs);
+            let own = match own {
+                View::Block(_) | View::Packed(_) => {
+                    wide.resize(inputs, 0.0);
+                    own.widen_into(&mut wide);
+                    View::F32(&wide)
+                }
+                plain => plain,
+            };
+            for start in (0..rows).step_by(TOGETHER) {
+                let count = TOGETHER.min(rows - start);
+                let mut sums = [0.0; TOGETHER];
+                // SAFETY: the function exists only where its instruction set does.
+                unsafe {
+                    dots(&x[start * inputs..(start + count) * inputs], own, inputs, &mut sums[..count])
+                };
+                for (row, sum) in (start..).zip(&sums[..count]) {
+                    // SAFETY: this task alone owns its outputs.
+                    let y = unsafe { &mut to.slice(row * outputs + output, 1)[0] };
+                    *y = if write == Write::Replace { *sum } else { *y + *sum };
+                }
+            }
+        }
+    };
+    let tasks = outputs.div_ceil(per_task);
+    if tasks == 1 {
+        task(0);
+    } else {
+        (0..tasks).into_par_iter().with_max_len(1).for_each(|index| task(index * per_task));
+    }
+}
+
+/// # Safety
+/// None is needed: the signature is that of the other ways.
+unsafe fn portable(x: &[f32], weight: View<'_>, inputs: usize, out: &mut [f32]) {
+    dispatch(
+        #[inline(always)]
+        || {
+            for (out, x) in out.iter_mut().zip(x.chunks_exact(inputs.max(1))) {
+                *out = match weight {
+                    View::F32(w) => dot(x, w),
+                    View::Bf16(w) => dot_with(x, w, widen),
+                    View::F16(w) => dot_with(
+                        x,
+                        w,
+                        #[inline(always)]
+                        |w| w.to_f32(),
+                    ),
+                    // These are widened before.
+                    View::Block(_) | View::Packed(_) => f32::NAN,
+                };
+            }
+        },
+    );
+}

@@ -1,0 +1,112 @@
+//! Products with packed weights on every path, against f64 over the same rounded operands.
+//!
+//! Bounds: sums over a block are exact integers. What rounds is their conversion (24 bits hold any of them at 4 bits, at 8
+//! it may round), the product of the two scales, and one fused addition per block, each by 2^-24 of what it makes: below
+//! `(blocks + 3) 2^-24` of the sum of magnitudes.
+
+use parlor_kernels::packed::{Inputs, Packed, PackedPath, forward};
+use parlor_kernels::{BlockFormat, Blocks, View, Write};
+use proptest::prelude::*;
+
+use crate::Numbers;
+
+fn check(format: BlockFormat, seed: u64, rows: usize, outputs: usize, blocks: usize, write: Write) {
+    let columns = 32 * blocks;
+    let mut numbers = Numbers::new(seed);
+    let weight = Blocks::quantize(&numbers.vec(outputs * columns), format);
+    let mut wide = vec![0.0; outputs * columns];
+    View::Block(weight.view()).widen_into(&mut wide);
+    let packed = Packed::new(weight.view(), columns).unwrap();
+    for row in 0..outputs {
+        let mut own = vec![0.0; columns - 3];
+        packed.widen(row, 3, &mut own);
+        assert_eq!(own, wide[row * columns + 3..(row + 1) * columns], "row {row} widened");
+    }
+    let x = numbers.vec(rows * columns);
+    let inputs = Inputs::quantize(&x, columns);
+    for (at, &x) in x.iter().enumerate() {
+        let (row, block) = (at / columns, at % columns / 32);
+        let own = &x_block(&inputs, row, block);
+        let max = own.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+        let error = (inputs.value(row, at % columns) - x).abs();
+        // Half a step of 1/127 of the largest, and the rounding of the scale itself.
+        assert!(error <= max * (0.5001 / 127.0), "input {x} became {}", inputs.value(row, at % columns));
+    }
+    let before = numbers.vec(rows * outputs);
+    let mut results = Vec::new();
+    for path in PackedPath::available() {
+        let mut y = before.clone();
+        forward(path, &inputs, &packed, &mut y, write);
+        for row in 0..rows {
+            for output in 0..outputs {
+                let start =
+                    if write == Write::Accumulate { f64::from(before[row * outputs + output]) } else { 0.0 };
+                let (mut want, mut magnitudes) = (start, start.abs());
+                for column in 0..columns {
+                    let term =
+                        f64::from(inputs.value(row, column)) * f64::from(wide[output * columns + column]);
+                    want += term;
+                    magnitudes += term.abs();
+                }
+                let got = f64::from(y[row * outputs + output]);
+                let bound = (blocks + 4) as f64 * 2f64.powi(-24) * magnitudes;
+                assert!((got - want).abs() <= bound, "{}: {got} and {want}, {row} {output}", path.name());
+            }
+        }
+        results.push(y);
+    }
+    assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "the same on every path");
+    // A row is the same whichever rows it is computed with.
+    if let Some(last) = rows.checked_sub(1) {
+        let alone = Inputs::quantize(&x[last * columns..], columns);
+        let mut y = before[last * outputs..].to_vec();
+        forward(PackedPath::best(), &alone, &packed, &mut y, write);
+        assert!(y == results[0][last * outputs..], "one row and {rows}");
+    }
+}
+
+fn x_block(inputs: &Inputs, row: usize, block: usize) -> Vec<f32> {
+    (0..32).map(|column| inputs.value(row, block * 32 + column)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn packed_products_are_those_of_their_numbers(
+        seed: u64, rows in 0..20usize, outputs in 1..100usize, blocks in 1..5usize, four: bool, more: bool,
+    ) {
+        let format = if four { BlockFormat::Q4_0 } else { BlockFormat::Q8_0 };
+        check(format, seed, rows, outputs, blocks, if more { Write::Accumulate } else { Write::Replace });
+    }
+}
+
+#[test]
+fn more_rows_than_pass_by_at_once_and_more_panels_than_a_task() {
+    for format in [BlockFormat::Q8_0, BlockFormat::Q4_0] {
+        check(format, 7, 259, 33, 2, Write::Replace);
+        check(format, 8, 3, 2000, 9, Write::Replace);
+    }
+}
+
+#[test]
+fn what_is_not_finite_reaches_every_output() {
+    let weight = Blocks::quantize(&Numbers::new(3).vec(20 * 64), BlockFormat::Q8_0);
+    let packed = Packed::new(weight.view(), 64).unwrap();
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut x = vec![0.5; 2 * 64];
+        x[70] = bad;
+        for path in PackedPath::available() {
+            let mut y = vec![0.0; 40];
+            forward(path, &Inputs::quantize(&x, 64), &packed, &mut y, Write::Replace);
+            assert!(y[..20].iter().all(|y| y.is_finite()), "{}", path.name());
+            assert!(y[20..].iter().all(|y| !y.is_finite()), "{}: {:?}", path.name(), &y[20..]);
+        }
+    }
+}
+
+#[test]
+fn other_formats_and_widths_are_not_packed() {
+    let values = Numbers::new(4).vec(64 * 3);
+    assert!(Packed::new(Blocks::quantize(&values, BlockFormat::Nf4).view(), 64).is_none());
+    assert!(Packed::new(Blocks::quantize(&values, BlockFormat::Q8_0).view(), 48).is_none());
+}

@@ -1,0 +1,209 @@
+//! The work that is measured, each beside the machine's limit: the bytes it must read, or the products it must make.
+
+use std::time::Instant;
+
+use parlor::kernels::limits::Limits;
+use parlor::kernels::{Arithmetic, DType};
+use parlor::model::arch::Architecture;
+use parlor::model::{
+    AdapterConfig, AdapterPlan, Batch, Context, Decoder, Gradients, Kind, KvCache, Role, Saved,
+    TargetModules, Targets,
+};
+use parlor::train::{Optimizer, TrainingConfig};
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Tokens of a prompt, and of a training step.
+const PROMPT: usize = 512;
+/// Tokens before those that decoding adds.
+const BEFORE: usize = 64;
+/// Shortest time of a measurement, in seconds, and fewest rounds.
+const LONG_ENOUGH: f64 = 2.0;
+const ROUNDS: usize = 3;
+
+/// One line of the report.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Measured {
+    pub(crate) name: String,
+    pub(crate) value: f64,
+    pub(crate) unit: &'static str,
+    /// What the machine would reach if nothing but the necessary bytes and products took time.
+    pub(crate) limit: Option<f64>,
+    pub(crate) percent_of_limit: Option<f64>,
+}
+
+impl Measured {
+    pub(crate) fn new(name: impl Into<String>, value: f64, unit: &'static str, limit: Option<f64>) -> Self {
+        let percent_of_limit = limit.map(|limit| 100.0 * value / limit);
+        Self { name: name.into(), value, unit, limit, percent_of_limit }
+    }
+}
+
+/// A model to measure.
+pub(crate) struct Subject {
+    pub(crate) decoder: Decoder,
+    pub(crate) architecture: Architecture,
+    pub(crate) dtype: DType,
+    pub(crate) limits: Limits,
+}
+
+fn failed(error: impl std::fmt::Display) -> Failure {
+    Failure::failed(error.to_string())
+}
+
+fn ids(count: usize, vocabulary: usize) -> Vec<u32> {
+    (0..count).map(|n| (n * 7919 % vocabulary) as u32).collect()
+}
+
+/// The median of some rounds of `work`, which says how many seconds it took.
+fn median(mut work: impl FnMut() -> Result<f64, Failure>) -> Result<f64, Failure> {
+    // Buffers are made and pages are touched the first time.
+    work()?;
+    let mut times = Vec::new();
+    while times.len() < ROUNDS || times.iter().sum::<f64>() < LONG_ENOUGH {
+        times.push(work()?);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}
+
+impl Subject {
+    /// Bytes of all weights that a step reads: all but the embedding, of which a step reads some rows, unless it is
+    /// the head too.
+    fn bytes(&self) -> f64 {
+        let tied = !self.decoder.parameters().iter().any(|parameter| parameter.spec.role == Role::Head);
+        let read = |role: Role| role != Role::TokenEmbedding || tied;
+        let read = self.decoder.parameters().iter().filter(|parameter| read(parameter.spec.role));
+        read.map(|parameter| parameter.tensor.dtype().bytes(parameter.spec.len()) as f64).sum()
+    }
+
+    /// Operations of a token's way through the blocks: two for each element of each matrix.
+    fn operations(&self) -> f64 {
+        let block = |role: Role| matches!(role, Role::Block { .. });
+        let matrices = self.decoder.parameters().iter().map(|parameter| &parameter.spec);
+        matrices
+            .filter(|spec| spec.kind == Kind::Matrix && block(spec.role))
+            .map(|s| 2.0 * s.len() as f64)
+            .sum()
+    }
+
+    /// Operations of a token's way through the head.
+    fn head_operations(&self) -> f64 {
+        let config = self.decoder.config();
+        2.0 * (config.hidden_size * config.vocab_size) as f64
+    }
+
+    /// Operations per second of the fastest unit that takes these weights.
+    fn peak(&self) -> f64 {
+        let Limits { f32, bf16, int8, .. } = self.limits;
+        match self.dtype {
+            DType::F32 => f32,
+            DType::Bf16 | DType::F16 => bf16.map_or(f32, |bf16| bf16.max(f32)),
+            DType::Block(_) => int8.unwrap_or(f32),
+        }
+    }
+
+    /// Tokens per second of a prompt.
+    pub(crate) fn prefill(&self) -> Result<Measured, Failure> {
+        let ids = ids(PROMPT, self.decoder.config().vocab_size);
+        let mut saved = Saved::default();
+        let seconds = median(|| {
+            let mut cache = KvCache::new(self.decoder.config(), 1);
+            let mut batch = Batch::default();
+            batch.push(&ids, 0, Context::Cache(0));
+            let start = Instant::now();
+            self.decoder.logits(&batch, &[PROMPT - 1], Some(&mut cache), &mut saved).map_err(failed)?;
+            Ok(start.elapsed().as_secs_f64())
+        })?;
+        let operations = PROMPT as f64 * self.operations() + self.head_operations();
+        let limit = PROMPT as f64 * self.peak() / operations;
+        Ok(Measured::new(
+            format!("prefill, {PROMPT} tokens"),
+            PROMPT as f64 / seconds,
+            "tokens/s",
+            Some(limit),
+        ))
+    }
+
+    /// Tokens per second of `sequences` answers at once.
+    pub(crate) fn decode(&self, sequences: usize) -> Result<Measured, Failure> {
+        let config = self.decoder.config();
+        let (mut cache, mut saved) = (KvCache::new(config, sequences), Saved::default());
+        let ids = ids(BEFORE, config.vocab_size);
+        for sequence in 0..sequences {
+            let mut batch = Batch::default();
+            batch.push(&ids, 0, Context::Cache(sequence));
+            self.decoder.logits(&batch, &[BEFORE - 1], Some(&mut cache), &mut saved).map_err(failed)?;
+        }
+        let rows: Vec<usize> = (0..sequences).collect();
+        let seconds = median(|| {
+            // Always as many tokens before.
+            (0..sequences).for_each(|sequence| cache.truncate(sequence, BEFORE));
+            let mut batch = Batch::default();
+            for sequence in 0..sequences {
+                batch.push(&ids[..1], BEFORE, Context::Cache(sequence));
+            }
+            let start = Instant::now();
+            self.decoder.logits(&batch, &rows, Some(&mut cache), &mut saved).map_err(failed)?;
+            Ok(start.elapsed().as_secs_f64())
+        })?;
+        let cached = sequences * BEFORE;
+        let bytes = self.bytes() + cached as f64 * KvCache::bytes_per_token(config) as f64;
+        let limit = sequences as f64 * self.limits.read / bytes;
+        let name = if sequences == 1 { "1 sequence".to_owned() } else { format!("{sequences} sequences") };
+        Ok(Measured::new(format!("decode, {name}"), sequences as f64 / seconds, "tokens/s", Some(limit)))
+    }
+
+    /// Tokens per second of a training step on an adapter of rank 16, or on all weights.
+    pub(crate) fn train(mut self, lora: bool) -> Result<Measured, Failure> {
+        let config = self.decoder.config().clone();
+        let (name, arithmetic) = match lora {
+            true => {
+                let targets = ["q_proj", "k_proj", "v_proj", "o_proj"].map(str::to_owned).to_vec();
+                let adapter = AdapterConfig {
+                    r: 16,
+                    target_modules: TargetModules::Names(targets),
+                    ..AdapterConfig::default()
+                };
+                let plan = AdapterPlan::new(&self.decoder, self.architecture, adapter).map_err(failed)?;
+                let values = plan.initial_values(&self.decoder, 0);
+                let id = self.decoder.attach(plan, values).map_err(failed)?;
+                self.decoder.train_adapter(id);
+                ("training step, LoRA r=16", Arithmetic::Bf16)
+            }
+            false => {
+                self.decoder = self.decoder.to_dtype(DType::F32);
+                let narrow = self.dtype != DType::F32;
+                ("training step, all weights", if narrow { Arithmetic::Bf16 } else { Arithmetic::F32 })
+            }
+        };
+        let ids = ids(PROMPT, config.vocab_size);
+        let batch = Batch::of_sequences([ids.as_slice()]);
+        let weights = std::iter::once(0.0).chain(std::iter::repeat_n(1.0, PROMPT - 1)).collect();
+        let targets = Targets { ids, weights };
+        let d_logp: Vec<f32> = targets.weights.iter().map(|weight| -weight / PROMPT as f32).collect();
+        let training = TrainingConfig::default();
+        let mut optimizer = Optimizer::new(&training, &training.hyperparameters(), &self.decoder)
+            .map_err(|problem| failed(problem.message))?;
+        let (mut saved, mut gradients) = (Saved::default(), Gradients::zeros(&self.decoder));
+        saved.arithmetic = arithmetic;
+        let seconds = median(|| {
+            let start = Instant::now();
+            gradients.zero();
+            self.decoder.logprobs(&batch, &targets, &mut saved).map_err(failed)?;
+            self.decoder.backward(&d_logp, &batch, &targets, &mut saved, &mut gradients).map_err(failed)?;
+            optimizer.update(&mut self.decoder, &gradients, 1.0, 1.0).map_err(failed)?;
+            Ok(start.elapsed().as_secs_f64())
+        })?;
+        // Forward, and twice that backward; frozen weights need no gradient of their own.
+        let passes = if lora { 2.0 } else { 3.0 };
+        let peak = if arithmetic == Arithmetic::F32 { self.limits.f32 } else { self.peak_of_bf16() };
+        let limit = peak / (passes * (self.operations() + self.head_operations()));
+        Ok(Measured::new(name, PROMPT as f64 / seconds, "tokens/s", Some(limit)))
+    }
+
+    fn peak_of_bf16(&self) -> f64 {
+        self.limits.bf16.map_or(self.limits.f32, |bf16| bf16.max(self.limits.f32))
+    }
+}
