@@ -18,11 +18,13 @@ use crate::{View, Write};
 pub(crate) const ROWS: usize = 16;
 /// Rows whose sums stay in registers together.
 const TOGETHER: usize = 8;
+/// Weight rows that meet an input row while it is near.
+const GROUP: usize = 3;
 /// Bytes of weights that pay for a task, and tasks to aim at where there are more.
 const TASK: usize = 64 << 10;
 const TASKS: usize = 16;
 
-/// The dot products of one weight row with `out.len()` rows of `x`, `inputs` apart.
+/// The dot products of some weight rows with some rows of `x`, all `inputs` long, in `out` by weight row.
 type Dots = unsafe fn(x: &[f32], weight: View<'_>, inputs: usize, out: &mut [f32]);
 
 /// The fastest way that this machine has.
@@ -50,11 +52,13 @@ pub(crate) fn forward(x: &[f32], weight: View<'_>, y: &mut [f32], write: Write, 
     let (dots, to) = (dots(), SharedMut::new(y));
     let task = |first: usize| {
         let mut wide = Vec::new();
-        for output in first..(first + per_task).min(outputs) {
-            let own = weight.slice(output * inputs..(output + 1) * inputs);
+        let end = (first + per_task).min(outputs);
+        for output in (first..end).step_by(GROUP) {
+            let group = GROUP.min(end - output);
+            let own = weight.slice(output * inputs..(output + group) * inputs);
             let own = match own {
                 View::Block(_) | View::Packed(_) => {
-                    wide.resize(inputs, 0.0);
+                    wide.resize(group * inputs, 0.0);
                     own.widen_into(&mut wide);
                     View::F32(&wide)
                 }
@@ -62,15 +66,15 @@ pub(crate) fn forward(x: &[f32], weight: View<'_>, y: &mut [f32], write: Write, 
             };
             for start in (0..rows).step_by(TOGETHER) {
                 let count = TOGETHER.min(rows - start);
-                let mut sums = [0.0; TOGETHER];
+                let sums = &mut [0.0; GROUP * TOGETHER][..group * count];
                 // SAFETY: the function exists only where its instruction set does.
-                unsafe {
-                    dots(&x[start * inputs..(start + count) * inputs], own, inputs, &mut sums[..count])
-                };
-                for (row, sum) in (start..).zip(&sums[..count]) {
-                    // SAFETY: this task alone owns its outputs.
-                    let y = unsafe { &mut to.slice(row * outputs + output, 1)[0] };
-                    *y = if write == Write::Replace { *sum } else { *y + *sum };
+                unsafe { dots(&x[start * inputs..(start + count) * inputs], own, inputs, sums) };
+                for (output, sums) in (output..).zip(sums.chunks_exact(count)) {
+                    for (row, sum) in (start..).zip(sums) {
+                        // SAFETY: this task alone owns its outputs.
+                        let y = unsafe { &mut to.slice(row * outputs + output, 1)[0] };
+                        *y = if write == Write::Replace { *sum } else { *y + *sum };
+                    }
                 }
             }
         }
@@ -89,19 +93,23 @@ unsafe fn portable(x: &[f32], weight: View<'_>, inputs: usize, out: &mut [f32]) 
     dispatch(
         #[inline(always)]
         || {
-            for (out, x) in out.iter_mut().zip(x.chunks_exact(inputs.max(1))) {
-                *out = match weight {
-                    View::F32(w) => dot(x, w),
-                    View::Bf16(w) => dot_with(x, w, widen),
-                    View::F16(w) => dot_with(
-                        x,
-                        w,
-                        #[inline(always)]
-                        |w| w.to_f32(),
-                    ),
-                    // These are widened before.
-                    View::Block(_) | View::Packed(_) => f32::NAN,
-                };
+            let inputs = inputs.max(1);
+            for (at, out) in out.chunks_exact_mut(x.len() / inputs).enumerate() {
+                let weight = weight.slice(at * inputs..(at + 1) * inputs);
+                for (out, x) in out.iter_mut().zip(x.chunks_exact(inputs)) {
+                    *out = match weight {
+                        View::F32(w) => dot(x, w),
+                        View::Bf16(w) => dot_with(x, w, widen),
+                        View::F16(w) => dot_with(
+                            x,
+                            w,
+                            #[inline(always)]
+                            |w| w.to_f32(),
+                        ),
+                        // These are widened before.
+                        View::Block(_) | View::Packed(_) => f32::NAN,
+                    };
+                }
             }
         },
     );

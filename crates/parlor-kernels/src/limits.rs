@@ -31,6 +31,8 @@ const ROUNDS: usize = 5;
 const STEPS: usize = 1 << 20;
 /// Sums that are independent of each other: multiply-add takes four cycles and two begin in each.
 const SUMS: usize = 16;
+/// Bytes that are asked for ahead of those in use.
+const AHEAD: usize = 4096;
 
 /// Measures for about a second, over `bytes` of memory.
 ///
@@ -201,13 +203,17 @@ fn read(bytes: usize) -> std::io::Result<f64> {
     Ok(map.len() as f64 / best.fold(f64::INFINITY, f64::min))
 }
 
-/// The sum of `words`, over lanes that do not wait for each other.
+/// The sum of `words`, over lanes that do not wait for each other, with what follows asked for ahead: the processor alone
+/// keeps too few reads under way.
 fn sum(words: &[u64]) -> u64 {
     crate::simd::dispatch(
         #[inline(always)]
         || {
             let mut lanes = [0u64; 32];
             for chunk in words.chunks_exact(32) {
+                for line in 0..4 {
+                    prefetch(chunk.as_ptr().wrapping_add(AHEAD / 8 + 8 * line));
+                }
                 for (lane, word) in lanes.iter_mut().zip(chunk) {
                     *lane = lane.wrapping_add(*word);
                 }
@@ -215,4 +221,16 @@ fn sum(words: &[u64]) -> u64 {
             lanes.iter().fold(0u64, |sum, lane| sum.wrapping_add(*lane))
         },
     )
+}
+
+/// Asks for the line at `at`, which need not be there.
+#[inline(always)]
+fn prefetch(at: *const u64) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has it, and it reads nothing that the program sees.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }

@@ -1,7 +1,8 @@
 //! Frozen weights of 8 or 4 bits in the order in which a product of integers reads them, and that product.
 //!
-//! A *panel* is 16 rows of the weight, its lanes. Block after block of 32 columns it holds eight *steps* of four columns: the
-//! four bytes of lane 0, those of lane 1, and so on, 64 bytes in all. One instruction (`vpdpbusd`, as the AVX-512 VNNI
+//! A *panel* is 32 rows of the weight in two halves of 16, their lanes. Block after block of 32 columns it holds, half after half,
+//! eight *steps* of four columns: the four bytes of lane 0, those of lane 1, and so on, 64 bytes in all. A thread reads
+//! its panels from one end to the other. One instruction (`vpdpbusd`, as the AVX-512 VNNI
 //! extension has it) multiplies a step by the same four columns of an input row and adds the four products to each lane's
 //! sum. At 4 bits the low halves of 64 bytes are one step and the high halves the one four steps later.
 //!
@@ -23,23 +24,27 @@ use std::ops::Range;
 use half::f16;
 use rayon::prelude::*;
 
+use crate::heap;
 use crate::pointer::SharedMut;
 use crate::scratch::Line;
 use crate::{BlockFormat, BlockView, Write};
 
 pub use inputs::Inputs;
 
-/// Rows of a panel.
+/// Rows of half a panel.
 const LANES: usize = 16;
 /// Columns of a block, and of a step.
 const BLOCK: usize = 32;
 const STEP: usize = 4;
-/// Panels that are computed at a time: each value of an input is fetched once for both.
-const PAIR: usize = 2;
-/// Input rows that pass by a pair of panels at a time: their sums stay in the nearest cache.
+/// Halves of a panel: each value of an input is fetched once for both.
+const HALVES: usize = 2;
+/// Rows of a panel.
+const PANEL: usize = HALVES * LANES;
+/// Input rows that pass by a panel at a time: their sums stay in the nearest cache.
 const ROWS: usize = 128;
-/// Bytes of weights that pay for a task.
+/// Bytes of weights that pay for a task, and tasks to aim at where there are more.
 const TASK: usize = 64 << 10;
+const TASKS: usize = 16;
 
 /// A weight, `[rows, columns]`.
 #[derive(Clone, Debug)]
@@ -47,9 +52,9 @@ pub struct Packed {
     format: BlockFormat,
     rows: usize,
     columns: usize,
-    /// `[panel][block][line]`, of which a block has 8 or 4.
+    /// `[panel][block][half][line]`, of which there are 8 or 4.
     codes: Vec<Line>,
-    /// `[panel][block][lane]`.
+    /// `[panel][block][half][lane]`.
     scales: Vec<f16>,
 }
 
@@ -60,14 +65,13 @@ pub struct PackedPath {
     run: Run,
 }
 
-/// Adds the products of a pair of panels with some input rows to `sums`, `[rows][32]`.
-type Run = unsafe fn(&Panels<'_>, &Inputs, Range<usize>, &mut [f32]);
+/// Adds the products of a panel with some input rows to `sums`, `[rows][32]`.
+type Run = unsafe fn(&Panel<'_>, &Inputs, Range<usize>, &mut [f32]);
 
-/// A pair of panels; the second is the first again where there is none.
-struct Panels<'a> {
+struct Panel<'a> {
     format: BlockFormat,
-    codes: [&'a [Line]; PAIR],
-    scales: [&'a [f16]; PAIR],
+    codes: &'a [Line],
+    scales: &'a [f16],
 }
 
 impl PackedPath {
@@ -119,21 +123,24 @@ impl Packed {
         let rows = weight.len() / columns;
         assert_eq!(weight.len(), rows * columns, "whole rows");
         let (blocks, per_block) = (columns / BLOCK, lines(format));
-        let panels = rows.div_ceil(LANES);
-        let mut codes = vec![Line::default(); panels * blocks * per_block];
-        let mut scales = vec![f16::ZERO; panels * blocks * LANES];
+        let panels = rows.div_ceil(PANEL);
+        let mut codes: Vec<Line> = bytemuck::allocation::zeroed_vec(panels * blocks * HALVES * per_block);
+        let mut scales: Vec<f16> = bytemuck::allocation::zeroed_vec(panels * blocks * PANEL);
+        heap::prefer_huge_pages(&mut codes);
+        heap::prefer_huge_pages(&mut scales);
         let parts = codes
-            .par_chunks_mut((blocks * per_block).max(1))
-            .zip(scales.par_chunks_mut((blocks * LANES).max(1)));
+            .par_chunks_mut((blocks * HALVES * per_block).max(1))
+            .zip(scales.par_chunks_mut((blocks * PANEL).max(1)));
         parts.enumerate().for_each(|(panel, (codes, scales))| {
-            for lane in 0..LANES.min(rows - panel * LANES) {
-                let row =
-                    weight.slice((panel * LANES + lane) * columns..(panel * LANES + lane + 1) * columns);
+            for row in 0..PANEL.min(rows - panel * PANEL) {
+                let at = (panel * PANEL + row) * columns;
+                let own = weight.slice(at..at + columns);
+                let (half, lane) = (row / LANES, row % LANES);
                 for block in 0..blocks {
-                    let (scale, values) = row.integers(block);
-                    scales[block * LANES + lane] = scale;
-                    let codes = &mut codes[block * per_block..(block + 1) * per_block];
-                    put(format, lane, values, bytemuck::cast_slice_mut(codes));
+                    let (scale, values) = own.integers(block);
+                    scales[block * PANEL + row] = scale;
+                    let at = (block * HALVES + half) * per_block;
+                    put(format, lane, values, bytemuck::cast_slice_mut(&mut codes[at..at + per_block]));
                 }
             }
         });
@@ -162,11 +169,12 @@ impl Packed {
 
     /// Widens row `row` from column `from` on into `out`.
     pub fn widen(&self, row: usize, from: usize, out: &mut [f32]) {
-        let (panel, lane, blocks) = (row / LANES, row % LANES, self.columns / BLOCK);
-        let per_block = lines(self.format);
+        let (panel, half, lane) = (row / PANEL, row % PANEL / LANES, row % LANES);
+        let (blocks, per_block) = (self.columns / BLOCK, lines(self.format));
         for (column, out) in (from..).zip(out) {
             let (block, within) = (panel * blocks + column / BLOCK, column % BLOCK);
-            let bytes: &[u8] = bytemuck::cast_slice(&self.codes[block * per_block..(block + 1) * per_block]);
+            let at = (block * HALVES + half) * per_block;
+            let bytes: &[u8] = bytemuck::cast_slice(&self.codes[at..at + per_block]);
             let (step, byte) = (within / STEP, within % STEP);
             let at = |line: usize| bytes[line * 64 + lane * STEP + byte];
             let value = match self.format {
@@ -174,7 +182,7 @@ impl Packed {
                 BlockFormat::Q4_0 => i32::from(at(step - 4) >> 4) - 8,
                 _ => i32::from(at(step)) - 128,
             };
-            *out = value as f32 * self.scales[block * LANES + lane].to_f32();
+            *out = value as f32 * self.scales[block * PANEL + row % PANEL].to_f32();
         }
     }
 
@@ -183,15 +191,13 @@ impl Packed {
         PackedView { packed: self, start: 0, len: self.len() }
     }
 
-    fn panels(&self, first: usize) -> Panels<'_> {
+    fn panel(&self, index: usize) -> Panel<'_> {
         let blocks = self.columns / BLOCK;
-        let last = self.rows.div_ceil(LANES) - 1;
-        let each = |index: usize| (first + index).min(last);
-        let (lines, scales) = (blocks * lines(self.format), blocks * LANES);
-        Panels {
+        let (lines, scales) = (blocks * HALVES * lines(self.format), blocks * PANEL);
+        Panel {
             format: self.format,
-            codes: [0, 1].map(|index| &self.codes[each(index) * lines..(each(index) + 1) * lines]),
-            scales: [0, 1].map(|index| &self.scales[each(index) * scales..(each(index) + 1) * scales]),
+            codes: &self.codes[index * lines..(index + 1) * lines],
+            scales: &self.scales[index * scales..(index + 1) * scales],
         }
     }
 }
@@ -283,22 +289,22 @@ pub fn forward(path: PackedPath, x: &Inputs, weight: &Packed, y: &mut [f32], wri
     if y.is_empty() {
         return;
     }
-    let pairs = outputs.div_ceil(PAIR * LANES);
-    let pair_bytes = weight.columns * PAIR * LANES * lines(weight.format) / 8;
-    let per_task = (TASK / pair_bytes.max(1)).clamp(1, pairs);
+    let panels = outputs.div_ceil(PANEL);
+    let panel_bytes = weight.columns * PANEL * lines(weight.format) / 8;
+    let per_task = (TASK / panel_bytes.max(1)).clamp(1, panels).max(panels.div_ceil(TASKS));
     let y = SharedMut::new(y);
     let task = |first: usize| {
-        let mut sums = [0.0; ROWS * PAIR * LANES];
-        for pair in first..(first + per_task).min(pairs) {
-            let panels = weight.panels(pair * PAIR);
-            let columns = pair * PAIR * LANES..((pair + 1) * PAIR * LANES).min(outputs);
+        let mut sums = vec![0.0; ROWS.min(rows) * PANEL];
+        for panel in first..(first + per_task).min(panels) {
+            let columns = panel * PANEL..((panel + 1) * PANEL).min(outputs);
+            let panel = weight.panel(panel);
             for start in (0..rows).step_by(ROWS) {
                 let rows = start..(start + ROWS).min(rows);
-                let sums = &mut sums[..rows.len() * PAIR * LANES];
+                let sums = &mut sums[..rows.len() * PANEL];
                 sums.fill(0.0);
                 // SAFETY: a path exists only where its instruction set does.
-                unsafe { (path.run)(&panels, x, rows.clone(), sums) };
-                for (row, sums) in rows.zip(sums.chunks_exact(PAIR * LANES)) {
+                unsafe { (path.run)(&panel, x, rows.clone(), sums) };
+                for (row, sums) in rows.zip(sums.chunks_exact(PANEL)) {
                     // SAFETY: this task alone owns these columns.
                     let to = unsafe { y.slice(row * outputs + columns.start, columns.len()) };
                     for (to, sum) in to.iter_mut().zip(sums) {
@@ -308,7 +314,7 @@ pub fn forward(path: PackedPath, x: &Inputs, weight: &Packed, y: &mut [f32], wri
             }
         }
     };
-    let tasks = pairs.div_ceil(per_task);
+    let tasks = panels.div_ceil(per_task);
     if tasks == 1 {
         task(0);
     } else {

@@ -19,3 +19,10 @@ pub fn initialise(count: usize) -> usize {
 pub fn count() -> usize {
     initialise(0)
 }
+
+/// Runs `work` on a thread of the pool: its parallel parts then begin without waking anybody up first, and it takes part
+/// in them.
+pub fn inside<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    count();
+    rayon::scope(|_| work())
+}

@@ -5,7 +5,9 @@
 //! operations it follows.
 
 use parlor_kernels::attention::{self, Geometry, KeyValues, Source, Span};
-use parlor_kernels::{Write, activation, cross_entropy, embedding, linear, noise, norm as rms, rope};
+use parlor_kernels::{
+    Write, activation, cross_entropy, embedding, linear, noise, norm as rms, rope, threads,
+};
 
 use crate::batch::{Batch, Context};
 use crate::cache::KvCache;
@@ -68,6 +70,16 @@ impl Decoder {
     /// # Errors
     /// [`DecoderError::Batch`] when the batch, the rows or the cache do not fit this decoder.
     pub fn logits(
+        &self,
+        batch: &Batch,
+        rows: &[usize],
+        cache: Option<&mut KvCache>,
+        saved: &mut Saved,
+    ) -> Result<Vec<f32>, DecoderError> {
+        threads::inside(|| self.logits_of(batch, rows, cache, saved))
+    }
+
+    fn logits_of(
         &self,
         batch: &Batch,
         rows: &[usize],

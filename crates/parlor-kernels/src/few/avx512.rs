@@ -8,7 +8,7 @@ use half::{bf16, f16};
 use crate::View;
 
 /// Bytes of weights that are asked for ahead of those in use.
-const AHEAD: usize = 2048;
+const AHEAD: usize = 4096;
 
 /// # Safety
 /// AVX-512F is there.
@@ -81,62 +81,89 @@ unsafe fn half_line(at: *const u16, mask: __mmask16) -> __m256i {
 /// AVX-512F is there.
 #[target_feature(enable = "avx512f")]
 unsafe fn by_rows<T: Element>(x: &[f32], weight: &[T], inputs: usize, out: &mut [f32]) {
-    assert!(weight.len() == inputs && x.len() == inputs * out.len(), "{} inputs", inputs);
-    // SAFETY: the sizes were just checked.
-    unsafe {
-        match out.len() {
-            1 => sums::<T, 1, 4>(x, weight, out),
-            2 => sums::<T, 2, 2>(x, weight, out),
-            3 => sums::<T, 3, 2>(x, weight, out),
-            4 => sums::<T, 4, 1>(x, weight, out),
-            5 => sums::<T, 5, 1>(x, weight, out),
-            6 => sums::<T, 6, 1>(x, weight, out),
-            7 => sums::<T, 7, 1>(x, weight, out),
-            _ => sums::<T, 8, 1>(x, weight, out),
-        }
-    }
+    let (rows, outputs) = (x.len() / inputs.max(1), weight.len() / inputs.max(1));
+    assert!(out.len() == rows * outputs && x.len() == rows * inputs && weight.len() == outputs * inputs);
+    let sums = match (rows, outputs) {
+        (1, _) => sums::<T, 1, 1, 4>,
+        (2, 3) => sums::<T, 2, 3, 1>,
+        (2, _) => sums::<T, 2, 1, 2>,
+        (3, 3) => sums::<T, 3, 3, 1>,
+        (3, _) => sums::<T, 3, 1, 2>,
+        (4, 3) => sums::<T, 4, 3, 1>,
+        (4, _) => sums::<T, 4, 1, 1>,
+        (5, 3) => sums::<T, 5, 3, 1>,
+        (5, _) => sums::<T, 5, 1, 1>,
+        (6, 3) => sums::<T, 6, 3, 1>,
+        (6, _) => sums::<T, 6, 1, 1>,
+        (7, 3) => sums::<T, 7, 3, 1>,
+        (7, _) => sums::<T, 7, 1, 1>,
+        (8, 3) => sums::<T, 8, 3, 1>,
+        _ => sums::<T, 8, 1, 1>,
+    };
+    let together = if outputs == 3 && rows > 1 { 3 } else { 1 };
+    let parts = weight.chunks_exact(together * inputs).zip(out.chunks_exact_mut(together * rows));
+    // SAFETY: the instruction set is there, and the parts are as long as the sizes say.
+    parts.for_each(|(weight, out)| unsafe { sums(x, weight, inputs, out) });
 }
 
-/// `R` rows, with `S` sums for each.
+/// `R` input rows and `O` weight rows, with `S` sums for each pair.
 ///
 /// # Safety
-/// AVX-512F is there, and `x` holds `R` rows as long as `weight`.
-#[inline]
+/// AVX-512F is there, `x` holds `R` rows and `weight` `O` rows of `inputs` values each.
 #[target_feature(enable = "avx512f")]
-unsafe fn sums<T: Element, const R: usize, const S: usize>(x: &[f32], weight: &[T], out: &mut [f32]) {
-    let (inputs, w, x) = (weight.len(), weight.as_ptr(), x.as_ptr());
-    let mut sums = [[_mm512_setzero_ps(); S]; R];
-    let whole = inputs / (16 * S) * (16 * S);
+unsafe fn sums<T: Element, const R: usize, const O: usize, const S: usize>(
+    x: &[f32],
+    weight: &[T],
+    inputs: usize,
+    out: &mut [f32],
+) {
+    let (w, x) = (weight.as_ptr(), x.as_ptr());
+    let mut sums = [[[_mm512_setzero_ps(); S]; O]; R];
+    let step = 16 * S;
+    let whole = inputs / step * step;
     let mut at = 0;
     while at < whole {
-        // SAFETY: `at + 16 * S` values lie in the rows; what is asked for ahead need not be there.
+        // SAFETY: `at + step` values lie in the rows; what is asked for ahead need not be there.
         unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(w.add(at).cast::<i8>().wrapping_add(AHEAD));
-            for s in 0..S {
-                let values = T::load(w.add(at + 16 * s), u16::MAX);
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    sums[s] =
-                        _mm512_fmadd_ps(values, _mm512_loadu_ps(x.add(r * inputs + at + 16 * s)), sums[s]);
+            let mut values = [[_mm512_setzero_ps(); S]; O];
+            for (o, values) in values.iter_mut().enumerate() {
+                let w = w.add(o * inputs + at);
+                for line in (0..step * size_of::<T>()).step_by(64) {
+                    _mm_prefetch::<_MM_HINT_T0>(w.cast::<i8>().wrapping_add(AHEAD + line));
+                }
+                for (s, value) in values.iter_mut().enumerate() {
+                    *value = T::load(w.add(16 * s), u16::MAX);
+                }
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                for s in 0..S {
+                    let x = _mm512_loadu_ps(x.add(r * inputs + at + 16 * s));
+                    for (sums, values) in sums.iter_mut().zip(&values) {
+                        sums[s] = _mm512_fmadd_ps(values[s], x, sums[s]);
+                    }
                 }
             }
         }
-        at += 16 * S;
+        at += step;
     }
     while at < inputs {
         let mask = if inputs - at >= 16 { u16::MAX } else { (1 << (inputs - at)) - 1 };
-        // SAFETY: the mask leaves out what lies past the row.
+        // SAFETY: the mask leaves out what lies past the rows.
         unsafe {
-            let values = T::load(w.add(at), mask);
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let own = _mm512_maskz_loadu_ps(mask, x.add(r * inputs + at));
-                sums[0] = _mm512_fmadd_ps(values, own, sums[0]);
+            for o in 0..O {
+                let values = T::load(w.add(o * inputs + at), mask);
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let own = _mm512_maskz_loadu_ps(mask, x.add(r * inputs + at));
+                    sums[o][0] = _mm512_fmadd_ps(values, own, sums[o][0]);
+                }
             }
         }
         at += 16;
     }
-    for (out, sums) in out.iter_mut().zip(sums) {
-        *out = _mm512_reduce_add_ps(
-            sums.into_iter().reduce(|a, b| _mm512_add_ps(a, b)).unwrap_or(_mm512_setzero_ps()),
-        );
+    for (r, sums) in sums.into_iter().enumerate() {
+        for (o, sums) in sums.into_iter().enumerate() {
+            let all = sums.into_iter().reduce(|a, b| _mm512_add_ps(a, b));
+            out[o * R + r] = _mm512_reduce_add_ps(all.unwrap_or(_mm512_setzero_ps()));
+        }
     }
 }

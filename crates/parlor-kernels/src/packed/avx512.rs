@@ -6,40 +6,41 @@ use std::ops::Range;
 
 use half::f16;
 
-use super::{BLOCK, Inputs, LANES, PAIR, Panels, STEP, lines};
+use super::{BLOCK, HALVES, Inputs, LANES, PANEL, Panel, STEP, lines};
 use crate::BlockFormat;
 use crate::scratch::Line;
 
 const STEPS: usize = BLOCK / STEP;
 /// Lines that are asked for ahead of those in use: about as many as come in the time that memory takes to answer.
-const AHEAD: usize = 32;
+const AHEAD: usize = 64;
 
 /// # Safety
 /// AVX-512 F, BW and VNNI are there.
-pub(super) unsafe fn run(panels: &Panels<'_>, x: &Inputs, rows: Range<usize>, sums: &mut [f32]) {
+pub(super) unsafe fn run(panel: &Panel<'_>, x: &Inputs, rows: Range<usize>, sums: &mut [f32]) {
     // SAFETY: the contract of the caller.
     unsafe {
-        match panels.format {
-            BlockFormat::Q4_0 => blocks::<true>(panels, x, rows, sums),
-            _ => blocks::<false>(panels, x, rows, sums),
+        match panel.format {
+            BlockFormat::Q4_0 => blocks::<true>(panel, x, rows, sums),
+            _ => blocks::<false>(panel, x, rows, sums),
         }
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn blocks<const FOUR_BITS: bool>(panels: &Panels<'_>, x: &Inputs, rows: Range<usize>, sums: &mut [f32]) {
-    let per_block = lines(panels.format);
+fn blocks<const FOUR_BITS: bool>(panel: &Panel<'_>, x: &Inputs, rows: Range<usize>, sums: &mut [f32]) {
+    let per_block = lines(panel.format);
     for block in 0..x.columns() / BLOCK {
-        let mut weights = [[_mm512_setzero_si512(); STEPS]; PAIR];
-        let mut scales = [_mm512_setzero_ps(); PAIR];
-        for half in 0..PAIR {
-            let codes = &panels.codes[half][block * per_block..(block + 1) * per_block];
-            load::<FOUR_BITS>(codes, &mut weights[half]);
-            scales[half] = widened(&panels.scales[half][block * LANES..(block + 1) * LANES]);
+        let mut weights = [[_mm512_setzero_si512(); STEPS]; HALVES];
+        let mut scales = [_mm512_setzero_ps(); HALVES];
+        for half in 0..HALVES {
+            let at = (block * HALVES + half) * per_block;
+            load::<FOUR_BITS>(&panel.codes[at..at + per_block], &mut weights[half]);
+            let at = block * PANEL + half * LANES;
+            scales[half] = widened(&panel.scales[at..at + LANES]);
         }
         let inputs = x.codes(block, &rows).iter().zip(x.about(block, &rows));
-        for ((codes, about), sums) in inputs.zip(sums.chunks_exact_mut(PAIR * LANES)) {
-            let start = _mm512_set1_epi32(about.start(panels.format));
+        for ((codes, about), sums) in inputs.zip(sums.chunks_exact_mut(PANEL)) {
+            let start = _mm512_set1_epi32(about.start(panel.format));
             let scale = _mm512_set1_ps(about.scale);
             let (mut one, mut other) = (start, start);
             for step in 0..STEPS {

@@ -2,36 +2,36 @@
 
 use std::ops::Range;
 
-use super::{BLOCK, Inputs, LANES, PAIR, Panels, STEP, lines};
+use super::{BLOCK, HALVES, Inputs, LANES, PANEL, Panel, STEP, lines};
 use crate::BlockFormat;
 use crate::simd::dispatch;
 
 /// # Safety
 /// None is needed: the signature is that of the other paths.
-pub(super) unsafe fn run(panels: &Panels<'_>, x: &Inputs, rows: Range<usize>, sums: &mut [f32]) {
+pub(super) unsafe fn run(panel: &Panel<'_>, x: &Inputs, rows: Range<usize>, sums: &mut [f32]) {
     dispatch(
         #[inline(always)]
         || {
-            for half in 0..PAIR {
-                panel(panels, half, x, &rows, sums);
+            for half in 0..HALVES {
+                half_panel(panel, half, x, &rows, sums);
             }
         },
     );
 }
 
 #[inline(always)]
-fn panel(panels: &Panels<'_>, half: usize, x: &Inputs, rows: &Range<usize>, sums: &mut [f32]) {
-    let per_block = lines(panels.format);
+fn half_panel(panel: &Panel<'_>, half: usize, x: &Inputs, rows: &Range<usize>, sums: &mut [f32]) {
+    let per_block = lines(panel.format);
     for block in 0..x.columns() / BLOCK {
         let bytes: &[u8] =
-            bytemuck::cast_slice(&panels.codes[half][block * per_block..(block + 1) * per_block]);
-        let scales = &panels.scales[half][block * LANES..(block + 1) * LANES];
+            bytemuck::cast_slice(&panel.codes[(block * HALVES + half) * per_block..][..per_block]);
+        let scales = &panel.scales[block * PANEL + half * LANES..][..LANES];
         let mut weights = [[[0i32; STEP]; LANES]; BLOCK / STEP];
         for (step, weights) in weights.iter_mut().enumerate() {
             for (lane, weights) in weights.iter_mut().enumerate() {
                 for (byte, weight) in weights.iter_mut().enumerate() {
                     let at = |line: usize| i32::from(bytes[line * 64 + lane * STEP + byte]);
-                    *weight = match panels.format {
+                    *weight = match panel.format {
                         BlockFormat::Q4_0 if step < 4 => at(step) & 15,
                         BlockFormat::Q4_0 => at(step - 4) >> 4,
                         _ => at(step),
@@ -40,8 +40,8 @@ fn panel(panels: &Panels<'_>, half: usize, x: &Inputs, rows: &Range<usize>, sums
             }
         }
         let inputs = x.codes(block, rows).iter().zip(x.about(block, rows));
-        for ((codes, about), sums) in inputs.zip(sums.chunks_exact_mut(PAIR * LANES)) {
-            let mut integers = [about.start(panels.format); LANES];
+        for ((codes, about), sums) in inputs.zip(sums.chunks_exact_mut(PANEL)) {
+            let mut integers = [about.start(panel.format); LANES];
             for (step, weights) in weights.iter().enumerate() {
                 for (sum, weights) in integers.iter_mut().zip(weights) {
                     for byte in 0..STEP {
