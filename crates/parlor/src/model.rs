@@ -57,11 +57,20 @@ pub(crate) fn adapters(args: &ModelArgs) -> Result<Vec<PathBuf>, Failure> {
     }
 }
 
-/// Loads the model.
+/// Loads the model, to answer with it.
 pub(crate) fn load(context: &Context, args: &ModelArgs) -> Result<Arc<LoadedModel>, Failure> {
+    load_in(WeightOrder::Products, context, args)
+}
+
+/// Loads the model, its weights in this order.
+pub(crate) fn load_in(
+    order: WeightOrder,
+    context: &Context,
+    args: &ModelArgs,
+) -> Result<Arc<LoadedModel>, Failure> {
     let section = section(context, args)?;
     let max_length = max_length(context, &section)?;
-    let options = LoadOptions { order: WeightOrder::Products, ..section.load_options(max_length) };
+    let options = LoadOptions { order, ..section.load_options(max_length) };
     let manager = ModelManager::with_options(section, options).with_adapters(adapters(args)?);
     Ok(manager.load_model()?)
 }

@@ -8,14 +8,14 @@ use std::time::Instant;
 use parlor::kernels::limits::{self, Limits};
 use parlor::kernels::{DType, threads};
 use parlor::model::arch::Architecture;
-use parlor::model::{DecoderConfig, memory};
+use parlor::model::{DecoderConfig, WeightOrder, memory};
 use serde::Serialize;
 
 use crate::cli::{BenchArgs, BenchWork, ModelArgs};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::interrupt::{self, OnInterrupt};
-use crate::model::load;
+use crate::model::load_in;
 use crate::output::note;
 use shapes::{DTYPES, SHAPES};
 use work::{Measured, Subject};
@@ -138,7 +138,7 @@ impl Choice {
         match self {
             Self::Model { name, dtype } => {
                 let model = ModelArgs { model: Some(name.clone()), ..ModelArgs::default() };
-                let loaded = load(context, &model)?;
+                let loaded = load_in(WeightOrder::Stored, context, &model)?;
                 let mut decoder = loaded.decoder.clone();
                 if let Some(dtype) = dtype {
                     decoder = decoder.to_dtype(*dtype);
