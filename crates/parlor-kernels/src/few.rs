@@ -7,11 +7,10 @@
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
-use rayon::prelude::*;
-
 use crate::linear::Shape;
 use crate::pointer::SharedMut;
 use crate::simd::{dispatch, dot, dot_with, widen};
+use crate::threads::share_out;
 use crate::{View, Write};
 
 /// At most this many rows are computed so.
@@ -20,9 +19,6 @@ pub(crate) const ROWS: usize = 16;
 const TOGETHER: usize = 8;
 /// Weight rows that meet an input row while it is near.
 const GROUP: usize = 3;
-/// Bytes of weights that pay for a task, and tasks to aim at where there are more.
-const TASK: usize = 64 << 10;
-const TASKS: usize = 16;
 
 /// The dot products of some weight rows with some rows of `x`, all `inputs` long, in `out` by weight row.
 type Dots = unsafe fn(x: &[f32], weight: View<'_>, inputs: usize, out: &mut [f32]);
@@ -47,14 +43,11 @@ pub(crate) fn forward(x: &[f32], weight: View<'_>, y: &mut [f32], write: Write, 
         View::Bf16(_) | View::F16(_) => 2 * inputs,
         View::Block(_) | View::Packed(_) => inputs,
     };
-    let least = (TASK / bytes.max(1)).clamp(1, outputs);
-    let per_task = outputs.div_ceil(TASKS).max(least);
     let (dots, to) = (dots(), SharedMut::new(y));
-    let task = |first: usize| {
+    share_out(outputs, bytes, |own_outputs| {
         let mut wide = Vec::new();
-        let end = (first + per_task).min(outputs);
-        for output in (first..end).step_by(GROUP) {
-            let group = GROUP.min(end - output);
+        for output in own_outputs.clone().step_by(GROUP) {
+            let group = GROUP.min(own_outputs.end - output);
             let own = weight.slice(output * inputs..(output + group) * inputs);
             let own = match own {
                 View::Block(_) | View::Packed(_) => {
@@ -78,13 +71,7 @@ pub(crate) fn forward(x: &[f32], weight: View<'_>, y: &mut [f32], write: Write, 
                 }
             }
         }
-    };
-    let tasks = outputs.div_ceil(per_task);
-    if tasks == 1 {
-        task(0);
-    } else {
-        (0..tasks).into_par_iter().with_max_len(1).for_each(|index| task(index * per_task));
-    }
+    });
 }
 
 /// # Safety

@@ -24,9 +24,9 @@ use std::ops::Range;
 use half::f16;
 use rayon::prelude::*;
 
-use crate::heap;
 use crate::pointer::SharedMut;
 use crate::scratch::Line;
+use crate::threads::share_out;
 use crate::{BlockFormat, BlockView, Write};
 
 pub use inputs::Inputs;
@@ -42,9 +42,6 @@ const HALVES: usize = 2;
 const PANEL: usize = HALVES * LANES;
 /// Input rows that pass by a panel at a time: their sums stay in the nearest cache.
 const ROWS: usize = 128;
-/// Bytes of weights that pay for a task, and tasks to aim at where there are more.
-const TASK: usize = 64 << 10;
-const TASKS: usize = 16;
 
 /// A weight, `[rows, columns]`.
 #[derive(Clone, Debug)]
@@ -126,8 +123,6 @@ impl Packed {
         let panels = rows.div_ceil(PANEL);
         let mut codes: Vec<Line> = bytemuck::allocation::zeroed_vec(panels * blocks * HALVES * per_block);
         let mut scales: Vec<f16> = bytemuck::allocation::zeroed_vec(panels * blocks * PANEL);
-        heap::prefer_huge_pages(&mut codes);
-        heap::prefer_huge_pages(&mut scales);
         let parts = codes
             .par_chunks_mut((blocks * HALVES * per_block).max(1))
             .zip(scales.par_chunks_mut((blocks * PANEL).max(1)));
@@ -291,11 +286,10 @@ pub fn forward(path: PackedPath, x: &Inputs, weight: &Packed, y: &mut [f32], wri
     }
     let panels = outputs.div_ceil(PANEL);
     let panel_bytes = weight.columns * PANEL * lines(weight.format) / 8;
-    let per_task = (TASK / panel_bytes.max(1)).clamp(1, panels).max(panels.div_ceil(TASKS));
     let y = SharedMut::new(y);
-    let task = |first: usize| {
+    share_out(panels, panel_bytes, |own_panels| {
         let mut sums = vec![0.0; ROWS.min(rows) * PANEL];
-        for panel in first..(first + per_task).min(panels) {
+        for panel in own_panels {
             let columns = panel * PANEL..((panel + 1) * PANEL).min(outputs);
             let panel = weight.panel(panel);
             for start in (0..rows).step_by(ROWS) {
@@ -313,11 +307,5 @@ pub fn forward(path: PackedPath, x: &Inputs, weight: &Packed, y: &mut [f32], wri
                 }
             }
         }
-    };
-    let tasks = panels.div_ceil(per_task);
-    if tasks == 1 {
-        task(0);
-    } else {
-        (0..tasks).into_par_iter().with_max_len(1).for_each(|index| task(index * per_task));
-    }
+    });
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use crate::heap;
 use crate::packed::{Packed, PackedView};
 use crate::{BlockFormat, BlockView, Blocks, MappedFile};
 
@@ -314,7 +313,6 @@ impl Tensor {
     /// The elements, widened to f32.
     pub fn to_f32_vec(&self) -> Vec<f32> {
         let mut out = vec![0.0; self.len()];
-        heap::prefer_huge_pages(&mut out);
         self.view().widen_into(&mut out);
         out
     }
@@ -338,14 +336,12 @@ impl Tensor {
                 _ => Blocks::quantize(&self.to_f32_vec(), format),
             }),
             (DType::Bf16, _) => {
-                let mut out: Vec<bf16> = bytemuck::allocation::zeroed_vec(self.len());
-                heap::prefer_huge_pages(&mut out);
+                let mut out = vec![bf16::ZERO; self.len()];
                 out.convert_from_f32_slice(&self.to_f32_vec());
                 Storage::Bf16(out)
             }
             (DType::F16, _) => {
-                let mut out: Vec<f16> = bytemuck::allocation::zeroed_vec(self.len());
-                heap::prefer_huge_pages(&mut out);
+                let mut out = vec![f16::ZERO; self.len()];
                 out.convert_from_f32_slice(&self.to_f32_vec());
                 Storage::F16(out)
             }

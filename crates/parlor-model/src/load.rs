@@ -128,17 +128,7 @@ pub fn read_decoder(
 
     let parts: Vec<(ParameterSpec, Tensor)> = plan
         .into_par_iter()
-        .map(|(tensor, inside, mapped, dtype, stays)| {
-            let mut parts = place_tensor(tensor, &inside, mapped, dtype, stays)?;
-            if options.order == WeightOrder::Products {
-                for (_, tensor) in &mut parts {
-                    if let Some(packed) = tensor.packed() {
-                        *tensor = packed;
-                    }
-                }
-            }
-            Ok(parts)
-        })
+        .map(|(tensor, inside, mapped, dtype, stays)| place_tensor(tensor, &inside, mapped, dtype, stays))
         .collect::<Result<Vec<_>, ModelLoadError>>()?
         .into_iter()
         .flatten()
@@ -149,9 +139,13 @@ pub fn read_decoder(
             *slot = Some(Parameter { spec, tensor });
         }
     }
-    let decoder = Decoder::new(config.clone(), slots.into_iter().flatten().collect()).map_err(|error| {
-        ModelLoadError::new(LoadErrorKind::Corrupt, &place, error.to_string(), "report this as a bug")
-    })?;
+    let mut decoder =
+        Decoder::new(config.clone(), slots.into_iter().flatten().collect()).map_err(|error| {
+            ModelLoadError::new(LoadErrorKind::Corrupt, &place, error.to_string(), "report this as a bug")
+        })?;
+    if options.order == WeightOrder::Products {
+        decoder.optimize_for_inference();
+    }
     let warnings = tied_head_warning(files, &found, config).into_iter().collect();
     Ok((decoder, warnings))
 }

@@ -15,6 +15,7 @@ use crate::arch::Architecture;
 use crate::decoder::Decoder;
 use crate::generation_config::GenerationConfig;
 use crate::layout::{disk_shape, specs_of};
+use crate::model::LoadedModel;
 use crate::parameter::Role;
 use crate::safetensors_files::{INDEX_FILE, SINGLE_FILE, is_shard_name};
 use crate::safetensors_writer::{Outgoing, write_safetensors};
@@ -73,6 +74,21 @@ pub struct SaveModel<'a> {
     pub dtype: Option<DType>,
     /// Size at which weights are split: [`MAX_SHARD_BYTES`].
     pub max_shard_bytes: u64,
+}
+
+impl<'a> SaveModel<'a> {
+    /// A loaded model as it is.
+    pub fn of(model: &'a LoadedModel) -> Self {
+        Self {
+            decoder: &model.decoder,
+            architecture: model.architecture,
+            hf_config: Some(&model.hf_config),
+            generation: &model.generation,
+            text_files: &model.text_files,
+            dtype: None,
+            max_shard_bytes: MAX_SHARD_BYTES,
+        }
+    }
 }
 
 fn outgoing<'a>(

@@ -113,9 +113,9 @@ impl Groundwork {
             _ => Access::Read,
         };
         let slot = |name: &str, data: &DataConfig| Slot::open(output.path(), name, access, data);
-        let streams = data.streaming;
-        let mut train_slot = if streams { Slot::unused() } else { slot("train", &data) };
-        let (rows, kept) = match streams {
+        let open_train = || if data.streaming { Slot::unused() } else { slot("train", &data) };
+        let mut train_slot = open_train();
+        let (rows, kept) = match data.streaming {
             true => RowFeed::stream(&data)?,
             false => RowFeed::open(&data, train_slot.survey())?,
         };
@@ -160,7 +160,7 @@ impl Groundwork {
         // What rank 0 keeps the others read, where they see its files.
         if collective.rank() > 0 {
             collective.sum_f64(&mut [0.0]);
-            train_slot = if streams { Slot::unused() } else { slot("train", &data) };
+            train_slot = open_train();
         }
         let mut eval = match eval_path(eval_data_path, &data, &mut warnings) {
             _ if kept.survey.rows > 0 => Some((kept, slot("eval", &data))),

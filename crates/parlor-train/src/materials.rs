@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use parlor_model::{GenerationConfig, LoadedModel, TextFiles};
 use parlor_text::{
     BatchLimits, BpeOptions, ChatTemplate, DataConfig, DataReport, DataType, EncodeOptions, EncodeReport,
-    Example, OnBadRow, ReadOptions, RowKind, SourcedRow, Tokenizer, encode_pretraining, encode_sft,
+    Encoder, Example, OnBadRow, ReadOptions, RowKind, SourcedRow, Tokenizer, encode_pretraining, encode_sft,
     read_batches, train_bpe,
 };
 
@@ -146,6 +146,15 @@ pub fn encode_rows(
         _ => encode_sft(rows, &text.tokenizer, text.template.as_ref(), options),
     };
     in_threads(threads, encode)?.map_err(|error| data_error("cannot use the data", error))
+}
+
+/// What turns rows into the examples of a training type, batch by batch.
+pub(crate) fn encoder(text: &TextSide, training_type: TrainingType, options: EncodeOptions) -> Encoder<'_> {
+    let TextSide { tokenizer, template } = text;
+    match training_type {
+        TrainingType::FromScratch => Encoder::pretraining(tokenizer, template.as_ref(), options),
+        _ => Encoder::sft(tokenizer, template.as_ref(), options),
+    }
 }
 
 pub(crate) fn in_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> Result<T, TrainError> {

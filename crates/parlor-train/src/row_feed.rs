@@ -72,7 +72,7 @@ impl Survey {
 /// Rows that can be read as often as they are needed.
 #[derive(Clone, Debug)]
 pub(crate) struct RowFeed {
-    data: DataConfig,
+    pub(crate) data: DataConfig,
     part: Part,
     pub(crate) survey: Survey,
     held: Option<Vec<SourcedRow>>,
@@ -273,62 +273,36 @@ impl RowFeed {
         take: &mut dyn FnMut(Vec<SourcedRow>) -> ControlFlow<()>,
     ) -> Result<(), TrainError> {
         let sets = self.data.training_sets();
-        if self.endless {
-            return self.read_endless(&sets, take);
-        }
         if mixes(&sets) {
             let rows = read_training_rows(&self.data)?;
             let _ = take(if self.part == Part::Train { rows.train.rows } else { rows.eval });
             return Ok(());
         }
-        for (set, &expected) in sets.iter().zip(&self.survey.sets) {
-            let mask = mask(set, &self.data, expected)?;
+        // Some rows of a stream are used before all were read, so the first that is bad ends it at once.
+        let patient = !self.endless || self.data.on_bad_row == OnBadRow::Skip;
+        let limits = BatchLimits { problems: if patient { usize::MAX } else { 1 }, ..limits(&self.data) };
+        for (index, set) in sets.iter().enumerate() {
+            // Nobody counted the rows of a stream, which keeps none for evaluation.
+            let expected = self.survey.sets.get(index).copied();
+            let mask = expected.map(|expected| mask(set, &self.data, expected)).transpose()?;
             let (mut count, mut stopped) = (0, false);
-            scan_rows(
-                Path::new(&set.path),
-                &self.data,
-                &read_options(set),
-                limits(&self.data),
-                &mut |mut rows| {
-                    rows.retain(|_| {
-                        count += 1;
+            scan_rows(Path::new(&set.path), &self.data, &read_options(set), limits, &mut |mut rows| {
+                rows.retain(|_| {
+                    count += 1;
+                    mask.as_ref().is_none_or(|mask| {
                         mask.get(count - 1).is_some_and(|&kept| kept == (self.part == Part::Kept))
-                    });
-                    let flow = if rows.is_empty() { ControlFlow::Continue(()) } else { take(rows) };
-                    stopped = flow.is_break();
-                    flow
-                },
-            )?;
+                    })
+                });
+                let flow = if rows.is_empty() { ControlFlow::Continue(()) } else { take(rows) };
+                stopped = flow.is_break();
+                flow
+            })?;
             if stopped {
                 return Ok(());
             }
-            if count != expected {
+            if let Some(expected) = expected.filter(|&expected| expected != count) {
                 let why = format!("it changed while it was read: {expected} rows before, {count} now");
                 return Err(data_error(set.path.clone(), why));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl RowFeed {
-    /// Nobody reads the rows to the end before some are used, so the first that is bad ends it at once.
-    fn read_endless(
-        &self,
-        sets: &[DatasetConfig],
-        take: &mut dyn FnMut(Vec<SourcedRow>) -> ControlFlow<()>,
-    ) -> Result<(), TrainError> {
-        let problems = if self.data.on_bad_row == OnBadRow::Error { 1 } else { usize::MAX };
-        let limits = BatchLimits { problems, ..limits(&self.data) };
-        for set in sets {
-            let mut flow = ControlFlow::Continue(());
-            let options = read_options(set);
-            scan_rows(Path::new(&set.path), &self.data, &options, limits, &mut |rows| {
-                flow = take(rows);
-                flow
-            })?;
-            if flow.is_break() {
-                break;
             }
         }
         Ok(())

@@ -6,12 +6,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use parlor_text::{DataConfig, EncodeError, EncodeOptions, Encoder, ShuffleBuffer, data_files};
+use parlor_text::{EncodeError, EncodeOptions, ShuffleBuffer, data_files};
 use serde_json::json;
 
 use crate::config::TrainingType;
 use crate::error::TrainError;
-use crate::materials::{TextSide, data_error, pool};
+use crate::materials::{TextSide, data_error, encoder, pool};
 use crate::parlor_state::hex_sha256;
 use crate::row_feed::{BATCH, RowFeed};
 use crate::sequence::Sequence;
@@ -27,7 +27,6 @@ const ON_THE_WAY: usize = 6;
 #[derive(Clone, Debug)]
 pub struct Streaming {
     pub(crate) rows: RowFeed,
-    pub(crate) data: DataConfig,
     pub(crate) text: TextSide,
     pub(crate) training_type: TrainingType,
     pub(crate) options: EncodeOptions,
@@ -45,22 +44,23 @@ impl Streaming {
 
     /// Bytes that it holds at most once it runs: the buffer, and a batch of rows on its way to tokens.
     pub(crate) fn bytes(&self) -> u64 {
-        ((self.data.buffer_size + WAITING) * self.longest() * TOKEN + ON_THE_WAY * BATCH) as u64
+        ((self.rows.data.buffer_size + WAITING) * self.longest() * TOKEN + ON_THE_WAY * BATCH) as u64
     }
 
     /// Hash of what it reads, by the names and sizes of the files, and of the settings that decide what comes of it.
     pub(crate) fn sha256(&self) -> String {
-        let sets = self.data.training_sets();
+        let data = &self.rows.data;
+        let sets = data.training_sets();
         let files = sets.iter().filter_map(|set| data_files(Path::new(&set.path)).ok()).flatten();
         let size = |file: &Path| std::fs::metadata(file).map_or(0, |about| about.len());
         let files: Vec<_> = files.map(|file| json!([file, size(&file)])).collect();
         let decides = json!({
             "files": files,
             "datasets": sets,
-            "data_types": self.data.data_types,
-            "on_bad_row": self.data.on_bad_row,
-            "buffer_size": self.data.buffer_size,
-            "batch_size": self.data.batch_size,
+            "data_types": data.data_types,
+            "on_bad_row": data.on_bad_row,
+            "buffer_size": data.buffer_size,
+            "batch_size": data.batch_size,
             "from_scratch": self.training_type == TrainingType::FromScratch,
             "max_length": self.options.max_length,
             "train_on": self.options.train_on,
@@ -104,14 +104,8 @@ impl Streaming {
         pool: &rayon::ThreadPool,
         outlet: &mut Outlet,
     ) -> Result<ControlFlow<()>, TrainError> {
-        let TextSide { tokenizer, template } = &self.text;
-        let mut encoder = match self.training_type {
-            TrainingType::FromScratch => {
-                Encoder::pretraining(tokenizer, template.as_ref(), self.options.clone())
-            }
-            _ => Encoder::sft(tokenizer, template.as_ref(), self.options.clone()),
-        };
-        let mut buffer = ShuffleBuffer::new(self.data.buffer_size, self.seed, epoch);
+        let mut encoder = encoder(&self.text, self.training_type, self.options.clone());
+        let mut buffer = ShuffleBuffer::new(self.rows.data.buffer_size, self.seed, epoch);
         let cannot = |error: EncodeError| data_error("cannot use the data", error);
         let mut failed = None;
         let mut flow = ControlFlow::Continue(());

@@ -1,7 +1,7 @@
 //! What a run trains on, by its training type: an objective with its examples.
 
 use parlor_text::{
-    ChatTemplate, DataConfig, EncodeError, EncodeOptions, EncodeReport, Encoder, Example, PreferenceExample,
+    ChatTemplate, DataConfig, EncodeError, EncodeOptions, EncodeReport, Example, PreferenceExample,
     PreferenceOptions, RowSource, SourcedRow, Tokenizer, UnpairedExample, encode_preference, encode_unpaired,
 };
 
@@ -9,7 +9,7 @@ use crate::config::{JudgedLoss, TrainingConfig, TrainingType};
 use crate::error::TrainError;
 use crate::event::TrainEvent;
 use crate::identity::examples_sha256;
-use crate::materials::{TextSide, data_error, in_threads, pool, train_on};
+use crate::materials::{TextSide, data_error, encoder, in_threads, pool, train_on};
 use crate::objective::Objective;
 use crate::objectives::{CrossEntropy, Judged, Preference, Prompted, Unpaired};
 use crate::row_feed::RowFeed;
@@ -148,7 +148,6 @@ impl Encoding<'_> {
     fn stream(&mut self, rows: &RowFeed, eval: Option<Rows<'_>>) -> Result<RunData, TrainError> {
         let streaming = Streaming {
             rows: rows.clone(),
-            data: self.data.clone(),
             text: self.text.clone(),
             training_type: self.training.training_type,
             options: self.options(),
@@ -189,11 +188,7 @@ impl Encoding<'_> {
             (self.observer)(TrainEvent::Note(text));
             return Ok(Tokens::of_file(file, written.report));
         }
-        let TextSide { tokenizer, template } = self.text;
-        let mut encoder = match training_type {
-            TrainingType::FromScratch => Encoder::pretraining(tokenizer, template.as_ref(), options),
-            _ => Encoder::sft(tokenizer, template.as_ref(), options),
-        };
+        let mut encoder = encoder(self.text, training_type, options);
         let pool = pool(self.training.dataloader_num_workers)?;
         let cannot = |error: EncodeError| data_error("cannot use the data", error);
         let (mut done, total) = (0, rows.survey.rows);

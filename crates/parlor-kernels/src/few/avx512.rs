@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 
 use half::{bf16, f16};
 
+use super::GROUP;
 use crate::View;
 
 /// Bytes of weights that are asked for ahead of those in use.
@@ -85,22 +86,22 @@ unsafe fn by_rows<T: Element>(x: &[f32], weight: &[T], inputs: usize, out: &mut 
     assert!(out.len() == rows * outputs && x.len() == rows * inputs && weight.len() == outputs * inputs);
     let sums = match (rows, outputs) {
         (1, _) => sums::<T, 1, 1, 4>,
-        (2, 3) => sums::<T, 2, 3, 1>,
+        (2, GROUP) => sums::<T, 2, GROUP, 1>,
         (2, _) => sums::<T, 2, 1, 2>,
-        (3, 3) => sums::<T, 3, 3, 1>,
+        (3, GROUP) => sums::<T, 3, GROUP, 1>,
         (3, _) => sums::<T, 3, 1, 2>,
-        (4, 3) => sums::<T, 4, 3, 1>,
+        (4, GROUP) => sums::<T, 4, GROUP, 1>,
         (4, _) => sums::<T, 4, 1, 1>,
-        (5, 3) => sums::<T, 5, 3, 1>,
+        (5, GROUP) => sums::<T, 5, GROUP, 1>,
         (5, _) => sums::<T, 5, 1, 1>,
-        (6, 3) => sums::<T, 6, 3, 1>,
+        (6, GROUP) => sums::<T, 6, GROUP, 1>,
         (6, _) => sums::<T, 6, 1, 1>,
-        (7, 3) => sums::<T, 7, 3, 1>,
+        (7, GROUP) => sums::<T, 7, GROUP, 1>,
         (7, _) => sums::<T, 7, 1, 1>,
-        (8, 3) => sums::<T, 8, 3, 1>,
+        (8, GROUP) => sums::<T, 8, GROUP, 1>,
         _ => sums::<T, 8, 1, 1>,
     };
-    let together = if outputs == 3 && rows > 1 { 3 } else { 1 };
+    let together = if outputs == GROUP && rows > 1 { GROUP } else { 1 };
     let parts = weight.chunks_exact(together * inputs).zip(out.chunks_exact_mut(together * rows));
     // SAFETY: the instruction set is there, and the parts are as long as the sizes say.
     parts.for_each(|(weight, out)| unsafe { sums(x, weight, inputs, out) });

@@ -1,4 +1,4 @@
-//! The product with `vpdpbusd` on 512-bit registers: a block of two panels stays in 16 registers while the input rows
+//! The product with `vpdpbusd` on 512-bit registers: a block of a panel stays in 16 registers while the input rows
 //! pass by.
 
 use std::arch::x86_64::*;

@@ -6,7 +6,7 @@ use super::{BLOCK, offset};
 use crate::BlockFormat;
 use crate::simd::dispatch;
 
-/// Rows of a task.
+/// Rows whose blocks are tasks of their own.
 const TASK: usize = 16;
 
 /// What a block of an input row is, beside its codes.
@@ -19,7 +19,7 @@ pub(super) struct BlockOf {
 }
 
 /// `[rows, columns]` inputs, ordered `[block][row]`: those of a block lie side by side.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Inputs {
     rows: usize,
     columns: usize,
@@ -33,28 +33,21 @@ impl Inputs {
     /// # Panics
     /// When `columns` is no multiple of 32, or `x` no whole number of rows.
     pub fn quantize(x: &[f32], columns: usize) -> Self {
-        let mut inputs = Self::default();
-        inputs.fill(x, columns);
-        inputs
-    }
-
-    /// The same, in the memory that is there.
-    ///
-    /// # Panics
-    /// As [`Self::quantize`].
-    pub fn fill(&mut self, x: &[f32], columns: usize) {
         assert!(
             columns > 0 && columns.is_multiple_of(BLOCK) && x.len().is_multiple_of(columns),
             "blocks of 32"
         );
         let (rows, blocks) = (x.len() / columns, columns / BLOCK);
-        (self.rows, self.columns) = (rows, columns);
-        self.codes.resize(rows * blocks, [0; BLOCK]);
-        self.about.resize(rows * blocks, BlockOf::default());
-        if rows == 0 {
-            return;
-        }
-        let fill = |(block, (codes, about)): (usize, (&mut [[i8; BLOCK]], &mut [BlockOf]))| {
+        let mut inputs = Self {
+            rows,
+            columns,
+            codes: vec![[0; BLOCK]; rows * blocks],
+            about: vec![BlockOf::default(); rows * blocks],
+        };
+        // A few rows are rounded sooner than another thread begins.
+        let per_task = if rows < TASK { blocks } else { 1 };
+        let parts = inputs.codes.par_chunks_mut(rows.max(1)).zip(inputs.about.par_chunks_mut(rows.max(1)));
+        parts.enumerate().with_min_len(per_task).for_each(|(block, (codes, about))| {
             dispatch(
                 #[inline(always)]
                 || {
@@ -64,14 +57,8 @@ impl Inputs {
                     }
                 },
             );
-        };
-        let parts = self.codes.chunks_mut(rows).zip(self.about.chunks_mut(rows));
-        if rows < TASK {
-            parts.enumerate().for_each(fill);
-        } else {
-            let parts = self.codes.par_chunks_mut(rows).zip(self.about.par_chunks_mut(rows));
-            parts.enumerate().for_each(fill);
-        }
+        });
+        inputs
     }
 
     /// Number of rows.

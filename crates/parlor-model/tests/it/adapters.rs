@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use parlor_model::{
     ALL_LINEAR, AdapterChoice, AdapterConfig, AdapterPlan, Batch, Decoder, Gradients, InitLora, LoadOptions,
-    LoadedModel, MAX_SHARD_BYTES, SaveModel, Saved, TargetModules, TextFiles, load_adapted, load_adapter,
-    load_directory, merge, read_adapter_config, save_adapter, save_directory,
+    LoadedModel, SaveModel, Saved, TargetModules, TextFiles, load_adapted, load_adapter, load_directory,
+    merge, read_adapter_config, save_adapter, save_directory,
 };
 use safetensors::SafeTensors;
 
@@ -122,15 +122,7 @@ fn check(name: &str, base: &str) {
 
     // A directory of its own says whether the head is the embedding still.
     let directory = tempfile::tempdir().unwrap();
-    let kept = SaveModel {
-        decoder: &merged,
-        architecture: model.architecture,
-        hf_config: Some(&model.hf_config),
-        generation: &model.generation,
-        text_files: &model.text_files,
-        dtype: None,
-        max_shard_bytes: MAX_SHARD_BYTES,
-    };
+    let kept = SaveModel { decoder: &merged, ..SaveModel::of(&model) };
     save_directory(&directory.path().join("merged"), &kept).unwrap();
     let loaded = load_directory(&directory.path().join("merged"), &LoadOptions::default()).unwrap();
     assert_eq!(loaded.warnings, Vec::<String>::new(), "{name}");

@@ -16,18 +16,6 @@ fn load(dir: &Path) -> LoadedModel {
     load_directory(dir, &LoadOptions::default()).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn parts(model: &LoadedModel) -> SaveModel<'_> {
-    SaveModel {
-        decoder: &model.decoder,
-        architecture: model.architecture,
-        hf_config: Some(&model.hf_config),
-        generation: &model.generation,
-        text_files: &model.text_files,
-        dtype: None,
-        max_shard_bytes: MAX_SHARD_BYTES,
-    }
-}
-
 fn check_equal(a: &LoadedModel, b: &LoadedModel, name: &str) {
     assert_eq!(a.decoder.config(), b.decoder.config(), "{name}");
     assert_eq!(a.generation, b.generation, "{name}");
@@ -49,7 +37,7 @@ fn saved_and_loaded_is_equal_single_and_sharded_kept_and_new() {
             ("new", MAX_SHARD_BYTES, None),
         ] {
             let dir = out.path().join(kind);
-            save_directory(&dir, &SaveModel { max_shard_bytes, hf_config, ..parts(&model) }).unwrap();
+            save_directory(&dir, &SaveModel { max_shard_bytes, hf_config, ..SaveModel::of(&model) }).unwrap();
             check_equal(&model, &load(&dir), &format!("{name} {kind}"));
             let sharded = dir.join("model.safetensors.index.json").exists();
             assert_eq!(sharded, kind == "sharded", "{name}");
@@ -64,7 +52,7 @@ fn the_same_weights_make_the_same_file() {
     for name in ["gpt2", "qwen3", "qwen2_bf16", "llama_f16"] {
         let model = load(&fixture(name));
         let out = tempfile::tempdir().unwrap();
-        save_directory(&out.path().join("m"), &parts(&model)).unwrap();
+        save_directory(&out.path().join("m"), &SaveModel::of(&model)).unwrap();
         let own = fs::read(out.path().join("m/model.safetensors")).unwrap();
         // transformers wrote the fixture, through the same format's reference implementation.
         assert!(own == fs::read(fixture(name).join("model.safetensors")).unwrap(), "{name}");
@@ -80,7 +68,7 @@ fn config_keeps_foreign_keys_and_serves_both_transformers() {
     let model = load(dir.path());
     let out = tempfile::tempdir().unwrap();
     let target = out.path().join("m");
-    save_directory(&target, &SaveModel { dtype: Some(DType::Bf16), ..parts(&model) }).unwrap();
+    save_directory(&target, &SaveModel { dtype: Some(DType::Bf16), ..SaveModel::of(&model) }).unwrap();
     let config: Value = serde_json::from_slice(&fs::read(target.join("config.json")).unwrap()).unwrap();
     insta::assert_json_snapshot!(config);
     let files = WeightFiles::open(&target).unwrap();
@@ -92,9 +80,9 @@ fn a_directory_that_exists_keeps_its_other_files_and_loses_stale_weights() {
     let model = load(&fixture("llama"));
     let out = tempfile::tempdir().unwrap();
     fs::write(out.path().join("metrics.jsonl"), "{}").unwrap();
-    save_directory(out.path(), &SaveModel { max_shard_bytes: 20_000, ..parts(&model) }).unwrap();
+    save_directory(out.path(), &SaveModel { max_shard_bytes: 20_000, ..SaveModel::of(&model) }).unwrap();
     assert!(out.path().join("model.safetensors.index.json").exists());
-    save_directory(out.path(), &parts(&model)).unwrap();
+    save_directory(out.path(), &SaveModel::of(&model)).unwrap();
     let mut names: Vec<String> = fs::read_dir(out.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -112,7 +100,7 @@ fn text_files_are_kept_byte_for_byte() {
     let model = load(dir.path());
     assert!(model.tokenizer.is_none() && model.text_files.get("chat_template.jinja").is_some());
     let out = tempfile::tempdir().unwrap();
-    save_directory(&out.path().join("m"), &parts(&model)).unwrap();
+    save_directory(&out.path().join("m"), &SaveModel::of(&model)).unwrap();
     assert_eq!(fs::read_to_string(out.path().join("m/chat_template.jinja")).unwrap(), template);
 }
 
@@ -138,7 +126,7 @@ fn a_place_that_cannot_be_written_is_an_error_and_leaves_nothing() {
     let model = load(&fixture("llama"));
     let out = tempfile::tempdir().unwrap();
     fs::write(out.path().join("file"), "x").unwrap();
-    let error = save_directory(&out.path().join("file/m"), &parts(&model)).unwrap_err();
+    let error = save_directory(&out.path().join("file/m"), &SaveModel::of(&model)).unwrap_err();
     assert!(error.to_string().contains("cannot write"), "{error}");
     assert_eq!(fs::read_to_string(out.path().join("file")).unwrap(), "x");
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 1);
@@ -152,7 +140,7 @@ fn saved_directories_are_as_readable_as_any_other() {
     let out = tempfile::tempdir().unwrap();
     let usual = out.path().join("usual");
     fs::create_dir(&usual).unwrap();
-    save_directory(&out.path().join("m"), &parts(&model)).unwrap();
+    save_directory(&out.path().join("m"), &SaveModel::of(&model)).unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
     assert_eq!(mode(&out.path().join("m")), mode(&usual));
 }

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use parlor::model::{
-    LoadedModel, MAX_SHARD_BYTES, MaxLength, SaveModel, load_adapted, locate_adapted, locate_model, merge,
-    save_directory,
+    LoadedModel, MaxLength, SaveModel, load_adapted, locate_adapted, locate_model, merge, save_directory,
 };
 use serde::Serialize;
 
@@ -45,16 +44,7 @@ pub(super) fn run(context: &Context, args: &MergeArgs) -> Result<(), Failure> {
         next.decoder = merged(&next)?;
         model = next;
     }
-    let saved = SaveModel {
-        decoder: &model.decoder,
-        architecture: model.architecture,
-        hf_config: Some(&model.hf_config),
-        generation: &model.generation,
-        text_files: &model.text_files,
-        dtype: None,
-        max_shard_bytes: MAX_SHARD_BYTES,
-    };
-    save_directory(&args.out, &saved).map_err(|error| Failure::failed(error.to_string()))?;
+    save_directory(&args.out, &SaveModel::of(&model)).map_err(|error| Failure::failed(error.to_string()))?;
     let path = args.out.clone();
     context.output.result(&Merged { path }, || format!("merged: {}\n", args.out.display()))
 }

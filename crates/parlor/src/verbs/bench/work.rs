@@ -96,10 +96,10 @@ impl Subject {
 
     /// Operations per second of the fastest unit that takes these weights.
     fn peak(&self) -> f64 {
-        let Limits { f32, bf16, int8, .. } = self.limits;
+        let Limits { f32, int8, .. } = self.limits;
         match self.dtype {
             DType::F32 => f32,
-            DType::Bf16 | DType::F16 => bf16.map_or(f32, |bf16| bf16.max(f32)),
+            DType::Bf16 | DType::F16 => self.peak_of_bf16(),
             DType::Block(_) => int8.unwrap_or(f32),
         }
     }
