@@ -1,6 +1,6 @@
 //! Activations of the MLP, forward and backward: SiLU and tanh-GELU, gated (`act(gate) * up`) or plain.
 
-use rayon::prelude::*;
+use crate::threads::Parts as _;
 
 use crate::simd::{dispatch, exp};
 
@@ -56,8 +56,8 @@ pub fn gated_forward(activation: Activation, gate: &[f32], up: &[f32], y: &mut [
 
 fn gated_forward_of<A: Evaluate>(gate: &[f32], up: &[f32], y: &mut [f32]) {
     assert!(gate.len() == up.len() && y.len() == up.len(), "lengths of gate, up and output");
-    let parts = y.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK));
-    parts.for_each(|((y, gate), up)| {
+    let parts = y.chunks_mut(CHUNK).zip(gate.chunks(CHUNK)).zip(up.chunks(CHUNK));
+    parts.share(|((y, gate), up)| {
         dispatch(
             #[inline(always)]
             || {
@@ -79,8 +79,8 @@ pub fn gated_backward(activation: Activation, gate: &mut [f32], up: &mut [f32], 
 
 fn gated_backward_of<A: Evaluate>(gate: &mut [f32], up: &mut [f32], dy: &[f32]) {
     assert!(gate.len() == up.len() && dy.len() == up.len(), "lengths of gate, up and gradient");
-    let parts = gate.par_chunks_mut(CHUNK).zip(up.par_chunks_mut(CHUNK)).zip(dy.par_chunks(CHUNK));
-    parts.for_each(|((gate, up), dy)| {
+    let parts = gate.chunks_mut(CHUNK).zip(up.chunks_mut(CHUNK)).zip(dy.chunks(CHUNK));
+    parts.share(|((gate, up), dy)| {
         dispatch(
             #[inline(always)]
             || {
@@ -104,7 +104,7 @@ pub fn forward(activation: Activation, x: &[f32], y: &mut [f32]) {
 
 fn forward_of<A: Evaluate>(x: &[f32], y: &mut [f32]) {
     assert_eq!(x.len(), y.len(), "lengths of input and output");
-    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
+    y.chunks_mut(CHUNK).zip(x.chunks(CHUNK)).share(|(y, x)| {
         dispatch(
             #[inline(always)]
             || {
@@ -126,7 +126,7 @@ pub fn backward(activation: Activation, x: &mut [f32], dy: &[f32]) {
 
 fn backward_of<A: Evaluate>(x: &mut [f32], dy: &[f32]) {
     assert_eq!(x.len(), dy.len(), "lengths of input and gradient");
-    x.par_chunks_mut(CHUNK).zip(dy.par_chunks(CHUNK)).for_each(|(x, dy)| {
+    x.chunks_mut(CHUNK).zip(dy.chunks(CHUNK)).share(|(x, dy)| {
         dispatch(
             #[inline(always)]
             || {

@@ -5,8 +5,8 @@
 //! et al., 2023) with and without double quantization, as bitsandbytes computes it. Blocks run through the whole
 //! tensor, row after row, so rows may have any length; the last block is filled with zeros.
 
+use crate::threads::Parts as _;
 use half::f16;
-use rayon::prelude::*;
 
 use crate::optimizer::{BLOCK as NESTED, DynamicMap, Sign};
 use crate::simd::dispatch;
@@ -131,10 +131,10 @@ impl Blocks {
         let mut codes = vec![0u8; blocks * format.code_bytes()];
         let mut maxima = vec![0.0f32; blocks];
         codes
-            .par_chunks_mut(TASK * format.code_bytes())
-            .zip(values.par_chunks(TASK * size))
-            .zip(maxima.par_chunks_mut(TASK))
-            .for_each(|((codes, values), maxima)| {
+            .chunks_mut(TASK * format.code_bytes())
+            .zip(values.chunks(TASK * size))
+            .zip(maxima.chunks_mut(TASK))
+            .share(|((codes, values), maxima)| {
                 let parts = codes.chunks_exact_mut(format.code_bytes()).zip(values.chunks(size)).zip(maxima);
                 for ((codes, values), max) in parts {
                     let mut block = [0.0; LONGEST];

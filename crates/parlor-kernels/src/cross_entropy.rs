@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
+use crate::threads::Parts as _;
 
 use crate::linear::{self, Shape};
 use crate::simd::{dispatch, exp, max_of, sum_of};
@@ -96,8 +96,8 @@ pub fn forward(
             let tile = logits.room(&rows, &columns);
             let (weight, shape) = head.part(rows.len(), &columns);
             linear::forward(x, weight, None, tile, Write::Replace, shape);
-            let lines = tile.par_chunks(columns.len()).zip(&mut sums);
-            lines.zip(&targets[rows.clone()]).zip(&mut *logp).for_each(|(((logits, sum), &target), logp)| {
+            let lines = tile.chunks(columns.len()).zip(&mut sums);
+            lines.zip(&targets[rows.clone()]).zip(&mut *logp).share(|(((logits, sum), &target), logp)| {
                 sum.add(SumExp::of(logits));
                 let target = target as usize;
                 if columns.contains(&target) {
@@ -197,11 +197,11 @@ pub fn backward(
                 linear::forward(&x[span.clone()], weight, None, logits, Write::Replace, shape);
             }
             logits
-                .par_chunks_mut(columns.len())
+                .chunks_mut(columns.len())
                 .zip(&targets[rows.clone()])
                 .zip(&lse[rows.clone()])
                 .zip(&d_logp[rows.clone()])
-                .for_each(|(((logits, &target), &lse), &d)| {
+                .share(|(((logits, &target), &lse), &d)| {
                     dispatch(
                         #[inline(always)]
                         || {

@@ -30,7 +30,9 @@ mod blocks;
 mod few;
 mod mapped;
 mod matmul;
+mod pages;
 mod pointer;
+mod pool;
 mod scratch;
 mod tensor;
 

@@ -8,9 +8,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use rayon::prelude::*;
-
-use crate::threads;
+use crate::threads::{self, Parts as _};
 
 /// Operations and bytes per second, all threads together. A multiplication with its addition is two operations.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,6 +40,20 @@ pub fn measure(bytes: usize) -> std::io::Result<Limits> {
     Ok(Limits { read: read(bytes)?, f32: arithmetic(f32_sums()), bf16: bf16(), int8: int8() })
 }
 
+/// Seconds of processor time that the calling thread has had; of the clock where that cannot be told. For benchmarks.
+pub fn thread_seconds() -> f64 {
+    #[cfg(target_os = "linux")]
+    {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the call fills the time it is given.
+        if unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } == 0 {
+            return time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9;
+        }
+    }
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_secs_f64()
+}
+
 /// Name of the processor, as it says itself; empty where it does not.
 pub fn processor() -> String {
     #[cfg(target_arch = "x86_64")]
@@ -68,7 +80,7 @@ fn arithmetic(sums: Sums) -> f64 {
     let threads = threads::count();
     let best = (0..ROUNDS).map(|_| {
         let start = Instant::now();
-        (0..threads).into_par_iter().with_max_len(1).for_each(|_| (sums.run)(STEPS));
+        threads::share(threads, |_| (sums.run)(STEPS));
         start.elapsed().as_secs_f64()
     });
     let best = best.fold(f64::INFINITY, f64::min);
@@ -190,14 +202,13 @@ fn read(bytes: usize) -> std::io::Result<f64> {
     // Advice that is not taken costs speed only, and then that is what this machine does.
     #[cfg(target_os = "linux")]
     let _ = map.advise(memmap2::Advice::HugePage);
-    map.par_chunks_mut(1 << 21).for_each(|part| part.fill(1));
+    map.chunks_mut(1 << 21).share(|part| part.fill(1));
     let words: &[u64] = bytemuck::cast_slice(&map);
     // Parts as large as a matrix of a model: where one ends the processor's look-ahead begins anew.
     let part = 1 << 17;
     let best = (0..ROUNDS).map(|_| {
         let start = Instant::now();
-        let sum: u64 = words.par_chunks(part).map(sum).reduce(|| 0, u64::wrapping_add);
-        black_box(sum);
+        black_box(words.chunks(part).gather(sum));
         start.elapsed().as_secs_f64()
     });
     Ok(map.len() as f64 / best.fold(f64::INFINITY, f64::min))

@@ -6,14 +6,16 @@
 //! (see [`packed`]).
 //! Leaves out: weights that stay packed between calls.
 
-use rayon::prelude::*;
-
 use crate::few;
 use crate::matmul::{Mat, MatMut, On, matmul};
-use crate::packed::{self, Inputs, PackedPath};
+use crate::packed;
 use crate::product::{Along, Operand, Path, Size, product};
 use crate::simd::dispatch;
+use crate::threads::Parts as _;
 use crate::{Arithmetic, View, Write};
+
+/// Rows that get their bias in one task.
+const BIAS_ROWS: usize = 32;
 
 /// Sizes of a linear layer applied to a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,15 +30,59 @@ pub struct Shape {
     pub arithmetic: Arithmetic,
 }
 
+/// One of the layers of a [`forward_all`].
+pub struct Layer<'a> {
+    /// `[outputs, inputs]`.
+    pub weight: View<'a>,
+    /// `[outputs]`.
+    pub bias: Option<&'a [f32]>,
+    /// `[rows, outputs]`.
+    pub y: &'a mut [f32],
+    /// What becomes of what `y` holds.
+    pub write: Write,
+}
+
 /// `y[rows, outputs] (+)= x[rows, inputs] W^T + bias`.
 pub fn forward(x: &[f32], weight: View<'_>, bias: Option<&[f32]>, y: &mut [f32], write: Write, shape: Shape) {
-    let Shape { rows, inputs, outputs, arithmetic } = shape;
     check(shape, x.len(), weight.len(), y.len());
-    if let View::Packed(view) = weight
-        && let Some(whole) = view.whole()
-    {
-        packed::forward(PackedPath::best(), &Inputs::quantize(x, inputs), whole, y, write);
-    } else if rows <= few::ROWS && arithmetic == Arithmetic::F32 {
+    forward_all(x, shape, &mut [Layer { weight, bias, y, write }]);
+}
+
+/// As [`forward`], of several layers that share their input, which is prepared once for all of them; `shape.outputs` are
+/// those of all together.
+pub fn forward_all(x: &[f32], shape: Shape, layers: &mut [Layer<'_>]) {
+    let Shape { rows, inputs, arithmetic, .. } = shape;
+    let outputs: usize = layers.iter().map(|layer| layer.weight.len() / inputs.max(1)).sum();
+    assert!(x.len() == rows * inputs && (outputs == shape.outputs || inputs == 0), "layers of {shape:?}");
+    if rows == 0 || inputs == 0 {
+        return;
+    }
+    let whole = |layer: &Layer<'_>| {
+        if let View::Packed(view) = layer.weight { view.whole().is_some() } else { false }
+    };
+    if layers.iter().all(whole) {
+        let outputs = layers.iter_mut().filter_map(|Layer { weight, bias, y, write }| match weight {
+            View::Packed(view) => {
+                Some(packed::Output { weight: view.whole()?, y, bias: *bias, write: *write })
+            }
+            _ => None,
+        });
+        let mut outputs: Vec<_> = outputs.collect();
+        return packed::forward_best(x, &mut outputs);
+    }
+    for Layer { weight, bias, y, write } in layers {
+        let shape = Shape { rows, inputs, outputs: weight.len() / inputs, arithmetic };
+        forward_plain(x, *weight, y, *write, shape);
+        if let Some(bias) = bias {
+            add_bias(bias, y);
+        }
+    }
+}
+
+/// The product alone, of weights that are in no order of their own.
+fn forward_plain(x: &[f32], weight: View<'_>, y: &mut [f32], write: Write, shape: Shape) {
+    let Shape { rows, inputs, outputs, arithmetic } = shape;
+    if rows <= few::ROWS && arithmetic == Arithmetic::F32 {
         few::forward(x, weight, y, write, shape);
     } else if let (Arithmetic::F32, View::F32(weight)) = (arithmetic, weight) {
         let (x, weight) = (Mat::new(x, rows, inputs, inputs), Mat::new(weight, outputs, inputs, inputs));
@@ -46,14 +92,19 @@ pub fn forward(x: &[f32], weight: View<'_>, bias: Option<&[f32]>, y: &mut [f32],
         let size = Size { rows, columns: outputs, depth: inputs };
         product(Path::best(arithmetic), y, operands, size, write);
     }
-    if let Some(bias) = bias {
-        assert_eq!(bias.len(), outputs, "length of the bias");
-        y.par_chunks_mut(outputs.max(1)).for_each(|row| {
+}
+
+/// Adds `bias` to every row of `y`.
+fn add_bias(bias: &[f32], y: &mut [f32]) {
+    let width = bias.len().max(1);
+    assert!(y.len().is_multiple_of(width), "length of the bias");
+    y.chunks_mut(BIAS_ROWS * width).share(|rows| {
+        for row in rows.chunks_exact_mut(width) {
             for (y, b) in row.iter_mut().zip(bias) {
                 *y += b;
             }
-        });
-    }
+        }
+    });
 }
 
 /// `dx (+)= dy W`: the gradient of the input.

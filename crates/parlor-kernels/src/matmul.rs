@@ -1,6 +1,7 @@
 //! Strided f32 matrix product: the `gemm` crate behind bounds that are checked once.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// A strided matrix for reading.
 #[derive(Clone, Copy)]
@@ -13,6 +14,9 @@ pub(crate) struct Mat<'a> {
     borrow: PhantomData<&'a [f32]>,
 }
 
+// SAFETY: it is as good as a shared slice.
+unsafe impl Sync for Mat<'_> {}
+
 /// A strided matrix for writing. Two of them may interleave in memory as long as no element is shared.
 pub(crate) struct MatMut<'a> {
     data: *mut f32,
@@ -22,6 +26,9 @@ pub(crate) struct MatMut<'a> {
     col_stride: usize,
     borrow: PhantomData<&'a mut [f32]>,
 }
+
+// SAFETY: all that can be done with a shared one is to take parts, whose takers promise that they are disjoint.
+unsafe impl Sync for MatMut<'_> {}
 
 /// Elements from the first to one past the last of a strided matrix.
 fn extent(rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> usize {
@@ -33,6 +40,19 @@ impl<'a> Mat<'a> {
     pub(crate) fn new(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
         assert!(extent(rows, cols, row_stride, 1) <= data.len(), "matrix {rows}x{cols} exceeds its slice");
         Self { data: data.as_ptr(), rows, cols, row_stride, col_stride: 1, borrow: PhantomData }
+    }
+
+    /// Some rows and columns of it.
+    fn part(self, rows: Range<usize>, columns: Range<usize>) -> Self {
+        assert!(rows.end <= self.rows && columns.end <= self.cols, "a part of {}x{}", self.rows, self.cols);
+        let offset = if rows.is_empty() || columns.is_empty() {
+            0
+        } else {
+            rows.start * self.row_stride + columns.start * self.col_stride
+        };
+        // SAFETY: the first element of the part is one of the matrix.
+        let data = unsafe { self.data.add(offset) };
+        Self { data, rows: rows.len(), cols: columns.len(), ..self }
     }
 
     /// The same elements, rows and columns exchanged.
@@ -52,6 +72,22 @@ impl<'a> MatMut<'a> {
     pub(crate) fn new(data: &'a mut [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
         assert!(extent(rows, cols, row_stride, 1) <= data.len(), "matrix {rows}x{cols} exceeds its slice");
         Self { data: data.as_mut_ptr(), rows, cols, row_stride, col_stride: 1, borrow: PhantomData }
+    }
+
+    /// Some rows and columns of it.
+    ///
+    /// # Safety
+    /// While it is used nobody else reads or writes an element of it.
+    unsafe fn part(&self, rows: Range<usize>, columns: Range<usize>) -> MatMut<'a> {
+        assert!(rows.end <= self.rows && columns.end <= self.cols, "a part of {}x{}", self.rows, self.cols);
+        let offset = if rows.is_empty() || columns.is_empty() {
+            0
+        } else {
+            rows.start * self.row_stride + columns.start * self.col_stride
+        };
+        // SAFETY: the first element of the part is one of the matrix.
+        let data = unsafe { self.data.add(offset) };
+        MatMut { data, rows: rows.len(), cols: columns.len(), ..*self }
     }
 
     /// A matrix at `data`, for tasks that write disjoint columns of one buffer.
@@ -97,13 +133,9 @@ pub(crate) fn matmul(dst: MatMut<'_>, lhs: Mat<'_>, rhs: Mat<'_>, scale: f32, wr
     if dst.rows == 0 || dst.cols == 0 {
         return;
     }
-    let parallelism = match on {
-        On::Caller => gemm::Parallelism::None,
-        On::Pool => match crate::threads::count() {
-            1 => gemm::Parallelism::None,
-            n => gemm::Parallelism::Rayon(n),
-        },
-    };
+    if on == On::Pool {
+        return shared_out(dst, lhs, rhs, scale, write);
+    }
     // SAFETY: every operand's extent was checked against its slice (or promised by `from_raw`'s caller), the
     // shapes agree, and `dst` is borrowed mutably, so it overlaps neither operand.
     unsafe {
@@ -126,7 +158,30 @@ pub(crate) fn matmul(dst: MatMut<'_>, lhs: Mat<'_>, rhs: Mat<'_>, scale: f32, wr
             false,
             false,
             false,
-            parallelism,
+            gemm::Parallelism::None,
         );
     }
+}
+
+/// Parts of a product, at most.
+const PARTS: usize = 8;
+/// Fewest multiplications of one.
+const WORTH_A_TASK: usize = 1 << 21;
+/// Rows or columns of a part are a multiple of this: whole tiles of every kernel.
+const UNIT: usize = 48;
+
+/// The product in parts along the longer side of the result: the same parts on every machine.
+fn shared_out(dst: MatMut<'_>, lhs: Mat<'_>, rhs: Mat<'_>, scale: f32, write: Write) {
+    let by_rows = dst.rows >= dst.cols;
+    let (long, short) = if by_rows { (dst.rows, dst.cols) } else { (dst.cols, dst.rows) };
+    let most = (long * short * lhs.cols / WORTH_A_TASK).clamp(1, PARTS);
+    let step = long.div_ceil(most).next_multiple_of(UNIT);
+    let (dst, lhs, rhs) = (&dst, &lhs, &rhs);
+    crate::threads::share(long.div_ceil(step), |part| {
+        let own = part * step..((part + 1) * step).min(long);
+        let (rows, columns) = if by_rows { (own, 0..dst.cols) } else { (0..dst.rows, own) };
+        // SAFETY: the part lies in the matrix, and no other part has an element of it.
+        let own = unsafe { dst.part(rows.clone(), columns.clone()) };
+        matmul(own, lhs.part(rows, 0..lhs.cols), rhs.part(0..rhs.rows, columns), scale, write, On::Caller);
+    });
 }

@@ -1,6 +1,6 @@
 //! Random numbers by their index, the same whichever thread asks, and the noise on embeddings made of them.
 
-use rayon::prelude::*;
+use crate::threads::Parts as _;
 
 /// Elements per task.
 const CHUNK: usize = 16 * 1024;
@@ -18,7 +18,7 @@ pub(crate) fn uniform(seed: u64, index: usize) -> f32 {
 /// `x += uniform(-magnitude, magnitude)` for each element: NEFTune's noise (Jain et al., 2023), of which
 /// `magnitude = alpha / sqrt(tokens * width)` for a sequence.
 pub fn add_uniform(x: &mut [f32], magnitude: f32, seed: u64) {
-    x.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, x)| {
+    x.chunks_mut(CHUNK).enumerate().share(|(chunk, x)| {
         for (i, x) in x.iter_mut().enumerate() {
             *x += magnitude * (2.0 * uniform(seed, chunk * CHUNK + i) - 1.0);
         }

@@ -2,7 +2,7 @@
 //!
 //! The forward keeps one or two numbers per row; the backward recomputes the normalised row from the input.
 
-use rayon::prelude::*;
+use crate::threads::Parts as _;
 
 use crate::simd::{dispatch, dot, sum_of};
 
@@ -13,10 +13,8 @@ const ROWS: usize = 64;
 pub fn rms_forward(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32], inverse_rms: &mut [f32]) {
     let width = weight.len();
     check(x.len(), y.len(), inverse_rms.len(), width);
-    y.par_chunks_mut(ROWS * width)
-        .zip(x.par_chunks(ROWS * width))
-        .zip(inverse_rms.par_chunks_mut(ROWS))
-        .for_each(|((y, x), inverse)| {
+    y.chunks_mut(ROWS * width).zip(x.chunks(ROWS * width)).zip(inverse_rms.chunks_mut(ROWS)).share(
+        |((y, x), inverse)| {
             dispatch(
                 #[inline(always)]
                 || {
@@ -30,7 +28,8 @@ pub fn rms_forward(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32], inverse_r
                     }
                 },
             );
-        });
+        },
+    );
 }
 
 /// `dx += ...`, `dweight += ...` (when asked for) from `dy`.
@@ -46,11 +45,11 @@ pub fn rms_backward(
     check(x.len(), dx.len(), inverse_rms.len(), width);
     check(dy.len(), dx.len(), inverse_rms.len(), width);
     let partials: Vec<Vec<f32>> = dx
-        .par_chunks_mut(ROWS * width)
-        .zip(x.par_chunks(ROWS * width))
-        .zip(dy.par_chunks(ROWS * width))
-        .zip(inverse_rms.par_chunks(ROWS))
-        .map(|(((dx, x), dy), inverse)| {
+        .chunks_mut(ROWS * width)
+        .zip(x.chunks(ROWS * width))
+        .zip(dy.chunks(ROWS * width))
+        .zip(inverse_rms.chunks(ROWS))
+        .gather(|(((dx, x), dy), inverse)| {
             let mut partial = vec![0.0; width];
             dispatch(
                 #[inline(always)]
@@ -77,8 +76,7 @@ pub fn rms_backward(
                 },
             );
             partial
-        })
-        .collect();
+        });
     if let Some(dweight) = dweight {
         add_partials(dweight, &partials);
     }
@@ -104,10 +102,8 @@ pub fn layer_forward(
 ) {
     let width = weight.len();
     check(x.len(), y.len(), moments.len(), width);
-    y.par_chunks_mut(ROWS * width)
-        .zip(x.par_chunks(ROWS * width))
-        .zip(moments.par_chunks_mut(ROWS))
-        .for_each(|((y, x), moments)| {
+    y.chunks_mut(ROWS * width).zip(x.chunks(ROWS * width)).zip(moments.chunks_mut(ROWS)).share(
+        |((y, x), moments)| {
             dispatch(
                 #[inline(always)]
                 || {
@@ -131,7 +127,8 @@ pub fn layer_forward(
                     }
                 },
             );
-        });
+        },
+    );
 }
 
 /// Gradients of a layer norm's parameters.
@@ -155,11 +152,11 @@ pub fn layer_backward(
     check(x.len(), dx.len(), moments.len(), width);
     check(dy.len(), dx.len(), moments.len(), width);
     let partials: Vec<(Vec<f32>, Vec<f32>)> = dx
-        .par_chunks_mut(ROWS * width)
-        .zip(x.par_chunks(ROWS * width))
-        .zip(dy.par_chunks(ROWS * width))
-        .zip(moments.par_chunks(ROWS))
-        .map(|(((dx, x), dy), moments)| {
+        .chunks_mut(ROWS * width)
+        .zip(x.chunks(ROWS * width))
+        .zip(dy.chunks(ROWS * width))
+        .zip(moments.chunks(ROWS))
+        .gather(|(((dx, x), dy), moments)| {
             let (mut dweight, mut dbias) = (vec![0.0; width], vec![0.0; width]);
             dispatch(
                 #[inline(always)]
@@ -185,8 +182,7 @@ pub fn layer_backward(
                 },
             );
             (dweight, dbias)
-        })
-        .collect();
+        });
     let (weights, biases): (Vec<_>, Vec<_>) = partials.into_iter().unzip();
     if let Some(weight) = gradients.weight {
         add_partials(weight, &weights);

@@ -11,7 +11,7 @@ mod dynamic_map;
 mod lion;
 mod muon;
 
-use rayon::prelude::*;
+use crate::threads::Parts as _;
 
 pub use adafactor::{Adafactor, adafactor_matrix, adafactor_vector};
 pub use adamw_8bit::{Moments8bit, adamw_8bit};
@@ -61,11 +61,11 @@ pub fn adamw(
     let (keep, eps) = ((1.0 - lr * weight_decay) as f32, eps as f32);
     let (towards_gradient, b2, a2) = ((1.0 - beta1) as f32, beta2 as f32, (1.0 - beta2) as f32);
     parameter
-        .par_chunks_mut(CHUNK)
-        .zip(gradient.par_chunks(CHUNK))
-        .zip(m.par_chunks_mut(CHUNK))
-        .zip(v.par_chunks_mut(CHUNK))
-        .for_each(|(((p, g), m), v)| {
+        .chunks_mut(CHUNK)
+        .zip(gradient.chunks(CHUNK))
+        .zip(m.chunks_mut(CHUNK))
+        .zip(v.chunks_mut(CHUNK))
+        .share(|(((p, g), m), v)| {
             dispatch(
                 #[inline(always)]
                 || {
@@ -98,15 +98,15 @@ pub fn sgd(parameter: &mut [f32], gradient: &[f32], buffer: Option<&mut [f32]>, 
     let (lr, momentum, weight_decay) = (hyper.lr as f32, hyper.momentum as f32, hyper.weight_decay as f32);
     let direction = |p: f32, g: f32| g * scale + weight_decay * p;
     match buffer {
-        None => parameter.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK)).for_each(|(p, g)| {
+        None => parameter.chunks_mut(CHUNK).zip(gradient.chunks(CHUNK)).share(|(p, g)| {
             for (p, g) in p.iter_mut().zip(g) {
                 *p -= lr * direction(*p, *g);
             }
         }),
         Some(buffer) => {
             assert_eq!(buffer.len(), parameter.len(), "lengths of parameter and momentum");
-            let parts = parameter.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK));
-            parts.zip(buffer.par_chunks_mut(CHUNK)).for_each(|((p, g), b)| {
+            let parts = parameter.chunks_mut(CHUNK).zip(gradient.chunks(CHUNK));
+            parts.zip(buffer.chunks_mut(CHUNK)).share(|((p, g), b)| {
                 for ((p, g), b) in p.iter_mut().zip(g).zip(b) {
                     *b = momentum * *b + direction(*p, *g);
                     *p -= lr * *b;

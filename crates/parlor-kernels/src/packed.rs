@@ -1,35 +1,40 @@
-//! Frozen weights of 8 or 4 bits in the order in which a product of integers reads them, and that product.
+//! Weights in the order in which products read them, packed once when a model is loaded to answer.
 //!
-//! A *panel* is 32 rows of the weight in two halves of 16, their lanes. Block after block of 32 columns it holds, half after half,
-//! eight *steps* of four columns: the four bytes of lane 0, those of lane 1, and so on, 64 bytes in all. A thread reads
-//! its panels from one end to the other. One instruction (`vpdpbusd`, as the AVX-512 VNNI
-//! extension has it) multiplies a step by the same four columns of an input row and adds the four products to each lane's
-//! sum. At 4 bits the low halves of 64 bytes are one step and the high halves the one four steps later.
+//! A *panel* is 32 rows of the weight, its lanes; a thread reads its panels from one end to the other, in one stream.
 //!
-//! Weights are stored with an offset that makes them unsigned, which that instruction wants of one of its operands; what
-//! the offset adds to a sum depends on the input alone and is where the sum begins. Inputs are rounded to 8 bits in blocks of 32
-//! with one f32 scale each (the rule of `Q8_0`), and sums over a block are exact. A result does not depend on the
-//! instruction set, on threads, or on which rows it is computed with.
+//! - 8 and 4 bits ([`integers`]): a panel holds a record for every block of 32 columns: the lanes' scales (one line of 64 bytes), then
+//!   eight *steps* of four columns: the four bytes of lane 0, those of lane 1, and so on, a line for either half of the lanes.
+//!   One instruction (`vpdpbusd`) multiplies a step by the same four columns of an input row and adds the four
+//!   products to each lane's sum. At 4 bits the low halves of bytes are one step and the high halves the one four steps later.
+//!   Weights are stored with an offset that makes them unsigned, which that instruction wants of one of its
+//!   operands; what the offset adds to a sum depends on the input alone and is where the sum begins.
+//! - bf16 ([`pairs`]): a panel holds, for every two columns, the pairs of all lanes, two lines: what `vpdpbf16ps` takes.
 //!
 //! Sources: GGUF's `Q8_0` and `Q4_0`, whose numbers these are; the interleaving is this crate's own.
-//! Leaves out: NF4, whose levels are no integers; columns that are no multiple of 32.
+//! Leaves out: NF4, whose levels are no integers; columns of 8 and 4 bits that are no multiple of 32.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod inputs;
+mod integers;
+mod pairs;
+mod parts;
 mod portable;
 
 use std::ops::Range;
 
-use half::f16;
-use rayon::prelude::*;
+use half::{bf16, f16};
 
-use crate::pointer::SharedMut;
+use crate::pages::Pages;
 use crate::scratch::Line;
-use crate::threads::share_out;
-use crate::{BlockFormat, BlockView, Write};
+use crate::threads::Parts as _;
+use crate::{BlockFormat, BlockView, View};
 
 pub use inputs::Inputs;
+pub use integers::PackedPath;
+pub use pairs::PairsPath;
+pub(crate) use parts::forward_best;
+pub use parts::{Output, forward, forward_bf16};
 
 /// Rows of half a panel.
 const LANES: usize = 16;
@@ -40,111 +45,73 @@ const STEP: usize = 4;
 const HALVES: usize = 2;
 /// Rows of a panel.
 const PANEL: usize = HALVES * LANES;
-/// Input rows that pass by a panel at a time: their sums stay in the nearest cache.
-const ROWS: usize = 128;
+
+/// What a panel consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// Records of blocks of 32 columns, a byte each.
+    Bytes,
+    /// The same, four bits each.
+    Nibbles,
+    /// bf16, two columns at a time.
+    Pairs,
+}
+
+impl Order {
+    /// Columns of a record.
+    fn columns(self) -> usize {
+        if self == Order::Pairs { 2 } else { BLOCK }
+    }
+
+    /// Lines of a record: scales and codes, or a pair of each lane.
+    fn lines(self) -> usize {
+        match self {
+            Order::Bytes => 1 + HALVES * 8,
+            Order::Nibbles => 1 + HALVES * 4,
+            Order::Pairs => HALVES,
+        }
+    }
+}
 
 /// A weight, `[rows, columns]`.
 #[derive(Clone, Debug)]
 pub struct Packed {
-    format: BlockFormat,
+    order: Order,
     rows: usize,
     columns: usize,
-    /// `[panel][block][half][line]`, of which there are 8 or 4.
-    codes: Vec<Line>,
-    /// `[panel][block][half][lane]`.
-    scales: Vec<f16>,
-}
-
-/// One way to compute.
-#[derive(Clone, Copy)]
-pub struct PackedPath {
-    name: &'static str,
-    run: Run,
-}
-
-/// Adds the products of a panel with some input rows to `sums`, `[rows][32]`.
-type Run = unsafe fn(&Panel<'_>, &Inputs, Range<usize>, &mut [f32]);
-
-struct Panel<'a> {
-    format: BlockFormat,
-    codes: &'a [Line],
-    scales: &'a [f16],
-}
-
-impl PackedPath {
-    /// A name for messages.
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// Every way this machine has, the fastest first.
-    pub fn available() -> Vec<Self> {
-        let mut paths = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bw") {
-            paths.push(Self { name: "avx512vnni", run: avx512::run });
-        }
-        paths.push(Self { name: "portable", run: portable::run });
-        paths
-    }
-
-    /// The fastest.
-    pub fn best() -> Self {
-        static BEST: std::sync::OnceLock<PackedPath> = std::sync::OnceLock::new();
-        *BEST.get_or_init(|| Self::available()[0])
-    }
-}
-
-/// 64-byte lines of a block.
-fn lines(format: BlockFormat) -> usize {
-    if format == BlockFormat::Q4_0 { 4 } else { 8 }
+    /// `[panel][block][line of the record]`.
+    records: Pages,
 }
 
 impl Packed {
-    /// Whether weights of this format and width can be packed.
-    pub fn fits(format: BlockFormat, columns: usize) -> bool {
-        matches!(format, BlockFormat::Q8_0 | BlockFormat::Q4_0)
-            && columns > 0
-            && columns.is_multiple_of(BLOCK)
-    }
-
-    /// Packs `weight`, `[rows, columns]`; none where it does not [`fit`](Self::fits).
+    /// Packs `weight`, `[rows, columns]`; none where its format or its width cannot be.
     ///
     /// # Panics
     /// When `weight` is no whole number of rows.
-    pub fn new(weight: BlockView<'_>, columns: usize) -> Option<Self> {
-        let format = weight.format();
-        if !Self::fits(format, columns) {
+    pub fn new(weight: View<'_>, columns: usize) -> Option<Self> {
+        let order = match weight {
+            View::Bf16(_) => Order::Pairs,
+            View::Block(blocks) if blocks.format() == BlockFormat::Q8_0 => Order::Bytes,
+            View::Block(blocks) if blocks.format() == BlockFormat::Q4_0 => Order::Nibbles,
+            _ => return None,
+        };
+        if columns == 0 || order != Order::Pairs && !columns.is_multiple_of(BLOCK) {
             return None;
         }
         let rows = weight.len() / columns;
         assert_eq!(weight.len(), rows * columns, "whole rows");
-        let (blocks, per_block) = (columns / BLOCK, lines(format));
-        let panels = rows.div_ceil(PANEL);
-        let mut codes: Vec<Line> = bytemuck::allocation::zeroed_vec(panels * blocks * HALVES * per_block);
-        let mut scales: Vec<f16> = bytemuck::allocation::zeroed_vec(panels * blocks * PANEL);
-        let parts = codes
-            .par_chunks_mut((blocks * HALVES * per_block).max(1))
-            .zip(scales.par_chunks_mut((blocks * PANEL).max(1)));
-        parts.enumerate().for_each(|(panel, (codes, scales))| {
-            for row in 0..PANEL.min(rows - panel * PANEL) {
-                let at = (panel * PANEL + row) * columns;
-                let own = weight.slice(at..at + columns);
-                let (half, lane) = (row / LANES, row % LANES);
-                for block in 0..blocks {
-                    let (scale, values) = own.integers(block);
-                    scales[block * PANEL + row] = scale;
-                    let at = (block * HALVES + half) * per_block;
-                    put(format, lane, values, bytemuck::cast_slice_mut(&mut codes[at..at + per_block]));
+        let per_panel = columns.div_ceil(order.columns()) * order.lines();
+        let records = Pages::new(rows.div_ceil(PANEL) * per_panel, |records| {
+            records.chunks_mut(per_panel).enumerate().share(|(panel, records)| {
+                let own = panel * PANEL..((panel + 1) * PANEL).min(rows);
+                match weight.slice(own.start * columns..own.end * columns) {
+                    View::Bf16(values) => pack_pairs(values, columns, records),
+                    View::Block(values) => pack_blocks(order, values, columns, records),
+                    _ => {}
                 }
-            }
+            });
         });
-        Some(Self { format, rows, columns, codes, scales })
-    }
-
-    /// The format.
-    pub fn format(&self) -> BlockFormat {
-        self.format
+        Some(Self { order, rows, columns, records })
     }
 
     /// Number of elements.
@@ -159,25 +126,31 @@ impl Packed {
 
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
-        size_of_val(self.codes.as_slice()) + size_of_val(self.scales.as_slice())
+        size_of_val::<[Line]>(&self.records)
     }
 
     /// Widens row `row` from column `from` on into `out`.
     pub fn widen(&self, row: usize, from: usize, out: &mut [f32]) {
-        let (panel, half, lane) = (row / PANEL, row % PANEL / LANES, row % LANES);
-        let (blocks, per_block) = (self.columns / BLOCK, lines(self.format));
+        let (panel, row) = (row / PANEL, row % PANEL);
+        let (half, lane) = (row / LANES, row % LANES);
         for (column, out) in (from..).zip(out) {
-            let (block, within) = (panel * blocks + column / BLOCK, column % BLOCK);
-            let at = (block * HALVES + half) * per_block;
-            let bytes: &[u8] = bytemuck::cast_slice(&self.codes[at..at + per_block]);
+            let (at, within) = (column / self.order.columns(), column % self.order.columns());
+            let record = self.records(panel, at..at + 1);
+            if self.order == Order::Pairs {
+                let pairs: &[[bf16; 2]] = bytemuck::cast_slice(record);
+                *out = pairs[row][within].to_f32();
+                continue;
+            }
+            let (scales, codes): (&[f16], &[u8]) =
+                (bytemuck::cast_slice(&record[..1]), bytemuck::cast_slice(&record[1..]));
             let (step, byte) = (within / STEP, within % STEP);
-            let at = |line: usize| bytes[line * 64 + lane * STEP + byte];
-            let value = match self.format {
-                BlockFormat::Q4_0 if step < 4 => i32::from(at(step) & 15) - 8,
-                BlockFormat::Q4_0 => i32::from(at(step - 4) >> 4) - 8,
+            let at = |line: usize| codes[(line * HALVES + half) * 64 + lane * STEP + byte];
+            let value = match self.order {
+                Order::Nibbles if step < 4 => i32::from(at(step) & 15) - 8,
+                Order::Nibbles => i32::from(at(step - 4) >> 4) - 8,
                 _ => i32::from(at(step)) - 128,
             };
-            *out = value as f32 * self.scales[block * PANEL + row % PANEL].to_f32();
+            *out = value as f32 * scales[row].to_f32();
         }
     }
 
@@ -186,14 +159,10 @@ impl Packed {
         PackedView { packed: self, start: 0, len: self.len() }
     }
 
-    fn panel(&self, index: usize) -> Panel<'_> {
-        let blocks = self.columns / BLOCK;
-        let (lines, scales) = (blocks * HALVES * lines(self.format), blocks * PANEL);
-        Panel {
-            format: self.format,
-            codes: &self.codes[index * lines..(index + 1) * lines],
-            scales: &self.scales[index * scales..(index + 1) * scales],
-        }
+    /// Some records of a panel.
+    fn records(&self, panel: usize, own: Range<usize>) -> &[Line] {
+        let (all, lines) = (self.columns.div_ceil(self.order.columns()), self.order.lines());
+        &self.records[(panel * all + own.start) * lines..(panel * all + own.end) * lines]
     }
 }
 
@@ -221,9 +190,9 @@ impl<'a> PackedView<'a> {
         (self.len == self.packed.len()).then_some(self.packed)
     }
 
-    /// The bytes of the whole, without its scales.
-    pub(crate) fn codes(self) -> &'a [u8] {
-        bytemuck::cast_slice(&self.packed.codes)
+    /// The bytes of the whole.
+    pub(crate) fn bytes(self) -> &'a [u8] {
+        bytemuck::cast_slice::<Line, u8>(&self.packed.records)
     }
 
     /// The elements `range`.
@@ -249,63 +218,39 @@ impl<'a> PackedView<'a> {
     }
 }
 
-/// Stores a block's values, as they are in its format, in a lane.
-fn put(format: BlockFormat, lane: usize, values: [i8; BLOCK], out: &mut [u8]) {
+/// Packs the rows of a panel.
+fn pack_blocks(order: Order, weight: BlockView<'_>, columns: usize, records: &mut [Line]) {
+    for row in 0..weight.len() / columns {
+        let own = weight.slice(row * columns..(row + 1) * columns);
+        for (block, record) in records.chunks_exact_mut(order.lines()).enumerate() {
+            let (scale, values) = own.integers(block);
+            let (scales, codes) = record.split_at_mut(1);
+            bytemuck::cast_slice_mut::<_, f16>(scales)[row] = scale;
+            put(order, row, values, bytemuck::cast_slice_mut(codes));
+        }
+    }
+}
+
+/// Stores a block's values, as they are in its format, for row `row` of the panel.
+fn put(order: Order, row: usize, values: [i8; BLOCK], out: &mut [u8]) {
     for (column, value) in values.into_iter().enumerate() {
-        let (step, byte) = (column / STEP, lane * STEP + column % STEP);
-        match format {
-            BlockFormat::Q4_0 => {
+        let (step, byte) = (column / STEP, row * STEP + column % STEP);
+        match order {
+            Order::Nibbles => {
                 let level = (value + 8).cast_unsigned();
-                out[step % 4 * 64 + byte] |= if step < 4 { level } else { level << 4 };
+                out[step % 4 * 64 * HALVES + byte] |= if step < 4 { level } else { level << 4 };
             }
-            _ => out[step * 64 + byte] = value.cast_unsigned() ^ 0x80,
+            _ => out[step * 64 * HALVES + byte] = value.cast_unsigned() ^ 0x80,
         }
     }
 }
 
-/// What the offset of a format adds to each product, in units of the input.
-fn offset(format: BlockFormat) -> i32 {
-    if format == BlockFormat::Q4_0 { 8 } else { 128 }
-}
-
-/// `y[rows, weight rows] (+)= x W^T` by `path`.
-///
-/// # Panics
-/// When `x` or `y` do not fit the weight.
-pub fn forward(path: PackedPath, x: &Inputs, weight: &Packed, y: &mut [f32], write: Write) {
-    let (rows, outputs) = (x.rows(), weight.rows);
-    assert!(
-        x.columns() == weight.columns && y.len() == rows * outputs,
-        "inputs of {} columns by {rows} rows and a weight of {outputs} by {} into {} values",
-        x.columns(),
-        weight.columns,
-        y.len(),
-    );
-    if y.is_empty() {
-        return;
-    }
-    let panels = outputs.div_ceil(PANEL);
-    let panel_bytes = weight.columns * PANEL * lines(weight.format) / 8;
-    let y = SharedMut::new(y);
-    share_out(panels, panel_bytes, |own_panels| {
-        let mut sums = vec![0.0; ROWS.min(rows) * PANEL];
-        for panel in own_panels {
-            let columns = panel * PANEL..((panel + 1) * PANEL).min(outputs);
-            let panel = weight.panel(panel);
-            for start in (0..rows).step_by(ROWS) {
-                let rows = start..(start + ROWS).min(rows);
-                let sums = &mut sums[..rows.len() * PANEL];
-                sums.fill(0.0);
-                // SAFETY: a path exists only where its instruction set does.
-                unsafe { (path.run)(&panel, x, rows.clone(), sums) };
-                for (row, sums) in rows.zip(sums.chunks_exact(PANEL)) {
-                    // SAFETY: this task alone owns these columns.
-                    let to = unsafe { y.slice(row * outputs + columns.start, columns.len()) };
-                    for (to, sum) in to.iter_mut().zip(sums) {
-                        *to = if write == Write::Replace { *sum } else { *to + *sum };
-                    }
-                }
-            }
+/// Packs the rows of a panel.
+fn pack_pairs(weight: &[bf16], columns: usize, records: &mut [Line]) {
+    let records: &mut [[bf16; 2]] = bytemuck::cast_slice_mut(records);
+    for (row, values) in weight.chunks_exact(columns).enumerate() {
+        for (at, pair) in values.chunks(2).enumerate() {
+            records[at * PANEL + row] = [pair[0], pair.get(1).copied().unwrap_or(bf16::ZERO)];
         }
-    });
+    }
 }

@@ -19,7 +19,7 @@ mod avx512;
 
 use std::ops::Range;
 
-use rayon::prelude::*;
+use crate::threads::Parts as _;
 
 use crate::Write;
 use crate::pointer::SharedMut;
@@ -28,6 +28,8 @@ use kernel::{Kernel, Panels, STEPS, Tile};
 
 pub use operand::{Along, Operand};
 pub use path::Path;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use path::fast_bf16;
 
 /// In what precision products are computed. Sums are f32 in both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -129,7 +131,7 @@ fn run<K: Kernel>(job: &Job<'_>) {
                 if tasks.len() == 1 {
                     tasks.iter().for_each(compute);
                 } else {
-                    tasks.par_iter().with_max_len(1).for_each(compute);
+                    tasks.iter().share(compute);
                 }
             });
         }
@@ -220,7 +222,7 @@ fn pack_right<K: Kernel>(
     if parts.len() < 4 {
         parts.iter().for_each(pack);
     } else {
-        parts.par_iter().for_each(pack);
+        parts.iter().share(pack);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Rotary position embedding (Su et al., 2021) in HF's half-rotation layout: feature `i` of a head pairs with
 //! feature `i + head_dim / 2`.
 
-use rayon::prelude::*;
+use crate::threads::Parts as _;
 
 use crate::simd::dispatch;
 
@@ -41,6 +41,9 @@ impl Angles {
     }
 }
 
+/// Rows of a task.
+const ROWS: usize = 16;
+
 /// Rotates every head of `x` `[rows, heads * head_dim]` in place.
 pub fn apply(x: &mut [f32], heads: usize, angles: &Angles, turn: Turn) {
     let half = angles.half;
@@ -49,15 +52,14 @@ pub fn apply(x: &mut [f32], heads: usize, angles: &Angles, turn: Turn) {
         return;
     }
     assert_eq!(x.len() / width * half, angles.cos.len(), "angles for the rows of {} values", x.len());
-    x.par_chunks_mut(width)
-        .zip(angles.cos.par_chunks(half))
-        .zip(angles.sin.par_chunks(half))
-        .with_min_len(16)
-        .for_each(|((row, cos), sin)| {
-            dispatch(
-                #[inline(always)]
-                || {
-                    let sign = if turn == Turn::Forward { 1.0 } else { -1.0 };
+    let parts = angles.cos.chunks(ROWS * half).zip(angles.sin.chunks(ROWS * half));
+    x.chunks_mut(ROWS * width).zip(parts).share(|(rows, (cos, sin))| {
+        dispatch(
+            #[inline(always)]
+            || {
+                let sign = if turn == Turn::Forward { 1.0 } else { -1.0 };
+                let angles = cos.chunks_exact(half).zip(sin.chunks_exact(half));
+                for (row, (cos, sin)) in rows.chunks_exact_mut(width).zip(angles) {
                     for head in row.chunks_exact_mut(half * 2) {
                         let (low, high) = head.split_at_mut(half);
                         for i in 0..half {
@@ -66,7 +68,8 @@ pub fn apply(x: &mut [f32], heads: usize, angles: &Angles, turn: Turn) {
                             high[i] = b * cos[i] + a * s;
                         }
                     }
-                },
-            );
-        });
+                }
+            },
+        );
+    });
 }

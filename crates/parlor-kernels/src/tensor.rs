@@ -290,7 +290,7 @@ impl Tensor {
             View::Bf16(values) => bytemuck::cast_slice(values),
             View::F16(values) => bytemuck::cast_slice(values),
             View::Block(values) => values.codes(),
-            View::Packed(values) => values.codes(),
+            View::Packed(values) => values.bytes(),
         }
     }
 
@@ -317,11 +317,10 @@ impl Tensor {
         out
     }
 
-    /// The same numbers in the order in which a product of integers reads them, when they are in blocks of a format and
-    /// a width that can be; their dtype stays.
+    /// The same numbers in the order in which products of packed weights read them, when they are bf16, or in blocks of a
+    /// format and a width that can be; their dtype stays.
     pub fn packed(&self) -> Option<Tensor> {
-        let View::Block(values) = self.view() else { return None };
-        let packed = Packed::new(values, *self.shape.last()?)?;
+        let packed = Packed::new(self.view(), *self.shape.last()?)?;
         Some(Tensor { shape: self.shape.clone(), dtype: self.dtype, storage: Storage::Packed(packed) })
     }
 

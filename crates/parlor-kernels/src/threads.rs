@@ -1,20 +1,27 @@
-//! How many threads the operations use: one pool for the whole program.
+//! How many threads the operations use, and how work is shared out among them (see [`crate::pool`]).
+//!
+//! What a task computes never depends on who does it or on how many threads there are: results are the same for any
+//! number of them.
 
+use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use rayon::prelude::*;
+use crate::pointer::SharedMut;
+use crate::pool;
 
 static COUNT: OnceLock<usize> = OnceLock::new();
 
-/// Starts the pool with `count` threads (0: one per core). The first call decides; later ones are ignored, as
-/// is one after an operation already ran. Returns the number of threads in force.
+/// Starts the pool with `count` threads, the calling one among them (0: one per core). The first call decides; later ones are
+/// ignored, as is one after an operation already ran. Returns the number of threads in force.
 pub fn initialise(count: usize) -> usize {
     *COUNT.get_or_init(|| {
-        let builder = rayon::ThreadPoolBuilder::new().num_threads(count);
-        // An error means that a pool exists already, which then serves.
-        let _ = builder.thread_name(|index| format!("kernel-{index}")).build_global();
-        rayon::current_num_threads()
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let count = pool::start(if count == 0 { cores() } else { count });
+        // Loading and preparing data share out their work by rayon's pool, which sleeps meanwhile. An error means that it
+        // exists already, and then serves.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(count).build_global();
+        count
     })
 }
 
@@ -23,12 +30,38 @@ pub fn count() -> usize {
     initialise(0)
 }
 
-/// Runs `work` on a thread of the pool: its parallel parts then begin without waking anybody up first, and it takes part
-/// in them.
-pub fn inside<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+/// Calls `task` with each number below `tasks`, shared out one by one. Within a task, or while another thread's work is
+/// shared out, the calling thread does it alone.
+pub fn share(tasks: usize, task: impl Fn(usize) + Sync) {
     count();
-    rayon::scope(|_| work())
+    pool::run(tasks, &task);
 }
+
+/// An iterator whose items are tasks.
+pub(crate) trait Parts: Iterator + Sized
+where
+    Self::Item: Send,
+{
+    /// Calls `task` with every item, shared out among the threads.
+    fn share(self, task: impl Fn(Self::Item) + Sync) {
+        let mut items: Vec<ManuallyDrop<Self::Item>> = self.map(ManuallyDrop::new).collect();
+        let (len, items) = (items.len(), SharedMut::new(&mut items));
+        share(len, |index| {
+            // SAFETY: each index comes once, so the item is this task's alone and is moved out of it once.
+            task(unsafe { ManuallyDrop::take(&mut items.slice(index, 1)[0]) });
+        });
+    }
+
+    /// As [`Self::share`]: what `task` makes of each item, in their order.
+    fn gather<R: Send>(self, task: impl Fn(Self::Item) -> R + Sync) -> Vec<R> {
+        let items: Vec<Self::Item> = self.collect();
+        let mut results: Vec<Option<R>> = items.iter().map(|_| None).collect();
+        items.into_iter().zip(&mut results).share(|(item, result)| *result = Some(task(item)));
+        results.into_iter().flatten().collect()
+    }
+}
+
+impl<I: Iterator> Parts for I where I::Item: Send {}
 
 /// Bytes to read that pay for a task, and tasks to aim at where there are more.
 const TASK: usize = 64 << 10;
@@ -36,11 +69,6 @@ const TASKS: usize = 16;
 
 /// Shares out `items`, of so many bytes each, that lie together in memory: calls `task` with runs of them.
 pub(crate) fn share_out(items: usize, bytes: usize, task: impl Fn(Range<usize>) + Sync) {
-    let most = items.max(1);
-    let per_task = (TASK / bytes.max(1)).clamp(1, most).max(items.div_ceil(TASKS));
-    let run = |index: usize| task(index * per_task..((index + 1) * per_task).min(items));
-    match items.div_ceil(per_task) {
-        1 => run(0),
-        tasks => (0..tasks).into_par_iter().with_max_len(1).for_each(run),
-    }
+    let per_task = (TASK / bytes.max(1)).clamp(1, items.max(1)).max(items.div_ceil(TASKS));
+    share(items.div_ceil(per_task), |index| task(index * per_task..((index + 1) * per_task).min(items)));
 }

@@ -232,11 +232,16 @@ impl Decoder {
         self.parameters[id].tensor.as_f32().unwrap_or_default()
     }
 
-    /// Puts weights of few bits into the order in which products of integers read them, one after the other: the inputs of
-    /// such layers are rounded to 8 bits from then on. For answering, not for training.
+    /// Puts weights of bf16 and of few bits into the order in which their products read them, one after the other: the inputs
+    /// of such layers are rounded to bf16, or to 8 bits, from then on. For answering, not for training.
     pub fn optimize_for_inference(&mut self) {
-        for parameter in &mut self.parameters {
-            if let Some(packed) = parameter.tensor.packed() {
+        for (id, parameter) in self.parameters.iter_mut().enumerate() {
+            // A table that rows are looked up in is best left as it is.
+            let table = (id == self.embedding || Some(id) == self.positions) && id != self.head;
+            if parameter.spec.kind == Kind::Matrix
+                && !table
+                && let Some(packed) = parameter.tensor.packed()
+            {
                 parameter.tensor = packed;
             }
         }

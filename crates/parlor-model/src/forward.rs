@@ -5,15 +5,14 @@
 //! operations it follows.
 
 use parlor_kernels::attention::{self, Geometry, KeyValues, Source, Span};
-use parlor_kernels::{
-    Write, activation, cross_entropy, embedding, linear, noise, norm as rms, rope, threads,
-};
+use parlor_kernels::{Write, activation, cross_entropy, embedding, linear, noise, norm as rms, rope};
 
 use crate::batch::{Batch, Context};
 use crate::cache::KvCache;
 use crate::decoder::{Block, Decoder, DecoderError};
 use crate::decoder_config::{Activation, Mlp, Norm};
 use crate::footprint::PassSize;
+use crate::linear::forward_all;
 use crate::norm;
 use crate::pass::Pass;
 use crate::saved::{BlockSaved, NormSaved, Ready, Saved, Scratch, room};
@@ -70,16 +69,6 @@ impl Decoder {
     /// # Errors
     /// [`DecoderError::Batch`] when the batch, the rows or the cache do not fit this decoder.
     pub fn logits(
-        &self,
-        batch: &Batch,
-        rows: &[usize],
-        cache: Option<&mut KvCache>,
-        saved: &mut Saved,
-    ) -> Result<Vec<f32>, DecoderError> {
-        threads::inside(|| self.logits_of(batch, rows, cache, saved))
-    }
-
-    fn logits_of(
         &self,
         batch: &Batch,
         rows: &[usize],
@@ -254,9 +243,12 @@ impl Decoder {
         let rows = context.batch.len();
         let (query_size, kv_size) = (config.query_size(), config.key_value_size());
         norm::forward(pass, block.input_norm, &saved.x, &mut scratch.normed, &mut saved.input_norm);
-        block.q.forward(pass, &scratch.normed, room(&mut saved.q, rows * query_size), Write::Replace);
-        block.k.forward(pass, &scratch.normed, room(&mut saved.k, rows * kv_size), Write::Replace);
-        block.v.forward(pass, &scratch.normed, room(&mut saved.v, rows * kv_size), Write::Replace);
+        let layers = &mut [
+            (block.q, room(&mut saved.q, rows * query_size), Write::Replace),
+            (block.k, room(&mut saved.k, rows * kv_size), Write::Replace),
+            (block.v, room(&mut saved.v, rows * kv_size), Write::Replace),
+        ];
+        forward_all(pass, &scratch.normed, layers);
         if let (Some(q_norm), Some(k_norm)) = (block.q_norm, block.k_norm) {
             self.head_norm(pass, q_norm, &mut saved.q, &mut saved.raw_q, &mut saved.q_norm);
             self.head_norm(pass, k_norm, &mut saved.k, &mut saved.raw_k, &mut saved.k_norm);
@@ -277,10 +269,11 @@ impl Decoder {
         block.o.forward(pass, &saved.attention, middle, Write::Accumulate);
         norm::forward(pass, block.mlp_norm, &saved.middle, &mut scratch.normed, &mut saved.mlp_norm);
         let inner = rows * config.intermediate_size;
-        block.up.forward(pass, &scratch.normed, room(&mut saved.up, inner), Write::Replace);
+        let mut layers = vec![(block.up, room(&mut saved.up, inner), Write::Replace)];
         if let Some(gate) = block.gate {
-            gate.forward(pass, &scratch.normed, room(&mut saved.gate, inner), Write::Replace);
+            layers.push((gate, room(&mut saved.gate, inner), Write::Replace));
         }
+        forward_all(pass, &scratch.normed, &mut layers);
         self.mlp_product(saved, &mut scratch.inner);
         room(stream, saved.middle.len()).copy_from_slice(&saved.middle);
         block.down.forward(pass, &scratch.inner, stream, Write::Accumulate);

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use parlor_kernels::linear::{self, Shape};
+use parlor_kernels::linear::{self, Layer, Shape};
 use parlor_kernels::{View, Write, low_rank};
 
 use crate::decoder::ParameterId;
@@ -26,6 +26,33 @@ pub(crate) struct Linear {
 /// Where a gradient of the input goes; none when nothing below is trained.
 pub(crate) type Sink<'a> = Option<(&'a mut [f32], Write)>;
 
+/// [`Linear::forward`] of layers that share their input, which is prepared for their products once.
+pub(crate) fn forward_all(pass: &Pass<'_>, x: &[f32], layers: &mut [(Linear, &mut [f32], Write)]) {
+    let magnitude = |linear: &Linear| pass.low_rank(linear).any(|(_, at)| at.magnitude.is_some());
+    let Some(inputs) = layers.first().map(|(linear, ..)| linear.inputs) else { return };
+    let rows = x.len() / inputs;
+    let mut plain = Vec::with_capacity(layers.len());
+    let mut outputs = 0;
+    for (linear, y, write) in layers.iter_mut() {
+        if magnitude(linear) {
+            linear.dora_forward(pass, x, y, *write);
+        } else {
+            outputs += linear.outputs;
+            let bias = linear.bias.map(|id| pass.vector(id));
+            plain.push(Layer { weight: pass.weight(linear.weight), bias, y, write: *write });
+        }
+    }
+    let shape = Shape { rows, inputs, outputs, arithmetic: pass.arithmetic };
+    linear::forward_all(x, shape, &mut plain);
+    // DoRA's layers have theirs already.
+    for (linear, y, _) in layers.iter_mut().filter(|(linear, ..)| !magnitude(linear)) {
+        for (rows, at) in pass.low_rank(linear) {
+            let x = dropped(pass.dropout(at, rows.start), &x[linear.inside(&rows)]);
+            linear.add_low_rank(pass, at, &x, &mut y[linear.outside(&rows)]);
+        }
+    }
+}
+
 impl Linear {
     pub(crate) fn shape(&self, pass: &Pass<'_>, rows: usize) -> Shape {
         Shape { rows, inputs: self.inputs, outputs: self.outputs, arithmetic: pass.arithmetic }
@@ -33,16 +60,7 @@ impl Linear {
 
     /// `y (+)= x W^T + b` for `x` `[rows, inputs]`; `y` `[rows, outputs]`.
     pub(crate) fn forward(&self, pass: &Pass<'_>, x: &[f32], y: &mut [f32], write: Write) {
-        if pass.low_rank(self).any(|(_, at)| at.magnitude.is_some()) {
-            return self.dora_forward(pass, x, y, write);
-        }
-        let shape = self.shape(pass, x.len() / self.inputs);
-        let bias = self.bias.map(|id| pass.vector(id));
-        linear::forward(x, pass.weight(self.weight), bias, y, write, shape);
-        for (rows, at) in pass.low_rank(self) {
-            let x = dropped(pass.dropout(at, rows.start), &x[self.inside(&rows)]);
-            self.add_low_rank(pass, at, &x, &mut y[self.outside(&rows)]);
-        }
+        forward_all(pass, x, &mut [(*self, y, write)]);
     }
 
     /// `dx (+)= dy W`, and the parameters' gradients from the forward's input `x`.

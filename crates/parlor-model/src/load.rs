@@ -29,13 +29,13 @@ pub enum WeightStorage {
     Owned,
 }
 
-/// In which order weights of few bits lie in memory.
+/// In which order weights of bf16 and of few bits lie in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum WeightOrder {
     /// As their format has them. What training an adapter beside them needs.
     #[default]
     Stored,
-    /// As products of integers read them, see [`Decoder::optimize_for_inference`].
+    /// As their products read them, see [`Decoder::optimize_for_inference`].
     Products,
 }
 
@@ -60,7 +60,7 @@ pub struct LoadOptions {
     pub quantization: Option<BlockFormat>,
     /// Where weights live.
     pub storage: WeightStorage,
-    /// In which order those of few bits lie.
+    /// In which order they lie.
     pub order: WeightOrder,
     /// Longest sequence.
     pub max_length: MaxLength,

@@ -3,7 +3,7 @@
 //! Source: `transformers.optimization.Adafactor` with `scale_parameter=False, relative_step=False`, as HF's `Trainer`
 //! makes it. Leaves out the first moment, relative steps and the scaling by the parameter's size.
 
-use rayon::prelude::*;
+use crate::threads::Parts as _;
 
 use super::CHUNK;
 use crate::simd::dispatch;
@@ -58,10 +58,8 @@ pub fn adafactor_matrix(
     let beta2 = hyper.beta2();
     let part = height.div_ceil(PARTS).max(1);
     // Per part: the sums by column. Sums in f64: a column of an embedding has more rows than f32 has digits.
-    let sums: Vec<Vec<f64>> = rows
-        .par_chunks_mut(part)
-        .zip(gradient.par_chunks(part * width))
-        .map(|(rows, gradient)| {
+    let sums: Vec<Vec<f64>> =
+        rows.chunks_mut(part).zip(gradient.chunks(part * width)).gather(|(rows, gradient)| {
             let mut by_column = vec![0.0f64; width];
             dispatch(
                 #[inline(always)]
@@ -79,8 +77,7 @@ pub fn adafactor_matrix(
                 },
             );
             by_column
-        })
-        .collect();
+        });
     for (index, column) in columns.iter_mut().enumerate() {
         let sum: f64 = sums.iter().map(|part| part[index]).sum();
         *column = (f64::from(*column) * beta2 + sum / height as f64 * (1.0 - beta2)) as f32;
@@ -89,10 +86,8 @@ pub fn adafactor_matrix(
     let by_row: Vec<f32> = rows.iter().map(|&row| (1.0 / (f64::from(row) / mean).sqrt()) as f32).collect();
     let by_column: Vec<f32> = columns.iter().map(|&column| 1.0 / column.sqrt()).collect();
 
-    let squares: Vec<f64> = by_row
-        .par_chunks(part)
-        .zip(gradient.par_chunks(part * width))
-        .map(|(by_row, gradient)| {
+    let squares: Vec<f64> =
+        by_row.chunks(part).zip(gradient.chunks(part * width)).gather(|(by_row, gradient)| {
             let mut sum = 0.0f64;
             for (row, gradient) in by_row.iter().zip(gradient.chunks_exact(width)) {
                 for (column, g) in by_column.iter().zip(gradient) {
@@ -100,14 +95,10 @@ pub fn adafactor_matrix(
                 }
             }
             sum
-        })
-        .collect();
+        });
     let (keep, rate) = hyper.factors(squares.iter().sum(), parameter.len());
-    parameter
-        .par_chunks_mut(part * width)
-        .zip(gradient.par_chunks(part * width))
-        .zip(by_row.par_chunks(part))
-        .for_each(|((parameter, gradient), by_row)| {
+    parameter.chunks_mut(part * width).zip(gradient.chunks(part * width)).zip(by_row.chunks(part)).share(
+        |((parameter, gradient), by_row)| {
             dispatch(
                 #[inline(always)]
                 || {
@@ -119,7 +110,8 @@ pub fn adafactor_matrix(
                     }
                 },
             );
-        });
+        },
+    );
 }
 
 /// One step of a vector, whose squared gradients' running mean `exp_avg_sq` is. `scale` multiplies the gradient first.
@@ -133,19 +125,15 @@ pub fn adafactor_vector(
     let n = parameter.len();
     assert!(gradient.len() == n && exp_avg_sq.len() == n, "lengths of parameter, gradient and moment");
     let (b2, a2) = (hyper.beta2() as f32, (1.0 - hyper.beta2()) as f32);
-    let squares: Vec<f64> = exp_avg_sq
-        .par_chunks_mut(CHUNK)
-        .zip(gradient.par_chunks(CHUNK))
-        .map(|(v, g)| {
-            let mut sum = 0.0f64;
-            for (v, g) in v.iter_mut().zip(g) {
-                let g = g * scale;
-                *v = *v * b2 + (g * g + EPSILON) * a2;
-                sum += f64::from(g / v.sqrt()).powi(2);
-            }
-            sum
-        })
-        .collect();
+    let squares: Vec<f64> = exp_avg_sq.chunks_mut(CHUNK).zip(gradient.chunks(CHUNK)).gather(|(v, g)| {
+        let mut sum = 0.0f64;
+        for (v, g) in v.iter_mut().zip(g) {
+            let g = g * scale;
+            *v = *v * b2 + (g * g + EPSILON) * a2;
+            sum += f64::from(g / v.sqrt()).powi(2);
+        }
+        sum
+    });
     let (keep, rate) = hyper.factors(squares.iter().sum(), n);
     for ((p, g), v) in parameter.iter_mut().zip(gradient).zip(exp_avg_sq) {
         *p = *p * keep - g * scale / v.sqrt() * rate;

@@ -4,7 +4,7 @@
 //! Source: `bitsandbytes.optim.AdamW8bit`. The update is made from the new moments before they are stored. Weight decay
 //! comes before the update, as in PyTorch (bitsandbytes' GPU kernels apply it after).
 
-use rayon::prelude::*;
+use crate::threads::Parts as _;
 
 use super::dynamic_map::{BLOCK, DynamicMap, Sign};
 use super::{AdamW, CHUNK};
@@ -47,11 +47,11 @@ pub fn adamw_8bit(
     let (signed, unsigned) = (DynamicMap::of(Sign::Signed), DynamicMap::of(Sign::Unsigned));
     let per_chunk = CHUNK / BLOCK;
     parameter
-        .par_chunks_mut(CHUNK)
-        .zip(gradient.par_chunks(CHUNK))
-        .zip(first.par_chunks_mut(CHUNK).zip(first_max.par_chunks_mut(per_chunk)))
-        .zip(second.par_chunks_mut(CHUNK).zip(second_max.par_chunks_mut(per_chunk)))
-        .for_each(|(((p, g), (first, first_max)), (second, second_max))| {
+        .chunks_mut(CHUNK)
+        .zip(gradient.chunks(CHUNK))
+        .zip(first.chunks_mut(CHUNK).zip(first_max.chunks_mut(per_chunk)))
+        .zip(second.chunks_mut(CHUNK).zip(second_max.chunks_mut(per_chunk)))
+        .share(|(((p, g), (first, first_max)), (second, second_max))| {
             dispatch(
                 #[inline(always)]
                 || {

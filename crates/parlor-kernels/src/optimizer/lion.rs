@@ -2,7 +2,7 @@
 //!
 //! Source: `bitsandbytes.optim.Lion` and `lion-pytorch`, in the same order of operations.
 
-use rayon::prelude::*;
+use crate::threads::Parts as _;
 
 use super::CHUNK;
 use crate::simd::dispatch;
@@ -28,11 +28,8 @@ pub fn lion(parameter: &mut [f32], gradient: &[f32], momentum: &mut [f32], scale
     let (keep, lr) = ((1.0 - lr * weight_decay) as f32, lr as f32);
     let (b1, a1) = (beta1 as f32, (1.0 - beta1) as f32);
     let (b2, a2) = (beta2 as f32, (1.0 - beta2) as f32);
-    parameter
-        .par_chunks_mut(CHUNK)
-        .zip(gradient.par_chunks(CHUNK))
-        .zip(momentum.par_chunks_mut(CHUNK))
-        .for_each(|((p, g), m)| {
+    parameter.chunks_mut(CHUNK).zip(gradient.chunks(CHUNK)).zip(momentum.chunks_mut(CHUNK)).share(
+        |((p, g), m)| {
             dispatch(
                 #[inline(always)]
                 || {
@@ -46,5 +43,6 @@ pub fn lion(parameter: &mut [f32], gradient: &[f32], momentum: &mut [f32], scale
                     }
                 },
             );
-        });
+        },
+    );
 }

@@ -3,7 +3,7 @@
 //! Source: `torch.optim.Muon`. The iteration is in f32 here, where PyTorch's is in bfloat16; the scaling of the learning
 //! rate that makes updates as large as AdamW's is that of Liu et al. (2025), "Muon is Scalable for LLM Training".
 
-use rayon::prelude::*;
+use crate::threads::Parts as _;
 
 use super::CHUNK;
 use crate::matmul::{Mat, MatMut, On, Write, matmul};
@@ -78,12 +78,8 @@ pub fn muon(
     }
     let add = (1.0 - hyper.momentum) as f32;
     scratch.update.resize(n, 0.0);
-    scratch
-        .update
-        .par_chunks_mut(CHUNK)
-        .zip(gradient.par_chunks(CHUNK))
-        .zip(momentum.par_chunks_mut(CHUNK))
-        .for_each(|((update, g), m)| {
+    scratch.update.chunks_mut(CHUNK).zip(gradient.chunks(CHUNK)).zip(momentum.chunks_mut(CHUNK)).share(
+        |((update, g), m)| {
             for ((update, g), m) in update.iter_mut().zip(g).zip(m) {
                 let g = g * scale;
                 *m += (g - *m) * add;
@@ -92,14 +88,15 @@ pub fn muon(
                     Momentum::Nesterov => *m + (g - *m) * add,
                 };
             }
-        });
+        },
+    );
     orthogonalise(rows, columns, hyper.steps, scratch);
     let ratio = match hyper.adjust {
         AdjustRate::Original => (rows as f64 / columns as f64).max(1.0).sqrt(),
         AdjustRate::MatchRmsAdamW => 0.2 * (rows.max(columns) as f64).sqrt(),
     };
     let (keep, rate) = ((1.0 - hyper.lr * hyper.weight_decay) as f32, (hyper.lr * ratio) as f32);
-    parameter.par_chunks_mut(CHUNK).zip(scratch.update.par_chunks(CHUNK)).for_each(|(p, update)| {
+    parameter.chunks_mut(CHUNK).zip(scratch.update.chunks(CHUNK)).share(|(p, update)| {
         for (p, update) in p.iter_mut().zip(update) {
             *p = *p * keep - rate * update;
         }

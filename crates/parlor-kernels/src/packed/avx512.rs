@@ -1,91 +1,156 @@
-//! The product with `vpdpbusd` on 512-bit registers: a block of a panel stays in 16 registers while the input rows
-//! pass by.
+//! The product with `vpdpbusd` on 512-bit registers: sums of up to 6 rows by 32 outputs stay in 12 registers, the integers of
+//! a block in 12 more, and a block's weights pass by.
 
 use std::arch::x86_64::*;
-use std::ops::Range;
 
-use half::f16;
+use super::inputs::BlockOf;
+use super::integers::Tile;
+use super::{BLOCK, HALVES, LANES, Order, PANEL, STEP};
 
-use super::{BLOCK, HALVES, Inputs, LANES, PANEL, Panel, STEP, lines};
-use crate::BlockFormat;
-use crate::scratch::Line;
-
+/// Input rows of a tile, at most.
+pub(super) const ROWS: usize = 6;
 const STEPS: usize = BLOCK / STEP;
-/// Lines that are asked for ahead of those in use: about as many as come in the time that memory takes to answer.
-const AHEAD: usize = 64;
+/// Bytes that are asked for ahead of those in use: about as many as come in the time that memory takes to answer.
+const AHEAD: usize = 6 << 10;
 
-/// # Safety
-/// AVX-512 F, BW and VNNI are there.
-pub(super) unsafe fn run(panel: &Panel<'_>, x: &Inputs, rows: Range<usize>, sums: &mut [f32]) {
-    // SAFETY: the contract of the caller.
-    unsafe {
-        match panel.format {
-            BlockFormat::Q4_0 => blocks::<true>(panel, x, rows, sums),
-            _ => blocks::<false>(panel, x, rows, sums),
-        }
-    }
+/// Whether the instructions are there.
+pub(super) fn here() -> bool {
+    is_x86_feature_detected!("avx512vnni")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn blocks<const FOUR_BITS: bool>(panel: &Panel<'_>, x: &Inputs, rows: Range<usize>, sums: &mut [f32]) {
-    let per_block = lines(panel.format);
-    for block in 0..x.columns() / BLOCK {
-        let mut weights = [[_mm512_setzero_si512(); STEPS]; HALVES];
-        let mut scales = [_mm512_setzero_ps(); HALVES];
-        for half in 0..HALVES {
-            let at = (block * HALVES + half) * per_block;
-            load::<FOUR_BITS>(&panel.codes[at..at + per_block], &mut weights[half]);
-            let at = block * PANEL + half * LANES;
-            scales[half] = widened(&panel.scales[at..at + LANES]);
-        }
-        let inputs = x.codes(block, &rows).iter().zip(x.about(block, &rows));
-        for ((codes, about), sums) in inputs.zip(sums.chunks_exact_mut(PANEL)) {
-            let start = _mm512_set1_epi32(about.start(panel.format));
-            let scale = _mm512_set1_ps(about.scale);
-            let (mut one, mut other) = (start, start);
-            for step in 0..STEPS {
-                let four: [i8; STEP] = [0, 1, 2, 3].map(|byte| codes[step * STEP + byte]);
-                let four = _mm512_set1_epi32(i32::from_le_bytes(bytemuck::cast(four)));
-                one = _mm512_dpbusd_epi32(one, weights[0][step], four);
-                other = _mm512_dpbusd_epi32(other, weights[1][step], four);
+/// # Safety
+/// [`here`].
+pub(super) unsafe fn tile(tile: Tile<'_>, sums: &mut [f32]) {
+    let rows = sums.len() / PANEL;
+    let per_block = tile.order.lines();
+    let blocks = tile.lines.len() / per_block;
+    assert!(
+        blocks == 0
+            || rows == 0
+            || (rows - 1) * tile.stride + blocks <= tile.codes.len().min(tile.about.len()),
+        "{rows} rows of {blocks} blocks"
+    );
+    macro_rules! by_rows {
+        ($($rows:literal)*) => {
+            match (rows, tile.order == Order::Nibbles) {
+                // SAFETY: the instruction set is there, the sizes were just checked.
+                $(($rows, true) => unsafe { blocks_of::<$rows, true>(tile, blocks, sums) },
+                ($rows, false) => unsafe { blocks_of::<$rows, false>(tile, blocks, sums) },)*
+                _ => assert_eq!(rows, 0, "a tile has at most {ROWS} rows"),
             }
-            for (half, integers) in [one, other].into_iter().enumerate() {
-                let at = sums[half * LANES..(half + 1) * LANES].as_mut_ptr();
-                let factor = _mm512_mul_ps(scales[half], scale);
-                // SAFETY: these are 16 values of `sums`.
-                unsafe {
-                    let sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(integers), factor, _mm512_loadu_ps(at));
-                    _mm512_storeu_ps(at, sum);
+        };
+    }
+    by_rows!(1 2 3 4 5 6);
+}
+
+/// # Safety
+/// AVX-512 F, BW and VNNI are there; `sums` holds `R` rows, `tile` so many blocks of each.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn blocks_of<const R: usize, const FOUR_BITS: bool>(tile: Tile<'_>, blocks: usize, sums: &mut [f32]) {
+    let lines = if FOUR_BITS { STEPS / 2 } else { STEPS };
+    let low = _mm512_set1_epi8(15);
+    let (codes, about) = (tile.codes.as_ptr(), tile.about.as_ptr());
+    let mut record: *const u8 = tile.lines.as_ptr().cast();
+    // SAFETY (of the whole body): every address lies in a row, a record or the sums, as the contract says; what is asked for
+    // ahead need not be there.
+    unsafe {
+        let mut totals = [[_mm512_setzero_ps(); HALVES]; R];
+        for (r, totals) in totals.iter_mut().enumerate() {
+            for (half, total) in totals.iter_mut().enumerate() {
+                *total = _mm512_loadu_ps(sums.as_ptr().add(r * PANEL + half * LANES));
+            }
+        }
+        for block in 0..blocks {
+            let mut integers = [[_mm512_setzero_si512(); HALVES]; R];
+            for (r, integers) in integers.iter_mut().enumerate() {
+                let about = &*about.add(r * tile.stride + block);
+                let sum = _mm512_set1_epi32(about.minus_sum);
+                // Times 8 or 128: the offset of the format.
+                let start = if FOUR_BITS { _mm512_slli_epi32::<3>(sum) } else { _mm512_slli_epi32::<7>(sum) };
+                *integers = [start; HALVES];
+            }
+            let scales =
+                [0, 1].map(|half| _mm512_cvtph_ps(_mm256_load_si256(record.add(half * 2 * LANES).cast())));
+            _mm_prefetch::<_MM_HINT_T0>(record.wrapping_add(AHEAD).cast());
+            record = record.add(64);
+            for line in 0..lines {
+                let at = [record.add(128 * line), record.add(128 * line + 64)];
+                let own = at.map(|at| {
+                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+                    _mm512_load_si512(at.cast())
+                });
+                let mut add = |weights: [__m512i; HALVES], step: usize| {
+                    for (r, integers) in integers.iter_mut().enumerate() {
+                        let four =
+                            codes.add(r * tile.stride + block).cast::<i32>().add(step).read_unaligned();
+                        let four = _mm512_set1_epi32(four);
+                        for (integer, weights) in integers.iter_mut().zip(weights) {
+                            *integer = _mm512_dpbusd_epi32(*integer, weights, four);
+                        }
+                    }
+                };
+                if FOUR_BITS {
+                    add(own.map(|own| _mm512_and_si512(own, low)), line);
+                    add(own.map(|own| _mm512_and_si512(_mm512_srli_epi16::<4>(own), low)), line + lines);
+                } else {
+                    add(own, line);
+                }
+            }
+            record = record.add(64 * HALVES * lines);
+            for (r, (totals, integers)) in totals.iter_mut().zip(integers).enumerate() {
+                let scale = _mm512_set1_ps((*about.add(r * tile.stride + block)).scale);
+                for half in 0..HALVES {
+                    let factor = _mm512_mul_ps(scales[half], scale);
+                    totals[half] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(integers[half]), factor, totals[half]);
                 }
             }
         }
-    }
-}
-
-/// A block's eight steps.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn load<const FOUR_BITS: bool>(codes: &[Line], weights: &mut [__m512i; STEPS]) {
-    let low = _mm512_set1_epi8(15);
-    for (index, line) in codes.iter().enumerate() {
-        let line: *const Line = line;
-        _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(AHEAD).cast());
-        // SAFETY: a line is 64 bytes and aligned to them.
-        let bytes = unsafe { _mm512_load_si512(line.cast()) };
-        if FOUR_BITS {
-            weights[index] = _mm512_and_si512(bytes, low);
-            weights[index + STEPS / 2] = _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), low);
-        } else {
-            weights[index] = bytes;
+        for (r, totals) in totals.into_iter().enumerate() {
+            for (half, total) in totals.into_iter().enumerate() {
+                _mm512_storeu_ps(sums.as_mut_ptr().add(r * PANEL + half * LANES), total);
+            }
         }
     }
 }
 
-/// 16 scales as f32.
+/// As `inputs::nearest`, bit for bit, block by block.
+///
+/// # Safety
+/// [`here`]; there are as many blocks of `x` as of `codes` and `about`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) unsafe fn round(x: &[f32], codes: &mut [[i8; BLOCK]], about: &mut [BlockOf]) {
+    assert!(x.len() == codes.len() * BLOCK && about.len() == codes.len(), "blocks of 32");
+    let ones = _mm256_set1_epi8(1);
+    for ((x, codes), about) in x.chunks_exact(BLOCK).zip(codes).zip(about) {
+        // SAFETY: a block is 32 values and as many codes.
+        unsafe {
+            let x = [_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(16))];
+            let zero = _mm512_setzero_ps();
+            // A NaN is dropped from the maximum, and poisons the scale.
+            let max = _mm512_max_ps(_mm512_abs_ps(x[1]), _mm512_max_ps(_mm512_abs_ps(x[0]), zero));
+            let nan = x.map(|x| not_finite(x)).into_iter().fold(0, |a, b| a | b);
+            let max = _mm512_reduce_max_ps(max);
+            let poison = if nan != 0 { f32::NAN } else { 0.0 };
+            about.scale = max / 127.0 + poison;
+            let inverse = _mm512_set1_ps(if max > 0.0 { 127.0 / max } else { 0.0 });
+            let bytes = x.map(|x| _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(x, inverse))));
+            let bytes = _mm256_set_m128i(bytes[1], bytes[0]);
+            _mm256_storeu_si256(codes.as_mut_ptr().cast(), bytes);
+            let sums = _mm256_dpbusd_epi32(_mm256_setzero_si256(), ones, bytes);
+            let sums = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+            let sums = _mm_add_epi32(sums, _mm_shuffle_epi32::<0x4E>(sums));
+            about.minus_sum = -_mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_shuffle_epi32::<0xB1>(sums)));
+        }
+    }
+}
+
+/// Lanes that are NaN or infinite.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn widened(scales: &[f16]) -> __m512 {
-    let scales: &[f16; LANES] = scales.first_chunk().unwrap_or(&[f16::ZERO; LANES]);
-    // SAFETY: these are 16 values of 16 bits.
-    unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(scales.as_ptr().cast())) }
+fn not_finite(x: __m512) -> __mmask16 {
+    let exponent = _mm512_set1_epi32(0x7F80_0000);
+    let bits = _mm512_and_si512(_mm512_castps_si512(x), exponent);
+    _mm512_cmpeq_epi32_mask(bits, exponent)
 }

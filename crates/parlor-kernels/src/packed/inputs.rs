@@ -1,30 +1,34 @@
-//! Input rows rounded to 8 bits, block by block, for a product with packed weights.
+//! Input rows rounded to 8 bits, block by block, for a product with packed weights of few bits.
 
-use rayon::prelude::*;
+use std::cell::Cell;
 
-use super::{BLOCK, offset};
-use crate::BlockFormat;
+use super::BLOCK;
+use crate::pointer::SharedMut;
 use crate::simd::dispatch;
-
-/// Rows whose blocks are tasks of their own.
-const TASK: usize = 16;
+use crate::threads::share_out;
 
 /// What a block of an input row is, beside its codes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C)]
 pub(super) struct BlockOf {
     /// What its codes are multiplied by.
     pub(super) scale: f32,
-    /// Sum of its codes.
-    pub(super) sum: i32,
+    /// Sum of its codes, its sign changed.
+    pub(super) minus_sum: i32,
 }
 
-/// `[rows, columns]` inputs, ordered `[block][row]`: those of a block lie side by side.
-#[derive(Clone, Debug)]
+/// `[rows, columns]` inputs, row by row: codes of 8 bits, and a scale for every 32 of them.
+#[derive(Clone, Debug, Default)]
 pub struct Inputs {
     rows: usize,
     columns: usize,
     codes: Vec<[i8; BLOCK]>,
     about: Vec<BlockOf>,
+}
+
+thread_local! {
+    /// What the thread rounded last, for its memory.
+    static KEPT: Cell<Inputs> = Cell::default();
 }
 
 impl Inputs {
@@ -33,32 +37,36 @@ impl Inputs {
     /// # Panics
     /// When `columns` is no multiple of 32, or `x` no whole number of rows.
     pub fn quantize(x: &[f32], columns: usize) -> Self {
+        let mut inputs = Self::default();
+        inputs.fill(x, columns);
+        inputs
+    }
+
+    /// Calls `use_them` with the inputs [`quantize`](Self::quantize) makes of `x`, in memory that is used again.
+    pub(crate) fn with<R>(x: &[f32], columns: usize, use_them: impl FnOnce(&Self) -> R) -> R {
+        let mut inputs = KEPT.take();
+        inputs.fill(x, columns);
+        let result = use_them(&inputs);
+        KEPT.set(inputs);
+        result
+    }
+
+    fn fill(&mut self, x: &[f32], columns: usize) {
         assert!(
             columns > 0 && columns.is_multiple_of(BLOCK) && x.len().is_multiple_of(columns),
             "blocks of 32"
         );
-        let (rows, blocks) = (x.len() / columns, columns / BLOCK);
-        let mut inputs = Self {
-            rows,
-            columns,
-            codes: vec![[0; BLOCK]; rows * blocks],
-            about: vec![BlockOf::default(); rows * blocks],
-        };
-        // A few rows are rounded sooner than another thread begins.
-        let per_task = if rows < TASK { blocks } else { 1 };
-        let parts = inputs.codes.par_chunks_mut(rows.max(1)).zip(inputs.about.par_chunks_mut(rows.max(1)));
-        parts.enumerate().with_min_len(per_task).for_each(|(block, (codes, about))| {
-            dispatch(
-                #[inline(always)]
-                || {
-                    for (row, (codes, about)) in codes.iter_mut().zip(about).enumerate() {
-                        let at = row * columns + block * BLOCK;
-                        *about = round(&x[at..at + BLOCK], codes);
-                    }
-                },
-            );
+        (self.rows, self.columns) = (x.len() / columns, columns);
+        let blocks = x.len() / BLOCK;
+        self.codes.resize(blocks, [0; BLOCK]);
+        self.about.resize(blocks, BlockOf::default());
+        let (codes, about) = (SharedMut::new(&mut self.codes), SharedMut::new(&mut self.about));
+        share_out(blocks, 4 * BLOCK, |own| {
+            // SAFETY: this task alone owns these blocks.
+            let (codes, about) =
+                unsafe { (codes.slice(own.start, own.len()), about.slice(own.start, own.len())) };
+            round(&x[own.start * BLOCK..own.end * BLOCK], codes, about);
         });
-        inputs
     }
 
     /// Number of rows.
@@ -73,32 +81,41 @@ impl Inputs {
 
     /// What the product takes this input for.
     pub fn value(&self, row: usize, column: usize) -> f32 {
-        let at = column / BLOCK * self.rows + row;
+        let at = row * (self.columns / BLOCK) + column / BLOCK;
         f32::from(self.codes[at][column % BLOCK]) * self.about[at].scale
     }
 
-    /// Codes of a block of some rows.
-    pub(super) fn codes(&self, block: usize, rows: &std::ops::Range<usize>) -> &[[i8; BLOCK]] {
-        &self.codes[block * self.rows + rows.start..block * self.rows + rows.end]
+    /// Codes of all blocks, `[row][block]`.
+    pub(super) fn codes(&self) -> &[[i8; BLOCK]] {
+        &self.codes
     }
 
-    /// The rest of a block of some rows.
-    pub(super) fn about(&self, block: usize, rows: &std::ops::Range<usize>) -> &[BlockOf] {
-        &self.about[block * self.rows + rows.start..block * self.rows + rows.end]
+    /// The rest of them.
+    pub(super) fn about(&self) -> &[BlockOf] {
+        &self.about
     }
 }
 
-impl BlockOf {
-    /// Where sums of products with weights of this format begin.
-    #[inline(always)]
-    pub(super) fn start(self, format: BlockFormat) -> i32 {
-        -offset(format) * self.sum
+/// Rounds blocks of `x`.
+fn round(x: &[f32], codes: &mut [[i8; BLOCK]], about: &mut [BlockOf]) {
+    #[cfg(target_arch = "x86_64")]
+    if super::avx512::here() {
+        // SAFETY: the instruction set is there.
+        return unsafe { super::avx512::round(x, codes, about) };
     }
+    dispatch(
+        #[inline(always)]
+        || {
+            for ((x, codes), about) in x.chunks_exact(BLOCK).zip(codes).zip(about) {
+                *about = nearest(x, codes);
+            }
+        },
+    );
 }
 
 /// A block's nearest codes. What is not finite makes its scale so, and every product with it.
 #[inline(always)]
-fn round(x: &[f32], codes: &mut [i8; BLOCK]) -> BlockOf {
+fn nearest(x: &[f32], codes: &mut [i8; BLOCK]) -> BlockOf {
     let (mut max, mut poison) = (0.0f32, 0.0f32);
     for &x in x {
         max = if x.abs() > max { x.abs() } else { max };
@@ -107,12 +124,12 @@ fn round(x: &[f32], codes: &mut [i8; BLOCK]) -> BlockOf {
     }
     let scale = max / 127.0 + poison;
     let inverse = if max > 0.0 { 127.0 / max } else { 0.0 };
-    let mut sum = 0;
+    let mut minus_sum = 0;
     for (code, &x) in codes.iter_mut().zip(x) {
         // 1.5 * 2^23 leaves no digits after the point: to nearest, ties to even.
         let rounded = (x * inverse + 12_582_912.0) - 12_582_912.0;
         *code = rounded as i8;
-        sum += i32::from(*code);
+        minus_sum -= i32::from(*code);
     }
-    BlockOf { scale, sum }
+    BlockOf { scale, minus_sum }
 }

@@ -1,47 +1,46 @@
 //! The product in plain loops, compiled for the widest registers of the machine.
 
-use std::ops::Range;
-
-use super::{BLOCK, HALVES, Inputs, LANES, PANEL, Panel, STEP, lines};
-use crate::BlockFormat;
+use super::integers::Tile;
+use super::{BLOCK, HALVES, LANES, Order, PANEL, STEP};
 use crate::simd::dispatch;
+
+/// Input rows of a tile, at most.
+pub(super) const ROWS: usize = 4;
 
 /// # Safety
 /// None is needed: the signature is that of the other paths.
-pub(super) unsafe fn run(panel: &Panel<'_>, x: &Inputs, rows: Range<usize>, sums: &mut [f32]) {
+pub(super) unsafe fn tile(tile: Tile<'_>, sums: &mut [f32]) {
     dispatch(
         #[inline(always)]
         || {
             for half in 0..HALVES {
-                half_panel(panel, half, x, &rows, sums);
+                half_panel(&tile, half, sums);
             }
         },
     );
 }
 
 #[inline(always)]
-fn half_panel(panel: &Panel<'_>, half: usize, x: &Inputs, rows: &Range<usize>, sums: &mut [f32]) {
-    let per_block = lines(panel.format);
-    for block in 0..x.columns() / BLOCK {
-        let bytes: &[u8] =
-            bytemuck::cast_slice(&panel.codes[(block * HALVES + half) * per_block..][..per_block]);
-        let scales = &panel.scales[block * PANEL + half * LANES..][..LANES];
+fn half_panel(tile: &Tile<'_>, half: usize, sums: &mut [f32]) {
+    for (index, record) in tile.records().enumerate() {
+        let scales = record.scales(half);
         let mut weights = [[[0i32; STEP]; LANES]; BLOCK / STEP];
         for (step, weights) in weights.iter_mut().enumerate() {
             for (lane, weights) in weights.iter_mut().enumerate() {
                 for (byte, weight) in weights.iter_mut().enumerate() {
-                    let at = |line: usize| i32::from(bytes[line * 64 + lane * STEP + byte]);
-                    *weight = match panel.format {
-                        BlockFormat::Q4_0 if step < 4 => at(step) & 15,
-                        BlockFormat::Q4_0 => at(step - 4) >> 4,
+                    let at = |line: usize| i32::from(record.codes(half, line)[lane * STEP + byte]);
+                    *weight = match tile.order {
+                        Order::Nibbles if step < 4 => at(step) & 15,
+                        Order::Nibbles => at(step - 4) >> 4,
                         _ => at(step),
                     };
                 }
             }
         }
-        let inputs = x.codes(block, rows).iter().zip(x.about(block, rows));
-        for ((codes, about), sums) in inputs.zip(sums.chunks_exact_mut(PANEL)) {
-            let mut integers = [about.start(panel.format); LANES];
+        for (row, sums) in sums.chunks_exact_mut(PANEL).enumerate() {
+            let at = row * tile.stride + index;
+            let (codes, about) = (&tile.codes[at], tile.about[at]);
+            let mut integers = [tile.start(about); LANES];
             for (step, weights) in weights.iter().enumerate() {
                 for (sum, weights) in integers.iter_mut().zip(weights) {
                     for byte in 0..STEP {

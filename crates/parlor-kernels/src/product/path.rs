@@ -66,7 +66,7 @@ impl Path {
 
 /// Whether the bf16 instruction is the faster way.
 #[cfg(target_arch = "x86_64")]
-fn fast_bf16() -> bool {
+pub(crate) fn fast_bf16() -> bool {
     let vendor = std::arch::x86_64::__cpuid(0);
     [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD"
 }

@@ -4,11 +4,16 @@
 //! it may round), the product of the two scales, and one fused addition per block, each by 2^-24 of what it makes: below
 //! `(blocks + 3) 2^-24` of the sum of magnitudes.
 
-use parlor_kernels::packed::{Inputs, Packed, PackedPath, forward};
+use half::bf16;
+use parlor_kernels::packed::{self, Inputs, Output, Packed, PackedPath, PairsPath};
 use parlor_kernels::{BlockFormat, Blocks, View, Write};
 use proptest::prelude::*;
 
 use crate::Numbers;
+
+fn forward(path: PackedPath, x: &Inputs, weight: &Packed, y: &mut [f32], write: Write) {
+    packed::forward(path, x, &mut [Output { weight, y, write, bias: None }]);
+}
 
 fn check(format: BlockFormat, seed: u64, rows: usize, outputs: usize, blocks: usize, write: Write) {
     let columns = 32 * blocks;
@@ -16,7 +21,7 @@ fn check(format: BlockFormat, seed: u64, rows: usize, outputs: usize, blocks: us
     let weight = Blocks::quantize(&numbers.vec(outputs * columns), format);
     let mut wide = vec![0.0; outputs * columns];
     View::Block(weight.view()).widen_into(&mut wide);
-    let packed = Packed::new(weight.view(), columns).unwrap();
+    let packed = Packed::new(View::Block(weight.view()), columns).unwrap();
     for row in 0..outputs {
         let mut own = vec![0.0; columns - 3];
         packed.widen(row, 3, &mut own);
@@ -69,6 +74,62 @@ fn x_block(inputs: &Inputs, row: usize, block: usize) -> Vec<f32> {
     (0..32).map(|column| inputs.value(row, block * 32 + column)).collect()
 }
 
+/// bf16 on every path. Operands are exact; what rounds is every addition in f32 (a path may add a pair at once, or its products one
+/// by one): at most `columns + 4` of them, by 2^-24 of the sum of magnitudes each. Subnormals may count as zero.
+fn check_bf16(seed: u64, rows: usize, outputs: usize, columns: usize, write: Write, with_bias: bool) {
+    let mut numbers = Numbers::new(seed);
+    let narrow = |x: &f32| bf16::from_f32(*x);
+    let weight: Vec<bf16> = numbers.vec(outputs * columns).iter().map(narrow).collect();
+    let packed = Packed::new(View::Bf16(&weight), columns).unwrap();
+    for row in 0..outputs {
+        let mut own = vec![0.0; columns - 1];
+        packed.widen(row, 1, &mut own);
+        let want = weight[row * columns + 1..(row + 1) * columns].iter().map(|w| w.to_f32());
+        assert!(own.into_iter().eq(want), "row {row} widened");
+    }
+    let x = numbers.vec(rows * columns);
+    let (bias, before) = (numbers.vec(outputs), numbers.vec(rows * outputs));
+    for path in PairsPath::available() {
+        let mut y = before.clone();
+        let output = Output { weight: &packed, y: &mut y, write, bias: with_bias.then_some(&bias[..]) };
+        packed::forward_bf16(path, &x, &mut [output]);
+        for row in 0..rows {
+            for output in 0..outputs {
+                let mut want = if with_bias { f64::from(bias[output]) } else { 0.0 };
+                if write == Write::Accumulate {
+                    want += f64::from(before[row * outputs + output]);
+                }
+                let mut magnitudes = want.abs();
+                for column in 0..columns {
+                    let term = narrow(&x[row * columns + column]).to_f64()
+                        * weight[output * columns + column].to_f64();
+                    want += term;
+                    magnitudes += term.abs();
+                }
+                let got = f64::from(y[row * outputs + output]);
+                let bound = (columns + 4) as f64 * 2f64.powi(-24) * magnitudes;
+                assert!((got - want).abs() <= bound, "{}: {got} and {want}, {row} {output}", path.name());
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn packed_bf16_products_are_those_of_their_numbers(
+        seed: u64, rows in 0..40usize, outputs in 1..100usize, columns in 1..200usize, more: bool, bias: bool,
+    ) {
+        check_bf16(seed, rows, outputs, columns, if more { Write::Accumulate } else { Write::Replace }, bias);
+    }
+}
+
+#[test]
+fn blocks_of_depth_and_groups_of_panels_join_without_a_seam() {
+    check_bf16(1, 31, 300, 1801, Write::Replace, true);
+    check_bf16(2, 5, 700, 1801, Write::Accumulate, true);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
@@ -91,10 +152,19 @@ fn more_rows_than_pass_by_at_once_and_more_panels_than_a_task() {
 #[test]
 fn what_is_not_finite_reaches_every_output() {
     let weight = Blocks::quantize(&Numbers::new(3).vec(20 * 64), BlockFormat::Q8_0);
-    let packed = Packed::new(weight.view(), 64).unwrap();
+    let packed = Packed::new(View::Block(weight.view()), 64).unwrap();
+    let narrow: Vec<bf16> = Numbers::new(3).vec(20 * 64).iter().map(|&w| bf16::from_f32(w)).collect();
+    let pairs = Packed::new(View::Bf16(&narrow), 64).unwrap();
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut x = vec![0.5; 2 * 64];
         x[70] = bad;
+        for path in PairsPath::available() {
+            let mut y = vec![0.0; 40];
+            let output = Output { weight: &pairs, y: &mut y, write: Write::Replace, bias: None };
+            packed::forward_bf16(path, &x, &mut [output]);
+            assert!(y[..20].iter().all(|y| y.is_finite()), "{}", path.name());
+            assert!(y[20..].iter().all(|y| !y.is_finite()), "{}: {:?}", path.name(), &y[20..]);
+        }
         for path in PackedPath::available() {
             let mut y = vec![0.0; 40];
             forward(path, &Inputs::quantize(&x, 64), &packed, &mut y, Write::Replace);
@@ -107,6 +177,6 @@ fn what_is_not_finite_reaches_every_output() {
 #[test]
 fn other_formats_and_widths_are_not_packed() {
     let values = Numbers::new(4).vec(64 * 3);
-    assert!(Packed::new(Blocks::quantize(&values, BlockFormat::Nf4).view(), 64).is_none());
-    assert!(Packed::new(Blocks::quantize(&values, BlockFormat::Q8_0).view(), 48).is_none());
+    assert!(Packed::new(View::Block(Blocks::quantize(&values, BlockFormat::Nf4).view()), 64).is_none());
+    assert!(Packed::new(View::Block(Blocks::quantize(&values, BlockFormat::Q8_0).view()), 48).is_none());
 }

@@ -1,0 +1,151 @@
+//! The product of packed weights of 8 or 4 bits with inputs that are rounded to 8 bits.
+//!
+//! Sums over a block of 32 are exact integers; blocks are added in f32, one after the other. So a result depends neither on
+//! the instruction set, nor on threads, nor on the rows that it is computed with.
+
+use std::ops::Range;
+
+use half::f16;
+
+use super::inputs::BlockOf;
+use super::parts::Part;
+use super::{BLOCK, HALVES, Inputs, LANES, Order, PANEL};
+use crate::Write;
+use crate::scratch::Line;
+
+/// One way to compute.
+#[derive(Clone, Copy)]
+pub struct PackedPath {
+    name: &'static str,
+    /// Input rows of a tile, at most.
+    rows: usize,
+    run: Run,
+}
+
+/// Adds the products of a tile to `sums`, `[rows][32]`.
+type Run = unsafe fn(Tile<'_>, &mut [f32]);
+
+/// Some blocks of a panel and as many of some input rows.
+#[derive(Clone, Copy)]
+pub(super) struct Tile<'a> {
+    pub(super) order: Order,
+    /// Records of the blocks.
+    pub(super) lines: &'a [Line],
+    /// Codes of the first row's first block, and those of all that follow; rows are `stride` blocks aself.
+    pub(super) codes: &'a [[i8; BLOCK]],
+    pub(super) about: &'a [BlockOf],
+    pub(super) stride: usize,
+}
+
+/// A block of a panel: scales, then the codes of either half.
+pub(super) struct Record<'a>(&'a [Line]);
+
+impl<'a> Record<'a> {
+    pub(super) fn scales(&self, half: usize) -> &'a [f16] {
+        let scales: &[f16] = bytemuck::cast_slice(&self.0[..1]);
+        &scales[half * LANES..(half + 1) * LANES]
+    }
+
+    /// Line `line` of a half.
+    pub(super) fn codes(&self, half: usize, line: usize) -> &'a [u8] {
+        bytemuck::cast_slice(&self.0[1 + HALVES * line + half..][..1])
+    }
+}
+
+impl<'a> Tile<'a> {
+    pub(super) fn records(&self) -> impl Iterator<Item = Record<'a>> {
+        self.lines.chunks_exact(self.order.lines()).map(Record)
+    }
+
+    /// Where sums of products with a block of the input begin.
+    #[inline(always)]
+    pub(super) fn start(&self, about: BlockOf) -> i32 {
+        offset(self.order) * about.minus_sum
+    }
+}
+
+/// What is added to weights to make them unsigned.
+#[inline(always)]
+fn offset(order: Order) -> i32 {
+    if order == Order::Nibbles { 8 } else { 128 }
+}
+
+impl PackedPath {
+    /// A name for messages.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Every way this machine has, the fastest first.
+    pub fn available() -> Vec<Self> {
+        let mut paths = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        if super::avx512::here() {
+            paths.push(Self { name: "avx512vnni", rows: super::avx512::ROWS, run: super::avx512::tile });
+        }
+        paths.push(Self { name: "portable", rows: super::portable::ROWS, run: super::portable::tile });
+        paths
+    }
+
+    /// The fastest.
+    pub fn best() -> Self {
+        static BEST: std::sync::OnceLock<PackedPath> = std::sync::OnceLock::new();
+        *BEST.get_or_init(|| Self::available()[0])
+    }
+}
+
+/// Input rows up to which reading the weights takes the time: then the rows meet a few blocks of a panel while these are in the
+/// nearest cache, and what follows is already on its way.
+const FEW: usize = 16;
+/// Those blocks.
+const NEAR: usize = 8;
+
+/// The products of a task.
+pub(super) fn compute(part: &Part<'_>, path: PackedPath, x: &Inputs) {
+    let (rows, blocks) = (x.rows(), x.columns() / BLOCK);
+    let tiles = rows.div_ceil(path.rows);
+    let step = rows.div_ceil(tiles);
+    let near = if rows > path.rows && rows <= FEW { NEAR } else { blocks };
+    let mut sums = [0.0; FEW * PANEL];
+    for panel in part.panels.clone() {
+        // Few rows: all of them over a few blocks, then over the next. Many: some over the whole panel.
+        let together = if rows <= FEW { rows } else { step };
+        for first in (0..rows).step_by(together) {
+            let rows = first..(first + together).min(rows);
+            let sums = &mut sums[..rows.len() * PANEL];
+            sums.fill(0.0);
+            for block in (0..blocks).step_by(near) {
+                let own = block..(block + near).min(blocks);
+                let records = part.weight.records(panel, own);
+                for (sums, row) in sums.chunks_mut(step * PANEL).zip(rows.clone().step_by(step)) {
+                    let at = row * blocks + block;
+                    let tile = Tile {
+                        order: part.weight.order,
+                        lines: records,
+                        codes: &x.codes()[at..],
+                        about: &x.about()[at..],
+                        stride: blocks,
+                    };
+                    // SAFETY: a path exists only where its instruction set does.
+                    unsafe { (path.run)(tile, sums) };
+                }
+            }
+            write(part, panel, rows, sums);
+        }
+    }
+}
+
+/// Puts a panel's sums where they belong.
+fn write(part: &Part<'_>, panel: usize, rows: Range<usize>, sums: &[f32]) {
+    let outputs = part.weight.rows;
+    let columns = panel * PANEL..((panel + 1) * PANEL).min(outputs);
+    for (row, sums) in rows.zip(sums.chunks_exact(PANEL)) {
+        // SAFETY: this task alone owns these columns.
+        let to = unsafe { part.y.slice(row * outputs + columns.start, columns.len()) };
+        let bias = part.bias.map(|bias| &bias[columns.clone()]);
+        for (index, (to, sum)) in to.iter_mut().zip(sums).enumerate() {
+            let sum = *sum + bias.map_or(0.0, |bias| bias[index]);
+            *to = if part.write == Write::Replace { sum } else { *to + sum };
+        }
+    }
+}

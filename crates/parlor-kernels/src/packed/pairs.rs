@@ -1,0 +1,185 @@
+//! The product of packed bf16 weights with inputs that are rounded to bf16 (to nearest, ties to even), sums in f32.
+//!
+//! Inputs stay in rows: a tile of up to 14 rows by 32 outputs fetches a pair of columns from each of its rows and meets it
+//! with the pairs of a panel, step by step. Few rows go through a panel from one end to the other, which reads the weights in one
+//! stream; more go in blocks of depth, so that the rows' part stays in the nearest cache and some panels' in the next.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use std::ops::Range;
+
+use super::PANEL;
+use super::parts::Part;
+use crate::Write;
+use crate::pointer::SharedMut;
+use crate::scratch::{self, LEFT, Line};
+use crate::threads::share_out;
+
+/// One way to compute.
+#[derive(Clone, Copy)]
+pub struct PairsPath {
+    name: &'static str,
+    /// Rows of a tile, at most.
+    rows: usize,
+    run: unsafe fn(Tile),
+    round: unsafe fn(&[f32], &mut [u32]),
+}
+
+/// Where a tile's operands lie and its sums go.
+#[derive(Clone, Copy)]
+pub(super) struct Tile {
+    /// Pairs of the first row; rows are `stride` pairs apart.
+    pub(super) left: *const u32,
+    pub(super) stride: usize,
+    /// `[step][32]` pairs.
+    pub(super) right: *const u32,
+    pub(super) steps: usize,
+    /// The result's first element; its rows are `outputs` apart.
+    pub(super) to: *mut f32,
+    pub(super) outputs: usize,
+    pub(super) rows: usize,
+    /// 1 to 32.
+    pub(super) columns: usize,
+    pub(super) write: Write,
+    /// `columns` values, or null.
+    pub(super) bias: *const f32,
+}
+
+impl PairsPath {
+    /// A name for messages.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Every way this machine has, the fastest first.
+    pub fn available() -> Vec<Self> {
+        let mut paths = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            let fma = is_x86_feature_detected!("avx512f").then_some(Self {
+                name: "avx512",
+                rows: avx512::ROWS_WIDENED,
+                run: avx512::tile_widened,
+                round: portable::round,
+            });
+            let pairs = is_x86_feature_detected!("avx512bf16").then_some(Self {
+                name: "avx512bf16",
+                rows: avx512::ROWS,
+                run: avx512::tile,
+                round: avx512::round,
+            });
+            paths.extend(pairs.into_iter().chain(fma));
+            if !crate::product::fast_bf16() {
+                paths.reverse();
+            }
+        }
+        paths.push(Self {
+            name: "portable",
+            rows: portable::ROWS,
+            run: portable::tile,
+            round: portable::round,
+        });
+        paths
+    }
+
+    /// The fastest.
+    pub fn best() -> Self {
+        static BEST: std::sync::OnceLock<PairsPath> = std::sync::OnceLock::new();
+        *BEST.get_or_init(|| Self::available()[0])
+    }
+}
+
+/// Rows up to which a panel is read in one stream.
+const FEW: usize = 16;
+/// Steps of a block of depth, at most.
+const STEPS: usize = 384;
+/// Panels of a group, whose block of depth stays in the second-level cache.
+const NEAR: usize = 8;
+
+/// Input rows in pairs of bf16, `stride` pairs apart: no power of two, so that rows do not displace each other.
+pub(super) struct Rounded<'a> {
+    pairs: &'a [u32],
+    stride: usize,
+    rows: usize,
+}
+
+impl Rounded<'_> {
+    /// Calls `use_it` with `x`, `[rows, columns]`, rounded by `path`, in memory that is used again.
+    pub(super) fn with<R>(
+        path: PairsPath,
+        x: &[f32],
+        columns: usize,
+        use_it: impl FnOnce(&Rounded<'_>) -> R,
+    ) -> R {
+        let (rows, line) = (x.len() / columns, 16);
+        let lines = columns.div_ceil(2).div_ceil(line);
+        let stride = (lines + 1 - lines % 2) * line;
+        scratch::with(&LEFT, rows * stride, |pairs: &mut [u32]| {
+            let to = SharedMut::new(pairs);
+            share_out(rows, 4 * columns, |own| {
+                for row in own {
+                    // SAFETY: this task alone owns these rows; a path exists only where its instruction set does.
+                    unsafe {
+                        let pairs = to.slice(row * stride, columns.div_ceil(2));
+                        (path.round)(&x[row * columns..(row + 1) * columns], pairs);
+                    }
+                }
+            });
+            use_it(&Rounded { pairs, stride, rows })
+        })
+    }
+}
+
+/// The products of a task.
+pub(super) fn compute(part: &Part<'_>, path: PairsPath, x: &Rounded<'_>) {
+    let steps = part.weight.columns.div_ceil(2);
+    let few = x.rows <= FEW;
+    let blocks = if few { 1 } else { steps.div_ceil(STEPS) };
+    let block = steps.div_ceil(blocks);
+    let row_step = x.rows.div_ceil(x.rows.div_ceil(path.rows));
+    for group in part.panels.clone().step_by(NEAR) {
+        let group = group..(group + NEAR).min(part.panels.end);
+        for start in (0..steps).step_by(block) {
+            let depth = start..(start + block).min(steps);
+            for row in (0..x.rows).step_by(row_step) {
+                let rows = row..(row + row_step).min(x.rows);
+                for panel in group.clone() {
+                    tile(part, path, x, (&rows, panel, &depth));
+                }
+            }
+        }
+    }
+}
+
+fn tile(
+    part: &Part<'_>,
+    path: PairsPath,
+    x: &Rounded<'_>,
+    (rows, panel, depth): (&Range<usize>, usize, &Range<usize>),
+) {
+    let outputs = part.weight.rows;
+    let columns = panel * PANEL..((panel + 1) * PANEL).min(outputs);
+    let left = &x.pairs[rows.start * x.stride + depth.start..];
+    assert!((rows.len() - 1) * x.stride + depth.len() <= left.len(), "rows {rows:?} of the inputs");
+    let right: &[u32] = bytemuck::cast_slice::<Line, u32>(part.weight.records(panel, depth.clone()));
+    let first = depth.start == 0;
+    let bias = part.bias.filter(|_| first).map_or(std::ptr::null(), |bias| bias[columns.clone()].as_ptr());
+    let extent = (rows.len() - 1) * outputs + columns.len();
+    let tile = Tile {
+        left: left.as_ptr(),
+        stride: x.stride,
+        right: right.as_ptr(),
+        steps: depth.len(),
+        to: part.y.offset(rows.start * outputs + columns.start, extent),
+        outputs,
+        rows: rows.len(),
+        columns: columns.len(),
+        write: if first { part.write } else { Write::Accumulate },
+        bias,
+    };
+    // SAFETY: the operands hold what the tile says, as was just checked; this task alone owns these columns of the result; a path
+    // exists only where its instruction set does.
+    unsafe { (path.run)(tile) };
+}

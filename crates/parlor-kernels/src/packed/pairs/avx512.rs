@@ -1,0 +1,164 @@
+//! The product of pairs with 512-bit registers: by `vpdpbf16ps`, or widened to f32 where that is the faster way.
+
+use std::arch::x86_64::*;
+
+use super::Tile;
+use crate::Write;
+
+/// Rows of a tile, at most: 28 sums, two registers of a panel's step, one of an input's pair.
+pub(super) const ROWS: usize = 14;
+/// The same where pairs are widened: a step is four registers, a pair two.
+pub(super) const ROWS_WIDENED: usize = 12;
+/// Bytes of a panel that are asked for ahead of those in use.
+const AHEAD: usize = 6 << 10;
+
+/// Rounds a row to pairs.
+///
+/// # Safety
+/// AVX-512F and BF16 are there.
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(super) unsafe fn round(x: &[f32], pairs: &mut [u32]) {
+    let mut at = 0;
+    while at < x.len() {
+        let left = x.len() - at;
+        let (low, high) = (mask(left), mask(left.saturating_sub(16)));
+        // SAFETY: the masks leave out what lies past the row; half as many pairs begin there.
+        unsafe {
+            let from = x.as_ptr().add(at);
+            let halves =
+                (_mm512_maskz_loadu_ps(high, from.wrapping_add(16)), _mm512_maskz_loadu_ps(low, from));
+            let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(halves.0, halves.1));
+            _mm512_mask_storeu_epi32(pairs.as_mut_ptr().add(at / 2).cast(), mask(left.div_ceil(2)), both);
+        }
+        at += 32;
+    }
+}
+
+/// Mask of the first `n` of 16 lanes.
+#[inline]
+fn mask(n: usize) -> __mmask16 {
+    if n >= 16 { u16::MAX } else { (1 << n) - 1 }
+}
+
+/// # Safety
+/// AVX-512F and BF16 are there; otherwise as [`Tile`] says.
+pub(super) unsafe fn tile(tile: Tile) {
+    macro_rules! by_rows {
+        ($($rows:literal)*) => {
+            match tile.rows {
+                // SAFETY: the contract of the caller.
+                $($rows => unsafe { tile_of::<$rows>(tile) },)*
+                _ => unreachable!("a tile of {} rows", tile.rows),
+            }
+        };
+    }
+    by_rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+}
+
+/// # Safety
+/// As [`tile`], with `R` rows.
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn tile_of<const R: usize>(tile: Tile) {
+    let Tile { mut left, stride, mut right, .. } = tile;
+    let mut sums = [[_mm512_setzero_ps(); 2]; R];
+    for _ in 0..tile.steps {
+        // SAFETY: the pointers walk over the steps of the operands; what is asked for ahead need not be there. A register of
+        // pairs is 512 bits whatever the type is called.
+        unsafe {
+            let panel = [0, 1].map(|v| {
+                let at = right.add(16 * v);
+                _mm_prefetch::<_MM_HINT_T0>(at.cast::<i8>().wrapping_add(AHEAD));
+                std::mem::transmute::<__m512i, __m512bh>(_mm512_load_si512(at.cast()))
+            });
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let pair = _mm512_set1_epi32((*left.add(r * stride)).cast_signed());
+                let pair = std::mem::transmute::<__m512i, __m512bh>(pair);
+                for (sum, panel) in sums.iter_mut().zip(panel) {
+                    *sum = _mm512_dpbf16_ps(*sum, panel, pair);
+                }
+            }
+            left = left.add(1);
+            right = right.add(32);
+        }
+    }
+    // SAFETY: the contract of the caller.
+    unsafe { store(tile, sums) };
+}
+
+/// # Safety
+/// AVX-512F is there; otherwise as [`Tile`] says.
+pub(super) unsafe fn tile_widened(tile: Tile) {
+    macro_rules! by_rows {
+        ($($rows:literal)*) => {
+            match tile.rows {
+                // SAFETY: the contract of the caller.
+                $($rows => unsafe { widened_of::<$rows>(tile) },)*
+                _ => unreachable!("a tile of {} rows", tile.rows),
+            }
+        };
+    }
+    by_rows!(1 2 3 4 5 6 7 8 9 10 11 12);
+}
+
+/// # Safety
+/// As [`tile_widened`], with `R` rows.
+#[target_feature(enable = "avx512f")]
+unsafe fn widened_of<const R: usize>(tile: Tile) {
+    let Tile { mut left, stride, mut right, .. } = tile;
+    let high = _mm512_set1_epi32(0xFFFF_0000_u32.cast_signed());
+    let mut sums = [[_mm512_setzero_ps(); 2]; R];
+    for _ in 0..tile.steps {
+        // SAFETY: the pointers walk over the steps of the operands; what is asked for ahead need not be there.
+        unsafe {
+            let panel = [0, 1].map(|v| {
+                let at = right.add(16 * v);
+                _mm_prefetch::<_MM_HINT_T0>(at.cast::<i8>().wrapping_add(AHEAD));
+                let pairs = _mm512_load_si512(at.cast());
+                [_mm512_slli_epi32::<16>(pairs), _mm512_and_si512(pairs, high)]
+                    .map(|x| _mm512_castsi512_ps(x))
+            });
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let pair = *left.add(r * stride);
+                let even = _mm512_set1_ps(f32::from_bits(pair << 16));
+                let odd = _mm512_set1_ps(f32::from_bits(pair & 0xFFFF_0000));
+                for (sum, [low, high]) in sums.iter_mut().zip(panel) {
+                    *sum = _mm512_fmadd_ps(low, even, *sum);
+                    *sum = _mm512_fmadd_ps(high, odd, *sum);
+                }
+            }
+            left = left.add(1);
+            right = right.add(32);
+        }
+    }
+    // SAFETY: the contract of the caller.
+    unsafe { store(tile, sums) };
+}
+
+/// Writes a tile's sums.
+///
+/// # Safety
+/// AVX-512F is there; otherwise as [`Tile`] says.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn store<const R: usize>(tile: Tile, sums: [[__m512; 2]; R]) {
+    for v in 0..2 {
+        let mask = mask(tile.columns.saturating_sub(16 * v));
+        // SAFETY: the mask leaves out what lies past the tile's columns.
+        unsafe {
+            let bias = if tile.bias.is_null() {
+                _mm512_setzero_ps()
+            } else {
+                _mm512_maskz_loadu_ps(mask, tile.bias.wrapping_add(16 * v))
+            };
+            for (r, sums) in sums.iter().enumerate() {
+                let to = tile.to.wrapping_add(r * tile.outputs + 16 * v);
+                let sum = _mm512_add_ps(sums[v], bias);
+                let sum = match tile.write {
+                    Write::Replace => sum,
+                    Write::Accumulate => _mm512_add_ps(_mm512_maskz_loadu_ps(mask, to), sum),
+                };
+                _mm512_mask_storeu_ps(to, mask, sum);
+            }
+        }
+    }
+}
