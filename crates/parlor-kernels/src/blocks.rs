@@ -288,6 +288,12 @@ impl<'a> BlockView<'a> {
         self.blocks.format
     }
 
+    /// The bytes of a range of whole blocks, scales included where they lie within.
+    pub(crate) fn bytes(self) -> &'a [u8] {
+        let (size, bytes) = (self.blocks.format.elements(), self.blocks.format.code_bytes());
+        &self.blocks.codes[self.start / size * bytes..(self.start + self.len) / size * bytes]
+    }
+
     /// Scale and integers of block `index` of a range that begins with a block, in a format that has such.
     pub(crate) fn integers(self, index: usize) -> (f16, [i8; 32]) {
         let size = self.blocks.format.code_bytes();

@@ -17,6 +17,7 @@
 mod avx512;
 mod inputs;
 mod integers;
+mod packing;
 mod pairs;
 mod parts;
 mod portable;
@@ -28,7 +29,7 @@ use half::{bf16, f16};
 use crate::pages::Pages;
 use crate::scratch::Line;
 use crate::threads::Parts as _;
-use crate::{BlockFormat, BlockView, View};
+use crate::{BlockFormat, View};
 
 pub use inputs::Inputs;
 pub use integers::PackedPath;
@@ -45,6 +46,9 @@ const STEP: usize = 4;
 const HALVES: usize = 2;
 /// Rows of a panel.
 const PANEL: usize = HALVES * LANES;
+
+/// Bytes that are packed before their source is let go of.
+const RUN: usize = 8 << 20;
 
 /// What a panel consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +93,11 @@ impl Packed {
     /// # Panics
     /// When `weight` is no whole number of rows.
     pub fn new(weight: View<'_>, columns: usize) -> Option<Self> {
+        Self::with_each(weight, columns, |_| ())
+    }
+
+    /// As [`Self::new`], and calls `done` with runs of elements that are packed, which may be let go of.
+    pub(crate) fn with_each(weight: View<'_>, columns: usize, done: impl Fn(Range<usize>)) -> Option<Self> {
         let order = match weight {
             View::Bf16(_) => Order::Pairs,
             View::Block(blocks) if blocks.format() == BlockFormat::Q8_0 => Order::Bytes,
@@ -101,15 +110,18 @@ impl Packed {
         let rows = weight.len() / columns;
         assert_eq!(weight.len(), rows * columns, "whole rows");
         let per_panel = columns.div_ceil(order.columns()) * order.lines();
-        let records = Pages::new(rows.div_ceil(PANEL) * per_panel, |records| {
-            records.chunks_mut(per_panel).enumerate().share(|(panel, records)| {
-                let own = panel * PANEL..((panel + 1) * PANEL).min(rows);
-                match weight.slice(own.start * columns..own.end * columns) {
-                    View::Bf16(values) => pack_pairs(values, columns, records),
-                    View::Block(values) => pack_blocks(order, values, columns, records),
-                    _ => {}
-                }
-            });
+        let panels = rows.div_ceil(PANEL);
+        let run = (RUN / (per_panel * size_of::<Line>())).max(1);
+        let records = Pages::new(panels * per_panel, |records| {
+            for (index, records) in records.chunks_mut(run * per_panel).enumerate() {
+                records.chunks_mut(per_panel).enumerate().share(|(panel, records)| {
+                    let first = (index * run + panel) * PANEL;
+                    let own = first * columns..(first + PANEL).min(rows) * columns;
+                    packing::pack(order, weight.slice(own), columns, records);
+                });
+                let first = index * run * PANEL;
+                done(first * columns..(first + run * PANEL).min(rows) * columns);
+            }
         });
         Some(Self { order, rows, columns, records })
     }
@@ -214,43 +226,6 @@ impl<'a> PackedView<'a> {
             self.packed.widen(row, from, own);
             at += own.len();
             out = rest;
-        }
-    }
-}
-
-/// Packs the rows of a panel.
-fn pack_blocks(order: Order, weight: BlockView<'_>, columns: usize, records: &mut [Line]) {
-    for row in 0..weight.len() / columns {
-        let own = weight.slice(row * columns..(row + 1) * columns);
-        for (block, record) in records.chunks_exact_mut(order.lines()).enumerate() {
-            let (scale, values) = own.integers(block);
-            let (scales, codes) = record.split_at_mut(1);
-            bytemuck::cast_slice_mut::<_, f16>(scales)[row] = scale;
-            put(order, row, values, bytemuck::cast_slice_mut(codes));
-        }
-    }
-}
-
-/// Stores a block's values, as they are in its format, for row `row` of the panel.
-fn put(order: Order, row: usize, values: [i8; BLOCK], out: &mut [u8]) {
-    for (column, value) in values.into_iter().enumerate() {
-        let (step, byte) = (column / STEP, row * STEP + column % STEP);
-        match order {
-            Order::Nibbles => {
-                let level = (value + 8).cast_unsigned();
-                out[step % 4 * 64 * HALVES + byte] |= if step < 4 { level } else { level << 4 };
-            }
-            _ => out[step * 64 * HALVES + byte] = value.cast_unsigned() ^ 0x80,
-        }
-    }
-}
-
-/// Packs the rows of a panel.
-fn pack_pairs(weight: &[bf16], columns: usize, records: &mut [Line]) {
-    let records: &mut [[bf16; 2]] = bytemuck::cast_slice_mut(records);
-    for (row, values) in weight.chunks_exact(columns).enumerate() {
-        for (at, pair) in values.chunks(2).enumerate() {
-            records[at * PANEL + row] = [pair[0], pair.get(1).copied().unwrap_or(bf16::ZERO)];
         }
     }
 }

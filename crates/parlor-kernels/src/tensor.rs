@@ -320,7 +320,11 @@ impl Tensor {
     /// The same numbers in the order in which products of packed weights read them, when they are bf16, or in blocks of a
     /// format and a width that can be; their dtype stays.
     pub fn packed(&self) -> Option<Tensor> {
-        let packed = Packed::new(self.view(), *self.shape.last()?)?;
+        let packed = Packed::with_each(self.view(), *self.shape.last()?, |own| {
+            if let Storage::Mapped { file, start, .. } = &self.storage {
+                file.release(start + self.dtype.bytes(own.start)..start + self.dtype.bytes(own.end));
+            }
+        })?;
         Some(Tensor { shape: self.shape.clone(), dtype: self.dtype, storage: Storage::Packed(packed) })
     }
 

@@ -239,7 +239,7 @@ fn rounded(x: Vector) -> Vector {
 /// Rows and columns of 16 x 16 exchanged.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transpose(rows: &mut [__m512i; 16]) {
+pub(crate) fn transpose(rows: &mut [__m512i; 16]) {
     let mut t = *rows;
     for i in 0..8 {
         t[2 * i] = _mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);

@@ -1,0 +1,177 @@
+//! From rows to panels. Formats differ in the bytes of a row that make a line of a panel, four for each lane; bringing them
+//! together is an exchange of rows and columns of 32-bit words, 16 by 16 at a time where there are registers for it.
+
+use half::{bf16, f16};
+
+use super::{BLOCK, HALVES, LANES, Order, PANEL, STEP};
+use crate::scratch::Line;
+use crate::{BlockView, View};
+
+/// Packs the rows of a panel, at most 32, `columns` each, into zeroed records.
+pub(super) fn pack(order: Order, weight: View<'_>, columns: usize, records: &mut [Line]) {
+    #[cfg(target_arch = "x86_64")]
+    let fast = is_x86_feature_detected!("avx512f");
+    #[cfg(not(target_arch = "x86_64"))]
+    let fast = false;
+    match weight {
+        View::Bf16(values) => pack_pairs(values, columns, records, fast),
+        View::Block(values) => pack_blocks(order, values, columns, records, fast),
+        _ => {}
+    }
+}
+
+fn pack_blocks(order: Order, weight: BlockView<'_>, columns: usize, records: &mut [Line], fast: bool) {
+    let blocks = columns / BLOCK;
+    let bytes = weight.bytes();
+    let per_block = bytes.len() / (weight.len() / BLOCK);
+    for (row, own) in bytes.chunks_exact(per_block * blocks).enumerate() {
+        for (code, record) in own.chunks_exact(per_block).zip(records.chunks_exact_mut(order.lines())) {
+            let scales: &mut [f16] = bytemuck::cast_slice_mut(&mut record[..1]);
+            scales[row] = f16::from_le_bytes([code[0], code[1]]);
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    if fast {
+        let layout = Words {
+            row: per_block * blocks,
+            first: 2,
+            chunk: per_block,
+            chunks: blocks,
+            words: (per_block - 2) / STEP,
+            lines: order.lines(),
+            skipped: 1,
+            flip: if order == Order::Bytes { 0x8080_8080 } else { 0 },
+        };
+        // SAFETY: the instruction set is there.
+        return unsafe { avx512::pack_words(bytes, layout, records) };
+    }
+    let _ = fast;
+    for row in 0..weight.len() / columns {
+        let own = weight.slice(row * columns..(row + 1) * columns);
+        for (block, record) in records.chunks_exact_mut(order.lines()).enumerate() {
+            put(order, row, own.integers(block).1, bytemuck::cast_slice_mut(&mut record[1..]));
+        }
+    }
+}
+
+/// Stores a block's values, as they are in its format, for row `row` of the panel.
+fn put(order: Order, row: usize, values: [i8; BLOCK], out: &mut [u8]) {
+    for (column, value) in values.into_iter().enumerate() {
+        let (step, byte) = (column / STEP, row * STEP + column % STEP);
+        match order {
+            Order::Nibbles => {
+                let level = (value + 8).cast_unsigned();
+                out[step % 4 * 64 * HALVES + byte] |= if step < 4 { level } else { level << 4 };
+            }
+            _ => out[step * 64 * HALVES + byte] = value.cast_unsigned() ^ 0x80,
+        }
+    }
+}
+
+fn pack_pairs(weight: &[bf16], columns: usize, records: &mut [Line], fast: bool) {
+    #[cfg(target_arch = "x86_64")]
+    if fast && columns.is_multiple_of(2) {
+        let layout = Words {
+            row: 2 * columns,
+            first: 0,
+            chunk: STEP,
+            chunks: columns / 2,
+            words: 1,
+            lines: HALVES,
+            skipped: 0,
+            flip: 0,
+        };
+        // SAFETY: the instruction set is there.
+        return unsafe { avx512::pack_words(bytemuck::cast_slice(weight), layout, records) };
+    }
+    let _ = fast;
+    let records: &mut [[bf16; 2]] = bytemuck::cast_slice_mut(records);
+    for (row, values) in weight.chunks_exact(columns).enumerate() {
+        for (at, pair) in values.chunks(2).enumerate() {
+            records[at * PANEL + row] = [pair[0], pair.get(1).copied().unwrap_or(bf16::ZERO)];
+        }
+    }
+}
+
+/// Where the words of a row lie, and where their lines go.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+struct Words {
+    /// Bytes of a row.
+    row: usize,
+    /// Bytes before the first word of a chunk, bytes from one chunk to the next, and chunks of a row.
+    first: usize,
+    chunk: usize,
+    chunks: usize,
+    /// Words of a chunk: a power of two.
+    words: usize,
+    /// Lines of a chunk's record, of which so many come before the words'.
+    lines: usize,
+    skipped: usize,
+    /// Bits to change in each word.
+    flip: u32,
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use std::arch::x86_64::*;
+
+    use super::{HALVES, LANES, Line, STEP, Words};
+    use crate::product::transpose;
+
+    /// # Safety
+    /// AVX-512F is there.
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn pack_words(bytes: &[u8], layout: Words, records: &mut [Line]) {
+        let Words { row, first, chunk, chunks, words, lines, skipped, flip } = layout;
+        let rows = bytes.len() / row;
+        // Chunks that fill a register.
+        let together = LANES / words;
+        let flip = _mm512_set1_epi32(flip.cast_signed());
+        for half in 0..HALVES {
+            for start in (0..chunks).step_by(together) {
+                let count = together.min(chunks - start);
+                let mut values = [_mm512_setzero_si512(); LANES];
+                for (lane, value) in values.iter_mut().enumerate() {
+                    let at = half * LANES + lane;
+                    if at < rows {
+                        let own = &bytes[at * row + start * chunk..];
+                        *value = gather(own, (first, chunk), count, words);
+                    }
+                }
+                transpose(&mut values);
+                for (index, value) in values.into_iter().enumerate().take(count * words) {
+                    let at = (start + index / words) * lines + skipped + index % words * HALVES + half;
+                    let to: *mut Line = &raw mut records[at];
+                    // SAFETY: a line is 64 bytes and aligned to them.
+                    unsafe { _mm512_store_si512(to.cast(), _mm512_xor_si512(value, flip)) };
+                }
+            }
+        }
+    }
+
+    /// The words of `count` chunks.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn gather(own: &[u8], (first, chunk): (usize, usize), count: usize, words: usize) -> __m512i {
+        let bytes = words * STEP;
+        // Words that lie side by side.
+        if chunk == bytes {
+            let own = &own[..count * bytes];
+            let mask = if count * words >= LANES { u16::MAX } else { (1 << (count * words)) - 1 };
+            // SAFETY: the mask leaves out what lies past the chunks.
+            return unsafe { _mm512_maskz_loadu_epi32(mask, own.as_ptr().cast()) };
+        }
+        let mut line = [0u8; 64];
+        for (to, index) in line.chunks_exact_mut(bytes).zip(0..count) {
+            let from = &own[index * chunk + first..][..bytes];
+            match bytes {
+                32 => to.copy_from_slice(&from[..32]),
+                16 => to.copy_from_slice(&from[..16]),
+                _ => to.copy_from_slice(from),
+            }
+        }
+        // SAFETY: any 64 bytes are a register.
+        unsafe { _mm512_loadu_si512(line.as_ptr().cast()) }
+    }
+}
