@@ -1,10 +1,17 @@
 //! The kernels for 512-bit registers: a tile of 14 x 32 in 28 of the 32 registers, two for the right panel's
 //! step, one for the left's broadcast value.
 
+mod packing;
+
 use std::arch::x86_64::*;
+
+use half::bf16;
 
 use super::kernel::{BUNDLE, Kernel, Panels, Rounding, Rows, Tile};
 use crate::Write;
+use packing::{across_bf16, across_f32, along_bf16, along_f32};
+
+pub(crate) use packing::transpose;
 
 const ROWS: usize = 14;
 const COLUMNS: usize = 32;
@@ -140,6 +147,18 @@ impl Kernel for Avx512Bf16 {
         // SAFETY: the contract of the caller.
         unsafe { along_bf16(rows, first_step, layout, out) }
     }
+
+    const TAKES_BF16: bool = true;
+
+    unsafe fn pack_across_bf16(rows: Rows<'_, bf16>, layout: Panels, out: &mut [u32]) {
+        // SAFETY: the contract of the caller.
+        unsafe { packing::across_pairs(rows, layout, out) }
+    }
+
+    unsafe fn pack_along_bf16(rows: Rows<'_, bf16>, first_step: usize, layout: Panels, out: &mut [u32]) {
+        // SAFETY: the contract of the caller.
+        unsafe { packing::along_pairs(rows, first_step, layout, out) }
+    }
 }
 
 /// # Safety
@@ -222,186 +241,4 @@ fn prefetch<const R: usize, const V: usize>(tile: Tile) {
 #[inline]
 fn tail(n: usize) -> __mmask16 {
     if n >= 16 { u16::MAX } else { (1 << n) - 1 }
-}
-
-/// To bf16 and back: as `round_to_bf16`.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn rounded(x: Vector) -> Vector {
-    let bits = _mm512_castps_si512(x);
-    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-    let up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF)));
-    let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
-    let bits = _mm512_mask_or_epi32(up, nan, bits, _mm512_set1_epi32(0x0040_0000));
-    _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(0xFFFF_0000_u32.cast_signed())))
-}
-
-/// Rows and columns of 16 x 16 exchanged.
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(crate) fn transpose(rows: &mut [__m512i; 16]) {
-    let mut t = *rows;
-    for i in 0..8 {
-        t[2 * i] = _mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);
-        t[2 * i + 1] = _mm512_unpackhi_epi32(rows[2 * i], rows[2 * i + 1]);
-    }
-    for i in 0..4 {
-        rows[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
-        rows[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
-        rows[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
-        rows[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
-    }
-    for i in 0..4 {
-        t[i] = _mm512_shuffle_i32x4::<0x88>(rows[i], rows[4 + i]);
-        t[4 + i] = _mm512_shuffle_i32x4::<0xDD>(rows[i], rows[4 + i]);
-        t[8 + i] = _mm512_shuffle_i32x4::<0x88>(rows[8 + i], rows[12 + i]);
-        t[12 + i] = _mm512_shuffle_i32x4::<0xDD>(rows[8 + i], rows[12 + i]);
-    }
-    for i in 0..4 {
-        rows[i] = _mm512_shuffle_i32x4::<0x88>(t[i], t[8 + i]);
-        rows[8 + i] = _mm512_shuffle_i32x4::<0xDD>(t[i], t[8 + i]);
-        rows[4 + i] = _mm512_shuffle_i32x4::<0x88>(t[4 + i], t[12 + i]);
-        rows[12 + i] = _mm512_shuffle_i32x4::<0xDD>(t[4 + i], t[12 + i]);
-    }
-}
-
-/// Row `row`'s values `at..at + 16`, zeros where there are none.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn load(rows: &Rows<'_>, row: usize, at: usize) -> Vector {
-    let values = rows.part(row, at, at + 16);
-    // SAFETY: the mask leaves out what lies past the values.
-    unsafe { _mm512_maskz_loadu_ps(tail(values.len()), values.as_ptr()) }
-}
-
-/// # Safety
-/// As [`Kernel::pack_across`].
-#[target_feature(enable = "avx512f")]
-unsafe fn across_f32<const ROUND: bool>(rows: Rows<'_>, layout: Panels, out: &mut [f32]) {
-    each_square(
-        rows,
-        16,
-        layout,
-        |row, at| {
-            let x = load(&rows, row, at);
-            _mm512_castps_si512(if ROUND { rounded(x) } else { x })
-        },
-        bytemuck::cast_slice_mut(out),
-    );
-}
-
-/// # Safety
-/// As [`Kernel::pack_across`].
-#[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn across_bf16(rows: Rows<'_>, layout: Panels, out: &mut [u32]) {
-    each_square(
-        rows,
-        32,
-        layout,
-        |row, at| {
-            let pairs = _mm512_cvtne2ps_pbh(load(&rows, row, at + 16), load(&rows, row, at));
-            // SAFETY: both are 512 bits.
-            unsafe { std::mem::transmute::<__m512bh, __m512i>(pairs) }
-        },
-        out,
-    );
-}
-
-/// Packs squares of 16 lanes by 16 steps: `get(row, at)` is 16 elements along the depth, `depth` values, of a row.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn each_square(
-    rows: Rows<'_>,
-    depth: usize,
-    layout: Panels,
-    get: impl Fn(usize, usize) -> __m512i,
-    out: &mut [u32],
-) {
-    let steps = (rows.width * 16).div_ceil(depth);
-    let panels = out.chunks_exact_mut(layout.len()).take(rows.count.div_ceil(layout.used));
-    for (index, panel) in panels.enumerate() {
-        let end = ((index + 1) * layout.used).min(rows.count);
-        for first in (0..layout.stride).step_by(BUNDLE) {
-            for (block, panel) in panel[..steps * layout.stride].chunks_mut(16 * layout.stride).enumerate() {
-                let mut values = [_mm512_setzero_si512(); 16];
-                for (lane, value) in values.iter_mut().enumerate() {
-                    let row = index * layout.used + first + lane;
-                    *value = if row < end { get(row, block * depth) } else { _mm512_setzero_si512() };
-                }
-                transpose(&mut values);
-                for (step, value) in panel.chunks_exact_mut(layout.stride).zip(values) {
-                    let lanes = &mut step[first..first + BUNDLE];
-                    // SAFETY: the store fills these lanes.
-                    unsafe { _mm512_storeu_si512(lanes.as_mut_ptr().cast(), value) };
-                }
-            }
-        }
-    }
-}
-
-/// # Safety
-/// As [`Kernel::pack_along`].
-#[target_feature(enable = "avx512f")]
-unsafe fn along_f32<const ROUND: bool>(rows: Rows<'_>, first_step: usize, layout: Panels, out: &mut [f32]) {
-    for row in 0..rows.count {
-        each_lane(
-            &rows,
-            first_step + row,
-            layout,
-            |at, mask| {
-                let values = rows.part(row, at, at + 16);
-                // SAFETY: the mask leaves out what lies past the values.
-                let x = unsafe { _mm512_maskz_loadu_ps(mask & tail(values.len()), values.as_ptr()) };
-                _mm512_castps_si512(if ROUND { rounded(x) } else { x })
-            },
-            bytemuck::cast_slice_mut(out),
-        );
-    }
-}
-
-/// # Safety
-/// As [`Kernel::pack_along`].
-#[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn along_bf16(rows: Rows<'_>, first_step: usize, layout: Panels, out: &mut [u32]) {
-    for row in (0..rows.count).step_by(2) {
-        each_lane(
-            &rows,
-            first_step + row / 2,
-            layout,
-            |at, mask| {
-                let wide = |row: usize| {
-                    let values = rows.part(row, at, at + 16);
-                    // SAFETY: the mask leaves out what lies past the values; the types are both 256 bits.
-                    unsafe {
-                        let x = _mm512_maskz_loadu_ps(mask & tail(values.len()), values.as_ptr());
-                        _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x)))
-                    }
-                };
-                _mm512_or_si512(wide(row), _mm512_slli_epi32::<16>(wide(row + 1)))
-            },
-            out,
-        );
-    }
-}
-
-/// Writes one step of all panels: `get(at, mask)` is the elements of lanes `at..at + 16` that `mask` asks for.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn each_lane(
-    rows: &Rows<'_>,
-    step: usize,
-    layout: Panels,
-    get: impl Fn(usize, __mmask16) -> __m512i,
-    out: &mut [u32],
-) {
-    let panels = out.chunks_exact_mut(layout.len()).take(rows.width.div_ceil(layout.used));
-    for (index, panel) in panels.enumerate() {
-        let step = &mut panel[step * layout.stride..][..layout.stride];
-        for (bundle, lanes) in step.chunks_exact_mut(BUNDLE).enumerate() {
-            let used = layout.used.saturating_sub(bundle * BUNDLE);
-            let value = get(index * layout.used + bundle * BUNDLE, tail(used));
-            // SAFETY: the store fills these lanes.
-            unsafe { _mm512_storeu_si512(lanes.as_mut_ptr().cast(), value) };
-        }
-    }
 }

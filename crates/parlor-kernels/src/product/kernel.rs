@@ -5,6 +5,7 @@
 //! fill the last step are zero.
 
 use bytemuck::Pod;
+use half::bf16;
 
 use crate::Write;
 
@@ -51,16 +52,16 @@ impl Panels {
 
 /// Rows to pack, `count` of `width` values each, `stride` apart.
 #[derive(Clone, Copy)]
-pub(crate) struct Rows<'a> {
-    pub(crate) values: &'a [f32],
+pub(crate) struct Rows<'a, T = f32> {
+    pub(crate) values: &'a [T],
     pub(crate) stride: usize,
     pub(crate) count: usize,
     pub(crate) width: usize,
 }
 
-impl<'a> Rows<'a> {
+impl<'a, T> Rows<'a, T> {
     /// Values `from..to` of row `index`, as far as there are any.
-    pub(crate) fn part(&self, index: usize, from: usize, to: usize) -> &'a [f32] {
+    pub(crate) fn part(&self, index: usize, from: usize, to: usize) -> &'a [T] {
         let (from, to) = (from.min(self.width), to.min(self.width));
         if index < self.count {
             &self.values[index * self.stride + from..index * self.stride + to]
@@ -111,6 +112,21 @@ pub(crate) trait Kernel {
         rounding: Rounding,
         out: &mut [Self::Element],
     );
+
+    /// Whether bf16 rows are packed as they are.
+    const TAKES_BF16: bool = false;
+
+    /// As [`Self::pack_across`], of bf16 rows, where the kernel takes them.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn pack_across_bf16(_: Rows<'_, bf16>, _: Panels, _: &mut [Self::Element]) {}
+
+    /// As [`Self::pack_along`], of bf16 rows, where the kernel takes them.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn pack_along_bf16(_: Rows<'_, bf16>, _: usize, _: Panels, _: &mut [Self::Element]) {}
 }
 
 /// `x` as bf16 has it, in f32: to nearest, ties to even, NaN kept (and quiet).

@@ -62,6 +62,17 @@ impl Operand<'_> {
             Along::Depth => (lanes, depth, layout.used),
             Along::Lanes => (depth, lanes, BUNDLE),
         };
+        if let (View::Bf16(values), true) = (self.view, K::TAKES_BF16) {
+            let values = &values[rows.start * self.width + columns.start..];
+            let rows = Rows { values, stride: self.width, count: rows.len(), width: columns.len() };
+            // SAFETY: the contract of the caller.
+            return unsafe {
+                match self.along {
+                    Along::Depth => K::pack_across_bf16(rows, layout, out),
+                    Along::Lanes => K::pack_along_bf16(rows, first_step, layout, out),
+                }
+            };
+        }
         let batch = if matches!(self.view, View::F32(_)) { rows.len() } else { batch };
         for first in rows.clone().step_by(batch.max(1)) {
             let own = first..(first + batch).min(rows.end);
