@@ -1,21 +1,28 @@
 //! Causal attention over a ragged batch: grouped heads, sliding window, cached and shared prefixes.
 //!
-//! Visibility is bounds, never a mask tensor: a key at position `p` is seen from position `q` when `p <= q` and,
-//! under a window `w`, `q - p < w`. The forward keeps one number per query and head, the log-sum-exp of its
-//! scores, from which the backward recomputes the probabilities (Dao, 2023); memory is linear in length.
-//! Leaves out: cache blocks, soft-capping, ALiBi.
+//! Visibility is bounds, never a mask tensor: a key at position `p` is seen from position `q` when `p <= q` and, under a
+//! window `w`, `q - p < w`. Queries meet keys in tiles; the softmax's sum is carried from tile to tile (Milakov and Gimelshein,
+//! "Online normalizer calculation for softmax", 2018; Dao et al., "FlashAttention", 2022), so memory is linear in length. The
+//! forward keeps one number per query and head, the log-sum-exp of its scores, from which the backward recomputes the
+//! probabilities (Dao, "FlashAttention-2", 2023).
+//!
+//! The query heads that share a key/value head are rows of one matrix, so that each key and value is fetched and
+//! packed once for all of them; the products are the tiles of [`mod@crate::product`], in f32 or bf16.
+//! Leaves out: soft-capping, ALiBi, dividing one query's keys among threads.
+
+mod backward;
+mod forward;
+mod keys;
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
-use crate::Write;
-use crate::matmul::{Mat, MatMut, On, matmul};
 use crate::pointer::SharedMut;
-use crate::simd::{dispatch, dot, exp, max_of, sum_of};
+use crate::product::Path;
+use crate::threads::share;
+use crate::{Arithmetic, View};
 
-/// Queries whose scores are held at once.
-const BLOCK: usize = 64;
+pub(crate) use backward::backward_family;
+pub(crate) use forward::forward_task;
 
 /// Heads and their sizes. Queries are `[rows, heads * head_dim]`, keys and values `[rows, kv_heads * head_dim]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,6 +47,16 @@ impl Geometry {
     fn key_width(&self) -> usize {
         self.kv_heads * self.head_dim
     }
+
+    /// Query heads that share a key/value head.
+    fn group(&self) -> usize {
+        self.heads / self.kv_heads.max(1)
+    }
+
+    /// First position that the query at `position` sees.
+    fn oldest(&self, position: usize) -> usize {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    }
 }
 
 /// Where a run of keys and values lies.
@@ -47,12 +64,12 @@ impl Geometry {
 pub enum Source<'a> {
     /// In these rows of the batch's own keys and values.
     Rows(Range<usize>),
-    /// In a cache: `[tokens, kv_heads * head_dim]` each.
+    /// In a cache, or in a block of one: `[tokens, kv_heads * head_dim]` each, of any dtype (8 bits are blocks of `Q8_0`).
     Cache {
         /// Keys.
-        keys: &'a [f32],
+        keys: View<'a>,
         /// Values.
-        values: &'a [f32],
+        values: View<'a>,
     },
 }
 
@@ -85,155 +102,62 @@ pub struct KeyValues<'a> {
     pub values: &'a [f32],
 }
 
-/// Part of a span that some query of a block sees.
-struct Visible<'a> {
-    keys: &'a [f32],
-    values: &'a [f32],
-    /// First row in the batch, for gradients.
-    row: usize,
-    position: usize,
-    len: usize,
-}
-
-fn visible<'a>(
-    geometry: &Geometry,
+/// What a forward pass reads and writes.
+pub(crate) struct Forward<'a> {
+    geometry: &'a Geometry,
+    path: Path,
+    q: &'a [f32],
     kv: KeyValues<'a>,
-    segment: &Segment<'a>,
-    block: &Range<usize>,
-) -> Vec<Visible<'a>> {
-    let width = geometry.key_width();
-    let first_query = segment.position + block.start - segment.rows.start;
-    let last_query = first_query + block.len() - 1;
-    let oldest = geometry.window.map_or(0, |window| (first_query + 1).saturating_sub(window));
-    segment
-        .spans
-        .iter()
-        .filter_map(|span| {
-            let (keys, values, row) = match &span.source {
-                Source::Rows(rows) => {
-                    let range = rows.start * width..rows.end * width;
-                    (&kv.keys[range.clone()], &kv.values[range], rows.start)
-                }
-                Source::Cache { keys, values } => (*keys, *values, 0),
-            };
-            let tokens = keys.len() / width;
-            let from = oldest.saturating_sub(span.position).min(tokens);
-            let to = (last_query + 1).saturating_sub(span.position).min(tokens);
-            (from < to).then(|| Visible {
-                keys: &keys[from * width..to * width],
-                values: &values[from * width..to * width],
-                row: row + from,
-                position: span.position + from,
-                len: to - from,
-            })
-        })
-        .collect()
+    segments: &'a [Segment<'a>],
+    out: SharedMut<f32>,
+    lse: SharedMut<f32>,
 }
 
-/// Fills `scores[block, total]` with `scale * q k^T`, negative infinity where a key is not seen.
-fn scores(
-    geometry: &Geometry,
-    queries: Mat<'_>,
-    spans: &[Visible<'_>],
+/// Some rows of a segment, and the key/value head whose query heads they are computed for.
+#[derive(Clone, Debug)]
+pub(crate) struct Task {
+    segment: usize,
+    rows: Range<usize>,
     kv_head: usize,
-    first_query: usize,
-    scores: &mut [f32],
-) {
-    let total: usize = spans.iter().map(|span| span.len).sum();
-    let rows = scores.len() / total.max(1);
-    let mut column = 0;
-    for span in spans {
-        let keys = Mat::new(
-            &span.keys[kv_head * geometry.head_dim..],
-            span.len,
-            geometry.head_dim,
-            geometry.key_width(),
-        );
-        let out = MatMut::new(&mut scores[column..], rows, span.len, total);
-        matmul(out, queries, keys.transposed(), geometry.scale, Write::Replace, On::Caller);
-        for (row, line) in scores.chunks_exact_mut(total).enumerate() {
-            let query = first_query + row;
-            let line = &mut line[column..column + span.len];
-            let end = (query + 1).saturating_sub(span.position).min(span.len);
-            let oldest = geometry.window.map_or(0, |window| (query + 1).saturating_sub(window));
-            let start = oldest.saturating_sub(span.position).min(end);
-            line[..start].fill(f32::NEG_INFINITY);
-            line[end..].fill(f32::NEG_INFINITY);
-        }
-        column += span.len;
-    }
-}
-
-fn blocks<'a>(segments: &'a [Segment<'_>]) -> impl Iterator<Item = (usize, Range<usize>)> + 'a {
-    segments.iter().enumerate().flat_map(|(index, segment)| {
-        let rows = segment.rows.clone();
-        rows.clone().step_by(BLOCK).map(move |start| (index, start..(start + BLOCK).min(rows.end)))
-    })
 }
 
 /// Attention of every segment's queries over its spans: `out` `[rows, heads * head_dim]`, and the log-sum-exp of
 /// each query's scores, `lse` `[rows, heads]`. Rows outside every segment are left as they are.
 pub fn forward(
-    geometry: &Geometry,
+    (geometry, arithmetic): (&Geometry, Arithmetic),
     q: &[f32],
     kv: KeyValues<'_>,
     segments: &[Segment<'_>],
     out: &mut [f32],
     lse: &mut [f32],
 ) {
-    let (heads, dim, width) = (geometry.heads, geometry.head_dim, geometry.query_width());
-    assert!(q.len() == out.len() && lse.len() * dim == q.len(), "sizes of queries, output and log-sum-exp");
-    let tasks: Vec<_> = blocks(segments)
-        .flat_map(|(s, block)| (0..heads).map(move |head| (s, block.clone(), head)))
-        .collect();
+    forward_by(Path::best(arithmetic), geometry, (q, kv, segments), (out, lse));
+}
+
+/// The same by `path`.
+pub fn forward_by(
+    path: Path,
+    geometry: &Geometry,
+    (q, kv, segments): (&[f32], KeyValues<'_>, &[Segment<'_>]),
+    (out, lse): (&mut [f32], &mut [f32]),
+) {
+    assert!(
+        q.len() == out.len() && lse.len() * geometry.head_dim == q.len(),
+        "sizes of queries, output and log-sum-exp"
+    );
+    // Queries of a task: as many rows, heads of a group included, as share the packing of their keys.
+    let step = (forward::ROWS / geometry.group().max(1)).max(1);
+    let mut tasks = Vec::new();
+    for (segment, Segment { rows, .. }) in segments.iter().enumerate() {
+        for start in rows.clone().step_by(step) {
+            let rows = start..(start + step).min(rows.end);
+            tasks.extend((0..geometry.kv_heads).map(|kv_head| Task { segment, rows: rows.clone(), kv_head }));
+        }
+    }
     let (out, lse) = (SharedMut::new(out), SharedMut::new(lse));
-    tasks.par_iter().for_each_init(Vec::new, |buffer: &mut Vec<f32>, (s, block, head)| {
-        let segment = &segments[*s];
-        let spans = visible(geometry, kv, segment, block);
-        let total: usize = spans.iter().map(|span| span.len).sum();
-        let kv_head = head / (heads / geometry.kv_heads);
-        buffer.resize(block.len() * total, 0.0);
-        let queries = Mat::new(&q[block.start * width + head * dim..], block.len(), dim, width);
-        let first_query = segment.position + block.start - segment.rows.start;
-        scores(geometry, queries, &spans, kv_head, first_query, buffer);
-        for (row, line) in buffer.chunks_exact_mut(total.max(1)).enumerate() {
-            let log_sum = dispatch(
-                #[inline(always)]
-                || {
-                    let max = max_of(line);
-                    for x in line.iter_mut() {
-                        *x = exp(*x - max);
-                    }
-                    let sum = sum_of(
-                        line,
-                        #[inline(always)]
-                        |x| x,
-                    );
-                    let inverse = 1.0 / sum;
-                    for x in line.iter_mut() {
-                        *x *= inverse;
-                    }
-                    max + sum.ln()
-                },
-            );
-            // SAFETY: this task alone owns column `head` of the rows of `block`.
-            unsafe { lse.slice((block.start + row) * heads + head, 1)[0] = log_sum };
-        }
-        let mut column = 0;
-        for (index, span) in spans.iter().enumerate() {
-            let at = block.start * width + head * dim;
-            // SAFETY: this task alone owns the columns of `head` in the rows of `block`; `offset` checks bounds.
-            let target = unsafe {
-                let extent = (block.len() - 1) * width + dim;
-                MatMut::from_raw(out.offset(at, extent), block.len(), dim, width)
-            };
-            let weights = Mat::new(&buffer[column..], block.len(), span.len, total);
-            let values = Mat::new(&span.values[kv_head * dim..], span.len, dim, geometry.key_width());
-            let write = if index == 0 { Write::Replace } else { Write::Accumulate };
-            matmul(target, weights, values, 1.0, write, On::Caller);
-            column += span.len;
-        }
-    });
+    let job = Forward { geometry, path, q, kv, segments, out, lse };
+    // Later queries see more keys: the longest tasks first.
+    share(tasks.len(), |index| (path.attend)(&job, &tasks[tasks.len() - 1 - index]));
 }
 
 /// What the backward pass reads.
@@ -259,15 +183,40 @@ pub struct Gradients<'a> {
     pub dv: &'a mut [f32],
 }
 
+/// A backward pass.
+pub(crate) struct Backward<'a> {
+    geometry: &'a Geometry,
+    path: Path,
+    saved: Saved<'a>,
+    segments: &'a [Segment<'a>],
+    dout: &'a [f32],
+    dq: SharedMut<f32>,
+    dk: SharedMut<f32>,
+    dv: SharedMut<f32>,
+}
+
 /// Gradients of queries, keys and values from `dout`.
 ///
 /// # Panics
 /// When a span lies in a cache: cached keys have no gradient, so training never has them.
 pub fn backward(
-    geometry: &Geometry,
+    (geometry, arithmetic): (&Geometry, Arithmetic),
     saved: Saved<'_>,
     segments: &[Segment<'_>],
     dout: &[f32],
+    gradients: Gradients<'_>,
+) {
+    backward_by(Path::best(arithmetic), geometry, (saved, segments, dout), gradients);
+}
+
+/// The same by `path`.
+///
+/// # Panics
+/// As [`backward`].
+pub fn backward_by(
+    path: Path,
+    geometry: &Geometry,
+    (saved, segments, dout): (Saved<'_>, &[Segment<'_>], &[f32]),
     gradients: Gradients<'_>,
 ) {
     let Gradients { dq, dk, dv } = gradients;
@@ -275,8 +224,16 @@ pub fn backward(
         saved.q.len() == dq.len() && dout.len() == dq.len() && saved.kv.keys.len() == dk.len(),
         "sizes of queries, keys and gradients"
     );
-    // Segments that share keys form a family, known by the first row of its root; one task owns the key and
-    // value gradients of one family and one key head.
+    let families = families(segments);
+    let (dq, dk, dv) = (SharedMut::new(dq), SharedMut::new(dk), SharedMut::new(dv));
+    let job = Backward { geometry, path, saved, segments, dout, dq, dk, dv };
+    let heads = geometry.kv_heads.max(1);
+    share(families.len() * heads, |index| (path.attend_back)(&job, &families[index / heads], index % heads));
+}
+
+/// Segments that share keys, by the first row of their root: one task owns the key and value gradients of a family and
+/// a key head.
+fn families(segments: &[Segment<'_>]) -> Vec<Vec<usize>> {
     let mut families: Vec<(usize, Vec<usize>)> = Vec::new();
     for (index, segment) in segments.iter().enumerate() {
         let root = segment.spans.iter().map(|span| match &span.source {
@@ -289,93 +246,5 @@ pub fn backward(
             None => families.push((root, vec![index])),
         }
     }
-    let tasks: Vec<_> =
-        families.iter().flat_map(|(_, members)| (0..geometry.kv_heads).map(move |h| (members, h))).collect();
-    let shared = [SharedMut::new(dq), SharedMut::new(dk), SharedMut::new(dv)];
-    tasks.par_iter().for_each_init(Scratch::default, |scratch, (members, kv_head)| {
-        let group = geometry.heads / geometry.kv_heads;
-        for (index, block) in members
-            .iter()
-            .flat_map(|&s| blocks(std::slice::from_ref(&segments[s])).map(move |(_, block)| (s, block)))
-        {
-            for head in kv_head * group..(kv_head + 1) * group {
-                backward_block(geometry, saved, (&segments[index], &block, head), dout, shared, scratch);
-            }
-        }
-    });
-}
-
-#[derive(Default)]
-struct Scratch {
-    probabilities: Vec<f32>,
-    gradients: Vec<f32>,
-}
-
-/// One block of queries of one head.
-fn backward_block(
-    geometry: &Geometry,
-    saved: Saved<'_>,
-    (segment, block, head): (&Segment<'_>, &Range<usize>, usize),
-    dout: &[f32],
-    [dq, dk, dv]: [SharedMut<f32>; 3],
-    scratch: &mut Scratch,
-) {
-    let (heads, dim, width, key_width) =
-        (geometry.heads, geometry.head_dim, geometry.query_width(), geometry.key_width());
-    let kv_head = head / (heads / geometry.kv_heads);
-    let (n, at) = (block.len(), block.start * width + head * dim);
-    let spans = visible(geometry, saved.kv, segment, block);
-    let total: usize = spans.iter().map(|span| span.len).sum();
-    let Scratch { probabilities, gradients } = scratch;
-    probabilities.resize(n * total, 0.0);
-    gradients.resize(n * total, 0.0);
-    let queries = Mat::new(&saved.q[at..], n, dim, width);
-    let douts = Mat::new(&dout[at..], n, dim, width);
-    let first_query = segment.position + block.start - segment.rows.start;
-    scores(geometry, queries, &spans, kv_head, first_query, probabilities);
-    let mut column = 0;
-    for span in &spans {
-        let values = Mat::new(&span.values[kv_head * dim..], span.len, dim, key_width);
-        let out = MatMut::new(&mut gradients[column..], n, span.len, total);
-        matmul(out, douts, values.transposed(), 1.0, Write::Replace, On::Caller);
-        column += span.len;
-    }
-    let lines = probabilities.chunks_exact_mut(total.max(1)).zip(gradients.chunks_exact_mut(total.max(1)));
-    for (row, (p, dp)) in lines.enumerate() {
-        let row = block.start + row;
-        let features = row * width + head * dim..row * width + (head + 1) * dim;
-        dispatch(
-            #[inline(always)]
-            || {
-                let delta = dot(&dout[features.clone()], &saved.out[features]);
-                let lse = saved.lse[row * heads + head];
-                for (p, dp) in p.iter_mut().zip(dp) {
-                    *p = exp(*p - lse);
-                    *dp = *p * (*dp - delta) * geometry.scale;
-                }
-            },
-        );
-    }
-    let mut column = 0;
-    for (index, span) in spans.iter().enumerate() {
-        let keys = Mat::new(&span.keys[kv_head * dim..], span.len, dim, key_width);
-        let p = Mat::new(&probabilities[column..], n, span.len, total);
-        let ds = Mat::new(&gradients[column..], n, span.len, total);
-        let key_at = span.row * key_width + kv_head * dim;
-        let key_extent = (span.len - 1) * key_width + dim;
-        // SAFETY: this task alone owns the columns of `head` in its segments' rows, and the columns of `kv_head`
-        // in the rows of its family, which no other task's family shares; `offset` checks the bounds.
-        let (dq, dk, dv) = unsafe {
-            (
-                MatMut::from_raw(dq.offset(at, (n - 1) * width + dim), n, dim, width),
-                MatMut::from_raw(dk.offset(key_at, key_extent), span.len, dim, key_width),
-                MatMut::from_raw(dv.offset(key_at, key_extent), span.len, dim, key_width),
-            )
-        };
-        let write = if index == 0 { Write::Replace } else { Write::Accumulate };
-        matmul(dq, ds, keys, 1.0, write, On::Caller);
-        matmul(dk, ds.transposed(), queries, 1.0, Write::Accumulate, On::Caller);
-        matmul(dv, p.transposed(), douts, 1.0, Write::Accumulate, On::Caller);
-        column += span.len;
-    }
+    families.into_iter().map(|(_, members)| members).collect()
 }

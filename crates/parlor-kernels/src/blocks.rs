@@ -170,6 +170,18 @@ impl Blocks {
         &self.codes
     }
 
+    /// Adds the elements of `more`, which is of the same format, with scales within; both are whole blocks.
+    pub(crate) fn extend(&mut self, more: &Self) {
+        self.codes.extend_from_slice(&more.codes);
+        self.len += more.len;
+    }
+
+    /// Forgets the elements from the `len`-th on, which begins a block.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.len = len.min(self.len);
+        self.codes.truncate(self.len / self.format.elements() * self.format.code_bytes());
+    }
+
     /// All elements.
     pub fn view(&self) -> BlockView<'_> {
         BlockView { blocks: self, start: 0, len: self.len }

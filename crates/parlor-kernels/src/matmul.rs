@@ -89,15 +89,6 @@ impl<'a> MatMut<'a> {
         let data = unsafe { self.data.add(offset) };
         MatMut { data, rows: rows.len(), cols: columns.len(), ..*self }
     }
-
-    /// A matrix at `data`, for tasks that write disjoint columns of one buffer.
-    ///
-    /// # Safety
-    /// Every element lies in one allocation valid for writes during `'a`, and no other thread reads or writes
-    /// an element of it meanwhile.
-    pub(crate) unsafe fn from_raw(data: *mut f32, rows: usize, cols: usize, row_stride: usize) -> Self {
-        Self { data, rows, cols, row_stride, col_stride: 1, borrow: PhantomData }
-    }
 }
 
 /// What an operation does with what its destination already holds.
@@ -136,7 +127,7 @@ pub(crate) fn matmul(dst: MatMut<'_>, lhs: Mat<'_>, rhs: Mat<'_>, scale: f32, wr
     if on == On::Pool {
         return shared_out(dst, lhs, rhs, scale, write);
     }
-    // SAFETY: every operand's extent was checked against its slice (or promised by `from_raw`'s caller), the
+    // SAFETY: every operand's extent was checked against its slice (or promised by `part`'s caller), the
     // shapes agree, and `dst` is borrowed mutably, so it overlaps neither operand.
     unsafe {
         gemm::gemm(

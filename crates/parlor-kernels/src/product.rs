@@ -7,7 +7,7 @@
 //!
 //! Leaves out: operands that stay packed between calls.
 
-mod kernel;
+pub(crate) mod kernel;
 mod operand;
 mod path;
 mod portable;

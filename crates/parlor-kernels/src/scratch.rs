@@ -21,6 +21,8 @@ thread_local! {
     pub(crate) static LEFT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
     /// A product's right operand, packed.
     pub(crate) static RIGHT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    /// What a task of attention computes with.
+    pub(crate) static ATTENTION: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
     /// Widened rows on their way into a packed operand.
     pub(crate) static ROWS: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
@@ -36,4 +38,20 @@ pub(crate) fn with<T: Pod, R>(slot: &'static Slot, len: usize, use_it: impl FnOn
     let kept = slot.take();
     slot.set(if kept.len() > buffer.len() { kept } else { buffer });
     result
+}
+
+/// As [`with`], in parts of these lengths, each of which begins with a line of its own.
+pub(crate) fn with_parts<const N: usize, R>(
+    slot: &'static Slot,
+    lens: [usize; N],
+    use_them: impl FnOnce([&mut [f32]; N]) -> R,
+) -> R {
+    let whole = |len: usize| len.next_multiple_of(size_of::<Line>() / size_of::<f32>());
+    with(slot, lens.into_iter().map(whole).sum(), |mut all: &mut [f32]| {
+        use_them(lens.map(|len| {
+            let (part, rest) = std::mem::take(&mut all).split_at_mut(whole(len));
+            all = rest;
+            &mut part[..len]
+        }))
+    })
 }

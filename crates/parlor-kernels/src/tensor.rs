@@ -2,6 +2,8 @@
 //!
 //! Leaves out: strides (rows are contiguous) and devices other than the CPU.
 
+mod rows;
+
 use std::sync::Arc;
 
 use half::slice::HalfFloatSliceExt;

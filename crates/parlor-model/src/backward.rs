@@ -129,7 +129,7 @@ impl Decoder {
             zeroed(&mut scratch.dv, rows * kv_size),
         );
         attention::backward(
-            &self.geometry(context.layer),
+            (&self.geometry(context.layer), self.attention_arithmetic(pass)),
             attention::Saved {
                 q: &saved.q,
                 kv: KeyValues { keys: &saved.k, values: &saved.v },

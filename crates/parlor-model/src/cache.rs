@@ -1,20 +1,43 @@
 //! Keys and values of the tokens seen so far, per sequence and block.
 //!
-//! Leaves out: paging and narrow dtypes, which come with the scheduler that needs them.
+//! Leaves out: paging, which comes with the scheduler that needs it.
+
+use parlor_kernels::{BlockFormat, DType, Tensor, TensorError};
 
 use crate::decoder_config::DecoderConfig;
 
+/// Number format of cached keys and values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CacheDtype {
+    /// As they were computed.
+    #[default]
+    Float32,
+    /// Rounded to bfloat16: half the memory.
+    Bfloat16,
+    /// Rounded to 8 bits, a scale for every 32 (`Q8_0`): a quarter. Needs `num_key_value_heads * head_dim` to be a multiple of 32.
+    Int8,
+}
+
+impl CacheDtype {
+    fn dtype(self) -> DType {
+        match self {
+            Self::Float32 => DType::F32,
+            Self::Bfloat16 => DType::Bf16,
+            Self::Int8 => DType::Block(BlockFormat::Q8_0),
+        }
+    }
+}
+
 /// Keys and values of one sequence in one block, `[tokens, kv_heads * head_dim]` each, rotated already.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Slab {
-    pub(crate) keys: Vec<f32>,
-    pub(crate) values: Vec<f32>,
+    pub(crate) keys: Tensor,
+    pub(crate) values: Tensor,
 }
 
 /// The cache of several sequences. A forward pass reads the sequences its segments name and appends to them.
 #[derive(Clone, Debug)]
 pub struct KvCache {
-    width: usize,
     lengths: Vec<usize>,
     /// `[sequence][layer]`.
     slabs: Vec<Vec<Slab>>,
@@ -23,11 +46,25 @@ pub struct KvCache {
 impl KvCache {
     /// Room for `sequences` sequences, empty.
     pub fn new(config: &DecoderConfig, sequences: usize) -> Self {
-        Self {
-            width: config.key_value_size(),
-            lengths: vec![0; sequences],
-            slabs: vec![vec![Slab::default(); config.num_hidden_layers]; sequences],
+        match Self::with_dtype(config, sequences, CacheDtype::Float32) {
+            Ok(cache) => cache,
+            // f32 rows may have any width.
+            Err(error) => unreachable!("{error}"),
         }
+    }
+
+    /// The same, in another number format.
+    ///
+    /// # Errors
+    /// When the width of a token's keys does not fit the format.
+    pub fn with_dtype(
+        config: &DecoderConfig,
+        sequences: usize,
+        dtype: CacheDtype,
+    ) -> Result<Self, TensorError> {
+        let rows = Tensor::rows(config.key_value_size(), dtype.dtype())?;
+        let slab = Slab { keys: rows.clone(), values: rows };
+        Ok(Self { lengths: vec![0; sequences], slabs: vec![vec![slab; config.num_hidden_layers]; sequences] })
     }
 
     /// Bytes that a token of one sequence takes.
@@ -55,25 +92,30 @@ impl KvCache {
         let Some(length) = self.lengths.get_mut(sequence) else { return };
         *length = (*length).min(tokens);
         for slab in &mut self.slabs[sequence] {
-            slab.keys.truncate(tokens * self.width);
-            slab.values.truncate(tokens * self.width);
+            slab.keys.truncate(tokens);
+            slab.values.truncate(tokens);
         }
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         let slabs = self.slabs.iter().flatten();
-        slabs.map(|slab| (slab.keys.capacity() + slab.values.capacity()) * size_of::<f32>()).sum()
+        slabs.map(|slab| slab.keys.owned_bytes() + slab.values.owned_bytes()).sum()
     }
 
     pub(crate) fn slab(&self, sequence: usize, layer: usize) -> &Slab {
         &self.slabs[sequence][layer]
     }
 
-    pub(crate) fn append(&mut self, sequence: usize, layer: usize, keys: &[f32], values: &[f32]) {
+    pub(crate) fn append(
+        &mut self,
+        (sequence, layer): (usize, usize),
+        keys: &[f32],
+        values: &[f32],
+    ) -> Result<(), TensorError> {
         let slab = &mut self.slabs[sequence][layer];
-        slab.keys.extend_from_slice(keys);
-        slab.values.extend_from_slice(values);
+        slab.keys.append(keys)?;
+        slab.values.append(values)
     }
 
     /// Counts `tokens` new tokens, once every layer has appended them.

@@ -5,7 +5,9 @@
 //! operations it follows.
 
 use parlor_kernels::attention::{self, Geometry, KeyValues, Source, Span};
-use parlor_kernels::{Write, activation, cross_entropy, embedding, linear, noise, norm as rms, rope};
+use parlor_kernels::{
+    Arithmetic, DType, View, Write, activation, cross_entropy, embedding, linear, noise, norm as rms, rope,
+};
 
 use crate::batch::{Batch, Context};
 use crate::cache::KvCache;
@@ -214,7 +216,9 @@ impl Decoder {
                 for segment in &batch.segments {
                     if let Context::Cache(sequence) = segment.context {
                         let own = segment.rows.start * width..segment.rows.end * width;
-                        cache.append(sequence, layer, &kept.k[own.clone()], &kept.v[own]);
+                        cache
+                            .append((sequence, layer), &kept.k[own.clone()], &kept.v[own])
+                            .map_err(|error| DecoderError::Batch(error.to_string()))?;
                     }
                 }
             }
@@ -257,7 +261,7 @@ impl Decoder {
         rope::apply(&mut saved.k, config.num_key_value_heads, context.angles, rope::Turn::Forward);
         let kv = KeyValues { keys: &saved.k, values: &saved.v };
         attention::forward(
-            &self.geometry(context.layer),
+            (&self.geometry(context.layer), self.attention_arithmetic(pass)),
             &saved.q,
             kv,
             &segments(context.batch, context.cache, context.layer),
@@ -301,6 +305,15 @@ impl Decoder {
         let (weight, Norm::Rms { eps } | Norm::Layer { eps }) = (pass.vector(weight), self.config.norm);
         let heads = raw.len() / weight.len();
         rms::rms_forward(raw, weight, eps, room(x, raw.len()), room(&mut saved.inverse_rms, heads));
+    }
+
+    /// Precision of attention's products: bf16 where the weights' are.
+    pub(crate) fn attention_arithmetic(&self, pass: &Pass<'_>) -> Arithmetic {
+        let packed = self.blocks.first().is_some_and(|block| {
+            let weight = &self.parameters[block.q.weight].tensor;
+            weight.dtype() == DType::Bf16 && matches!(weight.view(), View::Packed(_))
+        });
+        if packed { Arithmetic::Bf16 } else { pass.arithmetic }
     }
 
     pub(crate) fn geometry(&self, layer: usize) -> Geometry {
@@ -381,7 +394,7 @@ pub(crate) fn segments<'a>(
         }
         if let (Context::Cache(sequence), Some(cache)) = (context, cache) {
             let slab = cache.slab(sequence, layer);
-            let source = Source::Cache { keys: &slab.keys, values: &slab.values };
+            let source = Source::Cache { keys: slab.keys.view(), values: slab.values.view() };
             spans.push(Span { source, position: 0 });
         }
         spans.reverse();

@@ -45,7 +45,7 @@ mod vocabulary;
 pub use adapted::{load_adapted, locate_adapted};
 pub use arch::{Architecture, ArchitectureBlock, ModelPreset, PresetError};
 pub use batch::{AdapterChoice, Batch, Context, Segment};
-pub use cache::KvCache;
+pub use cache::{CacheDtype, KvCache};
 pub use checkpointing::Checkpointing;
 pub use config::{Bnb4bitQuantType, ModelConfig, OutOfMemoryPolicy, TorchDtype};
 pub use content_key::{ContentKey, content_key};

@@ -8,9 +8,10 @@
 
 use std::sync::OnceLock;
 
-use super::kernel::Rounding;
+use super::kernel::{Kernel, Rounding};
 use super::portable::Portable;
 use super::{Arithmetic, Job, run};
+use crate::attention::{Backward, Forward, Task, backward_family, forward_task};
 
 /// One way to compute products.
 #[derive(Clone, Copy)]
@@ -18,9 +19,17 @@ pub struct Path {
     name: &'static str,
     pub(crate) rounding: Rounding,
     pub(crate) run: fn(&Job<'_>),
+    /// A task of attention.
+    pub(crate) attend: fn(&Forward<'_>, &Task),
+    /// A family of segments, and one key/value head.
+    pub(crate) attend_back: fn(&Backward<'_>, &[usize], usize),
 }
 
 impl Path {
+    fn of<K: Kernel>(name: &'static str, rounding: Rounding) -> Self {
+        Self { name, rounding, run: run::<K>, attend: forward_task::<K>, attend_back: backward_family::<K> }
+    }
+
     /// A name for messages.
     pub fn name(&self) -> &'static str {
         self.name
@@ -38,17 +47,17 @@ impl Path {
             use super::avx2::Avx2;
             use super::avx512::{Avx512, Avx512Bf16};
             if is_x86_feature_detected!("avx512f") {
-                paths.push(Path { name: "avx512", rounding, run: run::<Avx512> });
+                paths.push(Path::of::<Avx512>("avx512", rounding));
             }
             if is_x86_feature_detected!("avx512bf16") && arithmetic == Arithmetic::Bf16 {
-                let path = Path { name: "avx512bf16", rounding, run: run::<Avx512Bf16> };
+                let path = Path::of::<Avx512Bf16>("avx512bf16", rounding);
                 paths.insert(if fast_bf16() { 0 } else { paths.len() }, path);
             }
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                paths.push(Path { name: "avx2", rounding, run: run::<Avx2> });
+                paths.push(Path::of::<Avx2>("avx2", rounding));
             }
         }
-        paths.push(Path { name: "portable", rounding, run: run::<Portable> });
+        paths.push(Path::of::<Portable>("portable", rounding));
         paths
     }
 

@@ -2,6 +2,11 @@
 
 use parlor_kernels::attention::{self, Geometry, Gradients, KeyValues, Saved, Segment, Source, Span};
 
+use parlor_kernels::product::Path;
+use parlor_kernels::{Arithmetic, BlockFormat, DType, Tensor, View};
+
+use proptest::prelude::*;
+
 use crate::{Numbers, close, differences, inner, wide};
 
 /// Per row: its position, and the rows it may see with their positions.
@@ -67,15 +72,55 @@ fn check(geometry: Geometry, lengths: &[usize], parents: &[Option<usize>]) {
     let dout = numbers.vec(rows * qw);
     let kv = KeyValues { keys: &k, values: &v };
     let (mut out, mut lse) = (vec![0.0; rows * qw], vec![0.0; rows * geometry.heads]);
-    attention::forward(&geometry, &q, kv, &segments, &mut out, &mut lse);
     let (wq, wk, wv) = (wide(&q), wide(&k), wide(&v));
-    close("out", &out, &reference(&geometry, &plan, &wq, &wk, &wv));
+    let want = reference(&geometry, &plan, &wq, &wk, &wv);
+    for path in Path::available(Arithmetic::F32) {
+        attention::forward_by(path, &geometry, (&q, kv, &segments), (&mut out, &mut lse));
+        close(path.name(), &out, &want);
+    }
+
+    // In bf16 an operand is off by 2^-9 of itself. A score is off by twice that times the sum of magnitudes of its
+    // products, below `dim * scale` for numbers below 1, and a probability by as much of itself; a probability and a value are rounded
+    // once more each. The weighted mean of values below 1 is then off by at most four times (twice for scores above and below)
+    // the first, and twice 2^-9.
+    let unit = 2f64.powi(-9);
+    let off = 4.0 * unit * geometry.head_dim as f64 * f64::from(geometry.scale) + 2.0 * unit;
+    let saved = Saved { q: &q, kv, out: &out, lse: &lse };
+    let mut plain = (vec![f32::NAN; rows * qw], vec![0.0; rows * kw], vec![0.0; rows * kw]);
+    let gradients = Gradients { dq: &mut plain.0, dk: &mut plain.1, dv: &mut plain.2 };
+    attention::backward((&geometry, Arithmetic::F32), saved, &segments, &dout, gradients);
+    for path in Path::available(Arithmetic::F32).into_iter().chain(Path::available(Arithmetic::Bf16)) {
+        let (mut near, mut near_lse) = (vec![0.0; rows * qw], vec![0.0; rows * geometry.heads]);
+        attention::forward_by(path, &geometry, (&q, kv, &segments), (&mut near, &mut near_lse));
+        for (got, want) in near.iter().zip(&want) {
+            assert!(
+                (f64::from(*got) - want).abs() <= off,
+                "{}: {got}, want {want} within {off}",
+                path.name()
+            );
+        }
+        let mut other = (vec![f32::NAN; rows * qw], vec![0.0; rows * kw], vec![0.0; rows * kw]);
+        let gradients = Gradients { dq: &mut other.0, dk: &mut other.1, dv: &mut other.2 };
+        attention::backward_by(path, &geometry, (saved, &segments, &dout), gradients);
+        for (name, got, want) in
+            [("dq", &other.0, &plain.0), ("dk", &other.1, &plain.1), ("dv", &other.2, &plain.2)]
+        {
+            // Gradients are sums of such terms, off by the same share of the largest; those of queries and keys may cancel
+            // from `dim * scale` to nothing.
+            let terms = if name == "dv" { 1e-3 } else { geometry.head_dim as f32 * geometry.scale };
+            let largest = want.iter().fold(terms, |largest, x| largest.max(x.abs()));
+            for (got, want) in got.iter().zip(want) {
+                let error = f64::from((got - want).abs() / largest);
+                assert!(error <= off, "{}, {name}: {got}, want {want}, {error} of {off}", path.name());
+            }
+        }
+    }
 
     let (mut dq, mut dk, mut dv) = (vec![f32::NAN; rows * qw], vec![0.0; rows * kw], vec![0.0; rows * kw]);
     let saved = Saved { q: &q, kv, out: &out, lse: &lse };
     let gradients = Gradients { dq: &mut dq, dk: &mut dk, dv: &mut dv };
-    attention::backward(&geometry, saved, &segments, &dout, gradients);
-    if rows <= 24 {
+    attention::backward((&geometry, Arithmetic::F32), saved, &segments, &dout, gradients);
+    if rows * qw <= 600 {
         let loss = |q: &[f64], k: &[f64], v: &[f64]| inner(&reference(&geometry, &plan, q, k, v), &dout);
         close("dq", &dq, &differences(&wq, |q| loss(q, &wk, &wv)));
         close("dk", &dk, &differences(&wk, |k| loss(&wq, k, &wv)));
@@ -135,13 +180,23 @@ fn cached_decode_equals_the_whole() {
         let (q, k, v) = (numbers.vec(19 * 24), numbers.vec(19 * 12), numbers.vec(19 * 12));
         let want = reference(&g, &plan, &wide(&q), &wide(&k), &wide(&v));
         let (mut out, mut lse) = (vec![0.0; 19 * 24], vec![0.0; 19 * 4]);
-        attention::forward(&g, &q, KeyValues { keys: &k, values: &v }, &whole, &mut out, &mut lse);
+        attention::forward(
+            (&g, Arithmetic::F32),
+            &q,
+            KeyValues { keys: &k, values: &v },
+            &whole,
+            &mut out,
+            &mut lse,
+        );
         close("whole", &out, &want);
         // 10 cached, 6 at once, then one by one.
         for range in [10..16, 16..17, 17..18, 18..19] {
             let spans = vec![
                 Span {
-                    source: Source::Cache { keys: &k[..range.start * 12], values: &v[..range.start * 12] },
+                    source: Source::Cache {
+                        keys: View::F32(&k[..range.start * 12]),
+                        values: View::F32(&v[..range.start * 12]),
+                    },
                     position: 0,
                 },
                 Span { source: Source::Rows(0..range.len()), position: range.start },
@@ -151,8 +206,86 @@ fn cached_decode_equals_the_whole() {
             let kv = KeyValues { keys: &k[own.clone()], values: &v[own] };
             let span = range.start * 24..range.end * 24;
             let (mut out, mut lse) = (vec![0.0; range.len() * 24], vec![0.0; range.len() * 4]);
-            attention::forward(&g, &q[span.clone()], kv, &[segment], &mut out, &mut lse);
+            attention::forward((&g, Arithmetic::F32), &q[span.clone()], kv, &[segment], &mut out, &mut lse);
             close("cached", &out, &want[span]);
         }
     }
+}
+
+/// A cache in each of its dtypes, cut into blocks, beside the reference over the numbers that the cache holds.
+#[test]
+fn caches_of_every_dtype_are_read_block_by_block() {
+    let (g, tokens, block) = (geometry(6, 2, 16, None), 75, 16);
+    let (qw, kw) = (96, 32);
+    let mut numbers = Numbers::new(9);
+    for dtype in [DType::F32, DType::Bf16, DType::F16, DType::Block(BlockFormat::Q8_0)] {
+        let (q, k, v) = (numbers.vec(qw), numbers.vec(tokens * kw), numbers.vec(tokens * kw));
+        let blocks = |values: &[f32]| -> Vec<Tensor> {
+            values
+                .chunks(block * kw)
+                .map(|values| {
+                    let mut rows = Tensor::rows(kw, dtype).unwrap();
+                    let (first, rest) = values.split_at(kw.min(values.len()));
+                    rows.append(first).unwrap();
+                    rows.append(rest).unwrap();
+                    rows
+                })
+                .collect()
+        };
+        let (keys, values) = (blocks(&k), blocks(&v));
+        let held = |blocks: &[Tensor]| blocks.iter().flat_map(Tensor::to_f32_vec).collect::<Vec<f32>>();
+        let (own_k, own_v) = (numbers.vec(kw), numbers.vec(kw));
+        let (mut all_k, mut all_v) = (held(&keys), held(&values));
+        all_k.extend(&own_k);
+        all_v.extend(&own_v);
+        let plan = Plan { rows: vec![(tokens, (0..=tokens).map(|i| (i, i)).collect())] };
+        let want = reference(&g, &plan, &wide(&q), &wide(&all_k), &wide(&all_v));
+        let mut spans: Vec<Span<'_>> = keys
+            .iter()
+            .zip(&values)
+            .enumerate()
+            .map(|(index, (keys, values))| Span {
+                source: Source::Cache { keys: keys.view(), values: values.view() },
+                position: index * block,
+            })
+            .collect();
+        spans.push(Span { source: Source::Rows(0..1), position: tokens });
+        let segment = Segment { rows: 0..1, position: tokens, spans };
+        let (mut out, mut lse) = (vec![0.0; qw], vec![0.0; 6]);
+        let kv = KeyValues { keys: &own_k, values: &own_v };
+        attention::forward((&g, Arithmetic::F32), &q, kv, &[segment], &mut out, &mut lse);
+        close(dtype.name(), &out, &want);
+    }
+}
+
+#[test]
+fn rows_of_a_cache_grow_and_shrink() {
+    let mut rows = Tensor::rows(32, DType::Block(BlockFormat::Q8_0)).unwrap();
+    let values = Numbers::new(5).vec(96);
+    rows.append(&values).unwrap();
+    rows.truncate(2);
+    assert_eq!(rows.shape(), [2, 32]);
+    rows.append(&values[..32]).unwrap();
+    assert_eq!(rows.to_f32_vec()[64..], rows.to_f32_vec()[..32]);
+    assert!(rows.append(&values[..5]).is_err());
+    assert!(Tensor::rows(33, DType::Block(BlockFormat::Q8_0)).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn random_geometries(
+        kv_heads in 1..3usize, group in 1..8usize, head_dim in 1..70usize, window in proptest::option::of(2..50usize),
+        lengths in proptest::collection::vec(3..40usize, 1..4), share: bool,
+    ) {
+        let parents: Vec<Option<usize>> =
+            (0..lengths.len()).map(|i| (share && i > 0).then_some(0)).collect();
+        check(geometry(kv_heads * group, kv_heads, head_dim, window), &lengths, &parents);
+    }
+}
+
+#[test]
+fn a_wide_head_and_many_blocks_of_keys() {
+    check(geometry(2, 1, 256, None), &[300], &[None]);
+    check(geometry(3, 1, 33, Some(100)), &[260, 30], &[None, Some(0)]);
 }

@@ -1,0 +1,70 @@
+//! Rows that come one after the other, as a cache of keys and values gets them.
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
+use super::{DType, Storage, Tensor, TensorError, count};
+use crate::{BlockFormat, Blocks};
+
+impl Tensor {
+    /// No row yet of `width` elements each.
+    ///
+    /// # Errors
+    /// [`TensorError::Blocks`] for a format of blocks other than `Q8_0`, or of whose blocks a row is no whole number.
+    pub fn rows(width: usize, dtype: DType) -> Result<Self, TensorError> {
+        let storage = match dtype {
+            DType::F32 => Storage::F32(Vec::new()),
+            DType::Bf16 => Storage::Bf16(Vec::new()),
+            DType::F16 => Storage::F16(Vec::new()),
+            DType::Block(format @ BlockFormat::Q8_0) if width.is_multiple_of(format.elements()) => {
+                Storage::Blocks(Blocks::quantize(&[], format))
+            }
+            DType::Block(format) => return Err(TensorError::Blocks(format.name())),
+        };
+        Ok(Self { shape: vec![0, width], dtype, storage })
+    }
+
+    /// Adds rows, rounded to this tensor's dtype. A tensor that is not made of [`Self::rows`] stays as it is.
+    ///
+    /// # Errors
+    /// [`TensorError::Length`] when `values` are no whole rows.
+    pub fn append(&mut self, values: &[f32]) -> Result<(), TensorError> {
+        let &[rows, width] = self.shape.as_slice() else { return Ok(()) };
+        let more = values.len() / width.max(1);
+        let shape = vec![rows + more, width];
+        if values.len() != more * width {
+            let (expected, found) = (count(&shape)?, values.len());
+            return Err(TensorError::Length { shape, expected, found });
+        }
+        let (start, end) = (rows * width, (rows + more) * width);
+        match &mut self.storage {
+            Storage::F32(own) => own.extend_from_slice(values),
+            Storage::Bf16(own) => {
+                own.resize(end, bf16::ZERO);
+                own[start..].convert_from_f32_slice(values);
+            }
+            Storage::F16(own) => {
+                own.resize(end, f16::ZERO);
+                own[start..].convert_from_f32_slice(values);
+            }
+            Storage::Blocks(own) => own.extend(&Blocks::quantize(values, own.view().format())),
+            Storage::Packed(_) | Storage::Mapped { .. } => return Ok(()),
+        }
+        self.shape = shape;
+        Ok(())
+    }
+
+    /// Forgets the rows from the `rows`-th on.
+    pub fn truncate(&mut self, rows: usize) {
+        let &[now, width] = self.shape.as_slice() else { return };
+        let (rows, len) = (rows.min(now), rows.min(now) * width);
+        match &mut self.storage {
+            Storage::F32(own) => own.truncate(len),
+            Storage::Bf16(own) => own.truncate(len),
+            Storage::F16(own) => own.truncate(len),
+            Storage::Blocks(own) => own.truncate(len),
+            Storage::Packed(_) | Storage::Mapped { .. } => return,
+        }
+        self.shape[0] = rows;
+    }
+}
