@@ -1,7 +1,12 @@
 //! The output head and the log-probability of the targets in one operation, tile by tile: the matrix `[tokens, vocab]` of
 //! logits never exists. A tile is many rows of a part of the vocabulary, so that each part of the weight is read once for
 //! them all; the softmax's sum is carried from part to part (Milakov and Gimelshein, "Online normalizer calculation for
-//! softmax", 2018). The backward recomputes each tile's logits but the last's, which it has.
+//! softmax", 2018).
+//!
+//! The backward of a head that is trained recomputes the logits, but those of a vocabulary so small that all fit into two
+//! tiles, which are kept. A frozen head needs none of that: the gradient of a row's log-probability by its input is linear in the
+//! probabilities, so the forward carries it along from part to part as it carries the softmax's sum, and the
+//! backward only multiplies.
 
 use std::ops::Range;
 
@@ -37,9 +42,14 @@ impl<'a> Head<'a> {
     }
 }
 
+/// Tiles that are kept together, when there are no more.
+const KEPT: usize = 2;
+
 /// Elements of the logits that are held at once for `rows` rows.
 pub fn tile_elements(vocab: usize, rows: usize) -> usize {
-    TILE_ROWS.min(rows) * tile_columns(vocab)
+    let columns = tile_columns(vocab);
+    let tiles = rows.div_ceil(TILE_ROWS) * vocab.div_ceil(columns.max(1));
+    if tiles <= KEPT { rows * vocab } else { TILE_ROWS.min(rows) * columns }
 }
 
 /// Tiles of about the same width, in whole panels of a product.
@@ -48,17 +58,36 @@ fn tile_columns(vocab: usize) -> usize {
     vocab.div_ceil(tiles).next_multiple_of(32).min(vocab)
 }
 
-/// The buffer of a tile's logits, kept from pass to pass, and from a forward to its backward with what it holds.
+/// The buffers of tiles of logits, kept from pass to pass, and from a forward to its backward with what they hold.
 #[derive(Clone, Debug, Default)]
 pub struct Logits {
-    values: Vec<f32>,
-    /// The tile whose logits these are.
-    tile: Option<(Range<usize>, Range<usize>)>,
+    tiles: Vec<Kept>,
 }
 
+/// A buffer, and the tile whose logits it holds.
+#[derive(Clone, Debug, Default)]
+struct Kept {
+    values: Vec<f32>,
+    tile: Option<Tile>,
+}
+
+/// Rows and columns of a tile.
+type Tile = (Range<usize>, Range<usize>);
+
 impl Logits {
+    /// The buffer of the tile with number `index` among all of a pass.
+    fn of(&mut self, index: usize, all: usize) -> &mut Kept {
+        let index = if all <= KEPT { index } else { 0 };
+        if self.tiles.len() <= index {
+            self.tiles.resize_with(index + 1, Kept::default);
+        }
+        &mut self.tiles[index]
+    }
+}
+
+impl Kept {
     /// Room for the logits of a tile; their content is whatever it was.
-    fn room(&mut self, rows: &Range<usize>, columns: &Range<usize>) -> &mut [f32] {
+    fn room(&mut self, (rows, columns): &Tile) -> &mut [f32] {
         let len = rows.len() * columns.len();
         if self.values.len() < len {
             self.values = vec![0.0; len];
@@ -67,48 +96,112 @@ impl Logits {
     }
 }
 
+/// All tiles, in order.
+fn tiles(rows: usize, vocab: usize) -> Vec<Tile> {
+    let columns = steps(vocab, tile_columns(vocab));
+    steps(rows, TILE_ROWS)
+        .flat_map(|rows| columns.clone().map(move |columns| (rows.clone(), columns)))
+        .collect()
+}
+
 /// `0..len` in steps.
-fn steps(len: usize, step: usize) -> impl DoubleEndedIterator<Item = Range<usize>> {
+fn steps(len: usize, step: usize) -> impl Iterator<Item = Range<usize>> + Clone {
     (0..len).step_by(step.max(1)).map(move |start| start..(start + step).min(len))
 }
 
-/// `logp[row] = log softmax(W x[row])[targets[row]]`, and `lse[row]`, the log of the softmax's denominator.
+/// `logp[row] = log softmax(W x[row])[targets[row]]`, and `lse[row]`, the log of the softmax's denominator. Where a
+/// backward of a frozen head will follow, also `slope[row]`, `[rows, hidden]`: the gradient of `logp[row]` by `x[row]`.
 ///
 /// # Panics
 /// When a target is not in the vocabulary: the caller checks.
 pub fn forward(
     head: Head<'_>,
     (x, targets): (&[f32], &[u32]),
-    logp: &mut [f32],
-    lse: &mut [f32],
+    (logp, lse): (&mut [f32], &mut [f32]),
     logits: &mut Logits,
+    mut slope: Option<&mut [f32]>,
 ) {
+    let (count, hidden) = (targets.len(), head.hidden);
     assert!(
-        x.len() == targets.len() * head.hidden && logp.len() == targets.len(),
+        x.len() == count * hidden
+            && logp.len() == count
+            && lse.len() == count
+            && slope.as_ref().is_none_or(|slope| slope.len() == x.len()),
         "sizes of the head's input"
     );
-    logits.tile = None;
-    for rows in steps(targets.len(), TILE_ROWS) {
-        let (logp, lse) = (&mut logp[rows.clone()], &mut lse[rows.clone()]);
-        let x = &x[rows.start * head.hidden..rows.end * head.hidden];
-        let mut sums = vec![SumExp::NONE; rows.len()];
-        for columns in steps(head.vocab, tile_columns(head.vocab)) {
-            let tile = logits.room(&rows, &columns);
-            let (weight, shape) = head.part(rows.len(), &columns);
-            linear::forward(x, weight, None, tile, Write::Replace, shape);
-            let lines = tile.chunks(columns.len()).zip(&mut sums);
-            lines.zip(&targets[rows.clone()]).zip(&mut *logp).share(|(((logits, sum), &target), logp)| {
-                sum.add(SumExp::of(logits));
-                let target = target as usize;
-                if columns.contains(&target) {
-                    *logp = logits[target - columns.start];
-                }
-            });
-            logits.tile = Some((rows.clone(), columns));
+    if let Some(slope) = &mut slope {
+        slope.fill(0.0);
+    }
+    logits.tiles.iter_mut().for_each(|kept| kept.tile = None);
+    let mut sums = vec![SumExp::NONE; count];
+    let tiles = tiles(count, head.vocab);
+    for (index, tile) in tiles.iter().enumerate() {
+        let (rows, columns) = tile;
+        let x = &x[rows.start * hidden..rows.end * hidden];
+        let kept = logits.of(index, tiles.len());
+        let values = kept.room(tile);
+        let (weight, shape) = head.part(rows.len(), columns);
+        linear::forward(x, weight, None, values, Write::Replace, shape);
+        let targets = &targets[rows.clone()];
+        let lines = values.chunks_mut(columns.len()).zip(&mut sums[rows.clone()]).zip(targets);
+        let lines = lines.zip(&mut logp[rows.clone()]);
+        match &mut slope {
+            None => {
+                lines.share(|(((logits, sum), &target), logp)| {
+                    *sum = sum.with(SumExp::of(logits));
+                    let target = target as usize;
+                    if columns.contains(&target) {
+                        *logp = logits[target - columns.start];
+                    }
+                });
+                kept.tile = Some(tile.clone());
+            }
+            Some(slope) => {
+                let slope = &mut slope[rows.start * hidden..rows.end * hidden];
+                lines.zip(slope.chunks_mut(hidden.max(1))).share(
+                    |((((logits, sum), &target), logp), slope)| {
+                        let before = *sum;
+                        *sum = before.with(SumExp::of(logits));
+                        // The target's own part is added exactly, at the end.
+                        let own =
+                            (target as usize).checked_sub(columns.start).filter(|&at| at < columns.len());
+                        if let Some(own) = own {
+                            *logp = logits[own];
+                        }
+                        sum.weigh(logits, before, slope);
+                        if let Some(own) = own {
+                            logits[own] = 0.0;
+                        }
+                    },
+                );
+                linear::backward_input(values, weight, slope, Write::Accumulate, shape);
+            }
         }
-        for ((logp, lse), sum) in logp.iter_mut().zip(lse).zip(sums) {
-            *lse = sum.log();
-            *logp -= *lse;
+    }
+    for ((logp, lse), sum) in logp.iter_mut().zip(lse).zip(&sums) {
+        *lse = sum.log();
+        *logp -= *lse;
+    }
+    if let Some(slope) = slope {
+        let lines = slope.chunks_mut(hidden.max(1)).zip(targets).zip(&*logp).zip(&sums);
+        for (((slope, &target), logp), sum) in lines {
+            let own = head.weight.slice(target as usize * hidden..(target as usize + 1) * hidden);
+            let (mut wide, rest, inverse) = (vec![0.0; hidden], 1.0 - logp.exp(), 1.0 / sum.sum);
+            own.widen_into(&mut wide);
+            for (slope, own) in slope.iter_mut().zip(wide) {
+                *slope = own * rest - *slope * inverse;
+            }
+        }
+    }
+}
+
+/// `dx[row] = d_logp[row] * slope[row]`: the backward of a frozen head.
+pub fn backward_frozen(slope: &[f32], d_logp: &[f32], dx: &mut [f32]) {
+    let hidden = slope.len() / d_logp.len().max(1);
+    assert!(slope.len() == dx.len() && slope.len() == hidden * d_logp.len(), "sizes of the head's input");
+    for ((dx, slope), d) in dx.chunks_mut(hidden.max(1)).zip(slope.chunks(hidden.max(1))).zip(d_logp) {
+        for (dx, slope) in dx.iter_mut().zip(slope) {
+            *dx = d * slope;
         }
     }
 }
@@ -141,15 +234,35 @@ impl SumExp {
         )
     }
 
-    /// Adds the sum over other logits.
-    fn add(&mut self, other: Self) {
+    /// The sum over these logits and others.
+    fn with(self, other: Self) -> Self {
         if self.max == f32::NEG_INFINITY {
-            *self = other;
+            other
         } else if other.max > self.max {
-            *self = Self { max: other.max, sum: other.sum + self.sum * (self.max - other.max).exp() };
+            Self { max: other.max, sum: other.sum + self.sum * (self.max - other.max).exp() }
         } else if other.max != f32::NEG_INFINITY {
-            self.sum += other.sum * (other.max - self.max).exp();
+            Self { max: self.max, sum: self.sum + other.sum * (other.max - self.max).exp() }
+        } else {
+            self
         }
+    }
+
+    /// Turns logits into their weights in this sum, and what was added up with those of the sum `before`.
+    fn weigh(self, logits: &mut [f32], before: Self, total: &mut [f32]) {
+        dispatch(
+            #[inline(always)]
+            || {
+                for x in logits.iter_mut() {
+                    *x = exp(*x - self.max);
+                }
+                if before.max != self.max {
+                    let factor = exp(before.max - self.max);
+                    for x in total.iter_mut() {
+                        *x *= factor;
+                    }
+                }
+            },
+        );
     }
 
     fn log(self) -> f32 {
@@ -186,41 +299,43 @@ pub fn backward(
 ) {
     let Rows { x, targets, lse, d_logp } = rows;
     assert!(x.len() == dx.len() && x.len() == targets.len() * head.hidden, "sizes of the head's input");
-    for rows in steps(targets.len(), TILE_ROWS).rev() {
+    let tiles = tiles(targets.len(), head.vocab);
+    let mut started = targets.len();
+    for (index, tile) in tiles.iter().enumerate().rev() {
+        let (rows, columns) = tile;
         let span = rows.start * head.hidden..rows.end * head.hidden;
-        let mut write = Write::Replace;
-        for columns in steps(head.vocab, tile_columns(head.vocab)).rev() {
-            let (weight, shape) = head.part(rows.len(), &columns);
-            let kept = logits.tile.take().is_some_and(|tile| tile == (rows.clone(), columns.clone()));
-            let logits = logits.room(&rows, &columns);
-            if !kept {
-                linear::forward(&x[span.clone()], weight, None, logits, Write::Replace, shape);
-            }
-            logits
-                .chunks_mut(columns.len())
-                .zip(&targets[rows.clone()])
-                .zip(&lse[rows.clone()])
-                .zip(&d_logp[rows.clone()])
-                .share(|(((logits, &target), &lse), &d)| {
-                    dispatch(
-                        #[inline(always)]
-                        || {
-                            for x in logits.iter_mut() {
-                                *x = -d * exp(*x - lse);
-                            }
-                        },
-                    );
-                    let target = target as usize;
-                    if columns.contains(&target) {
-                        logits[target - columns.start] += d;
-                    }
-                });
-            linear::backward_input(logits, weight, &mut dx[span.clone()], write, shape);
-            write = Write::Accumulate;
-            if let Some(dweight) = dweight.as_deref_mut() {
-                let part = columns.start * head.hidden..columns.end * head.hidden;
-                linear::backward_weight(&x[span.clone()], logits, &mut dweight[part], shape);
-            }
+        let (weight, shape) = head.part(rows.len(), columns);
+        let kept = logits.of(index, tiles.len());
+        let is_there = kept.tile.take().is_some_and(|there| there == *tile);
+        let logits = kept.room(tile);
+        if !is_there {
+            linear::forward(&x[span.clone()], weight, None, logits, Write::Replace, shape);
+        }
+        logits
+            .chunks_mut(columns.len())
+            .zip(&targets[rows.clone()])
+            .zip(&lse[rows.clone()])
+            .zip(&d_logp[rows.clone()])
+            .share(|(((logits, &target), &lse), &d)| {
+                dispatch(
+                    #[inline(always)]
+                    || {
+                        for x in logits.iter_mut() {
+                            *x = -d * exp(*x - lse);
+                        }
+                    },
+                );
+                let target = target as usize;
+                if columns.contains(&target) {
+                    logits[target - columns.start] += d;
+                }
+            });
+        let write = if rows.start < started { Write::Replace } else { Write::Accumulate };
+        started = rows.start;
+        linear::backward_input(logits, weight, &mut dx[span.clone()], write, shape);
+        if let Some(dweight) = dweight.as_deref_mut() {
+            let part = columns.start * head.hidden..columns.end * head.hidden;
+            linear::backward_weight(&x[span], logits, &mut dweight[part], shape);
         }
     }
 }

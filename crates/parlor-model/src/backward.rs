@@ -61,7 +61,11 @@ impl Decoder {
         let rows = Rows { x: &head.normed, targets: &head.targets, lse: &head.lse, d_logp: &d_rows };
         let d_normed = room(&mut scratch.d_normed, head.normed.len());
         let d_head = gradients.get_mut(pass.head());
-        cross_entropy::backward(self.output_head(&pass), rows, d_normed, d_head, &mut head.logits);
+        if d_head.is_none() && head.slope.len() == d_normed.len() {
+            cross_entropy::backward_frozen(&head.slope, &d_rows, d_normed);
+        } else {
+            cross_entropy::backward(self.output_head(&pass), rows, d_normed, d_head, &mut head.logits);
+        }
         let d_x = zeroed(&mut scratch.d_attention, head.x.len());
         norm::backward(&pass, self.final_norm, (&head.x, &head.norm), d_normed, d_x, gradients);
         let d_stream = zeroed(stream, batch.len() * width);

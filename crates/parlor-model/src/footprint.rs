@@ -82,10 +82,13 @@ fn scratch(
     }
 }
 
-fn head(head: &mut HeadSaved, config: &DecoderConfig, rows: usize, visit: &mut Visit<'_>) {
+fn head(head: &mut HeadSaved, config: &DecoderConfig, rows: usize, backward: bool, visit: &mut Visit<'_>) {
     visit(&mut head.x, rows * config.hidden_size);
     visit(&mut head.normed, rows * config.hidden_size);
     visit(&mut head.lse, rows);
+    if backward {
+        visit(&mut head.slope, rows * config.hidden_size);
+    }
 }
 
 /// Every buffer of a pass. `backward` is how the pass's backward gets its activations; none when there is none.
@@ -117,7 +120,7 @@ fn each(
     }
     visit(&mut saved.stream, stream);
     scratch(&mut saved.scratch, config, size, backward.is_some(), visit);
-    head(&mut saved.head, config, size.rows, visit);
+    head(&mut saved.head, config, size.rows, backward.is_some(), visit);
 }
 
 impl Saved {

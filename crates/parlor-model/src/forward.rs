@@ -132,7 +132,14 @@ impl Decoder {
         let mut chosen = vec![0.0; head.rows.len()];
         let lse = room(&mut head.lse, chosen.len());
         let rows = (&head.normed[..], &head.targets[..]);
-        cross_entropy::forward(self.output_head(pass), rows, &mut chosen, lse, &mut head.logits);
+        let slope = match keep != Keep::One && !self.is_trained(pass.head()) {
+            true => Some(room(&mut head.slope, head.normed.len())),
+            false => {
+                head.slope.clear();
+                None
+            }
+        };
+        cross_entropy::forward(self.output_head(pass), rows, (&mut chosen, lse), &mut head.logits, slope);
         let mut logp = vec![0.0; batch.len()];
         for (&row, value) in head.rows.iter().zip(chosen) {
             logp[row] = value;

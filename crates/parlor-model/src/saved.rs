@@ -49,6 +49,8 @@ pub(crate) struct HeadSaved {
     pub(crate) targets: Vec<u32>,
     pub(crate) lse: Vec<f32>,
     pub(crate) logits: Logits,
+    /// Gradient of each row's log-probability by `normed`; empty unless the head is frozen and a backward follows.
+    pub(crate) slope: Vec<f32>,
 }
 
 /// Buffers whose content does not outlive a block.

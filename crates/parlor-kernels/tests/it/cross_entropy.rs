@@ -29,7 +29,7 @@ fn check(rows: usize, vocab: usize, hidden: usize) {
         let head = Head { weight, vocab, hidden, arithmetic: Arithmetic::F32 };
         let (mut logp, mut lse) = (vec![0.0; rows], vec![0.0; rows]);
         let mut logits = Logits::default();
-        cross_entropy::forward(head, (&x, &targets), &mut logp, &mut lse, &mut logits);
+        cross_entropy::forward(head, (&x, &targets), (&mut logp, &mut lse), &mut logits, None);
         close("logp", &logp, &want);
         let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
         let rows = Rows { x: &x, targets: &targets, lse: &lse, d_logp: &d };
@@ -37,6 +37,11 @@ fn check(rows: usize, vocab: usize, hidden: usize) {
         let loss = |x: &[f64], w: &[f64]| inner(&reference(x, w, &targets, hidden), &d);
         close("dx", &dx, &differences(&wide(&x), |x| loss(x, &wide(&w32))));
         close("dw", &dw, &differences(&wide(&w32), |w| loss(&wide(&x), w)));
+        let mut slope = vec![f32::NAN; x.len()];
+        cross_entropy::forward(head, (&x, &targets), (&mut logp, &mut lse), &mut logits, Some(&mut slope));
+        close("logp with slopes", &logp, &want);
+        cross_entropy::backward_frozen(&slope, &d, &mut dx);
+        close("dx of a frozen head", &dx, &differences(&wide(&x), |x| loss(x, &wide(&w32))));
     }
 }
 
@@ -57,7 +62,7 @@ fn chunks_join_without_a_seam() {
     let (mut logp, mut lse) = (vec![0.0; rows], vec![0.0; rows]);
     let head = Head { weight: View::F32(&w), vocab, hidden, arithmetic: Arithmetic::F32 };
     let mut logits = Logits::default();
-    cross_entropy::forward(head, (&x, &targets), &mut logp, &mut lse, &mut logits);
+    cross_entropy::forward(head, (&x, &targets), (&mut logp, &mut lse), &mut logits, None);
     close("logp", &logp, &reference(&wide(&x), &wide(&w), &targets, hidden));
 }
 
@@ -77,7 +82,7 @@ fn parts_of_a_large_vocabulary_join_without_a_seam() {
     let head = Head { weight: View::F32(&w), vocab, hidden, arithmetic: Arithmetic::F32 };
     let (mut logp, mut lse) = (vec![0.0; rows], vec![0.0; rows]);
     let mut logits = Logits::default();
-    cross_entropy::forward(head, (&x, &targets), &mut logp, &mut lse, &mut logits);
+    cross_entropy::forward(head, (&x, &targets), (&mut logp, &mut lse), &mut logits, None);
     let want = reference(&wide(&x), &wide(&w), &targets, hidden);
     close("logp", &logp, &want);
     let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
@@ -100,11 +105,16 @@ fn parts_of_a_large_vocabulary_join_without_a_seam() {
     }
     close("dx", &dx, &want_dx);
     close("dw", &dw, &want_dw);
+    let mut slope = vec![f32::NAN; x.len()];
+    cross_entropy::forward(head, (&x, &targets), (&mut logp, &mut lse), &mut logits, Some(&mut slope));
+    close("logp with slopes", &logp, &want);
+    cross_entropy::backward_frozen(&slope, &d, &mut dx);
+    close("dx of a frozen head", &dx, &want_dx);
     // What is not a number in one part is not hidden by the others.
     let mut broken = w.clone();
     broken[15_000 * hidden] = f32::NAN;
     let head = Head { weight: View::F32(&broken), ..head };
-    cross_entropy::forward(head, (&x, &targets), &mut logp, &mut lse, &mut logits);
+    cross_entropy::forward(head, (&x, &targets), (&mut logp, &mut lse), &mut logits, None);
     assert!(lse.iter().chain(&logp).all(|value| value.is_nan()), "{lse:?} {logp:?}");
 }
 
@@ -126,7 +136,7 @@ fn kept_logits_give_what_computed_ones_give() {
     let head = Head { weight: View::F32(&w), vocab, hidden, arithmetic: Arithmetic::F32 };
     let (mut logp, mut lse) = (vec![0.0; rows], vec![0.0; rows]);
     let mut kept = Logits::default();
-    cross_entropy::forward(head, (&x, &targets), &mut logp, &mut lse, &mut kept);
+    cross_entropy::forward(head, (&x, &targets), (&mut logp, &mut lse), &mut kept, None);
     let rows = Rows { x: &x, targets: &targets, lse: &lse, d_logp: &d };
     let gradients = |mut logits: Logits| {
         let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);

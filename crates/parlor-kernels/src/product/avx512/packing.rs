@@ -8,6 +8,11 @@ use half::bf16;
 use super::{Vector, tail};
 use crate::product::kernel::{BUNDLE, Panels, Rows};
 
+/// Values that are asked for ahead in a row that is read from one end to the other.
+const ALONG_A_ROW: usize = 128;
+/// The same where a few values of each row are read before the next of each.
+const NEXT_PANELS: usize = 48;
+
 /// To bf16 and back: as `round_to_bf16`.
 #[inline]
 #[target_feature(enable = "avx512f")]
@@ -54,6 +59,7 @@ pub(crate) fn transpose(rows: &mut [__m512i; 16]) {
 #[target_feature(enable = "avx512f")]
 fn load(rows: &Rows<'_>, row: usize, at: usize) -> Vector {
     let values = rows.part(row, at, at + 16);
+    _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(ALONG_A_ROW).cast());
     // SAFETY: the mask leaves out what lies past the values.
     unsafe { _mm512_maskz_loadu_ps(tail(values.len()), values.as_ptr()) }
 }
@@ -167,6 +173,7 @@ pub(super) unsafe fn along_bf16(rows: Rows<'_>, first_step: usize, layout: Panel
     let get = |row, at, mask| {
         let wide = |row| {
             let values = rows.part(row, at, at + 16);
+            _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(NEXT_PANELS).cast());
             // SAFETY: the mask leaves out what lies past the values.
             unsafe { _mm512_maskz_loadu_ps(mask & tail(values.len()), values.as_ptr()) }
         };
