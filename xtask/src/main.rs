@@ -1,9 +1,10 @@
-//! The project's chores: `cargo xtask test | tidy | docs | fixtures | ranks | readers | readme | quickstart`.
+//! The project's chores: `cargo xtask test | tidy | docs | fixtures | isa | ranks | readers | readme | quickstart`.
 #![forbid(unsafe_code)]
 // A program talks to its user.
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
 mod bench_train;
+mod isa;
 mod lexer;
 mod process;
 mod python;
@@ -35,6 +36,7 @@ fn run() -> anyhow::Result<()> {
             process::cargo(&["run", "--quiet", "--release", "--package", "parlor", "--example", "write_docs"])
         }
         ["ranks"] => ranks::run(),
+        ["isa"] => isa::run(),
         ["readers"] => readers::run_all(),
         ["bench-train", python] => bench_train::run(python, 5, None),
         ["bench-train", python, rounds] => bench_train::run(python, rounds.parse()?, None),
@@ -49,6 +51,7 @@ fn run() -> anyhow::Result<()> {
              \x20 docs        writes config.yaml, docs/CONFIG.md and docs/config.schema.json from the structs\n\
              \x20 ranks       training over MPI, with a library of its own\n\
              \x20 readers     third-party readers over files that Parlor wrote\n\
+             \x20 isa         the tests of kernels and model on each instruction set that this machine has\n\
              \x20 readme      the commands of README.md\n\
              \x20 quickstart  trains the bundled bot and asks it its questions (a few minutes)\n\
              \x20 bench-train PYTHON [ROUNDS [WORK]]  training beside PyTorch in the environment of that Python\n\

@@ -12,6 +12,7 @@ const STEPS: &[Step] = &[
     // The release profile throughout, so that build scripts and macros are compiled once.
     ("lints", || cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"])),
     ("tests", || cargo(&["test", "--workspace", "--release"])),
+    ("tests on each instruction set", crate::isa::run),
     ("release build", || cargo(&["build", "--release", "--package", "parlor"])),
     ("quickstart", crate::quickstart::run),
     ("README commands", crate::readme::run),

@@ -26,7 +26,7 @@ type Dots = unsafe fn(x: &[f32], weight: View<'_>, inputs: usize, out: &mut [f32
 /// The fastest way that this machine has.
 fn dots() -> Dots {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx512f") {
+    if crate::isa::allows(crate::isa::Isa::Avx512) {
         return avx512::dots;
     }
     portable

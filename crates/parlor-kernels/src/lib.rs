@@ -6,7 +6,7 @@
 //!   forward stands beside its backward, and each backward *accumulates* into gradients it is given.
 //! - Activations are row-major `[tokens, features]`: a ragged batch has no padding and no mask tensor.
 //!
-//! Instruction sets are chosen at run time, here and nowhere else (see [`mod@simd`]). Results do not depend on
+//! Instruction sets are chosen at run time, here and nowhere else (see [`mod@isa`]). Results do not depend on
 //! the number of threads: every parallel reduction has a fixed partition.
 
 pub mod activation;
@@ -14,6 +14,7 @@ pub mod attention;
 pub mod cross_entropy;
 pub mod embedding;
 pub mod heap;
+pub mod isa;
 pub mod limits;
 pub mod linear;
 pub mod low_rank;

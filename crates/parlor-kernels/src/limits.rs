@@ -8,6 +8,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+#[cfg(target_arch = "x86_64")]
+use crate::isa::{self, Isa};
 use crate::threads::{self, Parts as _};
 
 /// Operations and bytes per second, all threads together. A multiplication with its addition is two operations.
@@ -90,11 +92,11 @@ fn arithmetic(sums: Sums) -> f64 {
 fn f32_sums() -> Sums {
     #[cfg(target_arch = "x86_64")]
     {
-        if is_x86_feature_detected!("avx512f") {
+        if isa::allows(Isa::Avx512) {
             // SAFETY: the instruction set is there.
             return Sums { operations: SUMS * 32, run: |steps| unsafe { x86::f32_512(steps) } };
         }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        if isa::allows(Isa::Avx2) {
             // SAFETY: the instruction set is there.
             return Sums { operations: x86::SUMS_256 * 16, run: |steps| unsafe { x86::f32_256(steps) } };
         }
@@ -104,7 +106,7 @@ fn f32_sums() -> Sums {
 
 fn bf16() -> Option<f64> {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx512bf16") {
+    if isa::bf16() {
         // SAFETY: the instruction set is there.
         let run = |steps| unsafe { x86::bf16_512(steps) };
         return Some(arithmetic(Sums { operations: SUMS * 64, run }));
@@ -114,7 +116,7 @@ fn bf16() -> Option<f64> {
 
 fn int8() -> Option<f64> {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx512vnni") {
+    if isa::int8() {
         // SAFETY: the instruction set is there.
         let run = |steps| unsafe { x86::int8_512(steps) };
         return Some(arithmetic(Sums { operations: SUMS * 128, run }));

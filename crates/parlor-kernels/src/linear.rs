@@ -1,12 +1,14 @@
 //! `y = x W^T + b` and its three backward products. `W` is `[outputs, inputs]`, as `nn.Linear` stores it.
 //!
-//! f32 products of f32 weights are those of the `gemm` crate; bf16 products, and products of narrower weights, pack
+//! f32 products of f32 weights are those of the `gemm` crate, which chooses its instructions itself, unless less than the
+//! machine has is asked for; bf16 products, and products of narrower weights, pack
 //! and widen their operands a panel at a time, so that a widened copy of a whole matrix never exists. Few rows
 //! (decode) read each weight once, as dot products in f32. Packed weights meet inputs that are rounded to 8 bits, forward only
 //! (see [`packed`]).
 //! Leaves out: weights that stay packed between calls.
 
 use crate::few;
+use crate::isa::Isa;
 use crate::matmul::{Mat, MatMut, On, matmul};
 use crate::packed;
 use crate::product::{Along, Operand, Path, Size, product};
@@ -84,7 +86,7 @@ fn forward_plain(x: &[f32], weight: View<'_>, y: &mut [f32], write: Write, shape
     let Shape { rows, inputs, outputs, arithmetic } = shape;
     if rows <= few::ROWS && arithmetic == Arithmetic::F32 {
         few::forward(x, weight, y, write, shape);
-    } else if let (Arithmetic::F32, View::F32(weight)) = (arithmetic, weight) {
+    } else if let (true, View::F32(weight)) = (by_gemm(arithmetic), weight) {
         let (x, weight) = (Mat::new(x, rows, inputs, inputs), Mat::new(weight, outputs, inputs, inputs));
         matmul(MatMut::new(y, rows, outputs, outputs), x, weight.transposed(), 1.0, write, On::Pool);
     } else {
@@ -111,7 +113,7 @@ fn add_bias(bias: &[f32], y: &mut [f32]) {
 pub fn backward_input(dy: &[f32], weight: View<'_>, dx: &mut [f32], write: Write, shape: Shape) {
     let Shape { rows, inputs, outputs, arithmetic } = shape;
     check(shape, dx.len(), weight.len(), dy.len());
-    if let (Arithmetic::F32, View::F32(weight)) = (arithmetic, weight) {
+    if let (true, View::F32(weight)) = (by_gemm(arithmetic), weight) {
         let (dy, weight) = (Mat::new(dy, rows, outputs, outputs), Mat::new(weight, outputs, inputs, inputs));
         return matmul(MatMut::new(dx, rows, inputs, inputs), dy, weight, 1.0, write, On::Pool);
     }
@@ -124,7 +126,7 @@ pub fn backward_input(dy: &[f32], weight: View<'_>, dx: &mut [f32], write: Write
 pub fn backward_weight(x: &[f32], dy: &[f32], dw: &mut [f32], shape: Shape) {
     let Shape { rows, inputs, outputs, arithmetic } = shape;
     check(shape, x.len(), dw.len(), dy.len());
-    if arithmetic == Arithmetic::F32 {
+    if by_gemm(arithmetic) {
         let (dy, x) = (Mat::new(dy, rows, outputs, outputs), Mat::new(x, rows, inputs, inputs));
         let dw = MatMut::new(dw, outputs, inputs, inputs);
         return matmul(dw, dy.transposed(), x, 1.0, Write::Accumulate, On::Pool);
@@ -133,6 +135,11 @@ pub fn backward_weight(x: &[f32], dy: &[f32], dw: &mut [f32], shape: Shape) {
     let operands = (stored(dy, outputs, Along::Lanes), stored(x, inputs, Along::Lanes));
     let size = Size { rows: outputs, columns: inputs, depth: rows };
     product(Path::best(arithmetic), dw, operands, size, Write::Accumulate);
+}
+
+/// Whether the `gemm` crate computes.
+fn by_gemm(arithmetic: Arithmetic) -> bool {
+    arithmetic == Arithmetic::F32 && Isa::there().last() == Some(&Isa::current())
 }
 
 fn stored(view: View<'_>, width: usize, along: Along) -> Operand<'_> {

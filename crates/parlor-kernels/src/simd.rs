@@ -6,12 +6,25 @@
 
 use half::bf16;
 
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Isa;
+
 const LANES: usize = 16;
 
-/// Runs `op` with the widest instruction set of this machine.
+/// Runs `op` with the widest instruction set in use.
 #[inline(always)]
 pub(crate) fn dispatch<R>(op: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(op)
+    #[cfg(target_arch = "x86_64")]
+    return match Isa::current() {
+        Isa::Avx512 => pulp::Arch::new().dispatch(op),
+        Isa::Avx2 => match pulp::x86::V3::try_new() {
+            Some(v3) => v3.vectorize(op),
+            None => op(),
+        },
+        Isa::Portable => op(),
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    return pulp::Arch::new().dispatch(op);
 }
 
 /// Widens bf16 to f32: a shift.

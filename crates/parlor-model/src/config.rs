@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::arch;
 use crate::device::Device;
+use crate::instruction_set::InstructionSet;
 use crate::load::{LoadOptions, MaxLength};
 
 /// Number format of the weights in memory.
@@ -80,6 +81,9 @@ pub struct ModelConfig {
     /// Where the model runs: `auto`, `cpu`, `cuda` or `cuda:N`. This version runs on the CPU, which `auto` takes;
     /// `cuda` is an error.
     pub device: Device,
+    /// Which instructions of the processor are used: `auto` takes the widest that it has. Less is for comparing, and for
+    /// machines whose widest are slow (environment: PARLOR_ISA).
+    pub instruction_set: InstructionSet,
     /// Number format of the weights in memory: `auto` keeps the checkpoint's; `float32`, `bfloat16` or `float16`
     /// converts. Weights that are trained are always float32; those that an adapter leaves alone are in this format.
     pub torch_dtype: TorchDtype,
@@ -112,6 +116,7 @@ impl Default for ModelConfig {
             model_type: arch::DEFAULT_MODEL_TYPE.to_owned(),
             max_length: 2048,
             device: Device::Auto,
+            instruction_set: InstructionSet::default(),
             torch_dtype: TorchDtype::Auto,
             load_in_8bit: false,
             load_in_4bit: false,

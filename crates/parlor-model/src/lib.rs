@@ -20,6 +20,7 @@ mod generation_config;
 mod gradients;
 mod info;
 mod initialise;
+mod instruction_set;
 mod layout;
 mod linear;
 mod load;
@@ -59,6 +60,7 @@ pub use footprint::{PassSize, activation_bytes, logits_bytes};
 pub use generation_config::GenerationConfig;
 pub use gradients::Gradients;
 pub use info::{AdapterSummary, MemoryEstimate, ModelInfo, ParametersByPart};
+pub use instruction_set::InstructionSet;
 pub use load::{LoadOptions, MaxLength, WeightOrder, WeightStorage, read_decoder};
 pub use locate::locate_model;
 pub use lora::{

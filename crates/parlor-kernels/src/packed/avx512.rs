@@ -15,9 +15,7 @@ const AHEAD: usize = 6 << 10;
 
 /// Whether the instructions are there.
 pub(super) fn here() -> bool {
-    is_x86_feature_detected!("avx512vnni")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
+    crate::isa::int8()
 }
 
 /// # Safety
@@ -53,7 +51,7 @@ unsafe fn blocks_of<const R: usize, const FOUR_BITS: bool>(tile: Tile<'_>, block
     let low = _mm512_set1_epi8(15);
     let (codes, about) = (tile.codes.as_ptr(), tile.about.as_ptr());
     let mut record: *const u8 = tile.lines.as_ptr().cast();
-    // SAFETY (of the whole body): every address lies in a row, a record or the sums, as the contract says; what is asked for
+    // SAFETY: every address lies in a row, a record or the sums, as the contract says; what is asked for
     // ahead need not be there.
     unsafe {
         let mut totals = [[_mm512_setzero_ps(); HALVES]; R];

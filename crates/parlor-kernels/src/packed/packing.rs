@@ -10,7 +10,7 @@ use crate::{BlockView, View};
 /// Packs the rows of a panel, at most 32, `columns` each, into zeroed records.
 pub(super) fn pack(order: Order, weight: View<'_>, columns: usize, records: &mut [Line]) {
     #[cfg(target_arch = "x86_64")]
-    let fast = is_x86_feature_detected!("avx512f");
+    let fast = crate::isa::allows(crate::isa::Isa::Avx512);
     #[cfg(not(target_arch = "x86_64"))]
     let fast = false;
     match weight {

@@ -13,6 +13,8 @@ use std::ops::Range;
 use super::PANEL;
 use super::parts::Part;
 use crate::Write;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::{self, Isa};
 use crate::pointer::SharedMut;
 use crate::scratch::{self, LEFT, Line};
 use crate::threads::share_out;
@@ -58,13 +60,13 @@ impl PairsPath {
         let mut paths = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
-            let fma = is_x86_feature_detected!("avx512f").then_some(Self {
+            let fma = isa::allows(Isa::Avx512).then_some(Self {
                 name: "avx512",
                 rows: avx512::ROWS_WIDENED,
                 run: avx512::tile_widened,
                 round: portable::round,
             });
-            let pairs = is_x86_feature_detected!("avx512bf16").then_some(Self {
+            let pairs = isa::bf16().then_some(Self {
                 name: "avx512bf16",
                 rows: avx512::ROWS,
                 run: avx512::tile,

@@ -12,6 +12,8 @@ use super::kernel::{Kernel, Rounding};
 use super::portable::Portable;
 use super::{Arithmetic, Job, run};
 use crate::attention::{Backward, Forward, Task, backward_family, forward_task};
+#[cfg(target_arch = "x86_64")]
+use crate::isa::{self, Isa};
 
 /// One way to compute products.
 #[derive(Clone, Copy)]
@@ -35,7 +37,7 @@ impl Path {
         self.name
     }
 
-    /// Every way this machine has, the fastest first.
+    /// Every way this machine has and [`crate::isa`] allows, the fastest first.
     pub fn available(arithmetic: Arithmetic) -> Vec<Path> {
         let rounding = match arithmetic {
             Arithmetic::F32 => Rounding::None,
@@ -46,14 +48,14 @@ impl Path {
         {
             use super::avx2::Avx2;
             use super::avx512::{Avx512, Avx512Bf16};
-            if is_x86_feature_detected!("avx512f") {
+            if isa::allows(Isa::Avx512) {
                 paths.push(Path::of::<Avx512>("avx512", rounding));
             }
-            if is_x86_feature_detected!("avx512bf16") && arithmetic == Arithmetic::Bf16 {
+            if isa::bf16() && arithmetic == Arithmetic::Bf16 {
                 let path = Path::of::<Avx512Bf16>("avx512bf16", rounding);
                 paths.insert(if fast_bf16() { 0 } else { paths.len() }, path);
             }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if isa::allows(Isa::Avx2) {
                 paths.push(Path::of::<Avx2>("avx2", rounding));
             }
         }

@@ -8,6 +8,7 @@
 mod attention;
 mod blocks;
 mod cross_entropy;
+mod isa_choice;
 mod linear;
 mod low_rank;
 mod norm;
@@ -17,11 +18,21 @@ mod pointwise;
 mod product;
 mod tensor;
 
+use parlor_kernels::isa::{self, Isa};
+
 /// Deterministic numbers in [-1, 1): a 64-bit linear congruential generator (Knuth's MMIX constants).
 pub(crate) struct Numbers(u64);
 
+/// Uses the instruction set that `PARLOR_ISA` names, so that the same tests run over each.
+fn use_asked_isa() {
+    if let Ok(name) = std::env::var("PARLOR_ISA") {
+        isa::force(Isa::named(&name).unwrap()).unwrap();
+    }
+}
+
 impl Numbers {
     pub(crate) fn new(seed: u64) -> Self {
+        use_asked_isa();
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 

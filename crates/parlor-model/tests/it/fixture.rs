@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use parlor_kernels::isa::{self, Isa};
 use parlor_model::{Batch, LoadOptions, LoadedModel, Targets, load_directory};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -19,7 +20,15 @@ pub(crate) const F32_MODELS: [&str; 9] = [
     "gpt2",
 ];
 
+/// Uses the instruction set that `PARLOR_ISA` names, so that the same tests run over each.
+pub(crate) fn use_asked_isa() {
+    if let Ok(name) = std::env::var("PARLOR_ISA") {
+        isa::force(Isa::named(&name).unwrap()).unwrap();
+    }
+}
+
 pub(crate) fn path(name: &str) -> PathBuf {
+    use_asked_isa();
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models").join(name)
 }
 

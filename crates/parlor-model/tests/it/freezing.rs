@@ -1,8 +1,8 @@
-//! Frozen parameters: no gradient of theirs exists, and those of the others are what they are without freezing.
+//! Frozen parameters: no gradient of theirs exists, and those of the others are what they are without freezing, to rounding.
 
 use parlor_model::{Gradients, Kind, ParameterSpec, Saved};
 
-use crate::fixture::{Expected, F32_MODELS, load};
+use crate::fixture::{Expected, F32_MODELS, load, relative};
 
 fn check(name: &str, what: &str, trained: impl Fn(&ParameterSpec) -> bool) {
     let (mut decoder, expected) = (load(name).decoder, Expected::read(name));
@@ -20,7 +20,12 @@ fn check(name: &str, what: &str, trained: impl Fn(&ParameterSpec) -> bool) {
     for (id, parameter) in decoder.parameters().iter().enumerate() {
         assert_eq!(decoder.is_trained(id), trained(&parameter.spec));
         let want = trained(&parameter.spec).then(|| all.get(id).unwrap());
-        assert!(some.get(id) == want, "{name}, {what}: {}", parameter.spec.role);
+        assert_eq!(some.get(id).is_some(), want.is_some(), "{name}, {what}: {}", parameter.spec.role);
+        if let (Some(got), Some(want)) = (some.get(id), want) {
+            // A frozen head adds the same terms in another order (see `cross_entropy`): what f32 sums of so many may differ by.
+            let difference = relative(got, want);
+            assert!(difference < 5e-6, "{name}, {what}: {}, {difference:e}", parameter.spec.role);
+        }
         elements += want.map_or(0, <[f32]>::len);
     }
     assert_eq!(decoder.trained_count(), elements);

@@ -4,9 +4,10 @@
 use parlor_kernels::{BlockFormat, DType, View};
 use parlor_model::{ArchitectureBlock, Batch, Context, Decoder, Kind, KvCache, ModelPreset, Saved};
 
-use crate::fixture::relative;
+use crate::fixture::{relative, use_asked_isa};
 
 fn decoder(dtype: DType) -> Decoder {
+    use_asked_isa();
     let block = ArchitectureBlock {
         hidden_size: Some(64),
         intermediate_size: Some(96),

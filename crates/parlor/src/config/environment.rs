@@ -9,6 +9,7 @@ pub const ENVIRONMENT: &[EnvName] = &[
     sets("MODEL_NAME", "model.name"),
     sets("MODEL_TYPE", "model.model_type"),
     sets("DEVICE", "model.device"),
+    sets("PARLOR_ISA", "model.instruction_set"),
     sets("TORCH_DTYPE", "model.torch_dtype"),
     sets("MAX_LENGTH", "model.max_length"),
     sets("CACHE_DIR", "model.cache_dir"),

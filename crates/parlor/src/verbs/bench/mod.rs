@@ -62,6 +62,8 @@ impl From<Limits> for Peaks {
 
 pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<(), Failure> {
     let choice = Choice::of(args)?;
+    // Which instructions to measure with.
+    context.config()?;
     interrupt::watch(OnInterrupt::Exit);
     note("measuring the machine");
     let free = memory::available_bytes();
