@@ -2,7 +2,7 @@
 
 use parlor_model::{Gradients, Kind, ParameterSpec, Saved};
 
-use crate::fixture::{Expected, F32_MODELS, load, relative};
+use crate::fixture::{Expected, F32_MODELS, load};
 
 fn check(name: &str, what: &str, trained: impl Fn(&ParameterSpec) -> bool) {
     let (mut decoder, expected) = (load(name).decoder, Expected::read(name));
@@ -14,6 +14,7 @@ fn check(name: &str, what: &str, trained: impl Fn(&ParameterSpec) -> bool) {
         gradients
     };
     let all = gradients(&decoder);
+    let largest = all.iter().flat_map(|(_, values)| values).fold(0.0f32, |largest, x| largest.max(x.abs()));
     decoder.train_only(&trained);
     let some = gradients(&decoder);
     let mut elements = 0;
@@ -22,9 +23,10 @@ fn check(name: &str, what: &str, trained: impl Fn(&ParameterSpec) -> bool) {
         let want = trained(&parameter.spec).then(|| all.get(id).unwrap());
         assert_eq!(some.get(id).is_some(), want.is_some(), "{name}, {what}: {}", parameter.spec.role);
         if let (Some(got), Some(want)) = (some.get(id), want) {
-            // A frozen head adds the same terms in another order (see `cross_entropy`): what f32 sums of so many may differ by.
-            let difference = relative(got, want);
-            assert!(difference < 5e-6, "{name}, {what}: {}, {difference:e}", parameter.spec.role);
+            // A frozen head adds the same terms in another order (see `cross_entropy`): what f32 sums of so many may differ by. Some
+            // gradients are sums of which nothing is left (those of GPT-2's key biases), so the largest of all is the measure.
+            let off = got.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max) / largest;
+            assert!(off < 5e-6, "{name}, {what}: {}, {off:e}", parameter.spec.role);
         }
         elements += want.map_or(0, <[f32]>::len);
     }
