@@ -253,7 +253,7 @@ impl Outlook<'_> {
 }
 
 /// What is allocated whatever the sizes.
-const BASE_WORKSPACE: usize = 4 << 20;
+const BASE_WORKSPACE: usize = 14 << 20;
 
 /// Tokens of an answer to a sample prompt, its prompt included, that are reckoned with.
 const CACHE_TOKENS: usize = 512;

@@ -3,7 +3,7 @@
 use parlor::kernels::{BlockFormat, DType, Tensor};
 use parlor::model::arch::Architecture;
 use parlor::model::{
-    ArchitectureBlock, Bias, Decoder, DecoderConfig, DecoderError, Kind, ModelPreset, Parameter,
+    ArchitectureBlock, Bias, Decoder, DecoderConfig, DecoderError, Kind, ModelPreset, Parameter, Role,
     parameter_specs,
 };
 
@@ -63,8 +63,15 @@ pub(crate) fn decoder(config: DecoderConfig, dtype: DType) -> Result<Decoder, De
     let mut parameters = Vec::new();
     for (index, spec) in parameter_specs(&config).into_iter().enumerate() {
         let mut tensor = tensor(index, &spec.shape, spec.kind)?;
-        if spec.kind == Kind::Matrix && dtype != DType::F32 {
-            tensor = tensor.to_dtype(dtype);
+        // As GGUF files have it: the table and head in 8 bits where the blocks are in 4.
+        let own = match (spec.role, dtype) {
+            (Role::TokenEmbedding | Role::Head, DType::Block(BlockFormat::Q4_0)) => {
+                DType::Block(BlockFormat::Q8_0)
+            }
+            _ => dtype,
+        };
+        if spec.kind == Kind::Matrix && own != DType::F32 {
+            tensor = tensor.to_dtype(own);
         }
         parameters.push(Parameter { spec, tensor });
     }
