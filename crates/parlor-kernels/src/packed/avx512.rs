@@ -81,11 +81,9 @@ unsafe fn blocks_of<const R: usize, const FOUR_BITS: bool>(tile: Tile<'_>, block
                 });
                 let mut add = |weights: [__m512i; HALVES], step: usize| {
                     for (r, integers) in integers.iter_mut().enumerate() {
-                        let four =
-                            codes.add(r * tile.stride + block).cast::<i32>().add(step).read_unaligned();
-                        let four = _mm512_set1_epi32(four);
+                        let four = codes.add(r * tile.stride + block).cast::<i32>().wrapping_add(step);
                         for (integer, weights) in integers.iter_mut().zip(weights) {
-                            *integer = _mm512_dpbusd_epi32(*integer, weights, four);
+                            *integer = multiply_add(*integer, weights, four);
                         }
                     }
                 };
@@ -111,6 +109,28 @@ unsafe fn blocks_of<const R: usize, const FOUR_BITS: bool>(tile: Tile<'_>, block
             }
         }
     }
+}
+
+/// `sums + weights * four`, `four` being four bytes in memory that meet every lane. The instruction is written out because as
+/// an intrinsic the compiler fetches the bytes of many steps early, for which there are no registers, and puts sums in
+/// memory instead: a third of the time.
+///
+/// # Safety
+/// AVX-512F and VNNI are there, and `four` is an address of four bytes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+unsafe fn multiply_add(mut sums: __m512i, weights: __m512i, four: *const i32) -> __m512i {
+    // SAFETY: the instruction reads four bytes and writes the register it is given.
+    unsafe {
+        std::arch::asm!(
+            "vpdpbusd {sums}, {weights}, dword ptr [{four}]{{1to16}}",
+            sums = inout(zmm_reg) sums,
+            weights = in(zmm_reg) weights,
+            four = in(reg) four,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+    sums
 }
 
 /// As `inputs::nearest`, bit for bit, block by block.

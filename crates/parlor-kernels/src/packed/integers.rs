@@ -136,16 +136,19 @@ pub(super) fn compute(part: &Part<'_>, path: PackedPath, x: &Inputs) {
 }
 
 /// Puts a panel's sums where they belong.
-fn write(part: &Part<'_>, panel: usize, rows: Range<usize>, sums: &[f32]) {
+fn write(part: &Part<'_>, panel: usize, rows: Range<usize>, sums: &mut [f32]) {
     let outputs = part.weight.rows;
     let columns = panel * PANEL..((panel + 1) * PANEL).min(outputs);
-    for (row, sums) in rows.zip(sums.chunks_exact(PANEL)) {
+    let bias = part.bias.map(|bias| &bias[columns.clone()]);
+    for (row, sums) in rows.zip(sums.chunks_exact_mut(PANEL)) {
         // SAFETY: this task alone owns these columns.
         let to = unsafe { part.y.slice(row * outputs + columns.start, columns.len()) };
-        let bias = part.bias.map(|bias| &bias[columns.clone()]);
-        for (index, (to, sum)) in to.iter_mut().zip(sums).enumerate() {
-            let sum = *sum + bias.map_or(0.0, |bias| bias[index]);
-            *to = if part.write == Write::Replace { sum } else { *to + sum };
+        for (sum, bias) in sums.iter_mut().zip(bias.unwrap_or_default()) {
+            *sum += bias;
+        }
+        match part.write {
+            Write::Replace => to.copy_from_slice(&sums[..to.len()]),
+            Write::Accumulate => to.iter_mut().zip(sums).for_each(|(to, sum)| *to += *sum),
         }
     }
 }
