@@ -37,6 +37,12 @@ pub fn share(tasks: usize, task: impl Fn(usize) + Sync) {
     pool::run(tasks, &task);
 }
 
+/// Calls `task` with parts of `values`, `step` elements each, and the number of each part's first element.
+pub fn share_parts<T: Send>(values: &mut [T], step: usize, task: impl Fn(&mut [T], usize) + Sync) {
+    let step = step.max(1);
+    values.chunks_mut(step).enumerate().share(|(index, part)| task(part, index * step));
+}
+
 /// An iterator whose items are tasks.
 pub(crate) trait Parts: Iterator + Sized
 where

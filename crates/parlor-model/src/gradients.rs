@@ -1,7 +1,13 @@
 //! One f32 gradient per trained parameter, accumulated in place from micro-batch to micro-batch. A frozen parameter has
 //! none, and so costs neither the memory nor the product that would fill it.
 
+use parlor_kernels::threads;
+
 use crate::decoder::{Decoder, Parameter, ParameterId};
+
+/// Elements of a task, and of a sum.
+const CHUNK: usize = 1 << 16;
+const SUM: usize = 4096;
 
 /// Gradients in the order and shapes of [`Decoder::parameters`].
 #[derive(Clone, Debug)]
@@ -21,7 +27,7 @@ impl Gradients {
     /// Sets all to zero, keeping the memory.
     pub fn zero(&mut self) {
         for values in self.values.iter_mut().flatten() {
-            values.fill(0.0);
+            threads::share_parts(values, CHUNK, |part, _| part.fill(0.0));
         }
     }
 
@@ -86,6 +92,13 @@ impl Gradients {
 }
 
 fn squares(values: &[f32]) -> f64 {
-    // Chunk sums of a fixed size: the same result however many threads there are.
-    values.chunks(4096).map(|chunk| chunk.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>()).sum()
+    // Chunk sums of a fixed size, added in order: the same result however many threads there are.
+    let mut sums = vec![0.0f64; values.len().div_ceil(SUM)];
+    threads::share_parts(&mut sums, CHUNK / SUM, |part, first| {
+        let values = values[first * SUM..].chunks(SUM);
+        for (sum, values) in part.iter_mut().zip(values) {
+            *sum = values.iter().map(|&g| f64::from(g) * f64::from(g)).sum();
+        }
+    });
+    sums.iter().sum()
 }
