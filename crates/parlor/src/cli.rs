@@ -116,6 +116,25 @@ pub(crate) struct BenchArgs {
     /// Measures these only [default: all]
     #[arg(long, value_name = "WORK", value_enum, value_delimiter = ',')]
     pub(crate) only: Vec<BenchWork>,
+    /// Has another program do the same in turn, and prints the ratios
+    #[arg(long, value_name = "PEER", value_enum)]
+    pub(crate) against: Option<BenchPeer>,
+    /// Where the other program is: the directory of llama-bench, or a Python with torch [default: PATH]
+    #[arg(long, value_name = "PATH", requires = "against")]
+    pub(crate) peer: Option<PathBuf>,
+    /// How often each side does each work
+    #[arg(long, value_name = "N", default_value_t = 5, requires = "against", value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub(crate) rounds: u64,
+}
+
+/// A program to measure beside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum BenchPeer {
+    /// Its llama-bench and llama-batched-bench, on the same GGUF file
+    #[value(name = "llama.cpp")]
+    LlamaCpp,
+    /// PyTorch with transformers and PEFT, on the same shape
+    Torch,
 }
 
 #[derive(Debug, Args)]

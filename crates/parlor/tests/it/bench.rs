@@ -37,3 +37,61 @@ fn what_is_not_known_is_refused_with_what_is() {
     parlor(directory.path(), &["bench", "--shape", "huge"]).refused(&["--shape", "qwen2.5-0.5b"]);
     parlor(directory.path(), &["bench", "--dtype", "q9"]).refused(&["--dtype", "q8_0"]);
 }
+
+/// A stand-in for PyTorch's Python: it reads its input and says a speed.
+fn stand_in(directory: &std::path::Path, says: &str) -> String {
+    let path = directory.join("python-stand-in");
+    std::fs::write(&path, format!("#!/bin/sh\ncat > /dev/null\n{says}\n")).unwrap();
+    #[cfg(unix)]
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    path.display().to_string()
+}
+
+#[cfg(unix)]
+#[test]
+fn another_program_does_the_same_in_turn() {
+    let directory = tempfile::tempdir().unwrap();
+    let peer = stand_in(directory.path(), r#"echo "{\"tokens_per_second\": 0.5}""#);
+    let arguments = |peer: &str| {
+        let all = [
+            "bench",
+            "--shape",
+            "small",
+            "--only",
+            "prefill",
+            "--against",
+            "torch",
+            "--rounds",
+            "2",
+            "--json",
+        ];
+        [&all[..], &["--peer", peer]].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let run = |arguments: Vec<String>| {
+        parlor(directory.path(), &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let report: Value = serde_json::from_str(&run(arguments(&peer)).ok().stdout).unwrap();
+    let against = &report["against"];
+    assert_eq!(against["peer"], "torch");
+    let compared = &against["results"][0];
+    assert_eq!(compared["name"], "prefill, 512 tokens");
+    assert_eq!(
+        (compared["own"].as_array().unwrap().len(), compared["peer"].as_array().unwrap().len()),
+        (2, 2)
+    );
+    assert_eq!(compared["peer_median"], 0.5);
+    let ratio = compared["own_median"].as_f64().unwrap() / 0.5;
+    assert!((compared["ratio"].as_f64().unwrap() - ratio).abs() < 1e-9);
+    // One that fails is named, with what it said.
+    let broken = stand_in(directory.path(), "echo no module named torch >&2; exit 3");
+    let ended = run(arguments(&broken));
+    assert_eq!(ended.code, 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains("python-stand-in") && ended.stderr.contains("no module named torch"));
+}
+
+#[test]
+fn another_program_must_be_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let against = ["bench", "--shape", "small", "--against", "llama.cpp"];
+    parlor(directory.path(), &against).refused(&["GGUF", "-m model.gguf"]);
+}

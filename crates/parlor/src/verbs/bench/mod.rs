@@ -1,5 +1,6 @@
 //! `parlor bench`: what this machine can do, and how much of it a model's work reaches.
 
+mod against;
 mod shapes;
 mod work;
 
@@ -17,6 +18,7 @@ use crate::failure::Failure;
 use crate::interrupt::{self, OnInterrupt};
 use crate::model::load_in;
 use crate::output::note;
+use against::{Compared, Comparison, Peer, Task};
 use shapes::{DTYPES, SHAPES};
 use work::{Measured, Subject};
 
@@ -30,6 +32,8 @@ struct Report {
     model: String,
     dtype: &'static str,
     results: Vec<Measured>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    against: Option<Comparison>,
 }
 
 #[derive(Debug, Serialize)]
@@ -74,9 +78,31 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<(), Failure> {
     let wanted = |work: BenchWork| args.only.is_empty() || args.only.contains(&work);
     let start = Instant::now();
     let mut subject = choice.make(context, limits)?;
+    // Found before anything is measured.
+    let peer = match args.against {
+        Some(peer) => Some(Peer::find(peer, args.peer.as_deref(), args.model.as_deref(), &subject)?),
+        None => None,
+    };
     let dtype = DTYPES.iter().find(|(_, dtype)| *dtype == subject.dtype).map_or("mixed", |(name, _)| name);
     subject.decoder.optimize_for_inference();
     let mut results = Vec::new();
+    if let Some(peer) = peer {
+        let tasks = Task::of(&args.only);
+        let comparison = against::compare(&peer, &tasks, args.rounds as usize, |task| match task {
+            Task::Prefill => subject.prefill(),
+            Task::Decode(sequences) => subject.decode(sequences),
+            Task::Train | Task::Lora => choice.make(context, limits)?.train(task == Task::Lora),
+        })?;
+        let report = Report {
+            machine,
+            limits: limits.into(),
+            model: choice.name(),
+            dtype,
+            results,
+            against: Some(comparison),
+        };
+        return context.output.result(&report, || text(&report));
+    }
     if wanted(BenchWork::Load) && args.model.is_some() {
         results.push(Measured::new("load", start.elapsed().as_secs_f64(), "s", None));
     }
@@ -97,7 +123,8 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<(), Failure> {
             results.push(choice.make(context, limits)?.train(lora)?);
         }
     }
-    let report = Report { machine, limits: limits.into(), model: choice.name(), dtype, results };
+    let report =
+        Report { machine, limits: limits.into(), model: choice.name(), dtype, results, against: None };
     context.output.result(&report, || text(&report))
 }
 
@@ -172,7 +199,7 @@ fn line(measured: &Measured) -> String {
 }
 
 fn text(report: &Report) -> String {
-    let Report { machine, limits, model, dtype, results } = report;
+    let Report { machine, limits, model, dtype, results, against } = report;
     let one = |value: Option<f64>| value.map_or("none".to_owned(), |value| format!("{value:.0} G/s"));
     let mut out = format!(
         "{}, {} threads\nreading {:.1} GB/s; f32 {:.0} G/s, bf16 {}, int8 {} (operations)\n{model}, {dtype}\n\n",
@@ -186,6 +213,10 @@ fn text(report: &Report) -> String {
     for measured in results {
         out.push_str(&line(measured));
         out.push('\n');
+    }
+    for compared in against.iter().flat_map(|against| &against.results) {
+        let Compared { name, unit, own_median, peer_median, ratio, .. } = compared;
+        out.push_str(&format!("{name:<28} {own_median:>9.1} against {peer_median:.1} {unit}: {ratio:.2}\n"));
     }
     out
 }
