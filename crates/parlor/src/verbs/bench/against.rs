@@ -246,6 +246,14 @@ fn said(mut command: Command, input: &str) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// What both reached at one task, round by round.
+struct Series {
+    task: Task,
+    measured: Option<Measured>,
+    own: Vec<f64>,
+    peer: Vec<f64>,
+}
+
 /// Both do `tasks`, in turn, `rounds` times. `own` measures one; tasks that the peer does not have are left out.
 pub(crate) fn compare(
     peer: &Peer,
@@ -253,22 +261,23 @@ pub(crate) fn compare(
     rounds: usize,
     mut own: impl FnMut(Task) -> Result<Measured, Failure>,
 ) -> Result<Comparison, Failure> {
-    let mut series: Vec<(Task, Option<Measured>, Vec<f64>, Vec<f64>)> =
-        tasks.iter().map(|task| (*task, None, Vec::new(), Vec::new())).collect();
+    let start = |task: &Task| Series { task: *task, measured: None, own: Vec::new(), peer: Vec::new() };
+    let mut series: Vec<Series> = tasks.iter().map(start).collect();
     for round in 1..=rounds {
-        for (task, measured, own_values, peer_values) in &mut series {
-            note(&format!("round {round} of {rounds}: {} by {}", task.name(), peer.name()));
-            let Some(speed) = peer.run(*task)? else { continue };
-            peer_values.push(speed);
-            note(&format!("round {round} of {rounds}: {} by parlor", task.name()));
-            let found = own(*task)?;
-            own_values.push(found.value);
-            *measured = Some(found);
+        for series in &mut series {
+            let name = series.task.name();
+            note(&format!("round {round} of {rounds}: {name} by {}", peer.name()));
+            let Some(speed) = peer.run(series.task)? else { continue };
+            series.peer.push(speed);
+            note(&format!("round {round} of {rounds}: {name} by parlor"));
+            let found = own(series.task)?;
+            series.own.push(found.value);
+            series.measured = Some(found);
         }
     }
-    let results = series.into_iter().filter_map(|(_, measured, own, peer)| {
-        let measured = measured?;
-        Some(Compared::new(measured.name, measured.unit, own, peer))
+    let results = series.into_iter().filter_map(|series| {
+        let measured = series.measured?;
+        Some(Compared::new(measured.name, measured.unit, series.own, series.peer))
     });
     Ok(Comparison { peer: peer.name(), command: peer.command(), results: results.collect() })
 }
