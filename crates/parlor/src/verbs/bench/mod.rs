@@ -190,7 +190,7 @@ fn unknown(flag: &str, known: &[&str]) -> Failure {
 }
 
 fn line(measured: &Measured) -> String {
-    let Measured { name, value, unit, limit, percent_of_limit } = measured;
+    let Measured { name, value, unit, limit, percent_of_limit, .. } = measured;
     let beside = match (limit, percent_of_limit) {
         (Some(limit), Some(percent)) => format!("  of {limit:.1} at most, {percent:.0}%"),
         _ => String::new(),

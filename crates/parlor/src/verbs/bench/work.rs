@@ -31,12 +31,19 @@ pub(crate) struct Measured {
     /// What the machine would reach if nothing but the necessary bytes and products took time.
     pub(crate) limit: Option<f64>,
     pub(crate) percent_of_limit: Option<f64>,
+    /// Pages of memory that a step had to ask the system for, once it had run before: 0 where nothing is allocated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) page_faults: Option<f64>,
 }
 
 impl Measured {
     pub(crate) fn new(name: impl Into<String>, value: f64, unit: &'static str, limit: Option<f64>) -> Self {
         let percent_of_limit = limit.map(|limit| 100.0 * value / limit);
-        Self { name: name.into(), value, unit, limit, percent_of_limit }
+        Self { name: name.into(), value, unit, limit, percent_of_limit, page_faults: None }
+    }
+
+    fn with_faults(self, page_faults: Option<f64>) -> Self {
+        Self { page_faults, ..self }
     }
 }
 
@@ -56,16 +63,27 @@ fn ids(count: usize, vocabulary: usize) -> Vec<u32> {
     (0..count).map(|n| (n * 7919 % vocabulary) as u32).collect()
 }
 
-/// The median of some rounds of `work`, which says how many seconds it took.
-fn median(mut work: impl FnMut() -> Result<f64, Failure>) -> Result<f64, Failure> {
-    // Buffers are made and pages are touched the first time.
+/// The median of some rounds of `work`, which says how many seconds it took; and the page faults of a round.
+fn median(mut work: impl FnMut() -> Result<f64, Failure>) -> Result<(f64, Option<f64>), Failure> {
+    // Buffers are made and pages are touched the first time; the second time allocators have learned.
     work()?;
-    let mut times = Vec::new();
+    work()?;
+    let mut times = Vec::with_capacity(1 << 12);
+    let before = page_faults();
     while times.len() < ROUNDS || times.iter().sum::<f64>() < LONG_ENOUGH {
         times.push(work()?);
     }
+    let rounds = times.len() as f64;
+    let faults = before.zip(page_faults()).map(|(before, after)| (after - before) as f64 / rounds);
     times.sort_by(f64::total_cmp);
-    Ok(times[times.len() / 2])
+    Ok((times[times.len() / 2], faults))
+}
+
+/// Minor page faults of this process so far, where the system says.
+fn page_faults() -> Option<u64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // After the name, which may hold anything and ends with the last parenthesis: state, six numbers, and this one.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(7)?.parse().ok()
 }
 
 impl Subject {
@@ -108,7 +126,7 @@ impl Subject {
     pub(crate) fn prefill(&self) -> Result<Measured, Failure> {
         let ids = ids(PROMPT, self.decoder.config().vocab_size);
         let mut saved = Saved::default();
-        let seconds = median(|| {
+        let (seconds, faults) = median(|| {
             let mut cache = KvCache::new(self.decoder.config(), 1);
             let mut batch = Batch::default();
             batch.push(&ids, 0, Context::Cache(0));
@@ -123,7 +141,8 @@ impl Subject {
             PROMPT as f64 / seconds,
             "tokens/s",
             Some(limit),
-        ))
+        )
+        .with_faults(faults))
     }
 
     /// Tokens per second of `sequences` answers at once.
@@ -137,7 +156,7 @@ impl Subject {
             self.decoder.logits(&batch, &[BEFORE - 1], Some(&mut cache), &mut saved).map_err(failed)?;
         }
         let rows: Vec<usize> = (0..sequences).collect();
-        let seconds = median(|| {
+        let (seconds, faults) = median(|| {
             // Always as many tokens before.
             (0..sequences).for_each(|sequence| cache.truncate(sequence, BEFORE));
             let mut batch = Batch::default();
@@ -152,7 +171,8 @@ impl Subject {
         let bytes = self.bytes() + cached as f64 * KvCache::bytes_per_token(config) as f64;
         let limit = sequences as f64 * self.limits.read / bytes;
         let name = if sequences == 1 { "1 sequence".to_owned() } else { format!("{sequences} sequences") };
-        Ok(Measured::new(format!("decode, {name}"), sequences as f64 / seconds, "tokens/s", Some(limit)))
+        let value = sequences as f64 / seconds;
+        Ok(Measured::new(format!("decode, {name}"), value, "tokens/s", Some(limit)).with_faults(faults))
     }
 
     /// Tokens per second of a training step on an adapter of rank 16, or on all weights.
@@ -188,7 +208,7 @@ impl Subject {
             .map_err(|problem| failed(problem.message))?;
         let (mut saved, mut gradients) = (Saved::default(), Gradients::zeros(&self.decoder));
         saved.arithmetic = arithmetic;
-        let seconds = median(|| {
+        let (seconds, faults) = median(|| {
             let start = Instant::now();
             gradients.zero();
             self.decoder.logprobs(&batch, &targets, &mut saved).map_err(failed)?;
@@ -200,7 +220,7 @@ impl Subject {
         let passes = if lora { 2.0 } else { 3.0 };
         let peak = if arithmetic == Arithmetic::F32 { self.limits.f32 } else { self.peak_of_bf16() };
         let limit = peak / (passes * (self.operations() + self.head_operations()));
-        Ok(Measured::new(name, PROMPT as f64 / seconds, "tokens/s", Some(limit)))
+        Ok(Measured::new(name, PROMPT as f64 / seconds, "tokens/s", Some(limit)).with_faults(faults))
     }
 
     fn peak_of_bf16(&self) -> f64 {
