@@ -237,6 +237,8 @@ impl Decoder {
     pub fn optimize_for_inference(&mut self) {
         for parameter in &mut self.parameters {
             if let Some(packed) = parameter.tensor.packed() {
+                // What was read of a mapped file for it is not needed again.
+                parameter.tensor.release();
                 parameter.tensor = packed;
             }
         }
