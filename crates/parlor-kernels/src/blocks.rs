@@ -1,74 +1,59 @@
-//! Frozen weights of 8 or 4 bits in blocks that share a scale: made from f32, and widened range by range where they meet
-//! a product.
+//! Frozen weights of few bits in blocks that share a scale: made from f32, or as they lie in a file, and widened range by
+//! range where they meet a product.
 //!
-//! Sources: GGUF's `Q8_0` and `Q4_0` (ggml `quantize_row_q8_0_ref`, `quantize_row_q4_0_ref`), byte for byte; NF4 (Dettmers
-//! et al., 2023) with and without double quantization, as bitsandbytes computes it. Blocks run through the whole
-//! tensor, row after row, so rows may have any length; the last block is filled with zeros.
+//! The families of formats are in `blocks/`. Blocks run through the whole tensor, row after row, so rows may have any
+//! length; the last block is filled with zeros.
+
+mod nf4;
+mod of_256;
+mod of_32;
 
 use crate::threads::Parts as _;
 use half::f16;
 
-use crate::optimizer::{BLOCK as NESTED, DynamicMap, Sign};
 use crate::simd::dispatch;
+use nf4::Scales;
 
 /// How the elements of a block are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BlockFormat {
     /// 32 elements: an f16 scale, 8 bits each.
     Q8_0,
-    /// 32 elements: an f16 scale, 4 bits each, evenly spaced.
+    /// 32 elements: an f16 scale, 4 bits each, evenly spaced around zero.
     Q4_0,
+    /// 32 elements: an f16 scale and an f16 smallest value, 4 bits each.
+    Q4_1,
+    /// 32 elements: an f16 scale, 5 bits each, evenly spaced around zero.
+    Q5_0,
+    /// 32 elements: an f16 scale and an f16 smallest value, 5 bits each.
+    Q5_1,
+    /// 256 elements of 4 bits, in groups of 32 with a scale and an offset of 6 bits.
+    Q4K,
+    /// 256 elements of 5 bits, in groups of 32 with a scale and an offset of 6 bits.
+    Q5K,
+    /// 256 elements of 6 bits, in groups of 16 with a scale of 8 bits.
+    Q6K,
     /// 64 elements: an f32 scale, 4 bits each, spaced as the quantiles of a normal distribution.
     Nf4,
     /// NF4 whose scales take 8 bits each, in blocks of 256.
     Nf4Double,
 }
 
-/// NF4's levels (bitsandbytes `get_4bit_type("nf4")`).
-const NF4: [f32; 16] = [
-    -1.0,
-    -0.696_192_8,
-    -0.525_073_05,
-    -0.394_917_5,
-    -0.284_441_38,
-    -0.184_773_43,
-    -0.091_050_036,
-    0.0,
-    0.079_580_3,
-    0.160_930_2,
-    0.246_112_3,
-    0.337_915_24,
-    0.440_709_83,
-    0.562_617,
-    0.722_956_84,
-    1.0,
-];
-
-/// Both levels of every byte, the high half first.
-static NF4_PAIRS: [[f32; 2]; 256] = {
-    let mut pairs = [[0.0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        pairs[byte] = [NF4[byte >> 4], NF4[byte & 15]];
-        byte += 1;
-    }
-    pairs
-};
-
 /// Most elements of any format's block.
-const LONGEST: usize = 64;
+const LONGEST: usize = of_256::ELEMENTS;
 /// Blocks per task.
 const TASK: usize = 1024;
 
 impl BlockFormat {
-    /// All formats.
-    pub const ALL: [Self; 4] = [Self::Q8_0, Self::Q4_0, Self::Nf4, Self::Nf4Double];
+    /// The formats that can be made from other numbers. Those that are missing are only read.
+    pub const MADE: [Self; 4] = [Self::Q8_0, Self::Q4_0, Self::Nf4, Self::Nf4Double];
 
     /// Elements in a block.
     pub fn elements(self) -> usize {
         match self {
-            Self::Q8_0 | Self::Q4_0 => 32,
-            Self::Nf4 | Self::Nf4Double => 64,
+            Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 => of_32::ELEMENTS,
+            Self::Q4K | Self::Q5K | Self::Q6K => of_256::ELEMENTS,
+            Self::Nf4 | Self::Nf4Double => nf4::ELEMENTS,
         }
     }
 
@@ -77,41 +62,47 @@ impl BlockFormat {
         match self {
             Self::Q8_0 => 34,
             Self::Q4_0 => 18,
+            Self::Q4_1 => 20,
+            Self::Q5_0 => 22,
+            Self::Q5_1 => 24,
+            Self::Q4K => 144,
+            Self::Q5K => 176,
+            Self::Q6K => 210,
             Self::Nf4 | Self::Nf4Double => 32,
         }
+    }
+
+    /// Whether a block holds all that its elements need, so that blocks can be moved one by one and lie in a file.
+    pub fn is_whole(self) -> bool {
+        !matches!(self, Self::Nf4 | Self::Nf4Double)
     }
 
     /// Bytes that `len` elements take, scales included.
     pub fn bytes(self, len: usize) -> usize {
         let blocks = len.div_ceil(self.elements());
         let scales = match self {
-            Self::Q8_0 | Self::Q4_0 => 0,
-            Self::Nf4 => blocks * size_of::<f32>(),
-            Self::Nf4Double => blocks + blocks.div_ceil(NESTED) * size_of::<f32>() + size_of::<f32>(),
+            Self::Nf4 => nf4::plain_scale_bytes(blocks),
+            Self::Nf4Double => nf4::nested_scale_bytes(blocks),
+            _ => 0,
         };
         blocks * self.code_bytes() + scales
     }
 
-    /// A name for people: `q8_0`, `q4_0`, `nf4`, `nf4 (double quantization)`.
+    /// A name for people: `q8_0`, `q4_k`, `nf4`, `nf4 (double quantization)`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Q8_0 => "q8_0",
             Self::Q4_0 => "q4_0",
+            Self::Q4_1 => "q4_1",
+            Self::Q5_0 => "q5_0",
+            Self::Q5_1 => "q5_1",
+            Self::Q4K => "q4_k",
+            Self::Q5K => "q5_k",
+            Self::Q6K => "q6_k",
             Self::Nf4 => "nf4",
             Self::Nf4Double => "nf4 (double quantization)",
         }
     }
-}
-
-/// Scales that are stored apart from the elements.
-#[derive(Clone, Debug)]
-enum Scales {
-    /// They are in the blocks.
-    Within,
-    /// One f32 per block.
-    Plain(Vec<f32>),
-    /// A code per block, a largest magnitude per 256 of them, and the mean that was taken away first.
-    Nested { codes: Vec<u8>, maxima: Vec<f32>, mean: f32 },
 }
 
 /// Numbers in blocks.
@@ -120,12 +111,17 @@ pub struct Blocks {
     format: BlockFormat,
     len: usize,
     codes: Vec<u8>,
-    scales: Scales,
+    /// Scales that are stored apart from the elements.
+    scales: Option<Scales>,
 }
 
 impl Blocks {
     /// The numbers of a format that are nearest to `values`, by its rule.
+    ///
+    /// # Panics
+    /// When the format is none of [`BlockFormat::MADE`]: a caller's mistake.
     pub fn quantize(values: &[f32], format: BlockFormat) -> Self {
+        assert!(BlockFormat::MADE.contains(&format), "{} is only read", format.name());
         let size = format.elements();
         let blocks = values.len().div_ceil(size);
         let mut codes = vec![0u8; blocks * format.code_bytes()];
@@ -143,11 +139,17 @@ impl Blocks {
                 }
             });
         let scales = match format {
-            BlockFormat::Q8_0 | BlockFormat::Q4_0 => Scales::Within,
-            BlockFormat::Nf4 => Scales::Plain(maxima),
-            BlockFormat::Nf4Double => nested(maxima),
+            BlockFormat::Nf4 => Some(Scales::Plain(maxima)),
+            BlockFormat::Nf4Double => Some(Scales::nested(maxima)),
+            _ => None,
         };
         Self { format, len: values.len(), codes, scales }
+    }
+
+    /// Blocks of a format [that are whole](BlockFormat::is_whole), as they lie in `codes`: those of `len` elements.
+    pub(crate) fn from_codes(format: BlockFormat, len: usize, codes: Vec<u8>) -> Self {
+        assert!(format.is_whole() && codes.len() == format.bytes(len), "bytes of {len} elements");
+        Self { format, len, codes, scales: None }
     }
 
     /// The format.
@@ -184,47 +186,12 @@ impl Blocks {
 
     /// All elements.
     pub fn view(&self) -> BlockView<'_> {
-        BlockView { blocks: self, start: 0, len: self.len }
-    }
-
-    #[inline(always)]
-    fn scale(&self, block: usize) -> f32 {
-        match &self.scales {
-            Scales::Within => 1.0,
-            Scales::Plain(scales) => scales[block],
-            Scales::Nested { codes, maxima, mean } => {
-                let map = DynamicMap::of(Sign::Signed).values();
-                map[codes[block] as usize] * maxima[block / NESTED] + mean
-            }
-        }
-    }
-
-    /// Widens one block into `out`, which has its length.
-    #[inline(always)]
-    fn decode(&self, block: usize, out: &mut [f32]) {
-        let bytes = &self.codes[block * self.format.code_bytes()..][..self.format.code_bytes()];
-        match self.format {
-            BlockFormat::Q8_0 => {
-                let scale = f16::from_le_bytes([bytes[0], bytes[1]]).to_f32_const();
-                for (out, &q) in out.iter_mut().zip(&bytes[2..]) {
-                    *out = f32::from(q.cast_signed()) * scale;
-                }
-            }
-            BlockFormat::Q4_0 => {
-                let scale = f16::from_le_bytes([bytes[0], bytes[1]]).to_f32_const();
-                let (low, high) = out.split_at_mut(16);
-                for ((low, high), &q) in low.iter_mut().zip(high).zip(&bytes[2..]) {
-                    *low = f32::from((q & 15) as i8 - 8) * scale;
-                    *high = f32::from((q >> 4) as i8 - 8) * scale;
-                }
-            }
-            BlockFormat::Nf4 | BlockFormat::Nf4Double => {
-                let scale = self.scale(block);
-                for (out, &pair) in out.chunks_exact_mut(2).zip(bytes) {
-                    let levels = NF4_PAIRS[pair as usize];
-                    (out[0], out[1]) = (levels[0] * scale, levels[1] * scale);
-                }
-            }
+        BlockView {
+            format: self.format,
+            codes: &self.codes,
+            scales: self.scales.as_ref(),
+            start: 0,
+            len: self.len,
         }
     }
 }
@@ -233,98 +200,56 @@ impl Blocks {
 fn encode(format: BlockFormat, values: &[f32], codes: &mut [u8]) -> f32 {
     let max = values.iter().fold(0.0f32, |max, x| max.max(x.abs()));
     match format {
-        BlockFormat::Q8_0 => {
-            let scale = max / 127.0;
-            let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-            codes[..2].copy_from_slice(&f16::from_f32(scale).to_le_bytes());
-            for (code, x) in codes[2..].iter_mut().zip(values) {
-                *code = ((x * inverse).round() as i8).cast_unsigned();
-            }
-        }
-        BlockFormat::Q4_0 => {
-            // The first of the largest has the level -8 exactly.
-            let largest = values.iter().copied().find(|x| x.abs() == max).unwrap_or(0.0);
-            let scale = largest / -8.0;
-            let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-            codes[..2].copy_from_slice(&f16::from_f32(scale).to_le_bytes());
-            let level = |x: f32| ((x * inverse + 8.5) as u8).min(15);
-            let (low, high) = values.split_at(16);
-            for ((code, &low), &high) in codes[2..].iter_mut().zip(low).zip(high) {
-                *code = level(low) | level(high) << 4;
-            }
-        }
-        BlockFormat::Nf4 | BlockFormat::Nf4Double => {
-            let inverse = 1.0 / max.max(1e-38);
-            let level = |x: f32| {
-                let x = (x * inverse).clamp(-1.0, 1.0);
-                NF4.windows(2).filter(|pair| (pair[0] + pair[1]) / 2.0 < x).count() as u8
-            };
-            for (code, pair) in codes.iter_mut().zip(values.chunks_exact(2)) {
-                *code = level(pair[0]) << 4 | level(pair[1]);
-            }
-        }
+        BlockFormat::Q8_0 => of_32::encode_q8_0(values, max, codes),
+        BlockFormat::Q4_0 => of_32::encode_q4_0(values, max, codes),
+        _ => nf4::encode(values, max, codes),
     }
     max
 }
 
-/// Scales of 8 bits: what remains of them without their mean, by the dynamic map.
-fn nested(mut scales: Vec<f32>) -> Scales {
-    let mean = scales.iter().map(|&x| f64::from(x)).sum::<f64>() / scales.len().max(1) as f64;
-    let mean = mean as f32;
-    for scale in &mut scales {
-        *scale -= mean;
-    }
-    let map = DynamicMap::of(Sign::Signed);
-    let mut codes = vec![0; scales.len()];
-    let parts = codes.chunks_mut(NESTED).zip(scales.chunks(NESTED));
-    let maxima = parts.map(|(codes, scales)| map.quantize(scales, codes)).collect();
-    Scales::Nested { codes, maxima, mean }
-}
-
-/// A range of the elements of [`Blocks`].
+/// A range of elements in blocks, which lie in memory or in a mapped file.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockView<'a> {
-    blocks: &'a Blocks,
+    format: BlockFormat,
+    codes: &'a [u8],
+    scales: Option<&'a Scales>,
     start: usize,
     len: usize,
 }
 
 impl<'a> BlockView<'a> {
+    /// The blocks of `len` elements, of a format [that is whole](BlockFormat::is_whole), as they lie in `codes`.
+    pub(crate) fn over(format: BlockFormat, len: usize, codes: &'a [u8]) -> Self {
+        assert!(format.is_whole() && codes.len() == format.bytes(len), "bytes of {len} elements");
+        Self { format, codes, scales: None, start: 0, len }
+    }
+
     /// The blocks' bytes, without scales that are stored apart.
     pub(crate) fn codes(self) -> &'a [u8] {
-        &self.blocks.codes
+        self.codes
     }
 
     /// Their format.
     pub fn format(self) -> BlockFormat {
-        self.blocks.format
+        self.format
+    }
+
+    /// The bytes of one block of all that there are.
+    #[inline(always)]
+    fn block(self, index: usize) -> &'a [u8] {
+        let size = self.format.code_bytes();
+        &self.codes[index * size..][..size]
     }
 
     /// The bytes of a range of whole blocks, scales included where they lie within.
     pub(crate) fn bytes(self) -> &'a [u8] {
-        let (size, bytes) = (self.blocks.format.elements(), self.blocks.format.code_bytes());
-        &self.blocks.codes[self.start / size * bytes..(self.start + self.len) / size * bytes]
+        let (size, bytes) = (self.format.elements(), self.format.code_bytes());
+        &self.codes[self.start / size * bytes..(self.start + self.len) / size * bytes]
     }
 
     /// Scale and integers of block `index` of a range that begins with a block, in a format that has such.
     pub(crate) fn integers(self, index: usize) -> (f16, [i8; 32]) {
-        let size = self.blocks.format.code_bytes();
-        let bytes = &self.blocks.codes[(self.start / self.blocks.format.elements() + index) * size..][..size];
-        let mut values = [0; 32];
-        match self.blocks.format {
-            BlockFormat::Q4_0 => {
-                for (at, &pair) in bytes[2..].iter().enumerate() {
-                    values[at] = (pair & 15).cast_signed() - 8;
-                    values[at + 16] = (pair >> 4).cast_signed() - 8;
-                }
-            }
-            _ => {
-                for (value, &code) in values.iter_mut().zip(&bytes[2..]) {
-                    *value = code.cast_signed();
-                }
-            }
-        }
-        (f16::from_le_bytes([bytes[0], bytes[1]]), values)
+        of_32::integers(self.format, self.block(self.start / self.format.elements() + index))
     }
 
     /// Number of elements.
@@ -346,23 +271,39 @@ impl<'a> BlockView<'a> {
         Self { start: self.start + range.start, len: range.len(), ..self }
     }
 
+    /// Widens one block into `out`, which has its length.
+    #[inline(always)]
+    fn decode(self, index: usize, out: &mut [f32]) {
+        let bytes = self.block(index);
+        match self.format {
+            BlockFormat::Q4K | BlockFormat::Q5K | BlockFormat::Q6K => of_256::decode(self.format, bytes, out),
+            BlockFormat::Nf4 | BlockFormat::Nf4Double => {
+                nf4::decode(self.scales.map_or(1.0, |scales| scales.of(index)), bytes, out);
+            }
+            // Named, so that each has a loop of its own.
+            BlockFormat::Q8_0 => of_32::decode(BlockFormat::Q8_0, bytes, out),
+            BlockFormat::Q4_0 => of_32::decode(BlockFormat::Q4_0, bytes, out),
+            other => of_32::decode(other, bytes, out),
+        }
+    }
+
     /// Widens into `out`, which has this length.
     pub fn widen_into(self, out: &mut [f32]) {
         assert_eq!(out.len(), self.len, "room for the elements of a block view");
         dispatch(
             #[inline(always)]
             || {
-                let size = self.blocks.format.elements();
+                let size = self.format.elements();
                 let (mut at, mut out) = (self.start, out);
                 while !out.is_empty() {
                     let (block, skipped) = (at / size, at % size);
                     let (own, rest) = out.split_at_mut((size - skipped).min(out.len()));
                     at += own.len();
                     if own.len() == size {
-                        self.blocks.decode(block, own);
+                        self.decode(block, own);
                     } else {
                         let mut whole = [0.0; LONGEST];
-                        self.blocks.decode(block, &mut whole[..size]);
+                        self.decode(block, &mut whole[..size]);
                         own.copy_from_slice(&whole[skipped..][..own.len()]);
                     }
                     out = rest;

@@ -77,9 +77,17 @@ pub enum TensorError {
         /// Size of the file.
         file: usize,
     },
-    /// Blocks cannot lie in a file.
+    /// Scales of these blocks are stored apart from them.
     #[error("blocks of {0} are made in memory and do not lie in a file")]
     Blocks(&'static str),
+    /// Rows that begin within a block.
+    #[error("rows of {columns} elements are no whole number of {format} blocks")]
+    Rows {
+        /// Elements of a row.
+        columns: usize,
+        /// The blocks' format.
+        format: &'static str,
+    },
     /// The element count of the shape overflows memory.
     #[error("a tensor of shape {shape:?} is larger than the address space")]
     TooLarge {
@@ -194,11 +202,11 @@ impl Tensor {
     }
 
     /// The `bytes` range of `file` as a tensor, without copying where the bytes are aligned for `dtype`
-    /// (safetensors aligns them), with one copy where they are not.
+    /// (safetensors and GGUF align them), with one copy where they are not.
     ///
     /// # Errors
     /// [`TensorError::OutOfFile`], [`TensorError::Length`] when the range does not fill `shape`, or
-    /// [`TensorError::Blocks`]: those are made in memory.
+    /// [`TensorError::Blocks`] for NF4, whose scales are stored apart.
     pub fn mapped(
         file: &Arc<MappedFile>,
         bytes: std::ops::Range<usize>,
@@ -209,23 +217,20 @@ impl Tensor {
         let slice =
             file.bytes().get(bytes).ok_or(TensorError::OutOfFile { start, end, file: file.bytes().len() })?;
         let expected = count(shape)?;
-        let size = match dtype {
-            DType::Block(format) => return Err(TensorError::Blocks(format.name())),
-            plain => plain.bytes(1),
-        };
-        if slice.len() != expected * size {
-            return Err(TensorError::Length { shape: shape.to_vec(), expected, found: slice.len() / size });
+        if slice.len() != dtype.bytes(expected) {
+            let found = match dtype {
+                DType::Block(format) => slice.len() / format.bytes(1) * format.elements(),
+                plain => slice.len() / plain.bytes(1),
+            };
+            return Err(TensorError::Length { shape: shape.to_vec(), expected, found });
         }
-        let aligned = slice.as_ptr().align_offset(size) == 0;
-        let storage = if aligned {
-            Storage::Mapped { file: Arc::clone(file), start, end }
-        } else {
-            match dtype {
-                DType::F32 => Storage::F32(bytemuck::allocation::pod_collect_to_vec(slice)),
-                DType::Bf16 => Storage::Bf16(bytemuck::allocation::pod_collect_to_vec(slice)),
-                DType::F16 => Storage::F16(bytemuck::allocation::pod_collect_to_vec(slice)),
-                DType::Block(format) => return Err(TensorError::Blocks(format.name())),
-            }
+        let aligned = |size| slice.as_ptr().align_offset(size) == 0;
+        let storage = match dtype {
+            DType::Block(format) if !format.is_whole() => return Err(TensorError::Blocks(format.name())),
+            DType::F32 if !aligned(4) => Storage::F32(bytemuck::allocation::pod_collect_to_vec(slice)),
+            DType::Bf16 if !aligned(2) => Storage::Bf16(bytemuck::allocation::pod_collect_to_vec(slice)),
+            DType::F16 if !aligned(2) => Storage::F16(bytemuck::allocation::pod_collect_to_vec(slice)),
+            _ => Storage::Mapped { file: Arc::clone(file), start, end },
         };
         Ok(Self { shape: shape.to_vec(), dtype, storage })
     }
@@ -279,7 +284,10 @@ impl Tensor {
                 match self.dtype {
                     DType::F32 => View::F32(bytemuck::cast_slice(bytes)),
                     DType::Bf16 => View::Bf16(bytemuck::cast_slice(bytes)),
-                    DType::F16 | DType::Block(_) => View::F16(bytemuck::cast_slice(bytes)),
+                    DType::F16 => View::F16(bytemuck::cast_slice(bytes)),
+                    DType::Block(format) => {
+                        View::Block(BlockView::over(format, self.shape.iter().product(), bytes))
+                    }
                 }
             }
         }
@@ -330,12 +338,76 @@ impl Tensor {
         Some(Tensor { shape: self.shape.clone(), dtype: self.dtype, storage: Storage::Packed(packed) })
     }
 
-    /// An owned copy in `dtype`, rounded to nearest even where it narrows, by the format's rule to blocks.
+    /// The bytes of a row, where rows are whole numbers of elements and of blocks that can be moved.
+    fn row_bytes(&self) -> Result<usize, TensorError> {
+        let columns = self.shape.get(1..).unwrap_or_default().iter().product();
+        match (self.dtype, &self.storage) {
+            (DType::Block(format), storage) => {
+                let moves = format.is_whole() && !matches!(storage, Storage::Packed(_));
+                match moves && columns % format.elements() == 0 {
+                    true => Ok(format.bytes(columns)),
+                    false => Err(TensorError::Rows { columns, format: format.name() }),
+                }
+            }
+            (plain, _) => Ok(plain.bytes(columns)),
+        }
+    }
+
+    /// The rows `range`, which stay in the mapped file where they lie in one.
+    ///
+    /// # Errors
+    /// [`TensorError::Rows`] when a row begins within a block, [`TensorError::OutOfFile`] when there is no such row.
+    pub fn rows(&self, range: std::ops::Range<usize>) -> Result<Tensor, TensorError> {
+        let size = self.row_bytes()?;
+        let shape: Vec<usize> =
+            std::iter::once(range.len()).chain(self.shape.iter().skip(1).copied()).collect();
+        match &self.storage {
+            Storage::Mapped { file, start, end } if range.end.saturating_mul(size) <= end - start => {
+                let bytes = start + range.start * size..start + range.end * size;
+                Self::mapped(file, bytes, &shape, self.dtype)
+            }
+            _ => self.gather_rows(range),
+        }
+    }
+
+    /// A copy of the rows of these numbers, in this order, bit for bit.
+    ///
+    /// # Errors
+    /// Those of [`Self::rows`].
+    pub fn gather_rows(&self, rows: impl IntoIterator<Item = usize>) -> Result<Tensor, TensorError> {
+        let (size, all) = (self.row_bytes()?, self.bytes());
+        let (mut bytes, mut count) = (Vec::new(), 0);
+        for row in rows {
+            let (start, end) = (row * size, (row + 1) * size);
+            let row = all.get(start..end).ok_or(TensorError::OutOfFile { start, end, file: all.len() })?;
+            bytes.extend_from_slice(row);
+            count += 1;
+        }
+        let shape: Vec<usize> = std::iter::once(count).chain(self.shape.iter().skip(1).copied()).collect();
+        let storage = match self.dtype {
+            DType::F32 => Storage::F32(bytemuck::allocation::pod_collect_to_vec(&bytes)),
+            DType::Bf16 => Storage::Bf16(bytemuck::allocation::pod_collect_to_vec(&bytes)),
+            DType::F16 => Storage::F16(bytemuck::allocation::pod_collect_to_vec(&bytes)),
+            DType::Block(format) => {
+                Storage::Blocks(Blocks::from_codes(format, shape.iter().product(), bytes))
+            }
+        };
+        Ok(Tensor { shape, dtype: self.dtype, storage })
+    }
+
+    /// An owned copy in `dtype`, rounded to nearest even where it narrows, by the format's rule to blocks; blocks of the
+    /// same format are copied as they are.
+    ///
+    /// # Panics
+    /// When `dtype` is another format than these numbers have and none of [`BlockFormat::MADE`]: a caller's mistake.
     pub fn to_dtype(&self, dtype: DType) -> Tensor {
         let storage = match (dtype, self.view()) {
             (DType::Bf16, View::Bf16(values)) => Storage::Bf16(values.to_vec()),
             (DType::F16, View::F16(values)) => Storage::F16(values.to_vec()),
             (DType::F32, _) => Storage::F32(self.to_f32_vec()),
+            (DType::Block(format), View::Block(values)) if format == values.format() && format.is_whole() => {
+                Storage::Blocks(Blocks::from_codes(format, self.len(), values.codes().to_vec()))
+            }
             (DType::Block(format), _) => Storage::Blocks(match self.view() {
                 View::F32(values) => Blocks::quantize(values, format),
                 _ => Blocks::quantize(&self.to_f32_vec(), format),

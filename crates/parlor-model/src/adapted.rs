@@ -9,7 +9,7 @@ use crate::error::{LoadErrorKind, ModelLoadError};
 use crate::load::LoadOptions;
 use crate::locate::locate_model;
 use crate::lora::{is_adapter, load_adapter, read_adapter_config};
-use crate::model::{LoadedModel, load_directory};
+use crate::model::{LoadedModel, load_path};
 use crate::text_files::TextFiles;
 use crate::vocabulary::read_text_side;
 
@@ -81,7 +81,7 @@ pub fn load_adapted(
     adapters: &[PathBuf],
     options: &LoadOptions,
 ) -> Result<LoadedModel, ModelLoadError> {
-    let mut model = load_directory(base, options)?;
+    let mut model = load_path(base, options)?;
     for dir in adapters {
         let info = load_adapter(&mut model.decoder, model.architecture, dir)?;
         let config = model.decoder.adapters().get(info.id).map(|adapter| &adapter.config);

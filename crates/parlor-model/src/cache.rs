@@ -62,7 +62,7 @@ impl KvCache {
         sequences: usize,
         dtype: CacheDtype,
     ) -> Result<Self, TensorError> {
-        let rows = Tensor::rows(config.key_value_size(), dtype.dtype())?;
+        let rows = Tensor::empty_rows(config.key_value_size(), dtype.dtype())?;
         let slab = Slab { keys: rows.clone(), values: rows };
         Ok(Self { lengths: vec![0; sequences], slabs: vec![vec![slab; config.num_hidden_layers]; sequences] })
     }

@@ -67,8 +67,8 @@ pub enum OutOfMemoryPolicy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
-    /// The model: a directory in Hugging Face layout (config.json, model.safetensors, tokenizer.json), or a hub
-    /// name such as `org/name`. Hub names cannot be downloaded in this version: download the model and name
+    /// The model: a directory in Hugging Face layout (config.json, model.safetensors, tokenizer.json), a .gguf file, or
+    /// a hub name such as `org/name`. Hub names cannot be downloaded in this version: download the model and name
     /// its directory.
     pub name: String,
     /// The model's family, or `auto`. Only a check: the family that counts is the checkpoint's own, and another

@@ -1,10 +1,10 @@
-//! What identifies the content of a model directory, cheaply: the key of the in-process cache.
+//! What identifies the content of a model directory or a GGUF file, cheaply: the key of the in-process cache.
 //!
 //! The key is SHA-256 over the bytes of every small file that loading reads (configs, tokenizer, template,
 //! index), and, of each weight file, its header's bytes, length, modification time and, on Unix, device and
 //! inode. The tensors' own bytes are not read: that would cost as much as loading. So a file that is
 //! replaced, grown, shrunk or rewritten changes the key; a program that rewrites weights in place and then sets
-//! the clock back is not noticed. Copies of a directory have keys of their own.
+//! the clock back is not noticed. Copies of a directory have keys of their own. A GGUF file is taken like a weight file.
 
 use std::io::Read;
 use std::path::Path;
@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::ModelLoadError;
 
-/// Identifies what a model directory holds. See the module for what it covers.
+/// Identifies what a model directory or file holds. See the module for what it covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ContentKey([u8; 32]);
 
@@ -26,11 +26,17 @@ impl std::fmt::Display for ContentKey {
 /// Small files are hashed whole up to this size; beyond it, like weights.
 const WHOLE: u64 = 64 << 20;
 
-/// The key of `dir` as it is now.
+/// The first bytes of a GGUF file that are hashed.
+const BEGINNING: u64 = 1 << 16;
+
+/// The key of `dir`, a directory or a GGUF file, as it is now.
 ///
 /// # Errors
 /// When the directory or a file in it cannot be read.
 pub fn content_key(dir: &Path) -> Result<ContentKey, ModelLoadError> {
+    if dir.is_file() {
+        return file_key(dir).map_err(|error| ModelLoadError::reading(dir, &error));
+    }
     let entries = std::fs::read_dir(dir).map_err(|error| ModelLoadError::reading(dir, &error))?;
     let mut names: Vec<String> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
@@ -69,6 +75,16 @@ pub fn content_key(dir: &Path) -> Result<ContentKey, ModelLoadError> {
             hash.update(&buffer[..count]);
         }
     }
+    Ok(ContentKey(hash.finalize().into()))
+}
+
+fn file_key(path: &Path) -> std::io::Result<ContentKey> {
+    let (metadata, mut hash) = (std::fs::metadata(path)?, Sha256::new());
+    hash.update(metadata.len().to_le_bytes());
+    identify(&metadata, &mut hash);
+    let mut beginning = Vec::new();
+    std::fs::File::open(path)?.take(BEGINNING).read_to_end(&mut beginning)?;
+    hash.update(&beginning);
     Ok(ContentKey(hash.finalize().into()))
 }
 

@@ -1,6 +1,7 @@
-//! Between a checkpoint's tensors and the decoder's parameters: transposing, splitting, joining.
+//! Between a checkpoint's tensors and the decoder's parameters: transposing, splitting, joining, ordering rows.
 //!
-//! [`split`] and [`join`] are each other's inverse, bit for bit: widening to f32 and narrowing back is exact.
+//! [`split`] and [`join`] are each other's inverse, bit for bit: widening to f32 and narrowing back is exact, and rows in
+//! blocks are moved whole.
 
 use parlor_kernels::{DType, Tensor, TensorError};
 
@@ -22,35 +23,71 @@ pub(crate) fn is_direct(disk: &DiskTensor) -> bool {
     disk.layout == Layout::Plain && disk.roles.len() == 1
 }
 
-/// The parameters `specs` out of a checkpoint's tensor of [`disk_shape`], each owned and in `dtype`.
+/// Whether the parameters in a tensor are rows of it as they lie there, so that they may stay in its file.
+pub(crate) fn is_rows(layout: Layout) -> bool {
+    layout == Layout::Plain
+}
+
+/// Where row `row` of a parameter lies on disk, whose heads' rows alternate between their halves.
+fn interleaved(row: usize, outputs: usize, heads: usize) -> usize {
+    let width = outputs / heads.max(1);
+    let half = (width / 2).max(1);
+    let (head, within) = (row / width.max(1), row % width.max(1));
+    head * width + within % half * 2 + within / half
+}
+
+/// The parameters `specs` out of a checkpoint's tensor of [`disk_shape`], each in `dtype`: as a part of the tensor's file
+/// where `stays` and that is possible, owned where not.
 pub(crate) fn split(
     tensor: &Tensor,
     layout: Layout,
     specs: &[&ParameterSpec],
     dtype: DType,
+    stays: bool,
 ) -> Result<Vec<Tensor>, TensorError> {
-    let values = tensor.to_f32_vec();
     let total: usize = specs.iter().map(|spec| spec.shape.first().copied().unwrap_or(0)).sum();
+    let values = if layout == Layout::Transposed { tensor.to_f32_vec() } else { Vec::new() };
     let mut offset = 0;
     let mut parts = Vec::with_capacity(specs.len());
     for spec in specs {
         let outputs = spec.shape.first().copied().unwrap_or(0);
         let inputs: usize = spec.shape.iter().skip(1).product();
+        let rows = offset..offset + outputs;
         let part = match layout {
-            Layout::Plain => values[offset * inputs..(offset + outputs) * inputs].to_vec(),
+            Layout::Plain => rows_of(tensor, rows, spec)?,
+            Layout::Interleaved { heads } => {
+                tensor.gather_rows(rows.map(|row| interleaved(row, total, heads)))?
+            }
             Layout::Transposed => {
                 let mut part = Vec::with_capacity(outputs * inputs);
-                for output in offset..offset + outputs {
+                for output in rows {
                     part.extend((0..inputs).map(|input| values[input * total + output]));
                 }
-                part
+                Tensor::from_f32(&spec.shape, part)?
             }
         };
         offset += outputs;
-        let part = Tensor::from_f32(&spec.shape, part)?;
-        parts.push(if dtype == DType::F32 { part } else { part.to_dtype(dtype) });
+        let done = part.dtype() == dtype && (stays || part.owned_bytes() > 0);
+        parts.push(if done { part } else { part.to_dtype(dtype) });
     }
     Ok(parts)
+}
+
+/// Rows as they are, or widened where blocks run across their ends.
+fn rows_of(
+    tensor: &Tensor,
+    rows: std::ops::Range<usize>,
+    spec: &ParameterSpec,
+) -> Result<Tensor, TensorError> {
+    match tensor.rows(rows.clone()) {
+        Err(TensorError::Rows { .. }) => {
+            let inputs: usize = spec.shape.iter().skip(1).product();
+            let mut values = vec![0.0; rows.len() * inputs];
+            tensor.view().widen_range(rows.start * inputs..rows.end * inputs, &mut values);
+            Tensor::from_f32(&spec.shape, values)
+        }
+        part => part,
+    }
 }
 
 /// A checkpoint's tensor out of the parameters in it, in `dtype`.
@@ -69,9 +106,19 @@ pub(crate) fn join(layout: Layout, parts: &[&Tensor], dtype: DType) -> Result<Te
             }
             Tensor::from_f32(&[inputs, outputs], turned)?
         }
-        (_, rest) => {
+        (layout, rest) => {
             let shape: Vec<usize> = std::iter::once(outputs).chain(rest.iter().copied()).collect();
-            Tensor::from_f32(&shape, values)?
+            let plain = Tensor::from_f32(&shape, values)?;
+            match layout {
+                Layout::Interleaved { heads } => {
+                    let mut order = vec![0; outputs];
+                    for row in 0..outputs {
+                        order[interleaved(row, outputs, heads)] = row;
+                    }
+                    plain.gather_rows(order)?
+                }
+                _ => plain,
+            }
         }
     };
     Ok(if dtype == DType::F32 { joined } else { joined.to_dtype(dtype) })

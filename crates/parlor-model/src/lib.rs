@@ -17,6 +17,7 @@ mod error;
 mod footprint;
 mod forward;
 mod generation_config;
+mod gguf;
 mod gradients;
 mod info;
 mod initialise;
@@ -42,6 +43,7 @@ mod staged;
 mod targets;
 mod text_files;
 mod vocabulary;
+mod weight_files;
 
 pub use adapted::{load_adapted, locate_adapted};
 pub use arch::{Architecture, ArchitectureBlock, ModelPreset, PresetError};
@@ -68,10 +70,11 @@ pub use lora::{
     InitLora, TargetModules, load_adapter, merge, read_adapter_config, save_adapter,
 };
 pub use manager::{GpuInfo, ModelManager, OperationMetrics, PerformanceMetrics, TrainableParameters};
-pub use model::{LoadedModel, load_directory};
+pub use model::{LoadedModel, load_directory, load_gguf, load_path};
 pub use parameter::{Factor, Kind, Owner, ParameterSpec, Part, Role, Site, parameter_specs};
-pub use safetensors_files::{TensorEntry, WeightFiles};
 pub use save::{MAX_SHARD_BYTES, SaveError, SaveModel, save_directory, save_weights};
 pub use saved::Saved;
 pub use targets::Targets;
 pub use text_files::TextFiles;
+pub use vocabulary::{TextSide, read_gguf_text};
+pub use weight_files::{Container, StoredDtype, TensorEntry, WeightFiles};

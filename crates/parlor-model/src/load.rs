@@ -1,4 +1,4 @@
-//! A directory in Hugging Face layout -> a decoder. Every tensor is accounted for, or it is an error.
+//! The tensors of a model's files -> a decoder. Every tensor is accounted for, or it is an error.
 //!
 //! Weights that need no conversion stay in the mapped file: loading them costs no memory and no time. Leaves
 //! out: the text side (`LoadedModel` in `model.rs` joins both) and the choice of device.
@@ -15,9 +15,9 @@ use crate::config::TorchDtype;
 use crate::decoder::{Decoder, Parameter};
 use crate::decoder_config::{DecoderConfig, Head};
 use crate::error::{LoadErrorKind, ModelLoadError};
-use crate::layout::{disk_shape, is_direct, specs_of, split};
+use crate::layout::{disk_shape, is_direct, is_rows, specs_of, split};
 use crate::parameter::{ParameterSpec, Part, Role, parameter_specs};
-use crate::safetensors_files::{TensorEntry, WeightFiles};
+use crate::weight_files::{Container, TensorEntry, WeightFiles};
 
 /// Where loaded weights live.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -101,7 +101,10 @@ pub fn read_decoder(
     options: &LoadOptions,
 ) -> Result<(Decoder, Vec<String>), ModelLoadError> {
     let place = files.files().first().map(|path| path.display().to_string()).unwrap_or_default();
-    let disk = architecture.disk_tensors(config);
+    let disk = match files.container() {
+        Container::Safetensors => architecture.disk_tensors(config),
+        Container::Gguf => architecture.gguf_tensors(config),
+    };
     let found = match_names(files, &disk, architecture, config, &place)?;
     let specs = parameter_specs(config);
     let by_role: HashMap<Role, usize> =
@@ -118,8 +121,11 @@ pub fn read_decoder(
             Some(format) if inside.iter().all(|spec| is_linear(spec)) => DType::Block(format),
             _ => options.dtype.resolve(mapped.dtype()),
         };
-        let stays = is_direct(tensor) && dtype == mapped.dtype() && options.storage == WeightStorage::Mapped;
-        if !stays {
+        let stays =
+            is_rows(tensor.layout) && dtype == mapped.dtype() && options.storage == WeightStorage::Mapped;
+        let reordered = options.order == WeightOrder::Products
+            && matches!(dtype, DType::Block(BlockFormat::Q8_0 | BlockFormat::Q4_0));
+        if !stays || reordered {
             needed += dtype.bytes(mapped.len()) as u64;
         }
         plan.push((tensor, inside, mapped, dtype, stays));
@@ -165,7 +171,7 @@ fn place_tensor(
     let parts = match is_direct(disk) {
         true if stays => vec![mapped],
         true => vec![mapped.to_dtype(dtype)],
-        false => split(&mapped, disk.layout, specs, dtype).map_err(|error| {
+        false => split(&mapped, disk.layout, specs, dtype, stays).map_err(|error| {
             ModelLoadError::new(LoadErrorKind::Corrupt, &disk.name, error.to_string(), "report this as a bug")
         })?,
     };
@@ -215,34 +221,44 @@ fn match_names<'a>(
             "it was saved without its head, or its config.json lacks `tie_word_embeddings: true`",
         ));
     }
+    let described = match files.container() {
+        Container::Safetensors => "this config.json",
+        Container::Gguf => "this metadata",
+    };
     if !missing.is_empty() {
         return Err(ModelLoadError::new(
             LoadErrorKind::Corrupt,
             place,
             format!(
-                "tensors that a {architecture} model of this config.json needs are missing ({} of {}): {}",
+                "tensors that a {architecture} model of {described} needs are missing ({} of {}): {}",
                 missing.len(),
                 disk.len(),
                 several(&missing)
             ),
-            "config.json and the weights are of different models, or a part was not copied; get all files again",
+            match files.container() {
+                Container::Safetensors => {
+                    "config.json and the weights are of different models, or a part was not copied; get all files again"
+                }
+                Container::Gguf => files.container().advice(),
+            },
         ));
     }
-    let unused: Vec<&str> = files
-        .iter()
-        .map(|(name, _)| name)
-        .filter(|name| !used.contains(name) && !architecture.ignores(name, config))
-        .collect();
+    let ignores = |name: &str| match files.container() {
+        Container::Safetensors => architecture.ignores(name, config),
+        Container::Gguf => architecture.ignores_of_gguf(name, config),
+    };
+    let unused: Vec<&str> =
+        files.iter().map(|(name, _)| name).filter(|name| !used.contains(name) && !ignores(name)).collect();
     if !unused.is_empty() {
         return Err(ModelLoadError::new(
             LoadErrorKind::Corrupt,
             place,
             format!(
-                "tensors that have no place in a {architecture} model of this config.json ({}): {}",
+                "tensors that have no place in a {architecture} model of {described} ({}): {}",
                 unused.len(),
                 several(&unused)
             ),
-            "config.json and the weights are of different models; get all files again",
+            files.container().advice(),
         ));
     }
     Ok(found)

@@ -1,12 +1,13 @@
-//! From what the user wrote as a model's name to a directory.
+//! From what the user wrote as a model's name to a directory or a GGUF file.
 //!
 //! Leaves out: the hub. A hub name is recognised, and the error says what to do until hub names join.
 
 use std::path::{Path, PathBuf};
 
 use crate::error::{LoadErrorKind, ModelLoadError};
+use crate::gguf::is_gguf;
 
-/// The directory that `name` means: a path, or a path below `cache_dir`.
+/// The directory or GGUF file that `name` means: a path, or a path below `cache_dir`.
 ///
 /// # Errors
 /// `NotFound` for a mistyped path, with the nearest names beside it; `Network` for a hub name; `Incompatible`
@@ -18,19 +19,20 @@ pub fn locate_model(name: &str, cache_dir: Option<&Path>) -> Result<PathBuf, Mod
             LoadErrorKind::NotFound,
             "`model.name`",
             "no model is named",
-            "set `model.name`, or pass `-m DIR`, to a directory in Hugging Face layout",
+            "set `model.name`, or pass `-m DIR`, to a directory in Hugging Face layout or a .gguf file",
         ));
     }
-    if path.is_dir() {
+    let is_model = |path: &Path| path.is_dir() || is_gguf(path);
+    if is_model(&path) {
         return Ok(path);
     }
-    if let Some(below) = cache_dir.map(|dir| dir.join(name)).filter(|below| below.is_dir()) {
+    if let Some(below) = cache_dir.map(|dir| dir.join(name)).filter(|below| is_model(below)) {
         return Ok(below);
     }
     if path.is_file() {
         return Err(ModelLoadError::incompatible(
             &path,
-            "this is a file, and this version loads directories in Hugging Face layout",
+            "this is a file, and no GGUF file; this version loads those and directories in Hugging Face layout",
             "point at the directory that holds config.json, model.safetensors and tokenizer.json",
         ));
     }
@@ -47,7 +49,9 @@ pub fn locate_model(name: &str, cache_dir: Option<&Path>) -> Result<PathBuf, Mod
                 "{}(Hub names cannot be downloaded in this version: download the model first.)",
                 suggestion(&near)
             ),
-            false => format!("{}Point at a directory in Hugging Face layout", suggestion(&near)),
+            false => {
+                format!("{}Point at a directory in Hugging Face layout or a .gguf file", suggestion(&near))
+            }
         };
         return Err(ModelLoadError::new(
             LoadErrorKind::NotFound,
@@ -79,7 +83,7 @@ fn is_hub_name(name: &str) -> bool {
     ok && parts.next().is_none()
 }
 
-/// Up to three directories in `parent` whose names resemble `path`'s last part, quoted.
+/// Up to three models in `parent` whose names resemble `path`'s last part, quoted.
 fn nearest(parent: &Path, path: &Path) -> Vec<String> {
     let Some(wanted) = path.file_name().map(|name| name.to_string_lossy().to_lowercase()) else {
         return Vec::new();
@@ -90,7 +94,7 @@ fn nearest(parent: &Path, path: &Path) -> Vec<String> {
             let entry = entry.ok()?.path();
             let name = entry.file_name()?.to_string_lossy().to_lowercase();
             let likeness = strsim::jaro_winkler(&name, &wanted);
-            (likeness > 0.85 && entry.is_dir()).then_some((likeness, entry))
+            (likeness > 0.85 && (entry.is_dir() || is_gguf(&entry))).then_some((likeness, entry))
         })
         .collect();
     found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));

@@ -160,7 +160,7 @@ impl ModelManager {
         adapters: &[PathBuf],
     ) -> Result<(Arc<LoadedModel>, bool), ModelLoadError> {
         // Without a config.json loading fails, with a better message than a key could.
-        let contents = match dir.join("config.json").is_file() {
+        let contents = match dir.is_file() || dir.join("config.json").is_file() {
             true => {
                 let directories = std::iter::once(dir).chain(adapters.iter().map(PathBuf::as_path));
                 Some(directories.map(content_key).collect::<Result<Vec<_>, _>>()?)

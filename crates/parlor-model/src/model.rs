@@ -1,39 +1,41 @@
-//! A model as it comes from a directory: decoder, text side, and what the files said.
+//! A model as it comes from a directory or a GGUF file: decoder, text side, and what the files said.
 
 use std::path::{Path, PathBuf};
 
 use parlor_text::{ChatTemplate, Tokenizer};
 use serde_json::{Map, Value};
 
-use crate::arch::{Architecture, dropout};
+use crate::arch::{self, Architecture, dropout};
 use crate::content_key::{ContentKey, content_key};
 use crate::decoder::Decoder;
 use crate::decoder_config::DecoderConfig;
 use crate::error::{LoadErrorKind, ModelLoadError};
 use crate::generation_config::GenerationConfig;
+use crate::gguf::{Gguf, is_gguf};
 use crate::load::{LoadOptions, MaxLength, read_decoder, read_object};
-use crate::safetensors_files::WeightFiles;
+use crate::safetensors_files::name_the_file;
 use crate::text_files::TextFiles;
-use crate::vocabulary::read_text_side;
+use crate::vocabulary::{gguf_text_side, read_text_side};
+use crate::weight_files::WeightFiles;
 
-/// A model that was loaded from a directory.
+/// A model that was loaded.
 #[derive(Debug)]
 pub struct LoadedModel {
     /// The network.
     pub decoder: Decoder,
     /// Its family.
     pub architecture: Architecture,
-    /// `config.json`, whole.
+    /// `config.json`, whole; of a GGUF file the one that says the same.
     pub hf_config: Map<String, Value>,
     /// Special tokens and recommended sampling.
     pub generation: GenerationConfig,
-    /// Text to token ids; `None` when the directory has no tokenizer.
+    /// Text to token ids; `None` when there is no tokenizer.
     pub tokenizer: Option<Tokenizer>,
-    /// Conversations to text; `None` when the directory has no template.
+    /// Conversations to text; `None` when there is no template.
     pub chat_template: Option<ChatTemplate>,
-    /// Tokenizer and template files, byte for byte.
+    /// Tokenizer and template files, byte for byte; of a GGUF file those that hold the same.
     pub text_files: TextFiles,
-    /// The directory.
+    /// The directory, or the GGUF file.
     pub path: PathBuf,
     /// The directories of the adapters that are attached.
     pub adapters: Vec<PathBuf>,
@@ -41,13 +43,27 @@ pub struct LoadedModel {
     pub max_length: usize,
     /// Number of tensors in its weight files.
     pub tensors: usize,
-    /// Identifies the content of the directory.
+    /// Identifies the content of the directory or file.
     pub content_key: ContentKey,
     /// What is odd but no reason to stop; also sent as `tracing` warnings.
     pub warnings: Vec<String>,
 }
 
 impl LoadedModel {
+    /// Sends its warnings and that it is there as events.
+    fn announce(&self) {
+        for warning in &self.warnings {
+            tracing::warn!(model = %self.path.display(), "{warning}");
+        }
+        tracing::info!(
+            model = %self.path.display(),
+            architecture = %self.architecture,
+            parameters = self.decoder.parameter_count(),
+            tensors = self.tensors,
+            "model loaded"
+        );
+    }
+
     /// What to tell a user who trains this model and whose `config.json` asks for dropout, which the reference would
     /// apply in training and the decoder does not have.
     pub fn dropout_warning(&self) -> Option<String> {
@@ -57,6 +73,55 @@ impl LoadedModel {
         (!keys.is_empty())
             .then(|| format!("{} asks for dropout ({list}): this build trains without it", file.display()))
     }
+}
+
+/// Loads the model that `path` is: a directory in Hugging Face layout, or a GGUF file.
+///
+/// # Errors
+/// See [`ModelLoadError`]; every error names the file and what to do.
+pub fn load_path(path: &Path, options: &LoadOptions) -> Result<LoadedModel, ModelLoadError> {
+    if is_gguf(path) { load_gguf(path, options) } else { load_directory(path, options) }
+}
+
+/// Loads the model in a GGUF file. The vocabulary is built while the weights are looked at.
+///
+/// # Errors
+/// See [`ModelLoadError`]; every error names the file and what to do.
+pub fn load_gguf(path: &Path, options: &LoadOptions) -> Result<LoadedModel, ModelLoadError> {
+    let key = content_key(path)?;
+    let file = Gguf::open(path)?;
+    let (architecture, config) = Architecture::of_gguf(&file)?;
+    let max_length = check_max_length(options.max_length, &config, path)?;
+    let hf_config = architecture.hf_config(&config).unwrap_or_default();
+    let generation = arch::gguf::generation(&file.metadata, config.vocab_size)?;
+    let (weights, text) = rayon::join(
+        || read_decoder(&file.weights, architecture, &config, options),
+        || gguf_text_side(&file.metadata, config.vocab_size),
+    );
+    let (decoder, mut warnings) = weights?;
+    let (tokenizer, chat_template, odd) = text?;
+    warnings.extend(odd);
+    let text_files = tokenizer
+        .as_ref()
+        .map(|tokenizer| TextFiles::of_text_side(tokenizer, chat_template.as_ref()))
+        .unwrap_or_default();
+    let model = LoadedModel {
+        decoder,
+        architecture,
+        hf_config,
+        generation,
+        tokenizer,
+        chat_template,
+        text_files,
+        path: path.to_owned(),
+        adapters: Vec::new(),
+        max_length,
+        tensors: file.weights.len(),
+        content_key: key,
+        warnings,
+    };
+    model.announce();
+    Ok(model)
 }
 
 /// Loads the model in `dir`.
@@ -93,17 +158,7 @@ pub fn load_directory(dir: &Path, options: &LoadOptions) -> Result<LoadedModel, 
             ));
         }
     }
-    for warning in &warnings {
-        tracing::warn!(model = %dir.display(), "{warning}");
-    }
-    tracing::info!(
-        model = %dir.display(),
-        %architecture,
-        parameters = decoder.parameter_count(),
-        tensors = files.len(),
-        "model loaded"
-    );
-    Ok(LoadedModel {
+    let model = LoadedModel {
         decoder,
         architecture,
         hf_config,
@@ -117,7 +172,9 @@ pub fn load_directory(dir: &Path, options: &LoadOptions) -> Result<LoadedModel, 
         tensors: files.len(),
         content_key: key,
         warnings,
-    })
+    };
+    model.announce();
+    Ok(model)
 }
 
 fn check_max_length(asked: MaxLength, config: &DecoderConfig, file: &Path) -> Result<usize, ModelLoadError> {
@@ -141,6 +198,11 @@ fn no_config(dir: &Path) -> ModelLoadError {
             "this is a PEFT adapter, and a model was expected",
             "name the base model's directory here, and the adapter with `-a`",
         );
+    }
+    let names = std::fs::read_dir(dir).into_iter().flatten();
+    let mut names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    if let Some(name) = names.find(|name| name.ends_with(".gguf")) {
+        return name_the_file(dir, &name);
     }
     let mut checkpoints: Vec<(u64, String)> = std::fs::read_dir(dir)
         .into_iter()

@@ -16,7 +16,8 @@ pub(crate) fn inverse_frequencies(config: &DecoderConfig) -> Vec<f32> {
         .collect()
 }
 
-fn scaled(frequency: f64, scaling: RopeScaling) -> f64 {
+/// A frequency in radians per position after stretching.
+pub(crate) fn scaled(frequency: f64, scaling: RopeScaling) -> f64 {
     match scaling {
         RopeScaling::Default => frequency,
         RopeScaling::Linear { factor } => frequency / factor,

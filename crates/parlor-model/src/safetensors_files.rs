@@ -3,99 +3,24 @@
 //! Headers are parsed by the `safetensors` crate, files are mapped, and nothing is trusted: an index must name
 //! exactly the tensors of its shards, and exactly the shards that are there.
 //! Source: the safetensors README, and `model.safetensors.index.json` as transformers writes it.
-//! Leaves out: pickled `.bin`/`.pt` weights and GGUF, which are refused with advice.
+//! Leaves out: pickled `.bin`/`.pt` weights, which are refused with advice; GGUF, which is in `gguf.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use parlor_kernels::{DType, MappedFile, Tensor};
+use parlor_kernels::{DType, MappedFile};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, SafeTensorError};
 use serde_json::Value;
 
 use crate::error::{LoadErrorKind, ModelLoadError};
+use crate::weight_files::{AGAIN, Container, StoredDtype, TensorEntry, WeightFiles};
 
 /// The only weight file of a model that is not sharded.
 pub(crate) const SINGLE_FILE: &str = "model.safetensors";
 /// The list of shards of a model that is.
 pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
-const AGAIN: &str = "copy or download the file again, and compare its size with the original's";
-
-/// One tensor within a file.
-#[derive(Clone, Debug)]
-pub struct TensorEntry {
-    file: Arc<MappedFile>,
-    bytes: Range<usize>,
-    shape: Vec<usize>,
-    dtype: Dtype,
-}
-
-impl TensorEntry {
-    /// Its dimensions.
-    pub fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    /// The file that holds it.
-    pub fn path(&self) -> &Path {
-        self.file.path()
-    }
-
-    /// Its name for error messages: file and tensor.
-    pub(crate) fn place(&self, name: &str) -> String {
-        format!("{}: tensor `{name}`", self.path().display())
-    }
-
-    /// Its dtype, where it is one that weights can have.
-    pub fn weight_dtype(&self) -> Option<DType> {
-        match self.dtype {
-            Dtype::F32 => Some(DType::F32),
-            Dtype::BF16 => Some(DType::Bf16),
-            Dtype::F16 => Some(DType::F16),
-            _ => None,
-        }
-    }
-
-    /// Its bytes, as they lie in the file.
-    pub fn bytes(&self) -> &[u8] {
-        self.file.bytes().get(self.bytes.clone()).unwrap_or_default()
-    }
-
-    /// The tensor, lying in the mapped file, after checking dtype and shape.
-    ///
-    /// # Errors
-    /// `Incompatible` for a dtype that is not float32, bfloat16 or float16; `Corrupt` for another shape.
-    pub fn tensor(&self, name: &str, expected: &[usize]) -> Result<Tensor, ModelLoadError> {
-        let Some(dtype) = self.weight_dtype() else {
-            return Err(ModelLoadError::new(
-                LoadErrorKind::Incompatible,
-                self.place(name),
-                format!("weights of dtype {:?} are not supported", self.dtype),
-                "this version loads F32, BF16 and F16; use the unquantized checkpoint",
-            ));
-        };
-        if self.shape != expected {
-            return Err(ModelLoadError::new(
-                LoadErrorKind::Corrupt,
-                self.place(name),
-                format!("config.json makes this tensor {expected:?}, but its shape is {:?}", self.shape),
-                "config.json and the weights are of different models; copy or download both again",
-            ));
-        }
-        Tensor::mapped(&self.file, self.bytes.clone(), &self.shape, dtype).map_err(|error| {
-            ModelLoadError::new(LoadErrorKind::Corrupt, self.place(name), error.to_string(), AGAIN)
-        })
-    }
-}
-
-/// All tensors of a model directory, by name.
-#[derive(Clone, Debug, Default)]
-pub struct WeightFiles {
-    tensors: BTreeMap<String, TensorEntry>,
-    files: Vec<PathBuf>,
-}
 
 impl WeightFiles {
     /// Opens the weights in `dir`. Where both a single file and an index are there the single file wins, as in
@@ -153,7 +78,7 @@ impl WeightFiles {
             files.add(&dir.join(shard))?;
         }
         for (name, shard) in &listed {
-            let held = files.tensors.get(name);
+            let held = files.get(name);
             if held.is_none_or(|entry| entry.path() != dir.join(shard)) {
                 return Err(ModelLoadError::new(
                     LoadErrorKind::Corrupt,
@@ -163,7 +88,7 @@ impl WeightFiles {
                 ));
             }
         }
-        if let Some((name, entry)) = files.tensors.iter().find(|(name, _)| !listed.contains_key(*name)) {
+        if let Some((name, entry)) = files.iter().find(|(name, _)| !listed.contains_key(*name)) {
             return Err(ModelLoadError::new(
                 LoadErrorKind::Corrupt,
                 entry.place(name),
@@ -198,49 +123,22 @@ impl WeightFiles {
         let data = 8 + header;
         for (name, info) in metadata.tensors() {
             let (start, end) = info.data_offsets;
-            let entry = TensorEntry {
-                file: Arc::clone(&file),
-                bytes: data + start..data + end,
-                shape: info.shape.clone(),
-                dtype: info.dtype,
-            };
-            if let Some(first) = self.tensors.get(&name) {
-                return Err(ModelLoadError::new(
-                    LoadErrorKind::Corrupt,
-                    entry.place(&name),
-                    format!("this tensor is also in {}", first.path().display()),
-                    "the shards are of different downloads; get all of them again",
-                ));
-            }
-            self.tensors.insert(name, entry);
+            let bytes = data + start..data + end;
+            let dtype = stored_dtype(info.dtype);
+            let entry = TensorEntry::new(&file, bytes, info.shape.clone(), dtype, Container::Safetensors);
+            self.insert(&name, entry)?;
         }
-        self.files.push(path.to_owned());
+        self.add_file(path);
         Ok(())
     }
+}
 
-    /// The tensor called `name`.
-    pub fn get(&self, name: &str) -> Option<&TensorEntry> {
-        self.tensors.get(name)
-    }
-
-    /// All tensors, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &TensorEntry)> {
-        self.tensors.iter().map(|(name, entry)| (name.as_str(), entry))
-    }
-
-    /// Number of tensors.
-    pub fn len(&self) -> usize {
-        self.tensors.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.tensors.is_empty()
-    }
-
-    /// The files, in the order in which they were opened.
-    pub fn files(&self) -> &[PathBuf] {
-        &self.files
+fn stored_dtype(dtype: Dtype) -> StoredDtype {
+    match dtype {
+        Dtype::F32 => StoredDtype::Weight(DType::F32),
+        Dtype::BF16 => StoredDtype::Weight(DType::Bf16),
+        Dtype::F16 => StoredDtype::Weight(DType::F16),
+        other => StoredDtype::Other(format!("{other:?}")),
     }
 }
 
@@ -327,8 +225,10 @@ fn no_weights(dir: &Path) -> ModelLoadError {
             format!("copy or download `{INDEX_FILE}` as well"),
         );
     }
-    let foreign =
-        [".bin", ".pt", ".pth", ".gguf", ".msgpack", ".h5"].iter().find_map(|suffix| having(suffix));
+    if let Some(name) = having(".gguf") {
+        return name_the_file(dir, name);
+    }
+    let foreign = [".bin", ".pt", ".pth", ".msgpack", ".h5"].iter().find_map(|suffix| having(suffix));
     match foreign {
         Some(name) => ModelLoadError::incompatible(
             &dir.join(name),
@@ -342,4 +242,14 @@ fn no_weights(dir: &Path) -> ModelLoadError {
             "point at a directory in Hugging Face layout, with config.json and model.safetensors",
         ),
     }
+}
+
+/// What to say of a directory whose weights are a GGUF file.
+pub(crate) fn name_the_file(dir: &Path, name: &str) -> ModelLoadError {
+    ModelLoadError::new(
+        LoadErrorKind::NotFound,
+        dir.display(),
+        format!("there are no safetensors weights here, but a GGUF file, `{name}`"),
+        format!("name the file itself: `-m {}`", dir.join(name).display()),
+    )
 }

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use parlor_text::{ChatTemplate, Tokenizer, TokenizerError};
 
@@ -22,13 +23,58 @@ const NAMES: [&str; 10] = [
     "LICENSE",
 ];
 
+type Files = Vec<(String, Vec<u8>)>;
+
 /// Files by name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct TextFiles {
-    files: Vec<(String, Vec<u8>)>,
+    files: Files,
+    /// Where there are none: what they are made of when someone asks, which takes longer than loading a model.
+    source: Option<Source>,
+}
+
+#[derive(Clone, Debug)]
+struct Source {
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+    made: Arc<OnceLock<Files>>,
+}
+
+impl PartialEq for TextFiles {
+    fn eq(&self, other: &Self) -> bool {
+        self.all() == other.all()
+    }
+}
+
+impl Eq for TextFiles {}
+
+fn files_of(tokenizer: &Tokenizer, template: Option<&ChatTemplate>) -> Result<Files, TokenizerError> {
+    let mut files: Files =
+        tokenizer.files()?.into_iter().map(|(name, text)| (name.to_owned(), text.into_bytes())).collect();
+    if let Some(template) = template {
+        files.push(("chat_template.jinja".to_owned(), template.source().as_bytes().to_vec()));
+    }
+    Ok(files)
 }
 
 impl TextFiles {
+    fn all(&self) -> &Files {
+        match &self.source {
+            None => &self.files,
+            Some(source) => source.made.get_or_init(|| {
+                // A vocabulary that was built can be written.
+                files_of(&source.tokenizer, source.template.as_ref()).unwrap_or_default()
+            }),
+        }
+    }
+
+    /// Those of a model whose text side is not in files of its own.
+    pub(crate) fn of_text_side(tokenizer: &Tokenizer, template: Option<&ChatTemplate>) -> Self {
+        let source =
+            Source { tokenizer: tokenizer.clone(), template: template.cloned(), made: Arc::default() };
+        Self { files: Vec::new(), source: Some(source) }
+    }
+
     /// Those of `dir` that exist.
     ///
     /// # Errors
@@ -47,6 +93,9 @@ impl TextFiles {
 
     /// Adds or replaces the file `name`.
     pub fn set(&mut self, name: &str, bytes: Vec<u8>) {
+        if self.source.is_some() {
+            *self = Self { files: self.all().clone(), source: None };
+        }
         match self.files.iter_mut().find(|(known, _)| known == name) {
             Some((_, old)) => *old = bytes,
             None => self.files.push((name.to_owned(), bytes)),
@@ -55,12 +104,12 @@ impl TextFiles {
 
     /// The contents of the file `name`.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.files.iter().find(|(known, _)| known == name).map(|(_, bytes)| bytes.as_slice())
+        self.all().iter().find(|(known, _)| known == name).map(|(_, bytes)| bytes.as_slice())
     }
 
     /// All files: name and contents.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+        self.all().iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
     }
 }
 
@@ -68,16 +117,9 @@ impl TextFiles {
     /// Those of a new model, written for Parlor and for transformers 4 and 5.
     ///
     /// # Errors
-    /// When the tokenizer cannot be written to the system's temporary directory.
+    /// When the vocabulary cannot be written down.
     pub fn of_new(tokenizer: &Tokenizer, template: Option<&ChatTemplate>) -> Result<Self, TokenizerError> {
-        let failed = |source| TokenizerError::Io { path: "a temporary directory".into(), source };
-        let dir = tempfile::tempdir().map_err(failed)?;
-        tokenizer.save(dir.path())?;
-        let mut files = Self::read(dir.path()).map_err(|error| TokenizerError::Use(error.to_string()))?;
-        if let Some(template) = template {
-            files.set("chat_template.jinja", template.source().as_bytes().to_vec());
-        }
-        Ok(files)
+        Ok(Self { files: files_of(tokenizer, template)?, source: None })
     }
 
     /// The files as they are saved: as they are, but for a `tokenizer_class` that transformers 4 cannot load.

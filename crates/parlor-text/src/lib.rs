@@ -23,6 +23,7 @@ mod survey;
 mod template;
 mod template_source;
 mod tokenizer;
+mod vocabulary;
 
 pub use assistant::{Encoded, MaskError, MaskSource, encode_conversation};
 pub use bpe_training::{BpeOptions, train_bpe};
@@ -46,3 +47,4 @@ pub use stream::StreamDecoder;
 pub use survey::{Duplicate, Lengths, bytes, characters, duplicates, each_text};
 pub use template::{ChatTemplate, RenderOptions, Rendered, TemplateError};
 pub use tokenizer::{SpecialToken, SpecialTokens, Tokenizer, TokenizerError};
+pub use vocabulary::{Spelling, TokenKind, Vocabulary};

@@ -1,10 +1,12 @@
 //! A tokenizer as Hugging Face lays it out: `tokenizer.json` beside `tokenizer_config.json`, or the
 //! `vocab.json` and `merges.txt` of older byte-level models.
 //!
-//! The arithmetic is the `tokenizers` crate's. Leaves out: SentencePiece `tokenizer.model` files.
+//! The arithmetic is the `tokenizers` crate's. Leaves out: SentencePiece `tokenizer.model` files. Vocabularies that lie in
+//! other files are in `vocabulary.rs`.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -64,14 +66,15 @@ pub struct SpecialToken {
     pub text: String,
 }
 
-/// Text to ids and back.
+/// Text to ids and back. A clone shares the vocabulary.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    inner: Arc<tokenizers::Tokenizer>,
     vocab_size: usize,
     /// `tokenizer_config.json`, without the template.
     config: Map<String, Value>,
-    hash: String,
+    /// Computed when it is asked for: spelling out a large vocabulary takes longer than loading it.
+    hash: Arc<OnceLock<String>>,
 }
 
 /// Files may hold large vocabularies, but not arbitrarily large ones.
@@ -122,10 +125,17 @@ impl Tokenizer {
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| TokenizerError::Use(error.to_string()))?;
         config.remove("chat_template");
-        let text = inner.to_string(false).map_err(|error| TokenizerError::Use(error.to_string()))?;
-        let hash = Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
         let vocab_size = inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1);
-        Ok(Self { inner, vocab_size, config, hash })
+        Ok(Self::from_sized(inner, config, vocab_size))
+    }
+
+    /// The same where the highest id plus one is known, and nothing is padded or cut.
+    pub(crate) fn from_sized(
+        inner: tokenizers::Tokenizer,
+        config: Map<String, Value>,
+        vocab_size: usize,
+    ) -> Self {
+        Self { inner: Arc::new(inner), vocab_size, config, hash: Arc::default() }
     }
 
     /// Ids of `text`.
@@ -203,7 +213,11 @@ impl Tokenizer {
 
     /// SHA-256 of `tokenizer.json`'s canonical form, in hexadecimal.
     pub fn content_hash(&self) -> &str {
-        &self.hash
+        self.hash.get_or_init(|| {
+            // What was read or built can be written.
+            let text = self.inner.to_string(false).unwrap_or_default();
+            Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+        })
     }
 
     /// Texts of the special tokens by their HF name, as chat templates use them.
@@ -221,20 +235,29 @@ impl Tokenizer {
         Some(SpecialToken { id: self.id(&text)?, text })
     }
 
-    /// Writes `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json` into an existing
-    /// directory, for Parlor and for `transformers` 4 and 5.
+    /// `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json` by name, for Parlor and for
+    /// `transformers` 4 and 5.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Use`] when the vocabulary cannot be written down.
+    pub fn files(&self) -> Result<[(&'static str, String); 3], TokenizerError> {
+        let text = self.inner.to_string(true).map_err(|error| TokenizerError::Use(error.to_string()))?;
+        let mut config = self.config.clone();
+        config.insert("tokenizer_class".to_owned(), "PreTrainedTokenizerFast".into());
+        config.remove("auto_map");
+        Ok([
+            ("tokenizer.json", text),
+            ("tokenizer_config.json", pretty(&Value::Object(config))),
+            ("special_tokens_map.json", pretty(&Value::Object(self.special_texts()))),
+        ])
+    }
+
+    /// Writes its [files](Self::files) into an existing directory.
     ///
     /// # Errors
     /// [`TokenizerError::Io`] that names the file.
     pub fn save(&self, directory: &Path) -> Result<(), TokenizerError> {
-        let text = self.inner.to_string(true).map_err(|error| TokenizerError::Use(error.to_string()))?;
-        write(&directory.join("tokenizer.json"), &text)?;
-        let mut config = self.config.clone();
-        config.insert("tokenizer_class".to_owned(), "PreTrainedTokenizerFast".into());
-        config.remove("auto_map");
-        write(&directory.join("tokenizer_config.json"), &pretty(&Value::Object(config)))?;
-        let map = Value::Object(self.special_texts());
-        write(&directory.join("special_tokens_map.json"), &pretty(&map))
+        self.files()?.iter().try_for_each(|(name, text)| write(&directory.join(name), text))
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parlor_kernels::heap;
 use parlor_model::arch::Architecture;
-use parlor_model::{Decoder, LoadOptions, MaxLength, ModelConfig, ModelManager, load_directory, memory};
+use parlor_model::{Decoder, LoadOptions, MaxLength, ModelConfig, ModelManager, load_path, memory};
 use parlor_text::DataConfig;
 use parlor_track::MonitoringConfig;
 
@@ -411,9 +411,9 @@ fn outline(training: &TrainingConfig, text: &TextSide) -> Result<(Architecture, 
     Ok((architecture, decoder))
 }
 
-/// The model in a directory, its weights in the file where they can be.
-fn mapped(directory: &Path) -> Result<(Decoder, Surroundings, TextSide), TrainError> {
-    let model = load_directory(directory, &LoadOptions::default());
+/// The model in a directory or a GGUF file, its weights in the file where they can be.
+fn mapped(path: &Path) -> Result<(Decoder, Surroundings, TextSide), TrainError> {
+    let model = load_path(path, &LoadOptions::default());
     Surroundings::split(model.map_err(|error| TrainError::Model(Box::new(error)))?)
 }
 

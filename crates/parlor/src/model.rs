@@ -1,10 +1,11 @@
 //! From `-m MODEL` and the config to a loaded model, and to its tokenizer and chat template.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parlor::model::{
-    LoadOptions, LoadedModel, MaxLength, ModelConfig, ModelManager, WeightOrder, locate_adapted, locate_model,
+    LoadOptions, LoadedModel, MaxLength, ModelConfig, ModelManager, WeightOrder, locate_adapted,
+    locate_model, read_gguf_text,
 };
 use parlor::text::{ChatTemplate, Tokenizer};
 
@@ -24,7 +25,7 @@ pub(crate) fn section(context: &Context, args: &ModelArgs) -> Result<ModelConfig
         None if !context.named("model.name")? => {
             return Err(Failure::input_help(
                 "no model is named",
-                "pass `-m DIR`, or set `model.name` in a config file",
+                "pass `-m DIR` or `-m FILE.gguf`, or set `model.name` in a config file",
             ));
         }
         None => {}
@@ -77,12 +78,15 @@ pub(crate) fn load_in(
 
 /// The model's tokenizer.
 pub(crate) fn tokenizer(model: &LoadedModel) -> Result<&Tokenizer, Failure> {
-    model.tokenizer.as_ref().ok_or_else(|| {
-        Failure::input_help(
-            format!("{} has no tokenizer", model.path.display()),
-            "copy tokenizer.json beside config.json, or give token ids with `--ids`",
-        )
-    })
+    model.tokenizer.as_ref().ok_or_else(|| no_tokenizer(&model.path))
+}
+
+fn no_tokenizer(path: &Path) -> Failure {
+    let help = match path.is_file() {
+        true => "use a file with a vocabulary, or give token ids with `--ids`",
+        false => "copy tokenizer.json beside config.json, or give token ids with `--ids`",
+    };
+    Failure::input_help(format!("{} has no tokenizer", path.display()), help)
 }
 
 /// The model's chat template.
@@ -100,8 +104,10 @@ fn no_template(path: &str) -> Failure {
 
 /// A model's text side alone: no weight is read.
 pub(crate) struct TextSide {
-    pub(crate) path: PathBuf,
+    path: PathBuf,
     pub(crate) tokenizer: Tokenizer,
+    /// Of a file that holds everything; that of a directory is read when it is asked for.
+    template: Option<ChatTemplate>,
 }
 
 impl TextSide {
@@ -114,13 +120,25 @@ impl TextSide {
             // An adapter that came without a tokenizer has its base's.
             path = locate_adapted(&path, &[], cache_dir)?.0;
         }
+        if let Some((tokenizer, template, _)) = read_gguf_text(&path)? {
+            let tokenizer = tokenizer.ok_or_else(|| no_tokenizer(&path))?;
+            return Ok(Self { path, tokenizer, template });
+        }
         let tokenizer = Tokenizer::from_dir(&path)?;
-        Ok(Self { path, tokenizer })
+        Ok(Self { path, tokenizer, template: None })
     }
 
-    /// Reads its chat template.
+    /// Its chat template, if it has one.
+    pub(crate) fn find_template(&self) -> Result<Option<ChatTemplate>, Failure> {
+        match &self.template {
+            Some(template) => Ok(Some(template.clone())),
+            None if self.path.is_file() => Ok(None),
+            None => Ok(ChatTemplate::from_dir(&self.path, &self.tokenizer)?),
+        }
+    }
+
+    /// Its chat template.
     pub(crate) fn template(&self) -> Result<ChatTemplate, Failure> {
-        ChatTemplate::from_dir(&self.path, &self.tokenizer)?
-            .ok_or_else(|| no_template(&self.path.display().to_string()))
+        self.find_template()?.ok_or_else(|| no_template(&self.path.display().to_string()))
     }
 }

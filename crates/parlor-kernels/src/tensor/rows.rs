@@ -11,7 +11,7 @@ impl Tensor {
     ///
     /// # Errors
     /// [`TensorError::Blocks`] for a format of blocks other than `Q8_0`, or of whose blocks a row is no whole number.
-    pub fn rows(width: usize, dtype: DType) -> Result<Self, TensorError> {
+    pub fn empty_rows(width: usize, dtype: DType) -> Result<Self, TensorError> {
         let storage = match dtype {
             DType::F32 => Storage::F32(Vec::new()),
             DType::Bf16 => Storage::Bf16(Vec::new()),
@@ -24,7 +24,7 @@ impl Tensor {
         Ok(Self { shape: vec![0, width], dtype, storage })
     }
 
-    /// Adds rows, rounded to this tensor's dtype. A tensor that is not made of [`Self::rows`] stays as it is.
+    /// Adds rows, rounded to this tensor's dtype. A tensor that is not made of [`Self::empty_rows`] stays as it is.
     ///
     /// # Errors
     /// [`TensorError::Length`] when `values` are no whole rows.

@@ -224,7 +224,7 @@ fn caches_of_every_dtype_are_read_block_by_block() {
             values
                 .chunks(block * kw)
                 .map(|values| {
-                    let mut rows = Tensor::rows(kw, dtype).unwrap();
+                    let mut rows = Tensor::empty_rows(kw, dtype).unwrap();
                     let (first, rest) = values.split_at(kw.min(values.len()));
                     rows.append(first).unwrap();
                     rows.append(rest).unwrap();
@@ -260,7 +260,7 @@ fn caches_of_every_dtype_are_read_block_by_block() {
 
 #[test]
 fn rows_of_a_cache_grow_and_shrink() {
-    let mut rows = Tensor::rows(32, DType::Block(BlockFormat::Q8_0)).unwrap();
+    let mut rows = Tensor::empty_rows(32, DType::Block(BlockFormat::Q8_0)).unwrap();
     let values = Numbers::new(5).vec(96);
     rows.append(&values).unwrap();
     rows.truncate(2);
@@ -268,7 +268,7 @@ fn rows_of_a_cache_grow_and_shrink() {
     rows.append(&values[..32]).unwrap();
     assert_eq!(rows.to_f32_vec()[64..], rows.to_f32_vec()[..32]);
     assert!(rows.append(&values[..5]).is_err());
-    assert!(Tensor::rows(33, DType::Block(BlockFormat::Q8_0)).is_err());
+    assert!(Tensor::empty_rows(33, DType::Block(BlockFormat::Q8_0)).is_err());
 }
 
 proptest! {

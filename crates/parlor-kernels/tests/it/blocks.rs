@@ -1,9 +1,10 @@
 //! Weights in blocks: what quantizing loses, NF4 against bitsandbytes, and products over blocks against f64.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use parlor_kernels::linear::{self, Shape};
-use parlor_kernels::{Arithmetic, BlockFormat, Blocks, DType, Tensor, View, Write};
+use parlor_kernels::{Arithmetic, BlockFormat, Blocks, DType, MappedFile, Tensor, TensorError, View, Write};
 
 use crate::{Numbers, close_within, wide};
 
@@ -19,13 +20,13 @@ fn half_a_step(format: BlockFormat) -> f64 {
         BlockFormat::Q8_0 => 0.5 / 127.0,
         // Levels -8 to 7 of an eighth: what is beyond the last one loses a whole step.
         BlockFormat::Q4_0 => 1.0 / 8.0,
-        BlockFormat::Nf4 | BlockFormat::Nf4Double => (1.0 - 0.696_192_8) / 2.0,
+        _ => (1.0 - 0.696_192_8) / 2.0,
     }
 }
 
 #[test]
 fn every_number_is_near_its_level() {
-    for format in BlockFormat::ALL {
+    for format in BlockFormat::MADE {
         for len in [0, 1, 31, 64, 65, 700, 64 * 1024 + 33, 64 * 2000] {
             let mut numbers = Numbers::new(len as u64 + 5);
             let values: Vec<f32> =
@@ -53,7 +54,7 @@ fn every_number_is_near_its_level() {
 #[test]
 fn ranges_begin_and_end_within_blocks() {
     let values = Numbers::new(4).vec(500);
-    for format in BlockFormat::ALL {
+    for format in BlockFormat::MADE {
         let blocks = Blocks::quantize(&values, format);
         let whole = widened(&blocks);
         for range in [0..500, 3..3, 1..2, 31..33, 5..70, 63..65, 100..499, 64..128] {
@@ -131,7 +132,7 @@ fn products_over_blocks_match_the_f64_reference() {
         let mut numbers = Numbers::new(rows as u64);
         let (x, dy) = (numbers.vec(rows * inputs), numbers.vec(rows * outputs));
         let w = numbers.vec(outputs * inputs);
-        for format in BlockFormat::ALL {
+        for format in BlockFormat::MADE {
             let blocks = Blocks::quantize(&w, format);
             let exact = wide(&widened(&blocks));
             for arithmetic in [Arithmetic::F32, Arithmetic::Bf16] {
@@ -157,5 +158,81 @@ fn products_over_blocks_match_the_f64_reference() {
                 close_within(&name, &dx, &want_dx, tolerance);
             }
         }
+    }
+}
+
+#[test]
+fn blocks_in_a_file_hold_what_gguf_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/gguf/blocks.safetensors");
+    let file = Arc::new(MappedFile::open(&path).unwrap());
+    let tensors = safetensors::SafeTensors::deserialize(file.bytes()).unwrap();
+    let formats = [
+        BlockFormat::Q8_0,
+        BlockFormat::Q4_0,
+        BlockFormat::Q4_1,
+        BlockFormat::Q5_0,
+        BlockFormat::Q5_1,
+        BlockFormat::Q4K,
+        BlockFormat::Q5K,
+        BlockFormat::Q6K,
+    ];
+    for format in formats {
+        let name = format.name();
+        let want: Vec<u32> = tensors
+            .tensor(&format!("{name}.values"))
+            .unwrap()
+            .data()
+            .chunks_exact(4)
+            .map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+            .collect();
+        let blocks = tensors.tensor(&format!("{name}.blocks")).unwrap().data();
+        let start = blocks.as_ptr() as usize - file.bytes().as_ptr() as usize;
+        let bytes = start..start + blocks.len();
+        let shape = [3, format.elements()];
+        let tensor = Tensor::mapped(&file, bytes.clone(), &shape, DType::Block(format)).unwrap();
+        assert_eq!((tensor.owned_bytes(), tensor.len()), (0, want.len()), "{name}");
+        let bits =
+            |tensor: &Tensor| -> Vec<u32> { tensor.to_f32_vec().iter().map(|x| x.to_bits()).collect() };
+        // Bit for bit: the reference rounds where these formats' definition says.
+        assert_eq!(bits(&tensor), want, "{name}");
+        let mut part = vec![f32::NAN; want.len() - 5];
+        tensor.view().slice(3..want.len() - 2).widen_into(&mut part);
+        assert_eq!(part.iter().map(|x| x.to_bits()).collect::<Vec<_>>(), want[3..want.len() - 2], "{name}");
+        // Rows are moved as they are, and stay in the file where they are together.
+        let row = |index: usize| want[index * shape[1]..(index + 1) * shape[1]].to_vec();
+        let last = tensor.rows(1..3).unwrap();
+        assert_eq!((last.owned_bytes(), bits(&last)), (0, [row(1), row(2)].concat()), "{name}");
+        let turned = tensor.gather_rows([2, 0]).unwrap();
+        assert_eq!(
+            (turned.shape(), bits(&turned)),
+            (&[2, shape[1]][..], [row(2), row(0)].concat()),
+            "{name}"
+        );
+        assert_eq!(turned.rows(1..2).unwrap().to_f32_vec(), tensor.rows(0..1).unwrap().to_f32_vec());
+        assert!(tensor.rows(2..4).is_err() && tensor.gather_rows([3]).is_err(), "{name}");
+        let owned = tensor.to_dtype(DType::Block(format));
+        assert!(owned.owned_bytes() == blocks.len() && owned.bytes() == blocks, "{name}");
+        let halves = [6, format.elements() / 2];
+        let halves = Tensor::mapped(&file, bytes.clone(), &halves, DType::Block(format)).unwrap();
+        assert!(matches!(halves.rows(0..1), Err(TensorError::Rows { .. })), "{name}");
+        let long = Tensor::mapped(&file, bytes, &[4, format.elements()], DType::Block(format));
+        assert!(matches!(long, Err(TensorError::Length { found, .. }) if found == want.len()), "{name}");
+    }
+    let nf4 = Tensor::mapped(&file, 0..36, &[64], DType::Block(BlockFormat::Nf4));
+    assert_eq!(nf4.unwrap_err(), TensorError::Blocks("nf4"));
+}
+
+#[test]
+fn blocks_in_a_file_are_packed_like_those_in_memory() {
+    let mut numbers = Numbers::new(12);
+    for format in [BlockFormat::Q8_0, BlockFormat::Q4_0] {
+        let made = Tensor::from_f32(&[40, 64], numbers.vec(40 * 64)).unwrap().to_dtype(DType::Block(format));
+        let place = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(place.path(), made.bytes()).unwrap();
+        let file = Arc::new(MappedFile::open(place.path()).unwrap());
+        let lies = Tensor::mapped(&file, 0..made.bytes().len(), &[40, 64], DType::Block(format)).unwrap();
+        let (from_file, from_memory) = (lies.packed().unwrap(), made.packed().unwrap());
+        assert_eq!(from_file.bytes(), from_memory.bytes());
+        assert_eq!(from_file.to_f32_vec(), lies.to_f32_vec());
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Everything that knows a vendor is in this directory, and none of it computes.
 
+pub(crate) mod gguf;
 mod gpt2;
 mod hf_config;
 mod lineage;

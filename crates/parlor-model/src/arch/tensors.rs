@@ -9,6 +9,12 @@ pub enum Layout {
     Plain,
     /// `[in, out]`.
     Transposed,
+    /// `[out, in]`, where the rows of each head alternate between its first and its second half: the two of them
+    /// that are rotated together are neighbours.
+    Interleaved {
+        /// Number of heads.
+        heads: usize,
+    },
 }
 
 /// One tensor of a checkpoint.

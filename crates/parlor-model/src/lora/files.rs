@@ -14,11 +14,11 @@ use crate::error::{LoadErrorKind, ModelLoadError};
 use crate::layout::{disk_shape, split};
 use crate::load::read_object;
 use crate::parameter::ParameterSpec;
-use crate::safetensors_files::WeightFiles;
 use crate::safetensors_writer::{Outgoing, write_safetensors};
 use crate::save::SaveError;
 use crate::staged::{write_file, write_json, write_staged};
 use crate::text_files::TextFiles;
+use crate::weight_files::WeightFiles;
 
 /// The file that says what an adapter is.
 pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";
@@ -124,7 +124,7 @@ fn read_values(
                 other_base,
             ));
         }
-        let parts = split(&entry.tensor(&name, &shape)?, tensor.layout, &specs, DType::F32)
+        let parts = split(&entry.tensor(&name, &shape)?, tensor.layout, &specs, DType::F32, false)
             .map_err(|error| ModelLoadError::corrupt(path, error.to_string(), "copy the file again"))?;
         values.extend(parts.iter().map(parlor_kernels::Tensor::to_f32_vec));
     }

@@ -30,6 +30,7 @@ fn on_disk(decoder: &Decoder, gradients: &Gradients, tensor: &DiskTensor) -> Vec
     let joined: Vec<f32> = parts.iter().flat_map(|(values, _)| values.iter().copied()).collect();
     match tensor.layout {
         Layout::Plain => joined,
+        Layout::Interleaved { .. } => panic!("of no directory"),
         Layout::Transposed if parts[0].1.len() == 1 => joined,
         Layout::Transposed => {
             let inputs = parts[0].1[1];

@@ -37,7 +37,7 @@ impl Measured {
 /// The text side of the model that the arguments, or the config, name.
 pub(super) fn text_side(context: &Context, args: &ModelArgs) -> Result<TextSide, Failure> {
     let side = crate::model::TextSide::read(context, args)?;
-    let template = parlor::text::ChatTemplate::from_dir(&side.path, &side.tokenizer)?;
+    let template = side.find_template()?;
     Ok(TextSide { tokenizer: side.tokenizer, template })
 }
 
