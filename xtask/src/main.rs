@@ -12,6 +12,7 @@ mod quickstart;
 mod ranks;
 mod readers;
 mod readme;
+mod sanitize;
 mod test;
 mod tidy;
 
@@ -37,6 +38,7 @@ fn run() -> anyhow::Result<()> {
         }
         ["ranks"] => ranks::run(),
         ["isa"] => isa::run(),
+        ["sanitize"] => sanitize::run(),
         ["readers"] => readers::run_all(),
         ["bench-train", python] => bench_train::run(python, 5, None),
         ["bench-train", python, rounds] => bench_train::run(python, rounds.parse()?, None),
@@ -52,6 +54,8 @@ fn run() -> anyhow::Result<()> {
              \x20 ranks       training over MPI, with a library of its own\n\
              \x20 readers     third-party readers over files that Parlor wrote\n\
              \x20 isa         the tests of kernels and model on each instruction set that this machine has\n\
+             \x20 sanitize    the tests of the kernels under address and thread sanitizers
+\
              \x20 readme      the commands of README.md\n\
              \x20 quickstart  trains the bundled bot and asks it its questions (a few minutes)\n\
              \x20 bench-train PYTHON [ROUNDS [WORK]]  training beside PyTorch in the environment of that Python\n\

@@ -104,7 +104,7 @@ pub(crate) enum BenchWork {
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// The model: a directory in Hugging Face layout
+    /// The model: a directory in Hugging Face layout, or a .gguf file
     #[arg(short = 'm', long = "model", value_name = "MODEL", conflicts_with = "shape")]
     pub(crate) model: Option<String>,
     /// A shape with weights made up: qwen2.5-0.5b, qwen2.5-1.5b, qwen3-0.6b, small [default: qwen2.5-0.5b]
@@ -197,7 +197,8 @@ pub(crate) enum ConfigVerb {
 /// Which model, and how it is loaded.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ModelArgs {
-    /// The model: a directory in Hugging Face layout, or an output directory of `train` [default: `model.name`]
+    /// The model: a directory in Hugging Face layout, a .gguf file, or an output directory of `train` [default:
+    /// `model.name`]
     #[arg(short = 'm', long = "model", value_name = "MODEL", help_heading = "Model")]
     pub(crate) model: Option<String>,
     /// Adapter directory in PEFT layout to attach

@@ -221,7 +221,7 @@ fn models_that_do_not_fit() {
 fn names_that_are_no_directory() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("my-model")).unwrap();
-    fs::write(dir.path().join("model.gguf"), "GGUF").unwrap();
+    fs::write(dir.path().join("model.bin"), "PK").unwrap();
     let at = |name: &str| dir.path().join(name).display().to_string();
     let locate = |name: &str| match locate_model(name, Some(dir.path())) {
         Ok(path) => path.display().to_string().replace(&dir.path().display().to_string(), "DIR"),
@@ -232,7 +232,7 @@ fn names_that_are_no_directory() {
         ("nothing like it", locate(&at("other"))),
         ("a hub name", locate("org/some-model")),
         ("a hub name without organisation", locate("some-model")),
-        ("a file", locate(&at("model.gguf"))),
+        ("a file", locate(&at("model.bin"))),
         ("nothing", locate(" ")),
         ("in the cache directory", locate("my-model")),
         ("not a path, not a hub name", locate("a/b/c")),

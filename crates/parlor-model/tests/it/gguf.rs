@@ -148,6 +148,29 @@ fn a_model_with_a_text_side_is_loaded_through_the_manager_and_saved() {
     assert_eq!(saved.chat_template.unwrap().source(), model.chat_template.as_ref().unwrap().source());
 }
 
+#[test]
+fn parts_of_a_tensor_of_blocks_stay_where_they_are() {
+    let model = open("gpt2_q8_0.gguf", &LoadOptions::default());
+    let original = fixture::load("gpt2");
+    let mut parts = 0;
+    for (ours, theirs) in model.decoder.parameters().iter().zip(original.decoder.parameters()) {
+        let DType::Block(_) = ours.tensor.dtype() else { continue };
+        // The reference quantizes by the same rule.
+        let want = theirs.tensor.to_dtype(ours.tensor.dtype());
+        assert!(ours.tensor.to_f32_vec() == want.to_f32_vec(), "{}", ours.spec.role);
+        assert_eq!(ours.tensor.owned_bytes(), 0, "{}", ours.spec.role);
+        parts += 1;
+    }
+    // Both embeddings, and of each block all but the projection down, whose rows are no whole blocks.
+    assert_eq!(parts, 2 + 2 * 5);
+    // Rows in the order of integer products lie in memory of their own.
+    let order = WeightOrder::Products;
+    let packed = open("gpt2_q8_0.gguf", &LoadOptions { order, ..LoadOptions::default() });
+    for (ours, theirs) in packed.decoder.parameters().iter().zip(model.decoder.parameters()) {
+        assert!(ours.tensor.to_f32_vec() == theirs.tensor.to_f32_vec(), "{}", ours.spec.role);
+    }
+}
+
 fn ids(value: &Value) -> Vec<u32> {
     serde_json::from_value(value.clone()).unwrap()
 }

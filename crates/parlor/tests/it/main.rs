@@ -9,6 +9,7 @@ mod chat;
 mod config;
 mod data;
 mod documents;
+mod gguf;
 mod help;
 #[cfg(target_os = "linux")]
 mod interrupt;
