@@ -13,7 +13,7 @@ use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError, TryLockError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -87,14 +87,18 @@ pub(crate) fn start(threads: usize) -> usize {
 /// Calls `task` with each number below `tasks`, on all threads.
 pub(crate) fn run(tasks: usize, task: &(dyn Fn(usize) + Sync)) {
     let workers = POOL.workers.get().map_or(&[][..], Vec::as_slice);
-    if tasks > 1
-        && !workers.is_empty()
-        && let Ok(mut last) = POOL.caller.try_lock()
-    {
-        *last = last.wrapping_add(1).max(1);
-        POOL.run(Job { task: erase(task), tasks }, *last, workers);
-    } else {
-        (0..tasks).for_each(task);
+    let last = match POOL.caller.try_lock() {
+        Ok(last) if tasks > 1 && !workers.is_empty() => Some(last),
+        // A task of that caller panicked; its job has ended all the same.
+        Err(TryLockError::Poisoned(last)) if tasks > 1 => Some(last.into_inner()),
+        _ => None,
+    };
+    match last {
+        Some(mut last) => {
+            *last = last.wrapping_add(1).max(1);
+            POOL.run(Job { task: erase(task), tasks }, *last, workers);
+        }
+        None => (0..tasks).for_each(task),
     }
 }
 

@@ -15,6 +15,7 @@ mod norm;
 mod optimizer;
 mod packed;
 mod pointwise;
+mod pool;
 mod product;
 mod tensor;
 

@@ -1,0 +1,62 @@
+//! Sharing out work: every task once, on however many threads, within tasks and from several threads at once.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parlor_kernels::threads;
+
+#[test]
+fn every_task_is_done_once() {
+    for tasks in [0, 1, 2, 3, 17, 1000] {
+        let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+        threads::share(tasks, |index| {
+            counts[index].fetch_add(1, Ordering::Relaxed);
+        });
+        assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1), "{tasks} tasks");
+    }
+}
+
+#[test]
+fn work_within_work_and_from_several_threads_neither_waits_nor_is_lost() {
+    let done = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    threads::share(5, |_| {
+                        threads::share(3, |_| {
+                            done.fetch_add(1, Ordering::Relaxed);
+                        });
+                    });
+                }
+            });
+        }
+    });
+    assert_eq!(done.load(Ordering::Relaxed), 4 * 200 * 5 * 3);
+}
+
+#[test]
+fn what_a_task_writes_is_seen_afterwards() {
+    let mut values = vec![0usize; 10_000];
+    for round in 0..50 {
+        threads::share_parts(&mut values, 7, |part, first| {
+            for (offset, value) in part.iter_mut().enumerate() {
+                *value += first + offset + round;
+            }
+        });
+    }
+    let rounds: usize = (0..50).sum();
+    assert!(values.iter().enumerate().all(|(index, &value)| value == 50 * index + rounds));
+}
+
+#[test]
+fn a_task_that_panics_ends_the_caller_and_not_the_pool() {
+    let result = std::panic::catch_unwind(|| {
+        threads::share(64, |index| assert!(index != 40, "task 40"));
+    });
+    assert!(result.is_err());
+    let done = AtomicUsize::new(0);
+    threads::share(64, |_| {
+        done.fetch_add(1, Ordering::Relaxed);
+    });
+    assert_eq!(done.load(Ordering::Relaxed), 64);
+}
