@@ -70,7 +70,7 @@ impl<'a> Cursor<'a> {
         fits.ok_or_else(|| {
             let left = self.left();
             let what = format!(
-                "the file is truncated or damaged: {what} is {count}, for which the {left} bytes that are left have no room"
+                "the file is truncated or damaged: {what}: {count} are announced, and the {left} bytes that are left have no room"
             );
             damaged(self.path, &format!("byte {at}"), what)
         })
