@@ -22,6 +22,8 @@ use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
+/// Longest piece in bytes: all its cuts are looked at, which takes the square of its length. Runs of spaces are the longest.
+const LONGEST_PIECE: usize = 1024;
 /// SentencePiece's sign for a space.
 const SPACE: &str = "▁";
 
@@ -183,6 +185,13 @@ fn bytes_steps(
 fn pieces_model(tokens: &[String], kinds: &[TokenKind], scores: &[f32]) -> Result<BPE, TokenizerError> {
     if tokens.len() != scores.len() {
         return Err(failed(format!("{} tokens have {} scores", tokens.len(), scores.len())));
+    }
+    let long = tokens
+        .iter()
+        .zip(kinds)
+        .find(|(token, kind)| **kind == TokenKind::Normal && token.len() > LONGEST_PIECE);
+    if let Some((token, _)) = long {
+        return Err(failed(format!("a piece has {} bytes; at most {LONGEST_PIECE} are read", token.len())));
     }
     let ids = ids(tokens.to_vec());
     // Every way to make a token out of two; only pieces of text are made.

@@ -1,6 +1,8 @@
 //! Tokenizers against the reference's encodings; streams against whole decodings; training; saving.
 
-use parlor_text::{BpeOptions, SpecialTokens, StreamDecoder, Tokenizer, train_bpe};
+use parlor_text::{
+    BpeOptions, SpecialTokens, Spelling, StreamDecoder, TokenKind, Tokenizer, Vocabulary, train_bpe,
+};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -175,4 +177,30 @@ fn older_byte_level_files_are_read() {
     let text = "Hello there, naïve world 123";
     let ids = tokenizer.encode(text, SpecialTokens::Omit).unwrap();
     assert_eq!(tokenizer.decode(&ids, SpecialTokens::Include).unwrap(), text);
+}
+
+#[test]
+fn vocabularies_that_contradict_themselves() {
+    let refuse = |tokens: &[&str], spelling: Spelling, words: &str| {
+        let vocabulary = Vocabulary {
+            tokens: tokens.iter().map(|token| (*token).to_owned()).collect(),
+            kinds: vec![TokenKind::Normal; tokens.len()],
+            spelling,
+            special: Vec::new(),
+            add_bos: false,
+            add_eos: false,
+        };
+        let error = Tokenizer::from_vocabulary(vocabulary).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    };
+    let bytes = |left: &str, right: &str| {
+        let merges = vec![(left.to_owned(), right.to_owned())];
+        Spelling::Bytes { words: &["."], nfc: false, whole_words: false, merges }
+    };
+    refuse(&["a", "b"], bytes("a", "b"), "`a` and `b`");
+    refuse(&["a", "b", "abc"], bytes("a", "b"), "`ab`");
+    refuse(&["a", "ab"], bytes("a", "b"), "`b`");
+    let pieces = |scores: usize| Spelling::Pieces { scores: vec![0.0; scores], space_prefix: true };
+    refuse(&["a", "b"], pieces(3), "3 scores");
+    refuse(&["a", &"a".repeat(2000)], pieces(2), "2000 bytes");
 }
