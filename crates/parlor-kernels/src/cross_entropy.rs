@@ -183,12 +183,13 @@ pub fn forward(
         *logp -= *lse;
     }
     if let Some(slope) = slope {
+        let mut wide = vec![0.0; hidden];
         let lines = slope.chunks_mut(hidden.max(1)).zip(targets).zip(&*logp).zip(&sums);
         for (((slope, &target), logp), sum) in lines {
             let own = head.weight.slice(target as usize * hidden..(target as usize + 1) * hidden);
-            let (mut wide, rest, inverse) = (vec![0.0; hidden], 1.0 - logp.exp(), 1.0 / sum.sum);
+            let (rest, inverse) = (1.0 - logp.exp(), 1.0 / sum.sum);
             own.widen_into(&mut wide);
-            for (slope, own) in slope.iter_mut().zip(wide) {
+            for (slope, own) in slope.iter_mut().zip(&wide) {
                 *slope = own * rest - *slope * inverse;
             }
         }

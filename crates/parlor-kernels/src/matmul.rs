@@ -35,6 +35,18 @@ fn extent(rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> usi
     if rows == 0 || cols == 0 { 0 } else { (rows - 1) * row_stride + (cols - 1) * col_stride + 1 }
 }
 
+/// Where the part of a matrix that is these rows and columns begins; an empty one anywhere.
+fn first(
+    rows: &Range<usize>,
+    columns: &Range<usize>,
+    (height, width): (usize, usize),
+    (row_stride, col_stride): (usize, usize),
+) -> usize {
+    assert!(rows.end <= height && columns.end <= width, "a part of {height}x{width}");
+    let empty = rows.is_empty() || columns.is_empty();
+    if empty { 0 } else { rows.start * row_stride + columns.start * col_stride }
+}
+
 impl<'a> Mat<'a> {
     /// `rows x cols` of `data`, rows `row_stride` apart, columns adjacent.
     pub(crate) fn new(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
@@ -44,12 +56,7 @@ impl<'a> Mat<'a> {
 
     /// Some rows and columns of it.
     fn part(self, rows: Range<usize>, columns: Range<usize>) -> Self {
-        assert!(rows.end <= self.rows && columns.end <= self.cols, "a part of {}x{}", self.rows, self.cols);
-        let offset = if rows.is_empty() || columns.is_empty() {
-            0
-        } else {
-            rows.start * self.row_stride + columns.start * self.col_stride
-        };
+        let offset = first(&rows, &columns, (self.rows, self.cols), (self.row_stride, self.col_stride));
         // SAFETY: the first element of the part is one of the matrix.
         let data = unsafe { self.data.add(offset) };
         Self { data, rows: rows.len(), cols: columns.len(), ..self }
@@ -79,12 +86,7 @@ impl<'a> MatMut<'a> {
     /// # Safety
     /// While it is used nobody else reads or writes an element of it.
     unsafe fn part(&self, rows: Range<usize>, columns: Range<usize>) -> MatMut<'a> {
-        assert!(rows.end <= self.rows && columns.end <= self.cols, "a part of {}x{}", self.rows, self.cols);
-        let offset = if rows.is_empty() || columns.is_empty() {
-            0
-        } else {
-            rows.start * self.row_stride + columns.start * self.col_stride
-        };
+        let offset = first(&rows, &columns, (self.rows, self.cols), (self.row_stride, self.col_stride));
         // SAFETY: the first element of the part is one of the matrix.
         let data = unsafe { self.data.add(offset) };
         MatMut { data, rows: rows.len(), cols: columns.len(), ..*self }

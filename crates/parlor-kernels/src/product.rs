@@ -27,7 +27,7 @@ use crate::scratch::{self, LEFT, RIGHT};
 use kernel::{Kernel, Panels, STEPS, Tile};
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx512::transpose;
+pub(crate) use avx512::{tail, transpose};
 pub use operand::{Along, Operand};
 pub use path::Path;
 #[cfg(target_arch = "x86_64")]

@@ -82,13 +82,13 @@ fn block<K: Kernel>(job: &Backward<'_>, segment: &Segment<'_>, queries: Range<us
         // SAFETY: a path exists only where its instruction set does.
         unsafe {
             K::pack_across(plain(own, rows, dim), by_dim, rounding, dout);
-            pack_steps::<K>(plain(own, rows, dim), features, rounding, dout_right);
+            K::pack_along(plain(own, rows, dim), 0, features, rounding, dout_right);
         }
         gather(job.saved.q, width, queries.start, group * dim, column, own);
         // SAFETY: as above.
         unsafe {
             K::pack_across(plain(own, rows, dim), by_dim, rounding, q);
-            pack_steps::<K>(plain(own, rows, dim), features, rounding, q_right);
+            K::pack_along(plain(own, rows, dim), 0, features, rounding, q_right);
         }
         dq.fill(0.0);
         for panels in panels.chunks(PANELS) {
@@ -111,11 +111,11 @@ fn block<K: Kernel>(job: &Backward<'_>, segment: &Segment<'_>, queries: Range<us
             let lines = |values| Rows { values, stride: slots, count: rows, width: count };
             let of_keys = Sheet { stride: dim, rows: count, columns: dim, write: Write::Replace };
             // SAFETY: as above.
-            unsafe { pack_steps::<K>(lines(scores), by_rows, rounding, weights) };
+            unsafe { K::pack_along(lines(scores), 0, by_rows, rounding, weights) };
             product::<K>(of_keys, (weights, by_rows), (dout_right, features.len()), d_keys);
             add(job.dv, panels, sizes, d_keys, K::COLUMNS);
             // SAFETY: as above.
-            unsafe { pack_steps::<K>(lines(d_scores), by_rows, rounding, weights) };
+            unsafe { K::pack_along(lines(d_scores), 0, by_rows, rounding, weights) };
             product::<K>(of_keys, (weights, by_rows), (q_right, features.len()), d_keys);
             add(job.dk, panels, sizes, d_keys, K::COLUMNS);
             let of_queries = Sheet { stride: dim, rows, columns: dim, write: Write::Accumulate };
@@ -135,20 +135,6 @@ fn block<K: Kernel>(job: &Backward<'_>, segment: &Segment<'_>, queries: Range<us
 /// `count` rows that lie side by side.
 fn plain(values: &[f32], count: usize, width: usize) -> Rows<'_> {
     Rows { values, stride: width, count, width }
-}
-
-/// Packs rows as steps; what fills the last one is zero.
-///
-/// # Safety
-/// The kernel's instruction set is there.
-unsafe fn pack_steps<K: Kernel>(
-    rows: Rows<'_>,
-    layout: Panels,
-    rounding: crate::product::kernel::Rounding,
-    out: &mut [K::Element],
-) {
-    // SAFETY: the contract of the caller.
-    unsafe { K::pack_along(rows, 0, layout, rounding, out) };
 }
 
 /// Sizes of a product of packed operands.

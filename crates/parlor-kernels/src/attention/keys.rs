@@ -15,12 +15,10 @@ pub(super) const PANELS: usize = 4;
 pub(super) struct Panel<'a> {
     keys: View<'a>,
     values: View<'a>,
-    /// First row in the views.
-    from: usize,
+    /// First row in the views: for keys of the batch, its row there.
+    pub(super) row: usize,
     pub(super) len: usize,
     pub(super) position: usize,
-    /// First row in the batch, of keys that lie there.
-    pub(super) row: usize,
 }
 
 /// Everything that queries at `positions` see of a segment's spans, in panels of `width` keys.
@@ -43,13 +41,20 @@ pub(super) fn panels<'a>(
         let to = positions.end.saturating_sub(span.position).min(tokens);
         for start in (from..to).step_by(width) {
             let (len, row) = (width.min(to - start), first + start);
-            panels.push(Panel { keys, values, from: row, len, position: span.position + start, row });
+            panels.push(Panel { keys, values, row, len, position: span.position + start });
         }
     }
     panels
 }
 
-impl Panel<'_> {
+impl<'a> Panel<'a> {
+    /// Keys or values as an operand, and its rows and columns that are meant.
+    fn operand(&self, of: Of, sizes: Sizes, along: Along) -> (Operand<'a>, Range<usize>, Range<usize>) {
+        let view = if of == Of::Keys { self.keys } else { self.values };
+        let operand = Operand { view, width: sizes.key_width, along };
+        (operand, self.row..self.row + self.len, sizes.column..sizes.column + sizes.dim)
+    }
+
     /// Which of its keys the query at `position` sees.
     pub(super) fn seen(&self, geometry: &Geometry, position: usize) -> Range<usize> {
         let end = (position + 1).saturating_sub(self.position).min(self.len);
@@ -113,9 +118,7 @@ pub(super) unsafe fn pack_across<K: Kernel>(
 ) {
     let layout = sizes.across::<K>();
     for (panel, out) in panels.iter().zip(out.chunks_exact_mut(layout.len())) {
-        let view = if of == Of::Keys { panel.keys } else { panel.values };
-        let operand = Operand { view, width: sizes.key_width, along: Along::Depth };
-        let (rows, columns) = (panel.from..panel.from + panel.len, sizes.column..sizes.column + sizes.dim);
+        let (operand, rows, columns) = panel.operand(of, sizes, Along::Depth);
         // SAFETY: the contract of the caller.
         unsafe { operand.pack::<K>(rows, columns, 0, layout, path.rounding, out) };
     }
@@ -137,9 +140,7 @@ pub(super) unsafe fn pack_along<K: Kernel>(
         out.fill(bytemuck::Zeroable::zeroed());
     }
     for (index, panel) in panels.iter().enumerate() {
-        let view = if of == Of::Keys { panel.keys } else { panel.values };
-        let operand = Operand { view, width: sizes.key_width, along: Along::Lanes };
-        let (rows, columns) = (panel.from..panel.from + panel.len, sizes.column..sizes.column + sizes.dim);
+        let (operand, rows, columns) = panel.operand(of, sizes, Along::Lanes);
         let first = index * K::COLUMNS / K::GROUP;
         // SAFETY: the contract of the caller.
         unsafe { operand.pack::<K>(columns, rows, first, layout, path.rounding, out) };

@@ -239,6 +239,6 @@ fn prefetch<const R: usize, const V: usize>(tile: Tile) {
 
 /// Mask of the first `n` of 16 lanes.
 #[inline]
-fn tail(n: usize) -> __mmask16 {
+pub(crate) fn tail(n: usize) -> __mmask16 {
     if n >= 16 { u16::MAX } else { (1 << n) - 1 }
 }

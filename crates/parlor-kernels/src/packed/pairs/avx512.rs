@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use super::Tile;
 use crate::Write;
+use crate::product::tail;
 
 /// Rows of a tile, at most: 28 sums, two registers of a panel's step, one of an input's pair.
 pub(super) const ROWS: usize = 14;
@@ -21,38 +22,34 @@ pub(super) unsafe fn round(x: &[f32], pairs: &mut [u32]) {
     let mut at = 0;
     while at < x.len() {
         let left = x.len() - at;
-        let (low, high) = (mask(left), mask(left.saturating_sub(16)));
+        let (low, high) = (tail(left), tail(left.saturating_sub(16)));
         // SAFETY: the masks leave out what lies past the row; half as many pairs begin there.
         unsafe {
             let from = x.as_ptr().add(at);
             let halves =
                 (_mm512_maskz_loadu_ps(high, from.wrapping_add(16)), _mm512_maskz_loadu_ps(low, from));
             let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(halves.0, halves.1));
-            _mm512_mask_storeu_epi32(pairs.as_mut_ptr().add(at / 2).cast(), mask(left.div_ceil(2)), both);
+            _mm512_mask_storeu_epi32(pairs.as_mut_ptr().add(at / 2).cast(), tail(left.div_ceil(2)), both);
         }
         at += 32;
     }
 }
 
-/// Mask of the first `n` of 16 lanes.
-#[inline]
-fn mask(n: usize) -> __mmask16 {
-    if n >= 16 { u16::MAX } else { (1 << n) - 1 }
+/// Calls `$run` with the tile's number of rows, one of those that are listed, as its parameter.
+macro_rules! by_rows {
+    ($run:ident, $tile:ident, $($rows:literal)*) => {
+        match $tile.rows {
+            // SAFETY: the contract of the caller.
+            $($rows => unsafe { $run::<$rows>($tile) },)*
+            _ => unreachable!("a tile of {} rows", $tile.rows),
+        }
+    };
 }
 
 /// # Safety
 /// AVX-512F and BF16 are there; otherwise as [`Tile`] says.
 pub(super) unsafe fn tile(tile: Tile) {
-    macro_rules! by_rows {
-        ($($rows:literal)*) => {
-            match tile.rows {
-                // SAFETY: the contract of the caller.
-                $($rows => unsafe { tile_of::<$rows>(tile) },)*
-                _ => unreachable!("a tile of {} rows", tile.rows),
-            }
-        };
-    }
-    by_rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+    by_rows!(tile_of, tile, 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
 }
 
 /// # Safety
@@ -88,16 +85,7 @@ unsafe fn tile_of<const R: usize>(tile: Tile) {
 /// # Safety
 /// AVX-512F is there; otherwise as [`Tile`] says.
 pub(super) unsafe fn tile_widened(tile: Tile) {
-    macro_rules! by_rows {
-        ($($rows:literal)*) => {
-            match tile.rows {
-                // SAFETY: the contract of the caller.
-                $($rows => unsafe { widened_of::<$rows>(tile) },)*
-                _ => unreachable!("a tile of {} rows", tile.rows),
-            }
-        };
-    }
-    by_rows!(1 2 3 4 5 6 7 8 9 10 11 12);
+    by_rows!(widened_of, tile, 1 2 3 4 5 6 7 8 9 10 11 12);
 }
 
 /// # Safety
@@ -142,7 +130,7 @@ unsafe fn widened_of<const R: usize>(tile: Tile) {
 #[target_feature(enable = "avx512f")]
 unsafe fn store<const R: usize>(tile: Tile, sums: [[__m512; 2]; R]) {
     for v in 0..2 {
-        let mask = mask(tile.columns.saturating_sub(16 * v));
+        let mask = tail(tile.columns.saturating_sub(16 * v));
         // SAFETY: the mask leaves out what lies past the tile's columns.
         unsafe {
             let bias = if tile.bias.is_null() {

@@ -78,7 +78,7 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<(), Failure> {
     let wanted = |work: BenchWork| args.only.is_empty() || args.only.contains(&work);
     let start = Instant::now();
     let mut subject = choice.make(context, limits)?;
-    // Found before anything is measured.
+    // Found before any work is measured.
     let peer = match args.against {
         Some(peer) => Some(Peer::find(peer, args.peer.as_deref(), args.model.as_deref(), &subject)?),
         None => None,
