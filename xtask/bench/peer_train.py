@@ -2,8 +2,8 @@
 
     peer_train.py WORK SETTING STEPS [MODEL]
 
-WORK is `s_full`, `m_lora` or `s_dpo`, the shapes of the table in RESULTS.md; SETTING is `f32`, `bf16` (autocast, or for
-`m_lora` a bf16 base) or `compiled`. `make_model DIR` writes a random bf16 model of the larger shape and ends.
+WORK is `s_full`, `m_lora`, `m_full` or `s_dpo`, the shapes of the table in RESULTS.md; SETTING is `f32`, `bf16` (autocast; for
+`m_lora` a bf16 base, for `m_full` weights, gradients and the optimizer's states in bf16) or `compiled`. `make_model DIR` writes a random bf16 model of the larger shape and ends.
 """
 
 import json
@@ -68,13 +68,16 @@ def main():
         targets = ["q_proj", "k_proj", "v_proj", "o_proj"]
         model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules=targets))
         shape, vocabulary = (1, 512), 151936
+    elif work == "m_full":
+        model = large() if setting == "bf16" else large().float()
+        shape, vocabulary = (1, 512), 151936
     else:
         model, shape = small(), (8, 256)
     model.train()
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-4)
     run = torch.compile(model) if setting == "compiled" else model
-    narrow = work != "m_lora" and setting in ("bf16", "compiled")
+    narrow = work.startswith("s_") and setting in ("bf16", "compiled")
     autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrow)
     reference = torch.zeros(8)
     seconds = []

@@ -64,6 +64,21 @@ const WORKS: &[Work] = &[
         ],
     },
     Work {
+        name: "m_full",
+        tokens: 512.0,
+        peer: &["bf16"],
+        own: &[("bf16", &["training.bf16=true"])],
+        set: &[
+            "model.name=large",
+            "model.max_length=512",
+            "training.training_type=sft",
+            "training.lora.enabled=false",
+            "training.sft.per_device_train_batch_size=1",
+            "data.train_data_path=long.jsonl",
+            "data.max_length=512",
+        ],
+    },
+    Work {
         name: "s_dpo",
         tokens: 2048.0,
         peer: &["f32", "bf16"],
@@ -153,7 +168,11 @@ fn median(values: &mut [f64]) -> f64 {
 fn parlor(scratch: &Path, work: &Work, set: &[&str]) -> anyhow::Result<(f64, f64)> {
     let mut arguments = vec!["train".to_owned(), "--json".to_owned(), "--overwrite".to_owned()];
     arguments.push(format!("--max-steps={STEPS}"));
-    let section = if work.name == "s_full" { "from_scratch" } else { &work.name[2..] };
+    let section = match work.name {
+        "s_full" => "from_scratch",
+        "m_full" => "sft",
+        name => &name[2..],
+    };
     let common = [
         "training.output_dir=out".to_owned(),
         "monitoring.mlflow.enabled=false".to_owned(),
@@ -244,7 +263,7 @@ fn make_models(scratch: &Path, python: &str, work: &Work) -> anyhow::Result<()> 
         said(&program, scratch, &arguments)?;
     }
     let large: PathBuf = scratch.join("large");
-    if work.name == "m_lora" && !large.join("tokenizer.json").is_file() {
+    if work.name.starts_with("m_") && !large.join("tokenizer.json").is_file() {
         let script = root().join("xtask/bench/peer_train.py").display().to_string();
         let arguments = [script, "make_model".to_owned(), large.display().to_string()];
         said(Path::new(python), scratch, &arguments)?;

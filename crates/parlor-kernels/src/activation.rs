@@ -1,8 +1,12 @@
 //! Activations of the MLP, forward and backward: SiLU and tanh-GELU, gated (`act(gate) * up`) or plain.
+//!
+//! Inputs, output and gradients are of one dtype: f32, or bf16 where products of bf16 are all that reads them. What is computed
+//! from bf16 is computed in f32.
 
 use crate::threads::Parts as _;
 
-use crate::simd::{dispatch, exp};
+use crate::simd::{Element, dispatch, exp};
+use crate::{ValuesMut, View};
 
 /// The nonlinearity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,15 +50,33 @@ impl Evaluate for GeluTanh {
     }
 }
 
+const ONE_DTYPE: &str = "inputs and output of an activation are f32, or all bf16";
+
 /// `y = act(gate) * up`.
-pub fn gated_forward(activation: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {
-    match activation {
-        Activation::Silu => gated_forward_of::<Silu>(gate, up, y),
-        Activation::GeluTanh => gated_forward_of::<GeluTanh>(gate, up, y),
+pub fn gated_forward<'a>(
+    activation: Activation,
+    gate: impl Into<View<'a>>,
+    up: impl Into<View<'a>>,
+    y: impl Into<ValuesMut<'a>>,
+) {
+    match (activation, gate.into(), up.into(), y.into()) {
+        (Activation::Silu, View::F32(gate), View::F32(up), ValuesMut::F32(y)) => {
+            gated_forward_of::<Silu, _>(gate, up, y);
+        }
+        (Activation::Silu, View::Bf16(gate), View::Bf16(up), ValuesMut::Bf16(y)) => {
+            gated_forward_of::<Silu, _>(gate, up, y);
+        }
+        (Activation::GeluTanh, View::F32(gate), View::F32(up), ValuesMut::F32(y)) => {
+            gated_forward_of::<GeluTanh, _>(gate, up, y);
+        }
+        (Activation::GeluTanh, View::Bf16(gate), View::Bf16(up), ValuesMut::Bf16(y)) => {
+            gated_forward_of::<GeluTanh, _>(gate, up, y);
+        }
+        _ => unreachable!("{ONE_DTYPE}"),
     }
 }
 
-fn gated_forward_of<A: Evaluate>(gate: &[f32], up: &[f32], y: &mut [f32]) {
+fn gated_forward_of<A: Evaluate, T: Element>(gate: &[T], up: &[T], y: &mut [T]) {
     assert!(gate.len() == up.len() && y.len() == up.len(), "lengths of gate, up and output");
     let parts = y.chunks_mut(CHUNK).zip(gate.chunks(CHUNK)).zip(up.chunks(CHUNK));
     parts.share(|((y, gate), up)| {
@@ -62,7 +84,7 @@ fn gated_forward_of<A: Evaluate>(gate: &[f32], up: &[f32], y: &mut [f32]) {
             #[inline(always)]
             || {
                 for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-                    *y = A::evaluate(*gate).0 * up;
+                    *y = T::of(A::evaluate(gate.wide()).0 * up.wide());
                 }
             },
         );
@@ -70,14 +92,30 @@ fn gated_forward_of<A: Evaluate>(gate: &[f32], up: &[f32], y: &mut [f32]) {
 }
 
 /// Turns `gate` and `up` into their gradients in place, from `dy`.
-pub fn gated_backward(activation: Activation, gate: &mut [f32], up: &mut [f32], dy: &[f32]) {
-    match activation {
-        Activation::Silu => gated_backward_of::<Silu>(gate, up, dy),
-        Activation::GeluTanh => gated_backward_of::<GeluTanh>(gate, up, dy),
+pub fn gated_backward<'a>(
+    activation: Activation,
+    gate: impl Into<ValuesMut<'a>>,
+    up: impl Into<ValuesMut<'a>>,
+    dy: &[f32],
+) {
+    match (activation, gate.into(), up.into()) {
+        (Activation::Silu, ValuesMut::F32(gate), ValuesMut::F32(up)) => {
+            gated_backward_of::<Silu, _>(gate, up, dy);
+        }
+        (Activation::Silu, ValuesMut::Bf16(gate), ValuesMut::Bf16(up)) => {
+            gated_backward_of::<Silu, _>(gate, up, dy);
+        }
+        (Activation::GeluTanh, ValuesMut::F32(gate), ValuesMut::F32(up)) => {
+            gated_backward_of::<GeluTanh, _>(gate, up, dy);
+        }
+        (Activation::GeluTanh, ValuesMut::Bf16(gate), ValuesMut::Bf16(up)) => {
+            gated_backward_of::<GeluTanh, _>(gate, up, dy);
+        }
+        _ => unreachable!("{ONE_DTYPE}"),
     }
 }
 
-fn gated_backward_of<A: Evaluate>(gate: &mut [f32], up: &mut [f32], dy: &[f32]) {
+fn gated_backward_of<A: Evaluate, T: Element>(gate: &mut [T], up: &mut [T], dy: &[f32]) {
     assert!(gate.len() == up.len() && dy.len() == up.len(), "lengths of gate, up and gradient");
     let parts = gate.chunks_mut(CHUNK).zip(up.chunks_mut(CHUNK)).zip(dy.chunks(CHUNK));
     parts.share(|((gate, up), dy)| {
@@ -85,9 +123,9 @@ fn gated_backward_of<A: Evaluate>(gate: &mut [f32], up: &mut [f32], dy: &[f32]) 
             #[inline(always)]
             || {
                 for ((gate, up), dy) in gate.iter_mut().zip(up).zip(dy) {
-                    let (value, slope) = A::evaluate(*gate);
-                    *gate = dy * *up * slope;
-                    *up = dy * value;
+                    let (value, slope) = A::evaluate(gate.wide());
+                    *gate = T::of(dy * up.wide() * slope);
+                    *up = T::of(dy * value);
                 }
             },
         );
@@ -95,21 +133,24 @@ fn gated_backward_of<A: Evaluate>(gate: &mut [f32], up: &mut [f32], dy: &[f32]) 
 }
 
 /// `y = act(x)`.
-pub fn forward(activation: Activation, x: &[f32], y: &mut [f32]) {
-    match activation {
-        Activation::Silu => forward_of::<Silu>(x, y),
-        Activation::GeluTanh => forward_of::<GeluTanh>(x, y),
+pub fn forward<'a>(activation: Activation, x: impl Into<View<'a>>, y: impl Into<ValuesMut<'a>>) {
+    match (activation, x.into(), y.into()) {
+        (Activation::Silu, View::F32(x), ValuesMut::F32(y)) => forward_of::<Silu, _>(x, y),
+        (Activation::Silu, View::Bf16(x), ValuesMut::Bf16(y)) => forward_of::<Silu, _>(x, y),
+        (Activation::GeluTanh, View::F32(x), ValuesMut::F32(y)) => forward_of::<GeluTanh, _>(x, y),
+        (Activation::GeluTanh, View::Bf16(x), ValuesMut::Bf16(y)) => forward_of::<GeluTanh, _>(x, y),
+        _ => unreachable!("{ONE_DTYPE}"),
     }
 }
 
-fn forward_of<A: Evaluate>(x: &[f32], y: &mut [f32]) {
+fn forward_of<A: Evaluate, T: Element>(x: &[T], y: &mut [T]) {
     assert_eq!(x.len(), y.len(), "lengths of input and output");
     y.chunks_mut(CHUNK).zip(x.chunks(CHUNK)).share(|(y, x)| {
         dispatch(
             #[inline(always)]
             || {
                 for (y, x) in y.iter_mut().zip(x) {
-                    *y = A::evaluate(*x).0;
+                    *y = T::of(A::evaluate(x.wide()).0);
                 }
             },
         );
@@ -117,21 +158,23 @@ fn forward_of<A: Evaluate>(x: &[f32], y: &mut [f32]) {
 }
 
 /// Turns `x` into its gradient in place, from `dy`.
-pub fn backward(activation: Activation, x: &mut [f32], dy: &[f32]) {
-    match activation {
-        Activation::Silu => backward_of::<Silu>(x, dy),
-        Activation::GeluTanh => backward_of::<GeluTanh>(x, dy),
+pub fn backward<'a>(activation: Activation, x: impl Into<ValuesMut<'a>>, dy: &[f32]) {
+    match (activation, x.into()) {
+        (Activation::Silu, ValuesMut::F32(x)) => backward_of::<Silu, _>(x, dy),
+        (Activation::Silu, ValuesMut::Bf16(x)) => backward_of::<Silu, _>(x, dy),
+        (Activation::GeluTanh, ValuesMut::F32(x)) => backward_of::<GeluTanh, _>(x, dy),
+        (Activation::GeluTanh, ValuesMut::Bf16(x)) => backward_of::<GeluTanh, _>(x, dy),
     }
 }
 
-fn backward_of<A: Evaluate>(x: &mut [f32], dy: &[f32]) {
+fn backward_of<A: Evaluate, T: Element>(x: &mut [T], dy: &[f32]) {
     assert_eq!(x.len(), dy.len(), "lengths of input and gradient");
     x.chunks_mut(CHUNK).zip(dy.chunks(CHUNK)).share(|(x, dy)| {
         dispatch(
             #[inline(always)]
             || {
                 for (x, dy) in x.iter_mut().zip(dy) {
-                    *x = dy * A::evaluate(*x).1;
+                    *x = T::of(dy * A::evaluate(x.wide()).1);
                 }
             },
         );

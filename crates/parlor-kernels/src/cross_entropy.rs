@@ -10,10 +10,12 @@
 
 use std::ops::Range;
 
+use half::bf16;
+
 use crate::threads::Parts as _;
 
 use crate::linear::{self, Shape};
-use crate::simd::{dispatch, exp, max_of, sum_of};
+use crate::simd::{Element as _, dispatch, exp, max_of, sum_of};
 use crate::{Arithmetic, View, Write};
 
 /// Rows and columns of a tile, at most: 32 MiB of logits.
@@ -45,11 +47,13 @@ impl<'a> Head<'a> {
 /// Tiles that are kept together, when there are no more.
 const KEPT: usize = 2;
 
-/// Elements of the logits that are held at once for `rows` rows.
-pub fn tile_elements(vocab: usize, rows: usize) -> usize {
+/// Bytes of the logits that are held at once for `rows` rows, and of what products of bf16 read instead of a tile of them.
+pub fn tile_bytes(vocab: usize, rows: usize) -> usize {
     let columns = tile_columns(vocab);
     let tiles = rows.div_ceil(TILE_ROWS) * vocab.div_ceil(columns.max(1));
-    if tiles <= KEPT { rows * vocab } else { TILE_ROWS.min(rows) * columns }
+    let tile = TILE_ROWS.min(rows) * columns;
+    let held = if tiles <= KEPT { rows * vocab } else { tile };
+    held * size_of::<f32>() + tile * size_of::<bf16>()
 }
 
 /// Tiles of about the same width, in whole panels of a product.
@@ -62,6 +66,8 @@ fn tile_columns(vocab: usize) -> usize {
 #[derive(Clone, Debug, Default)]
 pub struct Logits {
     tiles: Vec<Kept>,
+    /// The gradient of a tile's logits as products of bf16 read it.
+    rounded: Vec<bf16>,
 }
 
 /// A buffer, and the tile whose logits it holds.
@@ -74,15 +80,42 @@ struct Kept {
 /// Rows and columns of a tile.
 type Tile = (Range<usize>, Range<usize>);
 
-impl Logits {
-    /// The buffer of the tile with number `index` among all of a pass.
-    fn of(&mut self, index: usize, all: usize) -> &mut Kept {
-        let index = if all <= KEPT { index } else { 0 };
-        if self.tiles.len() <= index {
-            self.tiles.resize_with(index + 1, Kept::default);
-        }
-        &mut self.tiles[index]
+/// The buffer of the tile with number `index` among all of a pass.
+fn buffer(tiles: &mut Vec<Kept>, index: usize, all: usize) -> &mut Kept {
+    let index = if all <= KEPT { index } else { 0 };
+    if tiles.len() <= index {
+        tiles.resize_with(index + 1, Kept::default);
     }
+    &mut tiles[index]
+}
+
+/// What a tile's rows are rounded into, row by row, where their products are of bf16; nothing for each row otherwise.
+fn rounded_rows<'a>(
+    rounded: &'a mut Vec<bf16>,
+    arithmetic: Arithmetic,
+    (rows, columns): &Tile,
+) -> impl Iterator<Item = &'a mut [bf16]> + use<'a> {
+    let len = if arithmetic == Arithmetic::Bf16 { rows.len() * columns.len() } else { 0 };
+    rounded.resize(len, bf16::ZERO);
+    let mut all = rounded.chunks_mut(columns.len().max(1));
+    std::iter::repeat_with(move || all.next().unwrap_or_default())
+}
+
+/// Rounds a row, where it is to be.
+fn round_row(row: &[f32], rounded: &mut [bf16]) {
+    dispatch(
+        #[inline(always)]
+        || {
+            for (to, from) in rounded.iter_mut().zip(row) {
+                *to = bf16::of(*from);
+            }
+        },
+    );
+}
+
+/// A tile's rows as a product reads them.
+fn as_operand<'a>(values: &'a [f32], rounded: &'a [bf16]) -> View<'a> {
+    if rounded.is_empty() { View::F32(values) } else { View::Bf16(rounded) }
 }
 
 impl Kept {
@@ -132,13 +165,14 @@ pub fn forward(
     if let Some(slope) = &mut slope {
         slope.fill(0.0);
     }
-    logits.tiles.iter_mut().for_each(|kept| kept.tile = None);
+    let Logits { tiles: buffers, rounded } = logits;
+    buffers.iter_mut().for_each(|kept| kept.tile = None);
     let mut sums = vec![SumExp::NONE; count];
     let tiles = tiles(count, head.vocab);
     for (index, tile) in tiles.iter().enumerate() {
         let (rows, columns) = tile;
         let x = &x[rows.start * hidden..rows.end * hidden];
-        let kept = logits.of(index, tiles.len());
+        let kept = buffer(buffers, index, tiles.len());
         let values = kept.room(tile);
         let (weight, shape) = head.part(rows.len(), columns);
         linear::forward(x, weight, None, values, Write::Replace, shape);
@@ -158,23 +192,23 @@ pub fn forward(
             }
             Some(slope) => {
                 let slope = &mut slope[rows.start * hidden..rows.end * hidden];
-                lines.zip(slope.chunks_mut(hidden.max(1))).share(
-                    |((((logits, sum), &target), logp), slope)| {
-                        let before = *sum;
-                        *sum = before.with(SumExp::of(logits));
-                        // The target's own part is added exactly, at the end.
-                        let own =
-                            (target as usize).checked_sub(columns.start).filter(|&at| at < columns.len());
-                        if let Some(own) = own {
-                            *logp = logits[own];
-                        }
-                        sum.weigh(logits, before, slope);
-                        if let Some(own) = own {
-                            logits[own] = 0.0;
-                        }
-                    },
-                );
-                linear::backward_input(values, weight, slope, Write::Accumulate, shape);
+                let beside =
+                    slope.chunks_mut(hidden.max(1)).zip(rounded_rows(rounded, head.arithmetic, tile));
+                lines.zip(beside).share(|((((logits, sum), &target), logp), (slope, rounded))| {
+                    let before = *sum;
+                    *sum = before.with(SumExp::of(logits));
+                    // The target's own part is added exactly, at the end.
+                    let own = (target as usize).checked_sub(columns.start).filter(|&at| at < columns.len());
+                    if let Some(own) = own {
+                        *logp = logits[own];
+                    }
+                    sum.weigh(logits, before, slope);
+                    if let Some(own) = own {
+                        logits[own] = 0.0;
+                    }
+                    round_row(logits, rounded);
+                });
+                linear::backward_input(as_operand(values, rounded), weight, slope, Write::Accumulate, shape);
             }
         }
     }
@@ -300,13 +334,14 @@ pub fn backward(
 ) {
     let Rows { x, targets, lse, d_logp } = rows;
     assert!(x.len() == dx.len() && x.len() == targets.len() * head.hidden, "sizes of the head's input");
+    let Logits { tiles: buffers, rounded } = logits;
     let tiles = tiles(targets.len(), head.vocab);
     let mut started = targets.len();
     for (index, tile) in tiles.iter().enumerate().rev() {
         let (rows, columns) = tile;
         let span = rows.start * head.hidden..rows.end * head.hidden;
         let (weight, shape) = head.part(rows.len(), columns);
-        let kept = logits.of(index, tiles.len());
+        let kept = buffer(buffers, index, tiles.len());
         let is_there = kept.tile.take().is_some_and(|there| there == *tile);
         let logits = kept.room(tile);
         if !is_there {
@@ -317,7 +352,8 @@ pub fn backward(
             .zip(&targets[rows.clone()])
             .zip(&lse[rows.clone()])
             .zip(&d_logp[rows.clone()])
-            .share(|(((logits, &target), &lse), &d)| {
+            .zip(rounded_rows(rounded, head.arithmetic, tile))
+            .share(|((((logits, &target), &lse), &d), rounded)| {
                 dispatch(
                     #[inline(always)]
                     || {
@@ -330,13 +366,15 @@ pub fn backward(
                 if columns.contains(&target) {
                     logits[target - columns.start] += d;
                 }
+                round_row(logits, rounded);
             });
+        let d_logits = as_operand(logits, rounded);
         let write = if rows.start < started { Write::Replace } else { Write::Accumulate };
         started = rows.start;
-        linear::backward_input(logits, weight, &mut dx[span.clone()], write, shape);
+        linear::backward_input(d_logits, weight, &mut dx[span.clone()], write, shape);
         if let Some(dweight) = dweight.as_deref_mut() {
             let part = columns.start * head.hidden..columns.end * head.hidden;
-            linear::backward_weight(&x[span], logits, &mut dweight[part], shape);
+            linear::backward_weight(&x[span], d_logits, &mut dweight[part], shape);
         }
     }
 }

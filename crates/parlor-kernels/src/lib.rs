@@ -2,8 +2,8 @@
 //!
 //! - [`Tensor`] holds bytes: shape, dtype, and storage that is owned or a read-only memory map. It has no
 //!   arithmetic of its own.
-//! - The operations are plain functions over slices of `f32` activations and [`View`]s of weights. Each
-//!   forward stands beside its backward, and each backward *accumulates* into gradients it is given.
+//! - The operations are plain functions over slices of `f32` activations and [`View`]s of weights; activations that only
+//!   products of bf16 read may be bf16 ([`Values`]). Each forward stands beside its backward, and each backward *accumulates* into gradients it is given.
 //! - Activations are row-major `[tokens, features]`: a ragged batch has no padding and no mask tensor.
 //!
 //! Instruction sets are chosen at run time, here and nowhere else (see [`mod@isa`]). Results do not depend on
@@ -41,4 +41,4 @@ pub use blocks::{BlockFormat, BlockView, Blocks};
 pub use mapped::MappedFile;
 pub use matmul::Write;
 pub use product::Arithmetic;
-pub use tensor::{DType, Tensor, TensorError, View};
+pub use tensor::{DType, Tensor, TensorError, Values, ValuesMut, View};

@@ -1,4 +1,6 @@
-//! `y = x W^T + b` and its three backward products. `W` is `[outputs, inputs]`, as `nn.Linear` stores it.
+//! `y = x W^T + b` and its three backward products. `W` is `[outputs, inputs]`, as `nn.Linear` stores it. Activations are
+//! f32, or bf16 where only products of bf16 meet them. Layers that share an input have it packed once, forward and for the
+//! gradients of their weights.
 //!
 //! f32 products of f32 weights are those of the `gemm` crate, which chooses its instructions itself, unless less than the
 //! machine has is asked for; bf16 products, and products of narrower weights, pack
@@ -11,8 +13,8 @@ use crate::few;
 use crate::isa::Isa;
 use crate::matmul::{Mat, MatMut, On, matmul};
 use crate::packed;
-use crate::product::{Along, Operand, Path, Size, product};
-use crate::simd::dispatch;
+use crate::product::{Along, Band, Operand, Path, Product, Size, product, product_all};
+use crate::simd::{Element, dispatch};
 use crate::threads::Parts as _;
 use crate::{Arithmetic, View, Write};
 
@@ -44,15 +46,31 @@ pub struct Layer<'a> {
     pub write: Write,
 }
 
+/// One of the layers of a [`backward_weights`].
+pub struct LayerGradient<'a> {
+    /// The gradient of its output, `[rows, outputs]`.
+    pub dy: View<'a>,
+    /// That of its weight, `[outputs, inputs]`, which is added to.
+    pub dw: &'a mut [f32],
+}
+
 /// `y[rows, outputs] (+)= x[rows, inputs] W^T + bias`.
-pub fn forward(x: &[f32], weight: View<'_>, bias: Option<&[f32]>, y: &mut [f32], write: Write, shape: Shape) {
+pub fn forward<'a>(
+    x: impl Into<View<'a>>,
+    weight: View<'_>,
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+    write: Write,
+    shape: Shape,
+) {
+    let x = x.into();
     check(shape, x.len(), weight.len(), y.len());
     forward_all(x, shape, &mut [Layer { weight, bias, y, write }]);
 }
 
 /// As [`forward`], of several layers that share their input, which is prepared once for all of them; `shape.outputs` are
 /// those of all together.
-pub fn forward_all(x: &[f32], shape: Shape, layers: &mut [Layer<'_>]) {
+pub fn forward_all(x: View<'_>, shape: Shape, layers: &mut [Layer<'_>]) {
     let Shape { rows, inputs, arithmetic, .. } = shape;
     let outputs: usize = layers.iter().map(|layer| layer.weight.len() / inputs.max(1)).sum();
     assert!(x.len() == rows * inputs && (outputs == shape.outputs || inputs == 0), "layers of {shape:?}");
@@ -70,29 +88,41 @@ pub fn forward_all(x: &[f32], shape: Shape, layers: &mut [Layer<'_>]) {
             _ => None,
         });
         let mut outputs: Vec<_> = outputs.collect();
-        return packed::forward_best(x, &mut outputs);
+        return packed::forward_best(&x.widened(), &mut outputs);
     }
-    for Layer { weight, bias, y, write } in layers {
-        let shape = Shape { rows, inputs, outputs: weight.len() / inputs, arithmetic };
-        forward_plain(x, *weight, y, *write, shape);
+    let in_few = rows <= few::ROWS && arithmetic == Arithmetic::F32;
+    let plain = |layer: &Layer<'_>| by_gemm(arithmetic) && matches!(layer.weight, View::F32(_));
+    if in_few || layers.iter().any(plain) {
+        let x = x.widened();
+        for Layer { weight, y, write, .. } in &mut *layers {
+            let outputs = weight.len() / inputs;
+            if in_few {
+                few::forward(&x, *weight, y, *write, Shape { outputs, ..shape });
+            } else if let (true, View::F32(weight)) = (by_gemm(arithmetic), *weight) {
+                let (x, weight) =
+                    (Mat::new(&x, rows, inputs, inputs), Mat::new(weight, outputs, inputs, inputs));
+                matmul(MatMut::new(y, rows, outputs, outputs), x, weight.transposed(), 1.0, *write, On::Pool);
+            } else {
+                let operands =
+                    (stored(View::F32(&x), inputs, Along::Depth), stored(*weight, inputs, Along::Depth));
+                let size = Size { rows, columns: outputs, depth: inputs };
+                product(Path::best(arithmetic), y, operands, size, *write);
+            }
+        }
+    } else {
+        let (mut weights, mut results) = (Vec::new(), Vec::new());
+        for Layer { weight, y, write, .. } in &mut *layers {
+            let operand = stored(*weight, inputs, Along::Depth);
+            weights.push(Band { operand, lanes: weight.len() / inputs });
+            results.push(Product { to: y, write: *write });
+        }
+        let x = Band { operand: stored(x, inputs, Along::Depth), lanes: rows };
+        product_all(Path::best(arithmetic), (&[x], &weights), inputs, &mut results);
+    }
+    for Layer { bias, y, .. } in layers {
         if let Some(bias) = bias {
             add_bias(bias, y);
         }
-    }
-}
-
-/// The product alone, of weights that are in no order of their own.
-fn forward_plain(x: &[f32], weight: View<'_>, y: &mut [f32], write: Write, shape: Shape) {
-    let Shape { rows, inputs, outputs, arithmetic } = shape;
-    if rows <= few::ROWS && arithmetic == Arithmetic::F32 {
-        few::forward(x, weight, y, write, shape);
-    } else if let (true, View::F32(weight)) = (by_gemm(arithmetic), weight) {
-        let (x, weight) = (Mat::new(x, rows, inputs, inputs), Mat::new(weight, outputs, inputs, inputs));
-        matmul(MatMut::new(y, rows, outputs, outputs), x, weight.transposed(), 1.0, write, On::Pool);
-    } else {
-        let operands = (stored(View::F32(x), inputs, Along::Depth), stored(weight, inputs, Along::Depth));
-        let size = Size { rows, columns: outputs, depth: inputs };
-        product(Path::best(arithmetic), y, operands, size, write);
     }
 }
 
@@ -110,31 +140,59 @@ fn add_bias(bias: &[f32], y: &mut [f32]) {
 }
 
 /// `dx (+)= dy W`: the gradient of the input.
-pub fn backward_input(dy: &[f32], weight: View<'_>, dx: &mut [f32], write: Write, shape: Shape) {
+pub fn backward_input<'a>(
+    dy: impl Into<View<'a>>,
+    weight: View<'_>,
+    dx: &mut [f32],
+    write: Write,
+    shape: Shape,
+) {
+    let dy = dy.into();
     let Shape { rows, inputs, outputs, arithmetic } = shape;
     check(shape, dx.len(), weight.len(), dy.len());
-    if let (true, View::F32(weight)) = (by_gemm(arithmetic), weight) {
+    if let (true, View::F32(weight), View::F32(dy)) = (by_gemm(arithmetic), weight, dy) {
         let (dy, weight) = (Mat::new(dy, rows, outputs, outputs), Mat::new(weight, outputs, inputs, inputs));
         return matmul(MatMut::new(dx, rows, inputs, inputs), dy, weight, 1.0, write, On::Pool);
     }
-    let operands = (stored(View::F32(dy), outputs, Along::Depth), stored(weight, inputs, Along::Lanes));
+    let operands = (stored(dy, outputs, Along::Depth), stored(weight, inputs, Along::Lanes));
     let size = Size { rows, columns: inputs, depth: outputs };
     product(Path::best(arithmetic), dx, operands, size, write);
 }
 
 /// `dW += dy^T x`: the gradient of the weight, f32 `[outputs, inputs]`.
-pub fn backward_weight(x: &[f32], dy: &[f32], dw: &mut [f32], shape: Shape) {
-    let Shape { rows, inputs, outputs, arithmetic } = shape;
+pub fn backward_weight<'a>(x: impl Into<View<'a>>, dy: impl Into<View<'a>>, dw: &mut [f32], shape: Shape) {
+    let (x, dy) = (x.into(), dy.into());
     check(shape, x.len(), dw.len(), dy.len());
-    if by_gemm(arithmetic) {
-        let (dy, x) = (Mat::new(dy, rows, outputs, outputs), Mat::new(x, rows, inputs, inputs));
-        let dw = MatMut::new(dw, outputs, inputs, inputs);
-        return matmul(dw, dy.transposed(), x, 1.0, Write::Accumulate, On::Pool);
+    backward_weights(x, shape, &mut [LayerGradient { dy, dw }]);
+}
+
+/// As [`backward_weight`], of several layers that share their input; `shape.outputs` are those of all together.
+pub fn backward_weights(x: View<'_>, shape: Shape, layers: &mut [LayerGradient<'_>]) {
+    let Shape { rows, inputs, arithmetic, .. } = shape;
+    let outputs = |layer: &LayerGradient<'_>| layer.dw.len() / inputs.max(1);
+    assert!(
+        x.len() == rows * inputs && layers.iter().all(|layer| layer.dy.len() == rows * outputs(layer)),
+        "gradients of weights over {shape:?}"
+    );
+    let (mut lefts, mut results) = (Vec::new(), Vec::new());
+    for layer in layers {
+        let outputs = outputs(layer);
+        match (by_gemm(arithmetic), x, layer.dy) {
+            (true, View::F32(x), View::F32(dy)) => {
+                let (dy, x) = (Mat::new(dy, rows, outputs, outputs), Mat::new(x, rows, inputs, inputs));
+                let dw = MatMut::new(layer.dw, outputs, inputs, inputs);
+                matmul(dw, dy.transposed(), x, 1.0, Write::Accumulate, On::Pool);
+            }
+            (_, _, dy) => {
+                lefts.push(Band { operand: stored(dy, outputs, Along::Lanes), lanes: outputs });
+                results.push(Product { to: &mut *layer.dw, write: Write::Accumulate });
+            }
+        }
     }
-    let (x, dy) = (View::F32(x), View::F32(dy));
-    let operands = (stored(dy, outputs, Along::Lanes), stored(x, inputs, Along::Lanes));
-    let size = Size { rows: outputs, columns: inputs, depth: rows };
-    product(Path::best(arithmetic), dw, operands, size, Write::Accumulate);
+    if !lefts.is_empty() {
+        let x = Band { operand: stored(x, inputs, Along::Lanes), lanes: inputs };
+        product_all(Path::best(arithmetic), (&lefts, &[x]), rows, &mut results);
+    }
 }
 
 /// Whether the `gemm` crate computes.
@@ -147,13 +205,21 @@ fn stored(view: View<'_>, width: usize, along: Along) -> Operand<'_> {
 }
 
 /// `db += sum of the rows of dy`: the gradient of the bias. Rows are added in order.
-pub fn backward_bias(dy: &[f32], db: &mut [f32]) {
+pub fn backward_bias<'a>(dy: impl Into<View<'a>>, db: &mut [f32]) {
+    match dy.into() {
+        View::Bf16(dy) => add_rows(dy, db),
+        View::F32(dy) => add_rows(dy, db),
+        other => add_rows(&other.widened()[..], db),
+    }
+}
+
+fn add_rows<T: Element>(rows: &[T], sum: &mut [f32]) {
     dispatch(
         #[inline(always)]
         || {
-            for row in dy.chunks_exact(db.len().max(1)) {
-                for (db, dy) in db.iter_mut().zip(row) {
-                    *db += dy;
+            for row in rows.chunks_exact(sum.len().max(1)) {
+                for (sum, value) in sum.iter_mut().zip(row) {
+                    *sum += value.wide();
                 }
             }
         },

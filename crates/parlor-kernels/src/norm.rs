@@ -4,13 +4,27 @@
 
 use crate::threads::Parts as _;
 
-use crate::simd::{dispatch, dot, sum_of};
+use crate::ValuesMut;
+use crate::simd::{Element, dispatch, dot, sum_of};
 
 /// Rows per parallel task: fixed, so that weight gradients are summed in the same order on any machine.
 const ROWS: usize = 64;
 
 /// `y = x / sqrt(mean(x^2) + eps) * weight`, row by row; `inverse_rms[row]` is kept for the backward.
-pub fn rms_forward(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32], inverse_rms: &mut [f32]) {
+pub fn rms_forward<'a>(
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    y: impl Into<ValuesMut<'a>>,
+    inverse_rms: &mut [f32],
+) {
+    match y.into() {
+        ValuesMut::F32(y) => rms_forward_into(x, weight, eps, y, inverse_rms),
+        ValuesMut::Bf16(y) => rms_forward_into(x, weight, eps, y, inverse_rms),
+    }
+}
+
+fn rms_forward_into<T: Element>(x: &[f32], weight: &[f32], eps: f32, y: &mut [T], inverse_rms: &mut [f32]) {
     let width = weight.len();
     check(x.len(), y.len(), inverse_rms.len(), width);
     y.chunks_mut(ROWS * width).zip(x.chunks(ROWS * width)).zip(inverse_rms.chunks_mut(ROWS)).share(
@@ -23,7 +37,7 @@ pub fn rms_forward(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32], inverse_r
                         let mean_square = dot(x, x) / width as f32;
                         *inverse = 1.0 / (mean_square + eps).sqrt();
                         for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
-                            *y = x * *inverse * w;
+                            *y = T::of(x * *inverse * w);
                         }
                     }
                 },
@@ -91,13 +105,25 @@ pub struct Moments {
     pub inverse_std: f32,
 }
 
-/// `y = (x - mean) / sqrt(var + eps) * weight + bias`, row by row.
-pub fn layer_forward(
+/// `y = (x - mean) / sqrt(var + eps) * weight + bias`, row by row; the parameters are weight and bias.
+pub fn layer_forward<'a>(
     x: &[f32],
-    weight: &[f32],
-    bias: &[f32],
+    parameters: (&[f32], &[f32]),
     eps: f32,
-    y: &mut [f32],
+    y: impl Into<ValuesMut<'a>>,
+    moments: &mut [Moments],
+) {
+    match y.into() {
+        ValuesMut::F32(y) => layer_forward_into(x, parameters, eps, y, moments),
+        ValuesMut::Bf16(y) => layer_forward_into(x, parameters, eps, y, moments),
+    }
+}
+
+fn layer_forward_into<T: Element>(
+    x: &[f32],
+    (weight, bias): (&[f32], &[f32]),
+    eps: f32,
+    y: &mut [T],
     moments: &mut [Moments],
 ) {
     let width = weight.len();
@@ -122,7 +148,7 @@ pub fn layer_forward(
                         let inverse_std = 1.0 / (variance + eps).sqrt();
                         *moments = Moments { mean, inverse_std };
                         for (((y, x), w), b) in y.iter_mut().zip(x).zip(weight).zip(bias) {
-                            *y = (x - mean) * inverse_std * w + b;
+                            *y = T::of((x - mean) * inverse_std * w + b);
                         }
                     }
                 },

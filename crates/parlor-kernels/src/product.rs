@@ -3,10 +3,12 @@
 //! Source: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008); the loops around the
 //! tile are those of BLIS. All threads pack a chunk of both operands, then compute its tiles. The depth is never
 //! split between tasks, and every element is summed in the same order wherever its tile begins, so results do not
-//! depend on threads or stealing.
+//! depend on threads or stealing. Operands that meet the same other one are laid side by side ([`Band`]), so that it is packed
+//! once.
 //!
 //! Leaves out: operands that stay packed between calls.
 
+mod bands;
 pub(crate) mod kernel;
 mod operand;
 mod path;
@@ -28,6 +30,8 @@ use kernel::{Kernel, Panels, STEPS, Tile};
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::{tail, transpose};
+pub use bands::Band;
+use bands::Bands;
 pub use operand::{Along, Operand};
 pub use path::Path;
 #[cfg(target_arch = "x86_64")]
@@ -55,13 +59,21 @@ pub struct Size {
     pub depth: usize,
 }
 
-/// A product, checked.
+/// Where the product of a left band and a right one goes.
+pub struct Product<'a> {
+    /// `[rows of the left, columns of the right]`, contiguous.
+    pub to: &'a mut [f32],
+    /// What becomes of what `to` holds.
+    pub write: Write,
+}
+
+/// Products, checked.
 pub(crate) struct Job<'a> {
-    dst: SharedMut<f32>,
-    left: Operand<'a>,
-    right: Operand<'a>,
-    size: Size,
-    write: Write,
+    left: &'a [Band<'a>],
+    right: &'a [Band<'a>],
+    depth: usize,
+    /// Of each left band with each right one, in this order.
+    to: &'a [(SharedMut<f32>, Write)],
     path: Path,
 }
 
@@ -91,41 +103,58 @@ pub fn product(
     size: Size,
     write: Write,
 ) {
-    let Size { rows, columns, depth } = size;
+    let left = Band { operand: left, lanes: size.rows };
+    let right = Band { operand: right, lanes: size.columns };
+    product_all(path, (&[left], &[right]), size.depth, &mut [Product { to: dst, write }]);
+}
+
+/// The products of each left band with each right one, in this order, over the same `depth`.
+///
+/// # Panics
+/// When an operand or a result does not hold what the bands say.
+pub fn product_all(
+    path: Path,
+    (left, right): (&[Band<'_>], &[Band<'_>]),
+    depth: usize,
+    results: &mut [Product<'_>],
+) {
+    let held = left.iter().chain(right).all(|band| band.operand.holds(band.lanes, depth));
+    let pairs = left.iter().flat_map(|left| right.iter().map(|right| left.lanes * right.lanes));
     assert!(
-        dst.len() == rows * columns && left.holds(rows, depth) && right.holds(columns, depth),
-        "product {size:?} of {left:?} and {right:?} into {} values",
-        dst.len(),
-        left = left.view.len(),
-        right = right.view.len(),
+        held && pairs.eq(results.iter().map(|result| result.to.len())),
+        "products over {depth} of {left:?} and {right:?}"
     );
-    if depth == 0 && write == Write::Replace {
-        dst.fill(0.0);
+    if depth == 0 {
+        results
+            .iter_mut()
+            .filter(|result| result.write == Write::Replace)
+            .for_each(|result| result.to.fill(0.0));
     }
-    if !dst.is_empty() && depth > 0 {
-        (path.run)(&Job { dst: SharedMut::new(dst), left, right, size, write, path });
+    if depth > 0 && results.iter().any(|result| !result.to.is_empty()) {
+        let to: Vec<_> = results.iter_mut().map(|result| (SharedMut::new(result.to), result.write)).collect();
+        (path.run)(&Job { left, right, depth, to: &to, path });
     }
 }
 
 /// The loops around a kernel's tile.
 fn run<K: Kernel>(job: &Job<'_>) {
-    let Size { rows, columns, depth } = job.size;
+    let depth = job.depth;
     // Whole blocks of any format.
     let unit = 64;
     let blocks = depth.div_ceil(STEPS * K::GROUP);
     let block = depth.div_ceil(blocks).next_multiple_of(unit);
-    let layout = Layout::new::<K>(block);
+    let layout = Layout::new::<K>(job, block);
+    let (rows, columns) = (layout.rows.places(), layout.columns.places());
     // The chunk of the right operand: whole blocks of depth, as many columns as then fit.
     let panel = layout.right.len();
-    let depth_step = block * (CHUNK / (columns.div_ceil(K::COLUMNS) * panel)).clamp(1, blocks.min(DEEP));
+    let depth_step = block * (CHUNK / (columns / K::COLUMNS * panel)).clamp(1, blocks.min(DEEP));
     let column_step = (CHUNK / (depth_step / block * panel)).max(1) * K::COLUMNS;
     for depth in steps_of(0..depth, depth_step) {
         for columns in steps_of(0..columns, column_step) {
-            let room = depth.len().div_ceil(block) * columns.len().div_ceil(K::COLUMNS) * panel;
+            let room = depth.len().div_ceil(block) * (columns.len() / K::COLUMNS) * panel;
             scratch::with(&RIGHT, room, |packed: &mut [K::Element]| {
                 pack_right::<K>(job, &layout, (&columns, &depth), packed);
-                let write = if depth.start == 0 { job.write } else { Write::Accumulate };
-                let chunk = Chunk { columns: columns.clone(), depth: depth.clone(), packed, write };
+                let chunk = Chunk { columns: columns.clone(), depth: depth.clone(), packed };
                 let tasks = tasks::<K>(rows, &columns, depth.len());
                 let compute = |(rows, columns): &(Range<usize>, Range<usize>)| {
                     task::<K>(job, &layout, &chunk, rows, columns);
@@ -146,25 +175,29 @@ fn steps_of(range: Range<usize>, step: usize) -> impl Iterator<Item = Range<usiz
 }
 
 /// How the operands are packed: the same on every machine and for any number of threads.
-struct Layout {
+struct Layout<'a> {
     /// Values of the depth in a block.
     block: usize,
     left: Panels,
     right: Panels,
+    rows: Bands<'a>,
+    columns: Bands<'a>,
 }
 
-impl Layout {
-    fn new<K: Kernel>(block: usize) -> Self {
+impl<'a> Layout<'a> {
+    fn new<K: Kernel>(job: &Job<'a>, block: usize) -> Self {
         let steps = block / K::GROUP;
         Self {
             block,
             left: Panels { used: K::ROWS, stride: K::LEFT, steps },
             right: Panels { used: K::COLUMNS, stride: K::COLUMNS, steps },
+            rows: Bands { all: job.left, unit: K::ROWS },
+            columns: Bands { all: job.right, unit: K::COLUMNS },
         }
     }
 }
 
-/// Rows and columns of each task.
+/// Places of rows and columns of each task.
 fn tasks<K: Kernel>(rows: usize, columns: &Range<usize>, depth: usize) -> Vec<(Range<usize>, Range<usize>)> {
     let most = (rows * columns.len() * depth / WORTH_A_TASK).clamp(1, TASKS);
     let row_step = rows.div_ceil(most).next_multiple_of(K::ROWS).min(LEFT_PANELS * K::ROWS);
@@ -179,46 +212,52 @@ fn tasks<K: Kernel>(rows: usize, columns: &Range<usize>, depth: usize) -> Vec<(R
     tasks
 }
 
-/// A part of the right operand, packed `[block of depth][panel][step][lane]`.
+/// A part of the right bands, packed `[block of depth][panel][step][lane]`.
 struct Chunk<'a, E> {
     columns: Range<usize>,
     depth: Range<usize>,
     packed: &'a [E],
-    write: Write,
 }
 
 fn pack_right<K: Kernel>(
     job: &Job<'_>,
-    layout: &Layout,
+    layout: &Layout<'_>,
     (columns, depth): (&Range<usize>, &Range<usize>),
     packed: &mut [K::Element],
 ) {
     let panels = layout.right;
-    let per_block = columns.len().div_ceil(K::COLUMNS) * panels.len();
+    let per_block = columns.len() / K::COLUMNS * panels.len();
     let blocks = steps_of(depth.clone(), layout.block).zip(packed.chunks_exact_mut(per_block));
-    // Rows along the lanes are read whole, a few at a time; along the depth, a few of them.
-    let (lane_step, depth_step) = match job.right.along {
-        Along::Depth => ((WORTH_PACKING / panels.steps).next_multiple_of(K::COLUMNS), layout.block),
-        Along::Lanes => (columns.len(), WORTH_PACKING.div_ceil(columns.len()).next_multiple_of(K::GROUP)),
-    };
     let mut parts = Vec::new();
     for (block, out) in blocks {
         let out = SharedMut::new(out);
-        for lanes in steps_of(columns.clone(), lane_step) {
-            for depth in steps_of(block.clone(), depth_step) {
-                parts.push((lanes.clone(), depth, block.start, out));
+        for piece in layout.columns.pieces(columns.clone()) {
+            // Rows along the lanes are read whole, a few at a time; along the depth, a few of them.
+            let (lane_step, depth_step) = match piece.operand.along {
+                Along::Depth => ((WORTH_PACKING / panels.steps).next_multiple_of(K::COLUMNS), layout.block),
+                Along::Lanes => {
+                    let few = WORTH_PACKING.div_ceil(piece.lanes.len()).next_multiple_of(K::GROUP);
+                    (piece.lanes.len(), few)
+                }
+            };
+            let first = piece.place - columns.start;
+            for lanes in steps_of(piece.lanes.clone(), lane_step) {
+                let panel = (first + lanes.start - piece.lanes.start) / K::COLUMNS;
+                for depth in steps_of(block.clone(), depth_step) {
+                    let step = (depth.start - block.start) / K::GROUP;
+                    parts.push((piece.operand, lanes.clone(), depth, (panel, step), out));
+                }
             }
         }
     }
-    let pack = |(lanes, depth, start, out): &(Range<usize>, Range<usize>, usize, SharedMut<K::Element>)| {
-        let first = (lanes.start - columns.start) / K::COLUMNS * panels.len();
+    type Part<'a, E> = (&'a Operand<'a>, Range<usize>, Range<usize>, (usize, usize), SharedMut<E>);
+    let pack = |(operand, lanes, depth, (panel, step), out): &Part<'_, K::Element>| {
         let count = lanes.len().div_ceil(K::COLUMNS) * panels.len();
-        let first_step = (depth.start - start) / K::GROUP;
         // SAFETY: parts differ in their panels or in their steps; a path exists only where its instruction set
         // does.
         unsafe {
-            let out = out.slice(first, count);
-            job.right.pack::<K>(lanes.clone(), depth.clone(), first_step, panels, job.path.rounding, out);
+            let out = out.slice(panel * panels.len(), count);
+            operand.pack::<K>(lanes.clone(), depth.clone(), *step, panels, job.path.rounding, out);
         }
     };
     if parts.len() < 4 {
@@ -231,14 +270,13 @@ fn pack_right<K: Kernel>(
 /// The tiles of `rows` and `columns` over one chunk.
 fn task<K: Kernel>(
     job: &Job<'_>,
-    layout: &Layout,
+    layout: &Layout<'_>,
     chunk: &Chunk<'_, K::Element>,
     rows: &Range<usize>,
     columns: &Range<usize>,
 ) {
-    let Layout { block, left, right } = *layout;
-    let per_block = chunk.columns.len().div_ceil(K::COLUMNS) * right.len();
-    let stride = job.size.columns;
+    let Layout { block, left, right, .. } = *layout;
+    let per_block = chunk.columns.len() / K::COLUMNS * right.len();
     let at = |index: usize, column: usize| {
         index * per_block + (column - chunk.columns.start) / K::COLUMNS * right.len()
     };
@@ -248,25 +286,30 @@ fn task<K: Kernel>(
         for near in steps_of(columns.clone(), NEAR_PANELS * K::COLUMNS) {
             for (index, depth) in steps_of(chunk.depth.clone(), block).enumerate() {
                 let steps = depth.len().div_ceil(K::GROUP);
-                let write = if index == 0 { chunk.write } else { Write::Accumulate };
                 let panels = &chunk.packed[at(index, near.start)..];
                 let own = own[index * per_left..].chunks_exact_mut(left.len());
-                for (own, rows) in own.zip(steps_of(rows.clone(), K::ROWS)) {
+                for (own, place) in own.zip(rows.clone().step_by(K::ROWS)) {
+                    let Some(rows) = layout.rows.pieces(place..place + K::ROWS).next() else { continue };
                     if near.start == columns.start {
+                        let (lanes, depth) = (rows.lanes.clone(), depth.clone());
                         // SAFETY: a path exists only where its instruction set does.
-                        unsafe {
-                            job.left.pack::<K>(rows.clone(), depth.clone(), 0, left, job.path.rounding, own)
-                        };
+                        unsafe { rows.operand.pack::<K>(lanes, depth, 0, left, job.path.rounding, own) };
                     }
-                    for (panel, columns) in
-                        panels.chunks_exact(right.len()).zip(steps_of(near.clone(), K::COLUMNS))
-                    {
-                        let extent = (rows.len() - 1) * stride + columns.len();
-                        let to = job.dst.offset(rows.start * stride + columns.start, extent);
-                        let tile = Tile { to, stride, rows: rows.len(), columns: columns.len(), write };
-                        // SAFETY: the panels hold `steps` steps; this task alone owns its rows and columns of
-                        // the result, whose bounds `offset` checked.
-                        unsafe { K::tile(steps, own.as_ptr(), panel.as_ptr(), tile) };
+                    for columns in layout.columns.pieces(near.clone()) {
+                        let stride = job.right[columns.band].lanes;
+                        let (to, write) = job.to[rows.band * job.right.len() + columns.band];
+                        let write = if depth.start == 0 { write } else { Write::Accumulate };
+                        let panels = &panels[(columns.place - near.start) / K::COLUMNS * right.len()..];
+                        let steps_of_columns = steps_of(columns.lanes, K::COLUMNS);
+                        for (panel, columns) in panels.chunks_exact(right.len()).zip(steps_of_columns) {
+                            let rows = &rows.lanes;
+                            let extent = (rows.len() - 1) * stride + columns.len();
+                            let to = to.offset(rows.start * stride + columns.start, extent);
+                            let tile = Tile { to, stride, rows: rows.len(), columns: columns.len(), write };
+                            // SAFETY: the panels hold `steps` steps; this task alone owns its rows and columns of
+                            // the result, whose bounds `offset` checked.
+                            unsafe { K::tile(steps, own.as_ptr(), panel.as_ptr(), tile) };
+                        }
                     }
                 }
             }

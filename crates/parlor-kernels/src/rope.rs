@@ -22,22 +22,33 @@ pub struct Angles {
     /// `[rows, head_dim / 2]`.
     pub sin: Vec<f32>,
     half: usize,
+    /// Of which they are.
+    positions: Vec<u32>,
+    inverse_frequencies: Vec<f32>,
 }
 
 impl Angles {
-    /// Fills in the angles `position * inverse_frequency`, reusing the buffers. The product is rounded to f32
-    /// before the sine is taken, as `transformers` does.
+    /// Fills in the angles `position * inverse_frequency`, reusing the buffers, and what they hold when it is of the same
+    /// positions. The product is rounded to f32 before the sine is taken, as `transformers` does.
     pub fn fill(&mut self, positions: &[u32], inverse_frequencies: &[f32]) {
-        self.half = inverse_frequencies.len();
-        self.cos.clear();
-        self.sin.clear();
-        for &position in positions {
-            for &frequency in inverse_frequencies {
-                let (sin, cos) = (position as f32 * frequency).sin_cos();
-                self.cos.push(cos);
-                self.sin.push(sin);
-            }
+        if self.positions == positions && self.inverse_frequencies == inverse_frequencies {
+            return;
         }
+        positions.clone_into(&mut self.positions);
+        inverse_frequencies.clone_into(&mut self.inverse_frequencies);
+        self.half = inverse_frequencies.len();
+        self.cos.resize(positions.len() * self.half, 0.0);
+        self.sin.resize(positions.len() * self.half, 0.0);
+        let step = ROWS * self.half.max(1);
+        let parts = self.cos.chunks_mut(step).zip(self.sin.chunks_mut(step)).zip(positions.chunks(ROWS));
+        parts.share(|((cos, sin), positions)| {
+            let angles = positions.iter().flat_map(|&position| {
+                inverse_frequencies.iter().map(move |frequency| position as f32 * frequency)
+            });
+            for ((cos, sin), angle) in cos.iter_mut().zip(sin).zip(angles) {
+                (*sin, *cos) = angle.sin_cos();
+            }
+        });
     }
 }
 

@@ -6,6 +6,8 @@
 
 use half::bf16;
 
+use crate::product::kernel::round_to_bf16;
+
 #[cfg(target_arch = "x86_64")]
 use crate::isa::Isa;
 
@@ -37,6 +39,38 @@ pub(crate) fn widen_bf16(values: &[bf16], out: &mut [f32]) {
             }
         },
     );
+}
+
+/// A number that activations are kept in.
+pub trait Element: Copy + Send + Sync {
+    /// The nearest to `x`, ties to even, NaN kept.
+    fn of(x: f32) -> Self;
+    /// The same number in f32.
+    fn wide(self) -> f32;
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    fn of(x: f32) -> Self {
+        x
+    }
+
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        self
+    }
+}
+
+impl Element for bf16 {
+    #[inline(always)]
+    fn of(x: f32) -> Self {
+        bf16::from_bits((round_to_bf16(x).to_bits() >> 16) as u16)
+    }
+
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        widen(self)
+    }
 }
 
 #[inline(always)]

@@ -3,14 +3,19 @@
 //! Leaves out: strides (rows are contiguous) and devices other than the CPU.
 
 mod rows;
+mod values;
+mod view;
 
 use std::sync::Arc;
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use crate::packed::{Packed, PackedView};
+use crate::packed::Packed;
 use crate::{BlockFormat, BlockView, Blocks, MappedFile};
+
+pub use values::{Values, ValuesMut};
+pub use view::View;
 
 /// Element type of a [`Tensor`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,72 +99,6 @@ pub enum TensorError {
         /// The shape asked for.
         shape: Vec<usize>,
     },
-}
-
-/// The elements of a [`Tensor`], borrowed, by dtype.
-#[derive(Clone, Copy, Debug)]
-pub enum View<'a> {
-    /// f32 elements.
-    F32(&'a [f32]),
-    /// bf16 elements.
-    Bf16(&'a [bf16]),
-    /// f16 elements.
-    F16(&'a [f16]),
-    /// Elements in blocks.
-    Block(BlockView<'a>),
-    /// Elements in blocks, in the order of a product of integers.
-    Packed(PackedView<'a>),
-}
-
-impl<'a> View<'a> {
-    /// Number of elements.
-    pub fn len(&self) -> usize {
-        match self {
-            View::F32(values) => values.len(),
-            View::Bf16(values) => values.len(),
-            View::F16(values) => values.len(),
-            View::Block(values) => values.len(),
-            View::Packed(values) => values.len(),
-        }
-    }
-
-    /// Whether there is no element.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The elements `range`.
-    ///
-    /// # Panics
-    /// When `range` is out of bounds: a caller's mistake, since shapes are checked at construction.
-    pub fn slice(self, range: std::ops::Range<usize>) -> View<'a> {
-        match self {
-            View::F32(values) => View::F32(&values[range]),
-            View::Bf16(values) => View::Bf16(&values[range]),
-            View::F16(values) => View::F16(&values[range]),
-            View::Block(values) => View::Block(values.slice(range)),
-            View::Packed(values) => View::Packed(values.slice(range)),
-        }
-    }
-
-    /// Widens the elements `range` into `out` (same length).
-    ///
-    /// # Panics
-    /// When `range` is out of bounds.
-    pub fn widen_range(self, range: std::ops::Range<usize>, out: &mut [f32]) {
-        self.slice(range).widen_into(out);
-    }
-
-    /// Widens into `out` (same length).
-    pub fn widen_into(self, out: &mut [f32]) {
-        match self {
-            View::F32(values) => out.copy_from_slice(values),
-            View::Bf16(values) => crate::simd::widen_bf16(values, out),
-            View::F16(values) => values.convert_to_f32_slice(out),
-            View::Block(values) => values.widen_into(out),
-            View::Packed(values) => values.widen_into(out),
-        }
-    }
 }
 
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use parlor_kernels::attention::{self, KeyValues};
 use parlor_kernels::cross_entropy::{self, Rows};
-use parlor_kernels::{Write, activation, embedding, norm as rms, rope};
+use parlor_kernels::{View, Write, activation, embedding, norm as rms, rope};
 
 use crate::batch::Batch;
 use crate::checkpointing::Lowest;
@@ -10,6 +10,7 @@ use crate::decoder::{Block, Decoder, DecoderError};
 use crate::decoder_config::Mlp;
 use crate::forward::{BlockContext, kernel, segments};
 use crate::gradients::Gradients;
+use crate::linear::backward_all;
 use crate::norm;
 use crate::pass::Pass;
 use crate::saved::{BlockSaved, NormSaved, Saved, Scratch, room, zeroed};
@@ -126,7 +127,13 @@ impl Decoder {
         let (query_size, kv_size) = (self.config.query_size(), self.config.key_value_size());
 
         let d_attention = room(&mut scratch.d_attention, rows * query_size);
-        block.o.backward(pass, &saved.attention, d, Some((d_attention, Write::Replace)), gradients);
+        block.o.backward(
+            pass,
+            View::F32(&saved.attention),
+            View::F32(d),
+            Some((d_attention, Write::Replace)),
+            gradients,
+        );
         let (dq, dk, dv) = (
             room(&mut scratch.dq, rows * query_size),
             zeroed(&mut scratch.dk, rows * kv_size),
@@ -154,14 +161,16 @@ impl Decoder {
             self.head_norm_backward(pass, k_norm, kept, &mut scratch.dk, raw, gradients);
         }
 
-        norm::forward(pass, block.input_norm, &saved.x, &mut scratch.normed, &mut saved.input_norm);
+        let normed = scratch.normed.room(pass.arithmetic, saved.x.len());
+        norm::forward(pass, block.input_norm, &saved.x, normed, &mut saved.input_norm);
         let d_normed = room(&mut scratch.d_normed, saved.x.len());
-        let writes = [Write::Replace, Write::Accumulate, Write::Accumulate];
-        let dy = [&scratch.dq, &scratch.dk, &scratch.dv];
-        for ((linear, dy), write) in [block.q, block.k, block.v].iter().zip(dy).zip(writes) {
-            let dx = input.then_some((&mut *d_normed, write));
-            linear.backward(pass, &scratch.normed, dy, dx, gradients);
-        }
+        let layers = [
+            (block.q, View::F32(&scratch.dq)),
+            (block.k, View::F32(&scratch.dk)),
+            (block.v, View::F32(&scratch.dv)),
+        ];
+        let dx = input.then_some((&mut *d_normed, Write::Replace));
+        backward_all(pass, scratch.normed.view(), &layers, dx, gradients);
         if input {
             norm::backward(pass, block.input_norm, (&saved.x, &saved.input_norm), d_normed, d, gradients);
         }
@@ -176,21 +185,24 @@ impl Decoder {
         scratch: &mut Scratch,
         (d, gradients): (&mut [f32], &mut Gradients),
     ) {
-        self.mlp_product(saved, &mut scratch.inner);
+        self.mlp_product(pass, saved, &mut scratch.inner);
         let d_inner = room(&mut scratch.d_raw, scratch.inner.len());
-        block.down.backward(pass, &scratch.inner, d, Some((d_inner, Write::Replace)), gradients);
+        let dx = Some((&mut *d_inner, Write::Replace));
+        block.down.backward(pass, scratch.inner.view(), View::F32(d), dx, gradients);
         match self.config.mlp {
             Mlp::Gated(kind) => {
-                activation::gated_backward(kernel(kind), &mut saved.gate, &mut saved.up, d_inner);
+                let (gate, up) = (saved.gate.view_mut(), saved.up.view_mut());
+                activation::gated_backward(kernel(kind), gate, up, d_inner);
             }
-            Mlp::Plain(kind) => activation::backward(kernel(kind), &mut saved.up, d_inner),
+            Mlp::Plain(kind) => activation::backward(kernel(kind), saved.up.view_mut(), d_inner),
         }
-        norm::forward(pass, block.mlp_norm, &saved.middle, &mut scratch.normed, &mut saved.mlp_norm);
+        let normed = scratch.normed.room(pass.arithmetic, saved.middle.len());
+        norm::forward(pass, block.mlp_norm, &saved.middle, normed, &mut saved.mlp_norm);
         let d_normed = room(&mut scratch.d_normed, saved.middle.len());
-        block.up.backward(pass, &scratch.normed, &saved.up, Some((d_normed, Write::Replace)), gradients);
-        if let Some(gate) = block.gate {
-            gate.backward(pass, &scratch.normed, &saved.gate, Some((d_normed, Write::Accumulate)), gradients);
-        }
+        let up = (block.up, saved.up.view());
+        let layers = block.gate.map(|gate| [up, (gate, saved.gate.view())]);
+        let layers = layers.as_ref().map_or(std::slice::from_ref(&up), |both| &both[..]);
+        backward_all(pass, scratch.normed.view(), layers, Some((&mut *d_normed, Write::Replace)), gradients);
         norm::backward(pass, block.mlp_norm, (&saved.middle, &saved.mlp_norm), d_normed, d, gradients);
     }
 

@@ -3,8 +3,10 @@
 //!
 //! Under dropout the adapted part sees what is left of the input, and the rest the whole of it, as PEFT computes it.
 
+use std::borrow::Cow;
+
 use parlor_kernels::low_rank::{column_products, row_norms, scale_columns};
-use parlor_kernels::{Write, linear};
+use parlor_kernels::{View, Write, linear};
 
 use crate::gradients::Gradients;
 use crate::linear::{Linear, Sink};
@@ -35,17 +37,17 @@ impl Linear {
         for (rows, at) in pass.low_rank(self) {
             let (x, out) = (&x[self.inside(&rows)], &mut out[self.outside(&rows)]);
             let dropout = pass.dropout(at, rows.start);
-            let kept = dropped(dropout, x);
+            let kept = dropout.map_or(Cow::Borrowed(x), |dropout| Cow::Owned(dropped(dropout, View::F32(x))));
             match (self.magnitudes(pass, at), dropout) {
-                (None, _) => self.add_low_rank(pass, at, &kept, out),
+                (None, _) => self.add_low_rank(pass, at, View::F32(&kept), out),
                 (Some((ratio, _)), None) => {
-                    self.add_low_rank(pass, at, &kept, out);
+                    self.add_low_rank(pass, at, View::F32(&kept), out);
                     scale_columns(out, &ratio);
                 }
                 (Some((ratio, _)), Some(_)) => {
                     let base = self.product(pass, &kept);
                     let mut adapted = base.clone();
-                    self.add_low_rank(pass, at, &kept, &mut adapted);
+                    self.add_low_rank(pass, at, View::F32(&kept), &mut adapted);
                     scale_columns(&mut adapted, &ratio);
                     for ((out, adapted), base) in out.iter_mut().zip(&adapted).zip(&base) {
                         *out += adapted - base;
@@ -78,10 +80,10 @@ impl Linear {
             let (x, dy) = (&x[self.inside(&rows)], &dy[self.outside(&rows)]);
             let Some((ratio, norms)) = self.magnitudes(pass, at) else { continue };
             let dropout = pass.dropout(at, rows.start);
-            let kept = dropped(dropout, x);
+            let kept = dropout.map_or(Cow::Borrowed(x), |dropout| Cow::Owned(dropped(dropout, View::F32(x))));
             if let Some(gradient) = at.magnitude.and_then(|id| gradients.get_mut(id)) {
                 let mut adapted = self.product(pass, &kept);
-                self.add_low_rank(pass, at, &kept, &mut adapted);
+                self.add_low_rank(pass, at, View::F32(&kept), &mut adapted);
                 let mut sums = vec![0.0; self.outputs];
                 column_products(dy, &adapted, &mut sums);
                 for ((gradient, sum), norm) in gradient[at.rows.clone()].iter_mut().zip(&sums).zip(&norms) {
@@ -115,7 +117,8 @@ impl Linear {
                 scale_columns(&mut d, &ratio);
             }
             let dx = dx.as_mut().map(|(dx, _)| &mut dx[self.inside(&rows)]);
-            self.low_rank_backward(pass, (at, rows.start), &x[self.inside(&rows)], &d, dx, gradients);
+            let x = View::F32(&x[self.inside(&rows)]);
+            self.low_rank_backward(pass, (at, rows.start), x, View::F32(&d), dx, gradients);
         }
     }
 }

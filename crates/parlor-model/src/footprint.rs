@@ -3,7 +3,7 @@
 //!
 //! Leaves out: what kernels allocate within an operation, but for the chunk of logits and some headroom.
 
-use parlor_kernels::cross_entropy;
+use parlor_kernels::{Arithmetic, DType, Values, cross_entropy};
 
 use crate::checkpointing::Checkpointing;
 use crate::decoder::DecoderError;
@@ -29,8 +29,42 @@ impl PassSize {
 /// Bytes that must be left beside activations and logits when a pass begins.
 const HEADROOM: usize = 32 << 20;
 
+/// A buffer of a pass.
+enum Buffer<'a> {
+    Plain(&'a mut Vec<f32>),
+    /// Inputs of products.
+    Inputs(&'a mut Values),
+}
+
+impl Buffer<'_> {
+    /// Bytes of so many elements, and how many of them there are yet to be got.
+    fn bytes(&self, arithmetic: Arithmetic, elements: usize) -> (usize, usize) {
+        let (dtype, capacity) = match self {
+            Buffer::Plain(buffer) => (DType::F32, buffer.capacity()),
+            Buffer::Inputs(buffer) => (Values::dtype_of(arithmetic), buffer.capacity(arithmetic)),
+        };
+        (dtype.bytes(elements), dtype.bytes(elements.saturating_sub(capacity)))
+    }
+
+    /// Whether there is memory for so many elements, which then is reserved.
+    fn reserve(self, arithmetic: Arithmetic, elements: usize) -> bool {
+        match self {
+            Buffer::Plain(buffer) => buffer.try_reserve_exact(elements.saturating_sub(buffer.len())).is_ok(),
+            Buffer::Inputs(buffer) => buffer.try_reserve(arithmetic, elements).is_ok(),
+        }
+    }
+}
+
 /// A buffer, and the elements that it must hold.
-type Visit<'v> = dyn FnMut(&mut Vec<f32>, usize) + 'v;
+type Visit<'v> = dyn FnMut(Buffer<'_>, usize) + 'v;
+
+/// What passes are like: the model, the precision of products, and how a backward gets its activations; none when there is none.
+#[derive(Clone, Copy)]
+struct Kind<'a> {
+    config: &'a DecoderConfig,
+    arithmetic: Arithmetic,
+    backward: Option<Checkpointing>,
+}
 
 fn block(saved: &mut BlockSaved, config: &DecoderConfig, tokens: usize, visit: &mut Visit<'_>) {
     let (q, kv) = (config.query_size(), config.key_value_size());
@@ -42,13 +76,14 @@ fn block(saved: &mut BlockSaved, config: &DecoderConfig, tokens: usize, visit: &
         (&mut saved.attention, q),
         (&mut saved.lse, config.num_attention_heads),
         (&mut saved.middle, config.hidden_size),
-        (&mut saved.up, config.intermediate_size),
     ] {
-        visit(buffer, tokens * width);
+        visit(Buffer::Plain(buffer), tokens * width);
     }
+    visit(Buffer::Inputs(&mut saved.up), tokens * config.intermediate_size);
     if matches!(config.mlp, Mlp::Gated(_)) {
-        visit(&mut saved.gate, tokens * config.intermediate_size);
+        visit(Buffer::Inputs(&mut saved.gate), tokens * config.intermediate_size);
     }
+    let mut visit = |buffer, elements| visit(Buffer::Plain(buffer), elements);
     if config.qk_norm == QkNorm::PerHead {
         visit(&mut saved.raw_q, tokens * q);
         visit(&mut saved.raw_k, tokens * kv);
@@ -61,18 +96,20 @@ fn block(saved: &mut BlockSaved, config: &DecoderConfig, tokens: usize, visit: &
     }
 }
 
-fn scratch(
-    scratch: &mut Scratch,
-    config: &DecoderConfig,
-    size: PassSize,
-    backward: bool,
-    visit: &mut Visit<'_>,
-) {
+fn scratch(scratch: &mut Scratch, kind: Kind<'_>, size: PassSize, visit: &mut Visit<'_>) {
+    let Kind { config, arithmetic, backward } = kind;
     let (hidden, inner, tokens) = (config.hidden_size, config.intermediate_size, size.tokens);
     let (q, kv) = (config.query_size(), config.key_value_size());
-    visit(&mut scratch.normed, tokens * hidden);
-    visit(&mut scratch.inner, tokens * inner);
-    if backward {
+    visit(Buffer::Inputs(&mut scratch.normed), tokens * hidden);
+    visit(Buffer::Inputs(&mut scratch.inner), tokens * inner);
+    let mut visit = |buffer, elements| visit(Buffer::Plain(buffer), elements);
+    if arithmetic == Arithmetic::Bf16 {
+        visit(&mut scratch.raw_up, tokens * inner);
+        if matches!(config.mlp, Mlp::Gated(_)) {
+            visit(&mut scratch.raw_gate, tokens * inner);
+        }
+    }
+    if backward.is_some() {
         visit(&mut scratch.d_normed, tokens.max(size.rows) * hidden);
         visit(&mut scratch.d_attention, (tokens * q).max(size.rows * hidden));
         visit(&mut scratch.dq, tokens * q);
@@ -83,6 +120,7 @@ fn scratch(
 }
 
 fn head(head: &mut HeadSaved, config: &DecoderConfig, rows: usize, backward: bool, visit: &mut Visit<'_>) {
+    let mut visit = |buffer, elements| visit(Buffer::Plain(buffer), elements);
     visit(&mut head.x, rows * config.hidden_size);
     visit(&mut head.normed, rows * config.hidden_size);
     visit(&mut head.lse, rows);
@@ -91,14 +129,9 @@ fn head(head: &mut HeadSaved, config: &DecoderConfig, rows: usize, backward: boo
     }
 }
 
-/// Every buffer of a pass. `backward` is how the pass's backward gets its activations; none when there is none.
-fn each(
-    saved: &mut Saved,
-    config: &DecoderConfig,
-    size: PassSize,
-    backward: Option<Checkpointing>,
-    visit: &mut Visit<'_>,
-) {
+/// Every buffer of a pass.
+fn each(saved: &mut Saved, kind: Kind<'_>, size: PassSize, visit: &mut Visit<'_>) {
+    let Kind { config, backward, .. } = kind;
     let (layers, stream) = (config.num_hidden_layers, size.tokens * config.hidden_size);
     let group = backward.and_then(Checkpointing::group);
     let kept = match (backward, group) {
@@ -114,12 +147,12 @@ fn each(
         let groups = layers.div_ceil(group);
         saved.inputs.resize_with(saved.inputs.len().max(groups), Vec::new);
         for input in &mut saved.inputs[..groups] {
-            visit(input, stream);
+            visit(Buffer::Plain(input), stream);
         }
-        visit(&mut saved.again, stream);
+        visit(Buffer::Plain(&mut saved.again), stream);
     }
-    visit(&mut saved.stream, stream);
-    scratch(&mut saved.scratch, config, size, backward.is_some(), visit);
+    visit(Buffer::Plain(&mut saved.stream), stream);
+    scratch(&mut saved.scratch, kind, size, visit);
     head(&mut saved.head, config, size.rows, backward.is_some(), visit);
 }
 
@@ -148,50 +181,54 @@ impl Saved {
         backward: Option<Checkpointing>,
     ) -> Result<(), DecoderError> {
         let (mut needed, mut growth) = (0, 0);
-        each(self, config, size, backward, &mut |buffer, elements| {
-            needed += elements * size_of::<f32>();
-            growth += elements.saturating_sub(buffer.capacity()) * size_of::<f32>();
+        let kind = Kind { config, arithmetic: self.arithmetic, backward };
+        each(self, kind, size, &mut |buffer, elements| {
+            let (all, more) = buffer.bytes(kind.arithmetic, elements);
+            needed += all;
+            growth += more;
         });
         if growth == 0 {
             return Ok(());
         }
         let refusal = DecoderError::OutOfMemory { tokens: size.tokens, bytes: needed as u64 };
         // What operations allocate for themselves cannot fail in order: it must have room as well.
-        let beside = cross_entropy::tile_elements(config.vocab_size, size.rows) * size_of::<f32>() + HEADROOM;
+        let beside = cross_entropy::tile_bytes(config.vocab_size, size.rows) + HEADROOM;
         if (self.free_memory.0)().is_some_and(|left| left < (growth + beside) as u64) {
             return Err(refusal);
         }
         let mut refused = false;
-        each(self, config, size, backward, &mut |buffer, elements| {
-            let missing = elements.saturating_sub(buffer.len());
-            refused |= buffer.try_reserve_exact(missing).is_err();
+        each(self, kind, size, &mut |buffer, elements| {
+            refused |= !buffer.reserve(kind.arithmetic, elements);
         });
         refused |= Vec::<u8>::new().try_reserve_exact(beside).is_err();
         if refused { Err(refusal) } else { Ok(()) }
     }
 }
 
-/// Bytes of the activations and scratch of training passes of at most `train`, and evaluation passes of at most `eval`.
+/// Bytes of the activations and scratch of training passes of at most `train`, and evaluation passes of at most `eval`, whose
+/// products are in `arithmetic`.
 pub fn activation_bytes(
     config: &DecoderConfig,
+    arithmetic: Arithmetic,
     checkpointing: Checkpointing,
     train: PassSize,
     eval: Option<PassSize>,
 ) -> u64 {
     // Buffers are shared between the two, so each counts with the larger of its sizes.
     let sizes = |size: PassSize, backward: Option<Checkpointing>| {
-        let (mut saved, mut sizes) = (Saved::default(), Vec::new());
-        each(&mut saved, config, size, backward, &mut |_, elements| sizes.push(elements));
-        sizes.iter().sum::<usize>()
+        let (mut saved, mut sum) = (Saved::default(), 0);
+        each(&mut saved, Kind { config, arithmetic, backward }, size, &mut |buffer, elements| {
+            sum += buffer.bytes(arithmetic, elements).0;
+        });
+        sum
     };
     let training = sizes(train, Some(checkpointing));
-    let Some(eval) = eval else { return (training * size_of::<f32>()) as u64 };
+    let Some(eval) = eval else { return training as u64 };
     let larger = train.max(eval);
-    let shared = sizes(larger, None) - sizes(train, None);
-    ((training + shared) * size_of::<f32>()) as u64
+    (training + sizes(larger, None) - sizes(train, None)) as u64
 }
 
 /// Bytes of the logits that are held at once for `rows` rows with a target.
 pub fn logits_bytes(config: &DecoderConfig, rows: usize) -> u64 {
-    (cross_entropy::tile_elements(config.vocab_size, rows) * size_of::<f32>()) as u64
+    cross_entropy::tile_bytes(config.vocab_size, rows) as u64
 }

@@ -6,7 +6,8 @@
 
 use parlor_kernels::attention::{self, Geometry, KeyValues, Source, Span};
 use parlor_kernels::{
-    Arithmetic, DType, View, Write, activation, cross_entropy, embedding, linear, noise, norm as rms, rope,
+    Arithmetic, DType, Values, ValuesMut, View, Write, activation, cross_entropy, embedding, linear, noise,
+    norm as rms, rope,
 };
 
 use crate::batch::{Batch, Context};
@@ -156,7 +157,8 @@ impl Decoder {
         for &row in &head.rows {
             head.x.extend_from_slice(&saved.stream[row * width..(row + 1) * width]);
         }
-        norm::forward(pass, self.final_norm, &head.x, &mut head.normed, &mut head.norm);
+        let normed = room(&mut head.normed, head.x.len());
+        norm::forward(pass, self.final_norm, &head.x, normed.into(), &mut head.norm);
     }
 
     pub(crate) fn output_head(&self, pass: &Pass<'_>) -> cross_entropy::Head<'_> {
@@ -249,17 +251,19 @@ impl Decoder {
         scratch: &mut Scratch,
         stream: &mut Vec<f32>,
     ) {
-        room(&mut saved.x, stream.len()).copy_from_slice(stream);
+        // The stream's buffer becomes the kept one; its own is filled anew at the end.
+        std::mem::swap(&mut saved.x, stream);
         let (pass, config) = (context.pass, &self.config);
         let rows = context.batch.len();
         let (query_size, kv_size) = (config.query_size(), config.key_value_size());
-        norm::forward(pass, block.input_norm, &saved.x, &mut scratch.normed, &mut saved.input_norm);
+        let normed = scratch.normed.room(pass.arithmetic, saved.x.len());
+        norm::forward(pass, block.input_norm, &saved.x, normed, &mut saved.input_norm);
         let layers = &mut [
             (block.q, room(&mut saved.q, rows * query_size), Write::Replace),
             (block.k, room(&mut saved.k, rows * kv_size), Write::Replace),
             (block.v, room(&mut saved.v, rows * kv_size), Write::Replace),
         ];
-        forward_all(pass, &scratch.normed, layers);
+        forward_all(pass, scratch.normed.view(), layers);
         if let (Some(q_norm), Some(k_norm)) = (block.q_norm, block.k_norm) {
             self.head_norm(pass, q_norm, &mut saved.q, &mut saved.raw_q, &mut saved.q_norm);
             self.head_norm(pass, k_norm, &mut saved.k, &mut saved.raw_k, &mut saved.k_norm);
@@ -277,25 +281,52 @@ impl Decoder {
         );
         let middle = room(&mut saved.middle, saved.x.len());
         middle.copy_from_slice(&saved.x);
-        block.o.forward(pass, &saved.attention, middle, Write::Accumulate);
-        norm::forward(pass, block.mlp_norm, &saved.middle, &mut scratch.normed, &mut saved.mlp_norm);
-        let inner = rows * config.intermediate_size;
-        let mut layers = vec![(block.up, room(&mut saved.up, inner), Write::Replace)];
-        if let Some(gate) = block.gate {
-            layers.push((gate, room(&mut saved.gate, inner), Write::Replace));
-        }
-        forward_all(pass, &scratch.normed, &mut layers);
-        self.mlp_product(saved, &mut scratch.inner);
+        block.o.forward(pass, View::F32(&saved.attention), middle, Write::Accumulate);
+        let normed = scratch.normed.room(pass.arithmetic, saved.middle.len());
+        norm::forward(pass, block.mlp_norm, &saved.middle, normed, &mut saved.mlp_norm);
+        self.mlp_inputs(block, pass, rows, saved, scratch);
+        self.mlp_product(pass, saved, &mut scratch.inner);
         room(stream, saved.middle.len()).copy_from_slice(&saved.middle);
-        block.down.forward(pass, &scratch.inner, stream, Write::Accumulate);
+        block.down.forward(pass, scratch.inner.view(), stream, Write::Accumulate);
+    }
+
+    /// Gate and up, from the normalised stream.
+    fn mlp_inputs(
+        &self,
+        block: &Block,
+        pass: &Pass<'_>,
+        rows: usize,
+        saved: &mut BlockSaved,
+        scratch: &mut Scratch,
+    ) {
+        let len = rows * self.config.intermediate_size;
+        let (up, gate) = (saved.up.room(pass.arithmetic, len), block.gate.map(|_| len).unwrap_or(0));
+        let gate = saved.gate.room(pass.arithmetic, gate);
+        let (up, gate) = match (up, gate) {
+            (ValuesMut::F32(up), ValuesMut::F32(gate)) => (up, gate),
+            _ => (room(&mut scratch.raw_up, len), room(&mut scratch.raw_gate, len)),
+        };
+        let mut layers = vec![(block.up, up, Write::Replace)];
+        if let Some(linear) = block.gate {
+            layers.push((linear, gate, Write::Replace));
+        }
+        forward_all(pass, scratch.normed.view(), &mut layers);
+        if pass.arithmetic == Arithmetic::Bf16 {
+            saved.up.round(&scratch.raw_up);
+            if block.gate.is_some() {
+                saved.gate.round(&scratch.raw_gate);
+            }
+        }
     }
 
     /// `act(gate) * up`, or `act(up)`, into `out`.
-    pub(crate) fn mlp_product(&self, saved: &BlockSaved, out: &mut Vec<f32>) {
-        let out = room(out, saved.up.len());
+    pub(crate) fn mlp_product(&self, pass: &Pass<'_>, saved: &BlockSaved, out: &mut Values) {
+        let out = out.room(pass.arithmetic, saved.up.len());
         match self.config.mlp {
-            Mlp::Gated(kind) => activation::gated_forward(kernel(kind), &saved.gate, &saved.up, out),
-            Mlp::Plain(kind) => activation::forward(kernel(kind), &saved.up, out),
+            Mlp::Gated(kind) => {
+                activation::gated_forward(kernel(kind), saved.gate.view(), saved.up.view(), out);
+            }
+            Mlp::Plain(kind) => activation::forward(kernel(kind), saved.up.view(), out),
         }
     }
 

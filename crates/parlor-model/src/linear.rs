@@ -27,7 +27,7 @@ pub(crate) struct Linear {
 pub(crate) type Sink<'a> = Option<(&'a mut [f32], Write)>;
 
 /// [`Linear::forward`] of layers that share their input, which is prepared for their products once.
-pub(crate) fn forward_all(pass: &Pass<'_>, x: &[f32], layers: &mut [(Linear, &mut [f32], Write)]) {
+pub(crate) fn forward_all(pass: &Pass<'_>, x: View<'_>, layers: &mut [(Linear, &mut [f32], Write)]) {
     let magnitude = |linear: &Linear| pass.low_rank(linear).any(|(_, at)| at.magnitude.is_some());
     let Some(inputs) = layers.first().map(|(linear, ..)| linear.inputs) else { return };
     let rows = x.len() / inputs;
@@ -35,7 +35,7 @@ pub(crate) fn forward_all(pass: &Pass<'_>, x: &[f32], layers: &mut [(Linear, &mu
     let mut outputs = 0;
     for (linear, y, write) in layers.iter_mut() {
         if magnitude(linear) {
-            linear.dora_forward(pass, x, y, *write);
+            linear.dora_forward(pass, &x.widened(), y, *write);
         } else {
             outputs += linear.outputs;
             let bias = linear.bias.map(|id| pass.vector(id));
@@ -47,8 +47,53 @@ pub(crate) fn forward_all(pass: &Pass<'_>, x: &[f32], layers: &mut [(Linear, &mu
     // DoRA's layers have theirs already.
     for (linear, y, _) in layers.iter_mut().filter(|(linear, ..)| !magnitude(linear)) {
         for (rows, at) in pass.low_rank(linear) {
-            let x = dropped(pass.dropout(at, rows.start), &x[linear.inside(&rows)]);
-            linear.add_low_rank(pass, at, &x, &mut y[linear.outside(&rows)]);
+            let x = x.slice(linear.inside(&rows));
+            let kept = pass.dropout(at, rows.start).map(|dropout| dropped(dropout, x));
+            let x = kept.as_deref().map_or(x, View::F32);
+            linear.add_low_rank(pass, at, x, &mut y[linear.outside(&rows)]);
+        }
+    }
+}
+
+/// [`Linear::backward`] of layers that share their input: their gradients by it are added up.
+pub(crate) fn backward_all(
+    pass: &Pass<'_>,
+    x: View<'_>,
+    layers: &[(Linear, View<'_>)],
+    mut dx: Sink<'_>,
+    gradients: &mut Gradients,
+) {
+    let Some(inputs) = layers.first().map(|(linear, _)| linear.inputs) else { return };
+    let mut of_weights = Vec::with_capacity(layers.len());
+    for (linear, dy) in layers {
+        if let Some(gradient) = linear.bias.and_then(|bias| gradients.get_mut(pass.resolve(bias))) {
+            linear::backward_bias(*dy, gradient);
+        }
+        let to = dx.as_mut().map(|(dx, write)| (&mut **dx, std::mem::replace(write, Write::Accumulate)));
+        if pass.low_rank(linear).any(|(_, at)| at.magnitude.is_some()) {
+            linear.dora_backward(pass, &x.widened(), &dy.widened(), to, gradients);
+            continue;
+        }
+        let id = pass.resolve(linear.weight);
+        of_weights.extend(gradients.take(id).map(|gradient| (id, *dy, gradient)));
+        if let Some((dx, write)) = to {
+            let shape = linear.shape(pass, x.len() / inputs);
+            linear::backward_input(*dy, pass.weight(linear.weight), dx, write, shape);
+        }
+    }
+    let mut shared: Vec<_> =
+        of_weights.iter_mut().map(|(_, dy, dw)| linear::LayerGradient { dy: *dy, dw }).collect();
+    let outputs = shared.iter().map(|layer| layer.dw.len() / inputs).sum();
+    let shape = Shape { rows: x.len() / inputs, inputs, outputs, arithmetic: pass.arithmetic };
+    linear::backward_weights(x, shape, &mut shared);
+    for (id, _, gradient) in of_weights {
+        gradients.put(id, gradient);
+    }
+    for (linear, dy) in layers {
+        for (rows, at) in pass.low_rank(linear).filter(|(_, at)| at.magnitude.is_none()) {
+            let dx = dx.as_mut().map(|(dx, _)| &mut dx[linear.inside(&rows)]);
+            let (x, dy) = (x.slice(linear.inside(&rows)), dy.slice(linear.outside(&rows)));
+            linear.low_rank_backward(pass, (at, rows.start), x, dy, dx, gradients);
         }
     }
 }
@@ -59,7 +104,7 @@ impl Linear {
     }
 
     /// `y (+)= x W^T + b` for `x` `[rows, inputs]`; `y` `[rows, outputs]`.
-    pub(crate) fn forward(&self, pass: &Pass<'_>, x: &[f32], y: &mut [f32], write: Write) {
+    pub(crate) fn forward(&self, pass: &Pass<'_>, x: View<'_>, y: &mut [f32], write: Write) {
         forward_all(pass, x, &mut [(*self, y, write)]);
     }
 
@@ -67,30 +112,12 @@ impl Linear {
     pub(crate) fn backward(
         &self,
         pass: &Pass<'_>,
-        x: &[f32],
-        dy: &[f32],
+        x: View<'_>,
+        dy: View<'_>,
         dx: Sink<'_>,
         gradients: &mut Gradients,
     ) {
-        if let Some(gradient) = self.bias.and_then(|bias| gradients.get_mut(pass.resolve(bias))) {
-            linear::backward_bias(dy, gradient);
-        }
-        if pass.low_rank(self).any(|(_, at)| at.magnitude.is_some()) {
-            return self.dora_backward(pass, x, dy, dx, gradients);
-        }
-        let shape = self.shape(pass, x.len() / self.inputs);
-        if let Some(gradient) = gradients.get_mut(pass.resolve(self.weight)) {
-            linear::backward_weight(x, dy, gradient, shape);
-        }
-        let mut dx = dx;
-        if let Some((dx, write)) = &mut dx {
-            linear::backward_input(dy, pass.weight(self.weight), dx, *write, shape);
-        }
-        for (rows, at) in pass.low_rank(self) {
-            let dx = dx.as_mut().map(|(dx, _)| &mut dx[self.inside(&rows)]);
-            let (x, dy) = (&x[self.inside(&rows)], &dy[self.outside(&rows)]);
-            self.low_rank_backward(pass, (at, rows.start), x, dy, dx, gradients);
-        }
+        backward_all(pass, x, &[(*self, dy)], dx, gradients);
     }
 
     /// Elements of an input that are of these rows.
@@ -119,7 +146,7 @@ impl Linear {
     }
 
     /// `scale * x A^T`, `[rows, rank]`.
-    fn thin(&self, pass: &Pass<'_>, (a, at): (View<'_>, &LowRank), x: &[f32]) -> Vec<f32> {
+    fn thin(&self, pass: &Pass<'_>, (a, at): (View<'_>, &LowRank), x: View<'_>) -> Vec<f32> {
         let rows = x.len() / self.inputs;
         let mut h = vec![0.0; rows * at.rank];
         linear::forward(x, a, None, &mut h, Write::Replace, self.shape_a(pass, at, rows));
@@ -128,7 +155,7 @@ impl Linear {
     }
 
     /// `y += scale * x A^T B^T`.
-    pub(crate) fn add_low_rank(&self, pass: &Pass<'_>, at: &LowRank, x: &[f32], y: &mut [f32]) {
+    pub(crate) fn add_low_rank(&self, pass: &Pass<'_>, at: &LowRank, x: View<'_>, y: &mut [f32]) {
         let (a, b) = self.factors(pass, at);
         let h = self.thin(pass, (a, at), x);
         linear::forward(&h, b, None, y, Write::Accumulate, self.shape_b(pass, at, x.len() / self.inputs));
@@ -139,18 +166,19 @@ impl Linear {
         &self,
         pass: &Pass<'_>,
         (at, row): (&LowRank, usize),
-        x: &[f32],
-        dy: &[f32],
+        x: View<'_>,
+        dy: View<'_>,
         dx: Option<&mut [f32]>,
         gradients: &mut Gradients,
     ) {
         let (a, b) = self.factors(pass, at);
         let dropout = pass.dropout(at, row);
         let rows = x.len() / self.inputs;
-        let x = dropped(dropout, x);
+        let kept = dropout.map(|dropout| dropped(dropout, x));
+        let x = kept.as_deref().map_or(x, View::F32);
         let (to_a, to_b) = (self.shape_a(pass, at, rows), self.shape_b(pass, at, rows));
         if let Some(gradient) = gradients.get_mut(at.b) {
-            let h = self.thin(pass, (a, at), &x);
+            let h = self.thin(pass, (a, at), x);
             let own = at.rows.start * at.rank..at.rows.end * at.rank;
             linear::backward_weight(&h, dy, &mut gradient[own], to_b);
         }
@@ -158,7 +186,7 @@ impl Linear {
         linear::backward_input(dy, b, &mut dh, Write::Replace, to_b);
         low_rank::scale(&mut dh, at.scale);
         if let Some(gradient) = gradients.get_mut(at.a) {
-            linear::backward_weight(&x, &dh, gradient, to_a);
+            linear::backward_weight(x, &dh, gradient, to_a);
         }
         match (dx, dropout) {
             (None, _) => {}

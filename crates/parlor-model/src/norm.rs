@@ -1,5 +1,6 @@
 //! Which norm a decoder uses, applied: a layer norm has a bias, an RMS norm has none.
 
+use parlor_kernels::ValuesMut;
 use parlor_kernels::norm::{self, LayerGradients};
 
 use crate::decoder::NormIds;
@@ -9,15 +10,14 @@ use crate::pass::Pass;
 use crate::saved::{NormSaved, room};
 
 /// Normalises `x` `[rows, hidden]` into `y`, keeping what the backward needs.
-pub(crate) fn forward(pass: &Pass<'_>, ids: NormIds, x: &[f32], y: &mut Vec<f32>, saved: &mut NormSaved) {
+pub(crate) fn forward(pass: &Pass<'_>, ids: NormIds, x: &[f32], y: ValuesMut<'_>, saved: &mut NormSaved) {
     let weight = pass.vector(ids.weight);
     let rows = x.len() / weight.len();
-    let y = room(y, x.len());
     let (Norm::Rms { eps } | Norm::Layer { eps }) = pass.decoder.config.norm;
     match ids.bias {
         Some(bias) => {
             saved.moments.resize(rows, norm::Moments::default());
-            norm::layer_forward(x, weight, pass.vector(bias), eps, y, &mut saved.moments);
+            norm::layer_forward(x, (weight, pass.vector(bias)), eps, y, &mut saved.moments);
         }
         None => {
             norm::rms_forward(x, weight, eps, y, room(&mut saved.inverse_rms, rows));

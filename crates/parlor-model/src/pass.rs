@@ -1,7 +1,6 @@
 //! Which parameters a forward or backward pass uses for which rows: the model's, and those of the adapters that the
 //! batch's segments choose.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use parlor_kernels::low_rank::Dropout;
@@ -122,14 +121,9 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// The input of an adapter in training: `x`, or what dropout leaves of it.
-pub(crate) fn dropped(dropout: Option<Dropout>, x: &[f32]) -> Cow<'_, [f32]> {
-    match dropout {
-        None => Cow::Borrowed(x),
-        Some(dropout) => {
-            let mut out = vec![0.0; x.len()];
-            dropout.apply(x, &mut out);
-            Cow::Owned(out)
-        }
-    }
+/// The input of an adapter in training: what dropout leaves of `x`.
+pub(crate) fn dropped(dropout: Dropout, x: View<'_>) -> Vec<f32> {
+    let mut out = vec![0.0; x.len()];
+    dropout.apply(&x.widened(), &mut out);
+    out
 }

@@ -1,12 +1,13 @@
 //! Buffers of a forward pass, reused from step to step: what the backward needs, and scratch.
 //!
 //! Kept per block: its input, rotated queries, keys and values, attention output, the middle of the residual
-//! stream, gate and up. Norm outputs and the MLP's product are cheap and are computed again in the backward.
+//! stream, gate and up. Norm outputs and the MLP's product are cheap and are computed again in the backward. What only products
+//! read is kept as they read it ([`Values`]): where they round to bf16, rounded once.
 
-use parlor_kernels::Arithmetic;
 use parlor_kernels::cross_entropy::Logits;
 use parlor_kernels::norm::Moments;
 use parlor_kernels::rope::Angles;
+use parlor_kernels::{Arithmetic, Values};
 
 use crate::checkpointing::Checkpointing;
 use crate::memory::FreeMemory;
@@ -35,8 +36,8 @@ pub(crate) struct BlockSaved {
     pub(crate) lse: Vec<f32>,
     pub(crate) middle: Vec<f32>,
     pub(crate) mlp_norm: NormSaved,
-    pub(crate) gate: Vec<f32>,
-    pub(crate) up: Vec<f32>,
+    pub(crate) gate: Values,
+    pub(crate) up: Values,
 }
 
 /// What the output head keeps, for the rows that are asked for only.
@@ -56,8 +57,11 @@ pub(crate) struct HeadSaved {
 /// Buffers whose content does not outlive a block.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scratch {
-    pub(crate) normed: Vec<f32>,
-    pub(crate) inner: Vec<f32>,
+    pub(crate) normed: Values,
+    pub(crate) inner: Values,
+    /// Gate and up as the products leave them, where they are kept rounded.
+    pub(crate) raw_gate: Vec<f32>,
+    pub(crate) raw_up: Vec<f32>,
     pub(crate) d_normed: Vec<f32>,
     pub(crate) d_attention: Vec<f32>,
     pub(crate) dq: Vec<f32>,

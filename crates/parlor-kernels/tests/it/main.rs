@@ -17,6 +17,7 @@ mod packed;
 mod pointwise;
 mod pool;
 mod product;
+mod rounded;
 mod tensor;
 
 use parlor_kernels::isa::{self, Isa};

@@ -40,7 +40,7 @@ fn check(rows: usize, width: usize) {
     close("rms dw", &dw, &differences(&ww, |w| inner(&rms(&wx, w), &dy)));
 
     let mut moments = vec![Moments::default(); rows];
-    norm::layer_forward(&x, &weight, &bias, EPS as f32, &mut y, &mut moments);
+    norm::layer_forward(&x, (&weight, &bias), EPS as f32, &mut y, &mut moments);
     close("layer", &y, &layer(&wx, &ww, &wb));
     let (mut dx, mut dw, mut db) = (vec![0.0; x.len()], vec![0.0; width], vec![0.0; width]);
     let gradients = LayerGradients { weight: Some(&mut dw), bias: Some(&mut db) };

@@ -61,8 +61,8 @@ fn activations_match_over_their_whole_range() {
 
 #[test]
 fn nan_passes_through_activations() {
-    let mut y = [0.0; 2];
-    activation::forward(Activation::Silu, &[f32::NAN, f32::INFINITY], &mut y);
+    let mut y = [0.0f32; 2];
+    activation::forward(Activation::Silu, &[f32::NAN, f32::INFINITY][..], &mut y[..]);
     assert!(y[0].is_nan() && y[1] == f32::INFINITY, "{y:?}");
 }
 

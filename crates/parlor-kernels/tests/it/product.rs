@@ -6,7 +6,7 @@
 //! are exact in f32.
 
 use half::{bf16, f16};
-use parlor_kernels::product::{Along, Operand, Path, Size, product};
+use parlor_kernels::product::{Along, Band, Operand, Path, Product, Size, product, product_all};
 use parlor_kernels::{Arithmetic, View, Write};
 use proptest::prelude::*;
 
@@ -140,6 +140,49 @@ fn results_do_not_depend_on_where_a_row_lies_or_on_threads() {
                 let x = &x[row * size.depth..(row + 1) * size.depth];
                 product(path, &mut one, (stored(x), stored(&w)), Size { rows: 1, ..size }, Write::Replace);
                 assert_eq!(one, all[row * size.columns..][..size.columns], "{} row {row}", path.name());
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Operands side by side make, bit for bit, what each makes alone: bands of odd sizes, empty ones among them.
+    #[test]
+    fn bands_make_what_each_makes_alone(
+        seed in any::<u32>(),
+        rows in prop::collection::vec(0usize..40, 1..4),
+        columns in prop::collection::vec(0usize..70, 1..4),
+        depth in 0usize..130,
+    ) {
+        let mut numbers = Numbers::new(u64::from(seed));
+        let left: Vec<_> = rows.iter().map(|&lanes| Stored::new(&mut numbers, lanes, depth)).collect();
+        let right: Vec<_> = columns.iter().map(|&lanes| Stored::new(&mut numbers, lanes, depth)).collect();
+        let operands = left.iter().map(Stored::operand).zip(rows.iter().copied());
+        let left: Vec<_> = operands.collect();
+        let operands = right.iter().map(Stored::operand).zip(columns.iter().copied());
+        let right: Vec<_> = operands.collect();
+        let writes = [Write::Replace, Write::Accumulate];
+        for arithmetic in [Arithmetic::F32, Arithmetic::Bf16] {
+            for path in Path::available(arithmetic) {
+                let (mut alone, mut together, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
+                for &(left, rows) in &left {
+                    for &(right, columns) in &right {
+                        let mut to = numbers.vec(rows * columns);
+                        together.push(to.clone());
+                        let write = writes[numbers.below(2)];
+                        kinds.push(write);
+                        product(path, &mut to, (left, right), Size { rows, columns, depth }, write);
+                        alone.push(to);
+                    }
+                }
+                let results = together.iter_mut().zip(&kinds);
+                let mut results: Vec<_> = results.map(|(to, &write)| Product { to, write }).collect();
+                let band = |&(operand, lanes): &(_, _)| Band { operand, lanes };
+                let bands: [Vec<_>; 2] = [left.iter().map(band).collect(), right.iter().map(band).collect()];
+                product_all(path, (&bands[0], &bands[1]), depth, &mut results);
+                prop_assert_eq!(&alone, &together, "{}", path.name());
             }
         }
     }

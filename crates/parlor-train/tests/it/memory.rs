@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::process::Command;
 
+use parlor_kernels::Arithmetic;
 use parlor_model::memory::FreeMemory;
 use parlor_model::{Checkpointing, PassSize, activation_bytes, logits_bytes};
 use parlor_train::checkpoint::{list_checkpoints, open_checkpoint};
@@ -95,7 +96,8 @@ fn room_for(tokens: usize, checkpointing: Checkpointing) -> FreeMemory {
     let size = PassSize { tokens, rows: tokens };
     // Beside activations must be left: 32 MiB, and the logits of this small vocabulary.
     let logits = logits_bytes(&tiny::config(), tokens);
-    LEFT.set(activation_bytes(&tiny::config(), checkpointing, size, None) + logits + (32 << 20));
+    let activations = activation_bytes(&tiny::config(), Arithmetic::F32, checkpointing, size, None);
+    LEFT.set(activations + logits + (32 << 20));
     FreeMemory(|| Some(LEFT.get()))
 }
 

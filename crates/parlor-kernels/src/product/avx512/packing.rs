@@ -12,6 +12,8 @@ use crate::product::kernel::{BUNDLE, Panels, Rows};
 const ALONG_A_ROW: usize = 128;
 /// The same where a few values of each row are read before the next of each.
 const NEXT_PANELS: usize = 48;
+/// Steps that are packed across all panels before the next.
+const STEPS_AT_ONCE: usize = 8;
 
 /// To bf16 and back: as `round_to_bf16`.
 #[inline]
@@ -195,6 +197,7 @@ pub(super) unsafe fn along_pairs(rows: Rows<'_, bf16>, first_step: usize, layout
     let get = |row, at, mask| {
         let wide = |row| {
             let values = rows.part(row, at, at + 16);
+            _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(2 * NEXT_PANELS).cast());
             // SAFETY: the mask leaves out what lies past the values.
             let x = unsafe { _mm256_maskz_loadu_epi16(mask & tail(values.len()), values.as_ptr().cast()) };
             _mm512_cvtepu16_epi32(x)
@@ -215,15 +218,21 @@ fn each_line(
     get: impl Fn(usize, usize, __mmask16) -> __m512i,
     out: &mut [u32],
 ) {
-    let panels = out.chunks_exact_mut(layout.len()).take(width.div_ceil(layout.used));
-    for (index, panel) in panels.enumerate() {
-        let steps = panel[first_step * layout.stride..].chunks_exact_mut(layout.stride);
-        for (step, row) in steps.zip((0..count).step_by(group)) {
-            for (bundle, lanes) in step.chunks_exact_mut(BUNDLE).enumerate() {
-                let used = layout.used.saturating_sub(bundle * BUNDLE);
-                let value = get(row, index * layout.used + bundle * BUNDLE, tail(used));
-                // SAFETY: the store fills these lanes.
-                unsafe { _mm512_storeu_si512(lanes.as_mut_ptr().cast(), value) };
+    let steps = count.div_ceil(group);
+    // A few rows at a time across all panels: a row's lines are read once, from one end to the other. More rows than the
+    // nearest cache has ways would push each other out where rows are a power of two apart.
+    for first in (0..steps).step_by(STEPS_AT_ONCE) {
+        let steps = first..(first + STEPS_AT_ONCE).min(steps);
+        let panels = out.chunks_exact_mut(layout.len()).take(width.div_ceil(layout.used));
+        for (index, panel) in panels.enumerate() {
+            let lines = panel[(first_step + first) * layout.stride..].chunks_exact_mut(layout.stride);
+            for (line, step) in lines.zip(steps.clone()) {
+                for (bundle, lanes) in line.chunks_exact_mut(BUNDLE).enumerate() {
+                    let used = layout.used.saturating_sub(bundle * BUNDLE);
+                    let value = get(step * group, index * layout.used + bundle * BUNDLE, tail(used));
+                    // SAFETY: the store fills these lanes.
+                    unsafe { _mm512_storeu_si512(lanes.as_mut_ptr().cast(), value) };
+                }
             }
         }
     }

@@ -1,0 +1,141 @@
+//! Activations that one operation writes and others read: f32, or rounded to bf16 where only products of bf16 meet them.
+
+use std::collections::TryReserveError;
+
+use half::bf16;
+
+use super::{DType, View};
+use crate::Arithmetic;
+use crate::simd::{Element as _, dispatch};
+use crate::threads::Parts as _;
+
+/// Elements of a task that rounds.
+const CHUNK: usize = 16 * 1024;
+
+/// A buffer of activations, reused from step to step.
+#[derive(Clone, Debug)]
+pub enum Values {
+    /// As they were computed.
+    F32(Vec<f32>),
+    /// To nearest, ties to even.
+    Bf16(Vec<bf16>),
+}
+
+/// The elements of [`Values`], to be written.
+#[derive(Debug)]
+pub enum ValuesMut<'a> {
+    /// f32 elements.
+    F32(&'a mut [f32]),
+    /// bf16 elements.
+    Bf16(&'a mut [bf16]),
+}
+
+impl<'a> From<&'a mut [f32]> for ValuesMut<'a> {
+    fn from(values: &'a mut [f32]) -> Self {
+        ValuesMut::F32(values)
+    }
+}
+
+impl<'a> From<&'a mut Vec<f32>> for ValuesMut<'a> {
+    fn from(values: &'a mut Vec<f32>) -> Self {
+        ValuesMut::F32(values)
+    }
+}
+
+impl Default for Values {
+    fn default() -> Self {
+        Values::F32(Vec::new())
+    }
+}
+
+impl Values {
+    /// Room for `len` inputs of products in `arithmetic`; what they hold is whatever it was.
+    pub fn room(&mut self, arithmetic: Arithmetic, len: usize) -> ValuesMut<'_> {
+        self.become_inputs_of(arithmetic);
+        match self {
+            Values::F32(values) => values.resize(len, 0.0),
+            Values::Bf16(values) => values.resize(len, bf16::ZERO),
+        }
+        self.view_mut()
+    }
+
+    /// Takes the dtype that products in `arithmetic` read; what was there is lost where it is another.
+    fn become_inputs_of(&mut self, arithmetic: Arithmetic) {
+        match (arithmetic, &self) {
+            (Arithmetic::F32, Values::F32(_)) | (Arithmetic::Bf16, Values::Bf16(_)) => {}
+            (Arithmetic::F32, _) => *self = Values::F32(Vec::new()),
+            (Arithmetic::Bf16, _) => *self = Values::Bf16(Vec::new()),
+        }
+    }
+
+    /// The dtype of inputs of products in `arithmetic`.
+    pub fn dtype_of(arithmetic: Arithmetic) -> DType {
+        match arithmetic {
+            Arithmetic::F32 => DType::F32,
+            Arithmetic::Bf16 => DType::Bf16,
+        }
+    }
+
+    /// Elements there is memory for, were they inputs of products in `arithmetic`.
+    pub fn capacity(&self, arithmetic: Arithmetic) -> usize {
+        match (arithmetic, self) {
+            (Arithmetic::F32, Values::F32(values)) => values.capacity(),
+            (Arithmetic::Bf16, Values::Bf16(values)) => values.capacity(),
+            _ => 0,
+        }
+    }
+
+    /// Asks for memory for `len` elements in all.
+    ///
+    /// # Errors
+    /// When there is none; what was there is intact then, unless it was of another dtype.
+    pub fn try_reserve(&mut self, arithmetic: Arithmetic, len: usize) -> Result<(), TryReserveError> {
+        self.become_inputs_of(arithmetic);
+        match self {
+            Values::F32(values) => values.try_reserve_exact(len.saturating_sub(values.len())),
+            Values::Bf16(values) => values.try_reserve_exact(len.saturating_sub(values.len())),
+        }
+    }
+
+    /// Becomes these numbers as bf16.
+    pub fn round(&mut self, from: &[f32]) {
+        if let ValuesMut::Bf16(values) = self.room(Arithmetic::Bf16, from.len()) {
+            values.chunks_mut(CHUNK).zip(from.chunks(CHUNK)).share(|(to, from)| {
+                dispatch(
+                    #[inline(always)]
+                    || {
+                        for (to, from) in to.iter_mut().zip(from) {
+                            *to = bf16::of(*from);
+                        }
+                    },
+                );
+            });
+        }
+    }
+
+    /// The elements, for reading.
+    pub fn view(&self) -> View<'_> {
+        match self {
+            Values::F32(values) => View::F32(values),
+            Values::Bf16(values) => View::Bf16(values),
+        }
+    }
+
+    /// The elements, for writing.
+    pub fn view_mut(&mut self) -> ValuesMut<'_> {
+        match self {
+            Values::F32(values) => ValuesMut::F32(values),
+            Values::Bf16(values) => ValuesMut::Bf16(values),
+        }
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.view().len()
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
