@@ -6,6 +6,7 @@
 mod bench_train;
 mod isa;
 mod lexer;
+mod perplexity;
 mod process;
 mod python;
 mod quickstart;
@@ -43,6 +44,7 @@ fn run() -> anyhow::Result<()> {
         ["bench-train", python] => bench_train::run(python, 5, None),
         ["bench-train", python, rounds] => bench_train::run(python, rounds.parse()?, None),
         ["bench-train", python, rounds, work] => bench_train::run(python, rounds.parse()?, Some(work)),
+        ["perplexity", program, python] => perplexity::run(program, python),
         ["readme"] => readme::run(),
         ["quickstart"] => quickstart::run(),
         ["fixtures"] => readers::make_fixtures(),
@@ -54,11 +56,11 @@ fn run() -> anyhow::Result<()> {
              \x20 ranks       training over MPI, with a library of its own\n\
              \x20 readers     third-party readers over files that Parlor wrote\n\
              \x20 isa         the tests of kernels and model on each instruction set that this machine has\n\
-             \x20 sanitize    the tests of the kernels under address and thread sanitizers
-\
+             \x20 sanitize    the tests of the kernels under address and thread sanitizers\n\
              \x20 readme      the commands of README.md\n\
              \x20 quickstart  trains the bundled bot and asks it its questions (a few minutes)\n\
              \x20 bench-train PYTHON [ROUNDS [WORK]]  training beside PyTorch in the environment of that Python\n\
+             \x20 perplexity LLAMA_PERPLEXITY PYTHON  quantized models beside llama.cpp\n\
              \x20 fixtures    writes fixtures/ anew with the pinned reference packages (several GB)"
         ),
     }

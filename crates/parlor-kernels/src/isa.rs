@@ -69,7 +69,11 @@ impl Isa {
         #[cfg(target_arch = "x86_64")]
         return match self {
             Self::Portable => true,
-            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Self::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            }
             Self::Avx512 => {
                 Self::Avx2.is_there()
                     && is_x86_feature_detected!("avx512f")

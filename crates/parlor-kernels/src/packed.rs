@@ -14,6 +14,8 @@
 //! Leaves out: NF4, whose levels are no integers; columns of 8 and 4 bits that are no multiple of 32.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod inputs;
 mod integers;

@@ -31,7 +31,7 @@ pub(super) struct Tile<'a> {
     pub(super) order: Order,
     /// Records of the blocks.
     pub(super) lines: &'a [Line],
-    /// Codes of the first row's first block, and those of all that follow; rows are `stride` blocks aself.
+    /// Codes of the first row's first block, and those of all that follow; rows are `stride` blocks apart.
     pub(super) codes: &'a [[i8; BLOCK]],
     pub(super) about: &'a [BlockOf],
     pub(super) stride: usize,
@@ -80,8 +80,13 @@ impl PackedPath {
     pub fn available() -> Vec<Self> {
         let mut paths = Vec::new();
         #[cfg(target_arch = "x86_64")]
-        if super::avx512::here() {
-            paths.push(Self { name: "avx512vnni", rows: super::avx512::ROWS, run: super::avx512::tile });
+        {
+            if super::avx512::here() {
+                paths.push(Self { name: "avx512vnni", rows: super::avx512::ROWS, run: super::avx512::tile });
+            }
+            if super::avx2::here() {
+                paths.push(Self { name: "avx2", rows: super::avx2::ROWS, run: super::avx2::tile });
+            }
         }
         paths.push(Self { name: "portable", rows: super::portable::ROWS, run: super::portable::tile });
         paths

@@ -6,7 +6,7 @@
 
 use half::bf16;
 use parlor_kernels::packed::{self, Inputs, Output, Packed, PackedPath, PairsPath};
-use parlor_kernels::{BlockFormat, Blocks, View, Write};
+use parlor_kernels::{BlockFormat, Blocks, DType, MappedFile, Tensor, View, Write};
 use proptest::prelude::*;
 
 use crate::Numbers;
@@ -179,4 +179,48 @@ fn other_formats_and_widths_are_not_packed() {
     let values = Numbers::new(4).vec(64 * 3);
     assert!(Packed::new(View::Block(Blocks::quantize(&values, BlockFormat::Nf4).view()), 64).is_none());
     assert!(Packed::new(View::Block(Blocks::quantize(&values, BlockFormat::Q8_0).view()), 48).is_none());
+}
+
+/// Codes at the ends of their range, which a file may hold though no quantizer makes them, with inputs at the ends of theirs: the
+/// sums of a path that adds in 16 bits are at their largest.
+#[test]
+fn the_largest_codes_overflow_nothing() {
+    let (outputs, blocks) = (40, 3);
+    let columns = 32 * blocks;
+    let mut numbers = Numbers::new(11);
+    let directory = tempfile::tempdir().unwrap();
+    for (format, ends) in
+        [(BlockFormat::Q8_0, [0x80u8, 0x81, 0x7F, 0x80]), (BlockFormat::Q4_0, [0x00, 0xFF, 0xF0, 0x00])]
+    {
+        let per_block = format.bytes(32);
+        let mut bytes = Vec::new();
+        for _ in 0..outputs * blocks {
+            bytes.extend_from_slice(&half::f16::ONE.to_le_bytes());
+            let same = numbers.below(2) == 0;
+            bytes.extend((2..per_block).map(|_| ends[if same { 0 } else { numbers.below(4) }]));
+        }
+        let path = directory.path().join(format.name());
+        std::fs::write(&path, &bytes).unwrap();
+        let file = std::sync::Arc::new(MappedFile::open(&path).unwrap());
+        let shape = [outputs, columns];
+        let weight = Tensor::mapped(&file, 0..bytes.len(), &shape, DType::Block(format)).unwrap();
+        let wide = weight.to_f32_vec();
+        let packed = Packed::new(weight.view(), columns).unwrap();
+        let x: Vec<f32> = (0..5 * columns)
+            .map(|at| if at < columns { 1.0 } else { [1.0, -1.0][numbers.below(2)] })
+            .collect();
+        let inputs = Inputs::quantize(&x, columns);
+        for path in PackedPath::available() {
+            let mut y = vec![0.0; 5 * outputs];
+            forward(path, &inputs, &packed, &mut y, Write::Replace);
+            for (at, y) in y.iter().enumerate() {
+                let (row, output) = (at / outputs, at % outputs);
+                let own = &wide[output * columns..(output + 1) * columns];
+                let want: f32 = x[row * columns..].iter().zip(own).map(|(x, w)| x * w).sum();
+                // The inputs' scale, 1 / 127, is not exact; and each block rounds once.
+                let bound = 8.0 * 2f32.powi(-24) * columns as f32 * 128.0;
+                assert!((y - want).abs() <= bound, "{} {}: {y} and {want}", format.name(), path.name());
+            }
+        }
+    }
 }
