@@ -26,6 +26,7 @@ const TRAINING: &[&str] = &[
     "training.from_scratch.architecture.num_hidden_layers=4",
     "training.from_scratch.architecture.num_attention_heads=4",
     "training.from_scratch.architecture.num_key_value_heads=2",
+    "training.from_scratch.learning_rate=0.002",
     "training.from_scratch.save_steps=0",
     "data.max_length=256",
     "model.max_length=512",
@@ -40,7 +41,7 @@ pub(crate) fn run(program: &str, python: &str) -> anyhow::Result<()> {
     let documents = root().join("datasets/documents");
     if !scratch.join("model/model.safetensors").is_file() {
         let mut arguments: Vec<String> =
-            ["train", "--max-steps=400", "--overwrite"].iter().map(|text| (*text).to_owned()).collect();
+            ["train", "--max-steps=600", "--overwrite"].iter().map(|text| (*text).to_owned()).collect();
         let data = [
             format!("data.train_data_path={}", documents.display()),
             format!("data.eval_data_path={}", root().join("datasets/documents_eval").display()),
@@ -104,27 +105,25 @@ fn own(scratch: &Path, file: &str) -> anyhow::Result<f64> {
 fn peer(scratch: &Path, program: &str, file: &str) -> anyhow::Result<f64> {
     let context = CONTEXT.to_string();
     let arguments = ["-m", file, "-f", "text.txt", "-c", &context, "-b", &context, "-t", "2"];
+    // `[1]308.5,[2]313.0,...`: after each piece, that of all so far.
     let output = said(scratch, Path::new(program), &arguments)?;
-    let (_, rest) =
-        output.split_once("Final estimate: PPL = ").context("llama-perplexity gave no estimate")?;
-    Ok(rest.split_whitespace().next().unwrap_or_default().parse()?)
+    let last = output.trim().trim_end_matches(',').rsplit(']').next();
+    last.and_then(|last| last.trim().parse().ok()).context("llama-perplexity gave no estimate")
 }
 
 fn parlor(scratch: &Path, arguments: &[&str]) -> anyhow::Result<String> {
     said(scratch, &target_dir().join("release/parlor"), arguments)
 }
 
-/// What a program prints, on either of its outputs.
+/// What a program prints.
 fn said(scratch: &Path, program: &Path, arguments: &[&str]) -> anyhow::Result<String> {
     let output = Command::new(program)
         .args(arguments)
         .current_dir(scratch)
         .output()
         .with_context(|| format!("cannot start {}", program.display()))?;
-    let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if !output.status.success() {
-        bail!("{} {arguments:?}:\n{errors}", program.display());
+        bail!("{} {arguments:?}:\n{}", program.display(), String::from_utf8_lossy(&output.stderr));
     }
-    // llama.cpp says its estimate on one or the other, by version.
-    Ok(if out.trim().is_empty() { errors.into_owned() } else { out.into_owned() })
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
