@@ -14,7 +14,7 @@ use half::bf16;
 
 use crate::threads::Parts as _;
 
-use crate::linear::{self, Shape};
+use crate::linear::{self, LayerGradient, Shape};
 use crate::simd::{Element as _, dispatch, exp, max_of, sum_of};
 use crate::{Arithmetic, View, Write};
 
@@ -49,11 +49,17 @@ const KEPT: usize = 2;
 
 /// Bytes of the logits that are held at once for `rows` rows, and of what products of bf16 read instead of a tile of them.
 pub fn tile_bytes(vocab: usize, rows: usize) -> usize {
-    let columns = tile_columns(vocab);
-    let tiles = rows.div_ceil(TILE_ROWS) * vocab.div_ceil(columns.max(1));
-    let tile = TILE_ROWS.min(rows) * columns;
+    let (row_step, columns) = (tile_rows(rows, vocab), tile_columns(vocab));
+    let tiles = rows.div_ceil(row_step.max(1)) * vocab.div_ceil(columns.max(1));
+    let tile = row_step.min(rows) * columns;
     let held = if tiles <= KEPT { rows * vocab } else { tile };
     held * size_of::<f32>() + tile * size_of::<bf16>()
+}
+
+/// Rows of a tile: all of them where what is kept holds them, or parts of about the same size.
+fn tile_rows(rows: usize, vocab: usize) -> usize {
+    let parts = if rows * vocab <= KEPT * TILE_ROWS * TILE_COLUMNS { 1 } else { rows.div_ceil(TILE_ROWS) };
+    rows.div_ceil(parts)
 }
 
 /// Tiles of about the same width, in whole panels of a product.
@@ -132,7 +138,7 @@ impl Kept {
 /// All tiles, in order.
 fn tiles(rows: usize, vocab: usize) -> Vec<Tile> {
     let columns = steps(vocab, tile_columns(vocab));
-    steps(rows, TILE_ROWS)
+    steps(rows, tile_rows(rows, vocab))
         .flat_map(|rows| columns.clone().map(move |columns| (rows.clone(), columns)))
         .collect()
 }
@@ -323,13 +329,13 @@ pub struct Rows<'a> {
     pub d_logp: &'a [f32],
 }
 
-/// `dx = ...` and `dweight += ...` (when asked for). `logits` is the forward's, and nothing that the forward left there
+/// `dx = ...` and `dweight (+)= ...` (when asked for). `logits` is the forward's, and nothing that the forward left there
 /// outlives this.
 pub fn backward(
     head: Head<'_>,
     rows: Rows<'_>,
     dx: &mut [f32],
-    mut dweight: Option<&mut [f32]>,
+    mut dweight: Option<(&mut [f32], Write)>,
     logits: &mut Logits,
 ) {
     let Rows { x, targets, lse, d_logp } = rows;
@@ -372,9 +378,12 @@ pub fn backward(
         let write = if rows.start < started { Write::Replace } else { Write::Accumulate };
         started = rows.start;
         linear::backward_input(d_logits, weight, &mut dx[span.clone()], write, shape);
-        if let Some(dweight) = dweight.as_deref_mut() {
+        if let Some((dweight, write)) = &mut dweight {
             let part = columns.start * head.hidden..columns.end * head.hidden;
-            linear::backward_weight(&x[span], d_logits, &mut dweight[part], shape);
+            // Tiles are gone through from the last to the first.
+            let write = if rows.end == targets.len() { *write } else { Write::Accumulate };
+            let layer = LayerGradient { dy: d_logits, dw: &mut dweight[part], write };
+            linear::backward_weights(View::F32(&x[span]), shape, &mut [layer]);
         }
     }
 }

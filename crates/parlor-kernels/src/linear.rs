@@ -44,14 +44,28 @@ pub struct Layer<'a> {
     pub y: &'a mut [f32],
     /// What becomes of what `y` holds.
     pub write: Write,
+    /// Numbers of the same shape that are added, instead of those that `y` holds.
+    pub base: Option<&'a [f32]>,
+}
+
+impl Layer<'_> {
+    /// Puts the base into `y`, for products that only add to that.
+    fn settle(&mut self) {
+        if let Some(base) = self.base.take() {
+            self.y.copy_from_slice(base);
+            self.write = Write::Accumulate;
+        }
+    }
 }
 
 /// One of the layers of a [`backward_weights`].
 pub struct LayerGradient<'a> {
     /// The gradient of its output, `[rows, outputs]`.
     pub dy: View<'a>,
-    /// That of its weight, `[outputs, inputs]`, which is added to.
+    /// That of its weight, `[outputs, inputs]`.
     pub dw: &'a mut [f32],
+    /// What becomes of what `dw` holds.
+    pub write: Write,
 }
 
 /// `y[rows, outputs] (+)= x[rows, inputs] W^T + bias`.
@@ -65,7 +79,7 @@ pub fn forward<'a>(
 ) {
     let x = x.into();
     check(shape, x.len(), weight.len(), y.len());
-    forward_all(x, shape, &mut [Layer { weight, bias, y, write }]);
+    forward_all(x, shape, &mut [Layer { weight, bias, y, write, base: None }]);
 }
 
 /// As [`forward`], of several layers that share their input, which is prepared once for all of them; `shape.outputs` are
@@ -81,7 +95,8 @@ pub fn forward_all(x: View<'_>, shape: Shape, layers: &mut [Layer<'_>]) {
         if let View::Packed(view) = layer.weight { view.whole().is_some() } else { false }
     };
     if layers.iter().all(whole) {
-        let outputs = layers.iter_mut().filter_map(|Layer { weight, bias, y, write }| match weight {
+        layers.iter_mut().for_each(Layer::settle);
+        let outputs = layers.iter_mut().filter_map(|Layer { weight, bias, y, write, .. }| match weight {
             View::Packed(view) => {
                 Some(packed::Output { weight: view.whole()?, y, bias: *bias, write: *write })
             }
@@ -94,6 +109,7 @@ pub fn forward_all(x: View<'_>, shape: Shape, layers: &mut [Layer<'_>]) {
     let plain = |layer: &Layer<'_>| by_gemm(arithmetic) && matches!(layer.weight, View::F32(_));
     if in_few || layers.iter().any(plain) {
         let x = x.widened();
+        layers.iter_mut().for_each(Layer::settle);
         for Layer { weight, y, write, .. } in &mut *layers {
             let outputs = weight.len() / inputs;
             if in_few {
@@ -111,10 +127,10 @@ pub fn forward_all(x: View<'_>, shape: Shape, layers: &mut [Layer<'_>]) {
         }
     } else {
         let (mut weights, mut results) = (Vec::new(), Vec::new());
-        for Layer { weight, y, write, .. } in &mut *layers {
+        for Layer { weight, y, write, base, .. } in &mut *layers {
             let operand = stored(*weight, inputs, Along::Depth);
             weights.push(Band { operand, lanes: weight.len() / inputs });
-            results.push(Product { to: y, write: *write });
+            results.push(Product { to: y, write: *write, base: *base });
         }
         let x = Band { operand: stored(x, inputs, Along::Depth), lanes: rows };
         product_all(Path::best(arithmetic), (&[x], &weights), inputs, &mut results);
@@ -163,7 +179,7 @@ pub fn backward_input<'a>(
 pub fn backward_weight<'a>(x: impl Into<View<'a>>, dy: impl Into<View<'a>>, dw: &mut [f32], shape: Shape) {
     let (x, dy) = (x.into(), dy.into());
     check(shape, x.len(), dw.len(), dy.len());
-    backward_weights(x, shape, &mut [LayerGradient { dy, dw }]);
+    backward_weights(x, shape, &mut [LayerGradient { dy, dw, write: Write::Accumulate }]);
 }
 
 /// As [`backward_weight`], of several layers that share their input; `shape.outputs` are those of all together.
@@ -181,11 +197,11 @@ pub fn backward_weights(x: View<'_>, shape: Shape, layers: &mut [LayerGradient<'
             (true, View::F32(x), View::F32(dy)) => {
                 let (dy, x) = (Mat::new(dy, rows, outputs, outputs), Mat::new(x, rows, inputs, inputs));
                 let dw = MatMut::new(layer.dw, outputs, inputs, inputs);
-                matmul(dw, dy.transposed(), x, 1.0, Write::Accumulate, On::Pool);
+                matmul(dw, dy.transposed(), x, 1.0, layer.write, On::Pool);
             }
             (_, _, dy) => {
                 lefts.push(Band { operand: stored(dy, outputs, Along::Lanes), lanes: outputs });
-                results.push(Product { to: &mut *layer.dw, write: Write::Accumulate });
+                results.push(Product { to: &mut *layer.dw, write: layer.write, base: None });
             }
         }
     }

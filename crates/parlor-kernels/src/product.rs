@@ -65,7 +65,21 @@ pub struct Product<'a> {
     pub to: &'a mut [f32],
     /// What becomes of what `to` holds.
     pub write: Write,
+    /// Numbers of the same shape that are added, instead of those that `to` holds.
+    pub base: Option<&'a [f32]>,
 }
+
+/// Where a product goes, and the start of what it is added to.
+#[derive(Clone, Copy)]
+struct Place {
+    to: SharedMut<f32>,
+    from: *const f32,
+}
+
+// SAFETY: it is read while `to` is written, by the same tasks, and outlives the product.
+unsafe impl Send for Place {}
+// SAFETY: as above.
+unsafe impl Sync for Place {}
 
 /// Products, checked.
 pub(crate) struct Job<'a> {
@@ -73,7 +87,7 @@ pub(crate) struct Job<'a> {
     right: &'a [Band<'a>],
     depth: usize,
     /// Of each left band with each right one, in this order.
-    to: &'a [(SharedMut<f32>, Write)],
+    to: &'a [Place],
     path: Path,
 }
 
@@ -105,7 +119,7 @@ pub fn product(
 ) {
     let left = Band { operand: left, lanes: size.rows };
     let right = Band { operand: right, lanes: size.columns };
-    product_all(path, (&[left], &[right]), size.depth, &mut [Product { to: dst, write }]);
+    product_all(path, (&[left], &[right]), size.depth, &mut [Product { to: dst, write, base: None }]);
 }
 
 /// The products of each left band with each right one, in this order, over the same `depth`.
@@ -121,17 +135,25 @@ pub fn product_all(
     let held = left.iter().chain(right).all(|band| band.operand.holds(band.lanes, depth));
     let pairs = left.iter().flat_map(|left| right.iter().map(|right| left.lanes * right.lanes));
     assert!(
-        held && pairs.eq(results.iter().map(|result| result.to.len())),
+        held && pairs.eq(results.iter().map(|result| result.to.len()))
+            && results.iter().all(|result| result.base.is_none_or(|base| base.len() == result.to.len())),
         "products over {depth} of {left:?} and {right:?}"
     );
     if depth == 0 {
-        results
-            .iter_mut()
-            .filter(|result| result.write == Write::Replace)
-            .for_each(|result| result.to.fill(0.0));
+        for result in &mut *results {
+            match (result.base, result.write) {
+                (Some(base), _) => result.to.copy_from_slice(base),
+                (None, Write::Replace) => result.to.fill(0.0),
+                (None, Write::Accumulate) => {}
+            }
+        }
     }
     if depth > 0 && results.iter().any(|result| !result.to.is_empty()) {
-        let to: Vec<_> = results.iter_mut().map(|result| (SharedMut::new(result.to), result.write)).collect();
+        let place = |result: &mut Product<'_>| {
+            let from = result.base.map_or(result.write.onto(result.to.as_ptr()), <[f32]>::as_ptr);
+            Place { to: SharedMut::new(result.to), from }
+        };
+        let to: Vec<_> = results.iter_mut().map(place).collect();
         (path.run)(&Job { left, right, depth, to: &to, path });
     }
 }
@@ -297,15 +319,20 @@ fn task<K: Kernel>(
                     }
                     for columns in layout.columns.pieces(near.clone()) {
                         let stride = job.right[columns.band].lanes;
-                        let (to, write) = job.to[rows.band * job.right.len() + columns.band];
-                        let write = if depth.start == 0 { write } else { Write::Accumulate };
+                        let Place { to: all, from } = job.to[rows.band * job.right.len() + columns.band];
                         let panels = &panels[(columns.place - near.start) / K::COLUMNS * right.len()..];
                         let steps_of_columns = steps_of(columns.lanes, K::COLUMNS);
                         for (panel, columns) in panels.chunks_exact(right.len()).zip(steps_of_columns) {
                             let rows = &rows.lanes;
                             let extent = (rows.len() - 1) * stride + columns.len();
-                            let to = to.offset(rows.start * stride + columns.start, extent);
-                            let tile = Tile { to, stride, rows: rows.len(), columns: columns.len(), write };
+                            let at = rows.start * stride + columns.start;
+                            let to = all.offset(at, extent);
+                            let from = match (depth.start == 0, from.is_null()) {
+                                (true, true) => from,
+                                (true, false) => from.wrapping_add(at),
+                                (false, _) => to,
+                            };
+                            let tile = Tile { to, stride, rows: rows.len(), columns: columns.len(), from };
                             // SAFETY: the panels hold `steps` steps; this task alone owns its rows and columns of
                             // the result, whose bounds `offset` checked.
                             unsafe { K::tile(steps, own.as_ptr(), panel.as_ptr(), tile) };

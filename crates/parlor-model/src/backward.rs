@@ -5,12 +5,12 @@ use parlor_kernels::cross_entropy::{self, Rows};
 use parlor_kernels::{View, Write, activation, embedding, norm as rms, rope};
 
 use crate::batch::Batch;
+use crate::block::{BlockContext, kernel, segments};
 use crate::checkpointing::Lowest;
 use crate::decoder::{Block, Decoder, DecoderError};
 use crate::decoder_config::Mlp;
-use crate::forward::{BlockContext, kernel, segments};
 use crate::gradients::Gradients;
-use crate::linear::backward_all;
+use crate::linear::{backward_all, need_input};
 use crate::norm;
 use crate::pass::Pass;
 use crate::saved::{BlockSaved, NormSaved, Saved, Scratch, room, zeroed};
@@ -61,7 +61,7 @@ impl Decoder {
         let d_rows: Vec<f32> = head.rows.iter().map(|&row| d_logp[row]).collect();
         let rows = Rows { x: &head.normed, targets: &head.targets, lse: &head.lse, d_logp: &d_rows };
         let d_normed = room(&mut scratch.d_normed, head.normed.len());
-        let d_head = gradients.get_mut(pass.head());
+        let d_head = if head.rows.is_empty() { None } else { gradients.fill(pass.head()) };
         if d_head.is_none() && head.slope.len() == d_normed.len() {
             cross_entropy::backward_frozen(&head.slope, &d_rows, d_normed);
         } else {
@@ -109,6 +109,7 @@ impl Decoder {
         {
             embedding::backward(&batch.positions, width, d_stream, gradient);
         }
+        gradients.settle_all();
         Ok(())
     }
 
@@ -161,8 +162,11 @@ impl Decoder {
             self.head_norm_backward(pass, k_norm, kept, &mut scratch.dk, raw, gradients);
         }
 
-        let normed = scratch.normed.room(pass.arithmetic, saved.x.len());
-        norm::forward(pass, block.input_norm, &saved.x, normed, &mut saved.input_norm);
+        let kept = self.keeps_inputs(pass.arithmetic);
+        let mut inputs = std::mem::take(if kept { &mut saved.inputs } else { &mut scratch.inputs });
+        if !kept && need_input(pass, &[block.q, block.k, block.v], gradients) {
+            self.attention_input(pass, block, (&saved.x, &mut saved.input_norm), &mut inputs);
+        }
         let d_normed = room(&mut scratch.d_normed, saved.x.len());
         let layers = [
             (block.q, View::F32(&scratch.dq)),
@@ -170,10 +174,11 @@ impl Decoder {
             (block.v, View::F32(&scratch.dv)),
         ];
         let dx = input.then_some((&mut *d_normed, Write::Replace));
-        backward_all(pass, scratch.normed.view(), &layers, dx, gradients);
+        backward_all(pass, inputs.attention.view(), &layers, dx, gradients);
         if input {
             norm::backward(pass, block.input_norm, (&saved.x, &saved.input_norm), d_normed, d, gradients);
         }
+        *(if kept { &mut saved.inputs } else { &mut scratch.inputs }) = inputs;
     }
 
     /// The second half of a block: from the gradient of its output to that of the stream's middle, in place.
@@ -185,10 +190,14 @@ impl Decoder {
         scratch: &mut Scratch,
         (d, gradients): (&mut [f32], &mut Gradients),
     ) {
-        self.mlp_product(pass, saved, &mut scratch.inner);
-        let d_inner = room(&mut scratch.d_raw, scratch.inner.len());
+        let kept = self.keeps_inputs(pass.arithmetic);
+        let mut inputs = std::mem::take(if kept { &mut saved.inputs } else { &mut scratch.inputs });
+        if !kept && need_input(pass, &[block.down], gradients) {
+            self.mlp_product(pass, (&saved.gate, &saved.up), &mut inputs.down);
+        }
+        let d_inner = room(&mut scratch.d_raw, saved.up.len());
         let dx = Some((&mut *d_inner, Write::Replace));
-        block.down.backward(pass, scratch.inner.view(), View::F32(d), dx, gradients);
+        block.down.backward(pass, inputs.down.view(), View::F32(d), dx, gradients);
         match self.config.mlp {
             Mlp::Gated(kind) => {
                 let (gate, up) = (saved.gate.view_mut(), saved.up.view_mut());
@@ -196,14 +205,18 @@ impl Decoder {
             }
             Mlp::Plain(kind) => activation::backward(kernel(kind), saved.up.view_mut(), d_inner),
         }
-        let normed = scratch.normed.room(pass.arithmetic, saved.middle.len());
-        norm::forward(pass, block.mlp_norm, &saved.middle, normed, &mut saved.mlp_norm);
         let d_normed = room(&mut scratch.d_normed, saved.middle.len());
         let up = (block.up, saved.up.view());
         let layers = block.gate.map(|gate| [up, (gate, saved.gate.view())]);
         let layers = layers.as_ref().map_or(std::slice::from_ref(&up), |both| &both[..]);
-        backward_all(pass, scratch.normed.view(), layers, Some((&mut *d_normed, Write::Replace)), gradients);
+        let linears: Vec<_> = layers.iter().map(|(linear, _)| *linear).collect();
+        if !kept && need_input(pass, &linears, gradients) {
+            self.mlp_input(pass, block, (&saved.middle, &mut saved.mlp_norm), &mut inputs);
+        }
+        let dx = Some((&mut *d_normed, Write::Replace));
+        backward_all(pass, inputs.mlp.view(), layers, dx, gradients);
         norm::backward(pass, block.mlp_norm, (&saved.middle, &saved.mlp_norm), d_normed, d, gradients);
+        *(if kept { &mut saved.inputs } else { &mut scratch.inputs }) = inputs;
     }
 
     /// Turns the gradient `d` of normalised heads into that of the raw ones, in place.

@@ -6,9 +6,9 @@
 use parlor_kernels::{Arithmetic, DType, Values, cross_entropy};
 
 use crate::checkpointing::Checkpointing;
-use crate::decoder::DecoderError;
+use crate::decoder::{Decoder, DecoderError};
 use crate::decoder_config::{DecoderConfig, Mlp, Norm, QkNorm};
-use crate::saved::{BlockSaved, HeadSaved, Saved, Scratch};
+use crate::saved::{BlockSaved, HeadSaved, LayerInputs, Saved, Scratch};
 
 /// Size of a pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,15 +58,39 @@ impl Buffer<'_> {
 /// A buffer, and the elements that it must hold.
 type Visit<'v> = dyn FnMut(Buffer<'_>, usize) + 'v;
 
-/// What passes are like: the model, the precision of products, and how a backward gets its activations; none when there is none.
-#[derive(Clone, Copy)]
-struct Kind<'a> {
-    config: &'a DecoderConfig,
-    arithmetic: Arithmetic,
-    backward: Option<Checkpointing>,
+/// What a pass keeps, and in which precision.
+#[derive(Clone, Copy, Debug)]
+pub struct PassKind {
+    /// Of the products.
+    pub arithmetic: Arithmetic,
+    /// How a backward pass gets its activations; none when there is no backward.
+    pub backward: Option<Checkpointing>,
+    /// Whether the inputs of linear layers are kept.
+    pub keeps_inputs: bool,
 }
 
-fn block(saved: &mut BlockSaved, config: &DecoderConfig, tokens: usize, visit: &mut Visit<'_>) {
+impl PassKind {
+    /// That of passes over `decoder`.
+    pub fn of(decoder: &Decoder, arithmetic: Arithmetic, backward: Option<Checkpointing>) -> Self {
+        Self { arithmetic, backward, keeps_inputs: decoder.keeps_inputs(arithmetic) }
+    }
+}
+
+fn layer_inputs(inputs: &mut LayerInputs, config: &DecoderConfig, tokens: usize, visit: &mut Visit<'_>) {
+    visit(Buffer::Inputs(&mut inputs.attention), tokens * config.hidden_size);
+    visit(Buffer::Inputs(&mut inputs.mlp), tokens * config.hidden_size);
+    visit(Buffer::Inputs(&mut inputs.down), tokens * config.intermediate_size);
+}
+
+fn block(
+    saved: &mut BlockSaved,
+    (config, kind): (&DecoderConfig, PassKind),
+    tokens: usize,
+    visit: &mut Visit<'_>,
+) {
+    if kind.keeps_inputs {
+        layer_inputs(&mut saved.inputs, config, tokens, visit);
+    }
     let (q, kv) = (config.query_size(), config.key_value_size());
     for (buffer, width) in [
         (&mut saved.x, config.hidden_size),
@@ -96,20 +120,25 @@ fn block(saved: &mut BlockSaved, config: &DecoderConfig, tokens: usize, visit: &
     }
 }
 
-fn scratch(scratch: &mut Scratch, kind: Kind<'_>, size: PassSize, visit: &mut Visit<'_>) {
-    let Kind { config, arithmetic, backward } = kind;
+fn scratch(
+    scratch: &mut Scratch,
+    (config, kind): (&DecoderConfig, PassKind),
+    size: PassSize,
+    visit: &mut Visit<'_>,
+) {
     let (hidden, inner, tokens) = (config.hidden_size, config.intermediate_size, size.tokens);
     let (q, kv) = (config.query_size(), config.key_value_size());
-    visit(Buffer::Inputs(&mut scratch.normed), tokens * hidden);
-    visit(Buffer::Inputs(&mut scratch.inner), tokens * inner);
+    if !kind.keeps_inputs {
+        layer_inputs(&mut scratch.inputs, config, tokens, visit);
+    }
     let mut visit = |buffer, elements| visit(Buffer::Plain(buffer), elements);
-    if arithmetic == Arithmetic::Bf16 {
+    if kind.arithmetic == Arithmetic::Bf16 {
         visit(&mut scratch.raw_up, tokens * inner);
         if matches!(config.mlp, Mlp::Gated(_)) {
             visit(&mut scratch.raw_gate, tokens * inner);
         }
     }
-    if backward.is_some() {
+    if kind.backward.is_some() {
         visit(&mut scratch.d_normed, tokens.max(size.rows) * hidden);
         visit(&mut scratch.d_attention, (tokens * q).max(size.rows * hidden));
         visit(&mut scratch.dq, tokens * q);
@@ -130,8 +159,13 @@ fn head(head: &mut HeadSaved, config: &DecoderConfig, rows: usize, backward: boo
 }
 
 /// Every buffer of a pass.
-fn each(saved: &mut Saved, kind: Kind<'_>, size: PassSize, visit: &mut Visit<'_>) {
-    let Kind { config, backward, .. } = kind;
+fn each(
+    saved: &mut Saved,
+    (config, kind): (&DecoderConfig, PassKind),
+    size: PassSize,
+    visit: &mut Visit<'_>,
+) {
+    let backward = kind.backward;
     let (layers, stream) = (config.num_hidden_layers, size.tokens * config.hidden_size);
     let group = backward.and_then(Checkpointing::group);
     let kept = match (backward, group) {
@@ -141,7 +175,7 @@ fn each(saved: &mut Saved, kind: Kind<'_>, size: PassSize, visit: &mut Visit<'_>
     };
     saved.blocks.resize_with(saved.blocks.len().max(kept), BlockSaved::default);
     for kept in &mut saved.blocks[..kept] {
-        block(kept, config, size.tokens, visit);
+        block(kept, (config, kind), size.tokens, visit);
     }
     if let Some(group) = group {
         let groups = layers.div_ceil(group);
@@ -152,7 +186,7 @@ fn each(saved: &mut Saved, kind: Kind<'_>, size: PassSize, visit: &mut Visit<'_>
         visit(Buffer::Plain(&mut saved.again), stream);
     }
     visit(Buffer::Plain(&mut saved.stream), stream);
-    scratch(&mut saved.scratch, kind, size, visit);
+    scratch(&mut saved.scratch, (config, kind), size, visit);
     head(&mut saved.head, config, size.rows, backward.is_some(), visit);
 }
 
@@ -177,12 +211,11 @@ impl Saved {
     pub(crate) fn reserve(
         &mut self,
         config: &DecoderConfig,
+        kind: PassKind,
         size: PassSize,
-        backward: Option<Checkpointing>,
     ) -> Result<(), DecoderError> {
         let (mut needed, mut growth) = (0, 0);
-        let kind = Kind { config, arithmetic: self.arithmetic, backward };
-        each(self, kind, size, &mut |buffer, elements| {
+        each(self, (config, kind), size, &mut |buffer, elements| {
             let (all, more) = buffer.bytes(kind.arithmetic, elements);
             needed += all;
             growth += more;
@@ -197,7 +230,7 @@ impl Saved {
             return Err(refusal);
         }
         let mut refused = false;
-        each(self, kind, size, &mut |buffer, elements| {
+        each(self, (config, kind), size, &mut |buffer, elements| {
             refused |= !buffer.reserve(kind.arithmetic, elements);
         });
         refused |= Vec::<u8>::new().try_reserve_exact(beside).is_err();
@@ -205,27 +238,25 @@ impl Saved {
     }
 }
 
-/// Bytes of the activations and scratch of training passes of at most `train`, and evaluation passes of at most `eval`, whose
-/// products are in `arithmetic`.
+/// Bytes of the activations and scratch of training passes of at most `train`, and evaluation passes of at most `eval`.
 pub fn activation_bytes(
     config: &DecoderConfig,
-    arithmetic: Arithmetic,
-    checkpointing: Checkpointing,
+    kind: PassKind,
     train: PassSize,
     eval: Option<PassSize>,
 ) -> u64 {
     // Buffers are shared between the two, so each counts with the larger of its sizes.
-    let sizes = |size: PassSize, backward: Option<Checkpointing>| {
+    let bytes = |size: PassSize, kind: PassKind| {
         let (mut saved, mut sum) = (Saved::default(), 0);
-        each(&mut saved, Kind { config, arithmetic, backward }, size, &mut |buffer, elements| {
-            sum += buffer.bytes(arithmetic, elements).0;
+        each(&mut saved, (config, kind), size, &mut |buffer, elements| {
+            sum += buffer.bytes(kind.arithmetic, elements).0;
         });
         sum
     };
-    let training = sizes(train, Some(checkpointing));
+    let training = bytes(train, kind);
     let Some(eval) = eval else { return training as u64 };
-    let larger = train.max(eval);
-    (training + sizes(larger, None) - sizes(train, None)) as u64
+    let (larger, alone) = (train.max(eval), PassKind { backward: None, ..kind });
+    (training + bytes(larger, alone) - bytes(train, alone)) as u64
 }
 
 /// Bytes of the logits that are held at once for `rows` rows with a target.

@@ -1,24 +1,18 @@
 //! The one forward pass, for training and serving: ids to the residual stream, and from chosen rows of it to
 //! log-probabilities or logits.
 //!
-//! Source: `LlamaModel.forward`, `Qwen3Attention` and `GPT2Model.forward` in transformers, whose order of
-//! operations it follows.
+//! Source: `LlamaModel.forward` and `GPT2Model.forward` in transformers, whose order of operations it follows.
 
-use parlor_kernels::attention::{self, Geometry, KeyValues, Source, Span};
-use parlor_kernels::{
-    Arithmetic, DType, Values, ValuesMut, View, Write, activation, cross_entropy, embedding, linear, noise,
-    norm as rms, rope,
-};
+use parlor_kernels::{Write, cross_entropy, embedding, linear, noise};
 
 use crate::batch::{Batch, Context};
+use crate::block::BlockContext;
 use crate::cache::KvCache;
-use crate::decoder::{Block, Decoder, DecoderError};
-use crate::decoder_config::{Activation, Mlp, Norm};
-use crate::footprint::PassSize;
-use crate::linear::forward_all;
+use crate::decoder::{Decoder, DecoderError};
+use crate::footprint::{PassKind, PassSize};
 use crate::norm;
 use crate::pass::Pass;
-use crate::saved::{BlockSaved, NormSaved, Ready, Saved, Scratch, room};
+use crate::saved::{BlockSaved, Ready, Saved, room};
 use crate::targets::Targets;
 
 /// Whether a backward pass will follow.
@@ -124,7 +118,8 @@ impl Decoder {
         check_ids(&targets.ids, self.config.vocab_size, "target")?;
         let rows = targets.weights.iter().filter(|&&weight| weight != 0.0).count();
         let backward = (keep != Keep::One).then_some(saved.checkpointing);
-        saved.reserve(&self.config, PassSize { tokens: batch.len(), rows }, backward)?;
+        let kind = PassKind::of(self, saved.arithmetic, backward);
+        saved.reserve(&self.config, kind, PassSize { tokens: batch.len(), rows })?;
         self.run(pass, batch, None, saved, keep)?;
         self.select_rows(pass, (0..batch.len()).filter(|&row| targets.weights[row] != 0.0), saved);
         let head = &mut saved.head;
@@ -242,128 +237,6 @@ impl Decoder {
         Ok(())
     }
 
-    /// One block: takes the stream before it from `stream` and keeps it, and leaves the stream after it there.
-    pub(crate) fn block(
-        &self,
-        block: &Block,
-        context: &BlockContext<'_>,
-        saved: &mut BlockSaved,
-        scratch: &mut Scratch,
-        stream: &mut Vec<f32>,
-    ) {
-        // The stream's buffer becomes the kept one; its own is filled anew at the end.
-        std::mem::swap(&mut saved.x, stream);
-        let (pass, config) = (context.pass, &self.config);
-        let rows = context.batch.len();
-        let (query_size, kv_size) = (config.query_size(), config.key_value_size());
-        let normed = scratch.normed.room(pass.arithmetic, saved.x.len());
-        norm::forward(pass, block.input_norm, &saved.x, normed, &mut saved.input_norm);
-        let layers = &mut [
-            (block.q, room(&mut saved.q, rows * query_size), Write::Replace),
-            (block.k, room(&mut saved.k, rows * kv_size), Write::Replace),
-            (block.v, room(&mut saved.v, rows * kv_size), Write::Replace),
-        ];
-        forward_all(pass, scratch.normed.view(), layers);
-        if let (Some(q_norm), Some(k_norm)) = (block.q_norm, block.k_norm) {
-            self.head_norm(pass, q_norm, &mut saved.q, &mut saved.raw_q, &mut saved.q_norm);
-            self.head_norm(pass, k_norm, &mut saved.k, &mut saved.raw_k, &mut saved.k_norm);
-        }
-        rope::apply(&mut saved.q, config.num_attention_heads, context.angles, rope::Turn::Forward);
-        rope::apply(&mut saved.k, config.num_key_value_heads, context.angles, rope::Turn::Forward);
-        let kv = KeyValues { keys: &saved.k, values: &saved.v };
-        attention::forward(
-            (&self.geometry(context.layer), self.attention_arithmetic(pass)),
-            &saved.q,
-            kv,
-            &segments(context.batch, context.cache, context.layer),
-            room(&mut saved.attention, rows * query_size),
-            room(&mut saved.lse, rows * config.num_attention_heads),
-        );
-        let middle = room(&mut saved.middle, saved.x.len());
-        middle.copy_from_slice(&saved.x);
-        block.o.forward(pass, View::F32(&saved.attention), middle, Write::Accumulate);
-        let normed = scratch.normed.room(pass.arithmetic, saved.middle.len());
-        norm::forward(pass, block.mlp_norm, &saved.middle, normed, &mut saved.mlp_norm);
-        self.mlp_inputs(block, pass, rows, saved, scratch);
-        self.mlp_product(pass, saved, &mut scratch.inner);
-        room(stream, saved.middle.len()).copy_from_slice(&saved.middle);
-        block.down.forward(pass, scratch.inner.view(), stream, Write::Accumulate);
-    }
-
-    /// Gate and up, from the normalised stream.
-    fn mlp_inputs(
-        &self,
-        block: &Block,
-        pass: &Pass<'_>,
-        rows: usize,
-        saved: &mut BlockSaved,
-        scratch: &mut Scratch,
-    ) {
-        let len = rows * self.config.intermediate_size;
-        let (up, gate) = (saved.up.room(pass.arithmetic, len), block.gate.map(|_| len).unwrap_or(0));
-        let gate = saved.gate.room(pass.arithmetic, gate);
-        let (up, gate) = match (up, gate) {
-            (ValuesMut::F32(up), ValuesMut::F32(gate)) => (up, gate),
-            _ => (room(&mut scratch.raw_up, len), room(&mut scratch.raw_gate, len)),
-        };
-        let mut layers = vec![(block.up, up, Write::Replace)];
-        if let Some(linear) = block.gate {
-            layers.push((linear, gate, Write::Replace));
-        }
-        forward_all(pass, scratch.normed.view(), &mut layers);
-        if pass.arithmetic == Arithmetic::Bf16 {
-            saved.up.round(&scratch.raw_up);
-            if block.gate.is_some() {
-                saved.gate.round(&scratch.raw_gate);
-            }
-        }
-    }
-
-    /// `act(gate) * up`, or `act(up)`, into `out`.
-    pub(crate) fn mlp_product(&self, pass: &Pass<'_>, saved: &BlockSaved, out: &mut Values) {
-        let out = out.room(pass.arithmetic, saved.up.len());
-        match self.config.mlp {
-            Mlp::Gated(kind) => {
-                activation::gated_forward(kernel(kind), saved.gate.view(), saved.up.view(), out);
-            }
-            Mlp::Plain(kind) => activation::forward(kernel(kind), saved.up.view(), out),
-        }
-    }
-
-    /// Normalises every head of `x` in place, keeping the input in `raw`.
-    fn head_norm(
-        &self,
-        pass: &Pass<'_>,
-        weight: usize,
-        x: &mut Vec<f32>,
-        raw: &mut Vec<f32>,
-        saved: &mut NormSaved,
-    ) {
-        std::mem::swap(x, raw);
-        let (weight, Norm::Rms { eps } | Norm::Layer { eps }) = (pass.vector(weight), self.config.norm);
-        let heads = raw.len() / weight.len();
-        rms::rms_forward(raw, weight, eps, room(x, raw.len()), room(&mut saved.inverse_rms, heads));
-    }
-
-    /// Precision of attention's products: bf16 where the weights' are.
-    pub(crate) fn attention_arithmetic(&self, pass: &Pass<'_>) -> Arithmetic {
-        let packed = self.blocks.first().is_some_and(|block| {
-            let weight = &self.parameters[block.q.weight].tensor;
-            weight.dtype() == DType::Bf16 && matches!(weight.view(), View::Packed(_))
-        });
-        if packed { Arithmetic::Bf16 } else { pass.arithmetic }
-    }
-
-    pub(crate) fn geometry(&self, layer: usize) -> Geometry {
-        Geometry {
-            heads: self.config.num_attention_heads,
-            kv_heads: self.config.num_key_value_heads,
-            head_dim: self.config.head_dim,
-            scale: 1.0 / (self.config.head_dim as f32).sqrt(),
-            window: self.config.windows[layer],
-        }
-    }
-
     fn check(&self, batch: &Batch, cache: Option<&KvCache>) -> Result<(), DecoderError> {
         let wrong = |message: String| Err(DecoderError::Batch(message));
         check_ids(&batch.ids, self.config.vocab_size, "token")?;
@@ -403,49 +276,6 @@ impl Decoder {
             return wrong(format!("segments cover {next} of {} tokens", batch.len()));
         }
         Ok(())
-    }
-}
-
-/// What a block needs besides its own input.
-pub(crate) struct BlockContext<'a> {
-    pub(crate) pass: &'a Pass<'a>,
-    pub(crate) batch: &'a Batch,
-    pub(crate) angles: &'a rope::Angles,
-    pub(crate) layer: usize,
-    pub(crate) cache: Option<&'a KvCache>,
-}
-
-/// The batch's segments as attention sees them.
-pub(crate) fn segments<'a>(
-    batch: &Batch,
-    cache: Option<&'a KvCache>,
-    layer: usize,
-) -> Vec<attention::Segment<'a>> {
-    let segment = |segment: &crate::batch::Segment| {
-        let mut spans = Vec::with_capacity(2);
-        let mut context = segment.context;
-        // Ancestors are collected from the nearest outwards, and put in order of position below.
-        while let Context::Parent(parent) = context {
-            let parent = &batch.segments[parent];
-            spans.push(Span { source: Source::Rows(parent.rows.clone()), position: parent.start });
-            context = parent.context;
-        }
-        if let (Context::Cache(sequence), Some(cache)) = (context, cache) {
-            let slab = cache.slab(sequence, layer);
-            let source = Source::Cache { keys: slab.keys.view(), values: slab.values.view() };
-            spans.push(Span { source, position: 0 });
-        }
-        spans.reverse();
-        spans.push(Span { source: Source::Rows(segment.rows.clone()), position: segment.start });
-        attention::Segment { rows: segment.rows.clone(), position: segment.start, spans }
-    };
-    batch.segments.iter().map(segment).collect()
-}
-
-pub(crate) fn kernel(activation: Activation) -> activation::Activation {
-    match activation {
-        Activation::Silu => activation::Activation::Silu,
-        Activation::GeluTanh => activation::Activation::GeluTanh,
     }
 }
 

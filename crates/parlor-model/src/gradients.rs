@@ -1,7 +1,7 @@
 //! One f32 gradient per trained parameter, accumulated in place from micro-batch to micro-batch. A frozen parameter has
 //! none, and so costs neither the memory nor the product that would fill it.
 
-use parlor_kernels::threads;
+use parlor_kernels::{Write, threads};
 
 use crate::decoder::{Decoder, Parameter, ParameterId};
 
@@ -13,6 +13,9 @@ const SUM: usize = 4096;
 #[derive(Clone, Debug)]
 pub struct Gradients {
     values: Vec<Option<Vec<f32>>>,
+    /// Those that count as zero whatever their memory holds: the next product that fills one replaces it, which saves
+    /// writing zeros and reading them.
+    blank: Vec<bool>,
 }
 
 impl Gradients {
@@ -21,14 +24,34 @@ impl Gradients {
         let zeros = |(id, parameter): (usize, &Parameter)| {
             decoder.is_trained(id).then(|| vec![0.0; parameter.spec.len()])
         };
-        Self { values: decoder.parameters().iter().enumerate().map(zeros).collect() }
+        let values: Vec<_> = decoder.parameters().iter().enumerate().map(zeros).collect();
+        Self { blank: vec![false; values.len()], values }
     }
 
     /// Sets all to zero, keeping the memory.
     pub fn zero(&mut self) {
-        for values in self.values.iter_mut().flatten() {
+        for id in 0..self.values.len() {
+            self.blank[id] = true;
+            self.settle(id);
+        }
+    }
+
+    /// As [`Self::zero`] before a backward pass, which writes them; until then they must not be read.
+    pub fn restart(&mut self) {
+        self.blank.fill(true);
+    }
+
+    /// Writes the zeros of one that nothing replaced.
+    fn settle(&mut self, id: ParameterId) {
+        let blank = self.blank.get_mut(id).is_some_and(std::mem::take);
+        if let (true, Some(values)) = (blank, self.values.get_mut(id).and_then(Option::as_mut)) {
             threads::share_parts(values, CHUNK, |part, _| part.fill(0.0));
         }
+    }
+
+    /// Ends a backward pass: what it did not fill is zero.
+    pub(crate) fn settle_all(&mut self) {
+        (0..self.values.len()).for_each(|id| self.settle(id));
     }
 
     /// The gradient of parameter `id`; `None` when it is frozen, or there is none of that number.
@@ -38,12 +61,28 @@ impl Gradients {
 
     /// The gradient of parameter `id`, for accumulation; `None` as in [`Self::get`].
     pub fn get_mut(&mut self, id: ParameterId) -> Option<&mut [f32]> {
+        self.settle(id);
         self.values.get_mut(id)?.as_deref_mut()
     }
 
     /// Takes the gradient of parameter `id` away; until it is [`Self::put`] back the parameter looks frozen.
     pub fn take(&mut self, id: ParameterId) -> Option<Vec<f32>> {
+        self.settle(id);
         self.values.get_mut(id)?.take()
+    }
+
+    /// The gradient of parameter `id`, and what a product that fills it does with what it holds.
+    pub(crate) fn fill(&mut self, id: ParameterId) -> Option<(&mut [f32], Write)> {
+        let blank = self.blank.get_mut(id).is_some_and(std::mem::take);
+        let values = self.values.get_mut(id)?.as_deref_mut()?;
+        Some((values, if blank { Write::Replace } else { Write::Accumulate }))
+    }
+
+    /// As [`Self::fill`], of one that is taken away as by [`Self::take`].
+    pub(crate) fn take_to_fill(&mut self, id: ParameterId) -> Option<(Vec<f32>, Write)> {
+        let blank = self.blank.get_mut(id).is_some_and(std::mem::take);
+        let values = self.values.get_mut(id)?.take()?;
+        Some((values, if blank { Write::Replace } else { Write::Accumulate }))
     }
 
     /// Puts back what [`Self::take`] took.
@@ -60,6 +99,8 @@ impl Gradients {
         b: ParameterId,
     ) -> (Option<&mut [f32]>, Option<&mut [f32]>) {
         debug_assert_ne!(a, b);
+        self.settle(a);
+        self.settle(b);
         let (low, high) = self.values.split_at_mut(a.max(b));
         let (low, high) = (low[a.min(b)].as_deref_mut(), high[0].as_deref_mut());
         if a < b { (low, high) } else { (high, low) }

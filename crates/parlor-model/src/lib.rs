@@ -5,6 +5,7 @@ mod adapted;
 pub mod arch;
 mod backward;
 mod batch;
+mod block;
 mod cache;
 mod checkpointing;
 mod config;
@@ -58,7 +59,7 @@ pub use decoder_config::{
 };
 pub use device::{Device, DeviceError};
 pub use error::{LoadErrorKind, ModelLoadError};
-pub use footprint::{PassSize, activation_bytes, logits_bytes};
+pub use footprint::{PassKind, PassSize, activation_bytes, logits_bytes};
 pub use generation_config::GenerationConfig;
 pub use gradients::Gradients;
 pub use info::{AdapterSummary, MemoryEstimate, ModelInfo, ParametersByPart};

@@ -23,23 +23,37 @@ pub(crate) struct Linear {
     pub(crate) inputs: usize,
 }
 
+/// Whether the gradients of one of the layers, or of what is beside it, need the layers' input.
+pub(crate) fn need_input(pass: &Pass<'_>, layers: &[Linear], gradients: &Gradients) -> bool {
+    let trained = |id| gradients.get(id).is_some();
+    layers.iter().any(|linear| trained(pass.resolve(linear.weight)) || pass.low_rank(linear).next().is_some())
+}
+
 /// Where a gradient of the input goes; none when nothing below is trained.
 pub(crate) type Sink<'a> = Option<(&'a mut [f32], Write)>;
 
+/// A layer, where its output goes, `[rows, outputs]`, and what it is added to, if anything.
+pub(crate) type Output<'a> = (Linear, &'a mut [f32], Option<&'a [f32]>);
+
 /// [`Linear::forward`] of layers that share their input, which is prepared for their products once.
-pub(crate) fn forward_all(pass: &Pass<'_>, x: View<'_>, layers: &mut [(Linear, &mut [f32], Write)]) {
+pub(crate) fn forward_all(pass: &Pass<'_>, x: View<'_>, layers: &mut [Output<'_>]) {
     let magnitude = |linear: &Linear| pass.low_rank(linear).any(|(_, at)| at.magnitude.is_some());
     let Some(inputs) = layers.first().map(|(linear, ..)| linear.inputs) else { return };
     let rows = x.len() / inputs;
     let mut plain = Vec::with_capacity(layers.len());
     let mut outputs = 0;
-    for (linear, y, write) in layers.iter_mut() {
+    for (linear, y, base) in layers.iter_mut() {
         if magnitude(linear) {
-            linear.dora_forward(pass, &x.widened(), y, *write);
+            if let Some(base) = base {
+                y.copy_from_slice(base);
+            }
+            let write = if base.is_some() { Write::Accumulate } else { Write::Replace };
+            linear.dora_forward(pass, &x.widened(), y, write);
         } else {
             outputs += linear.outputs;
             let bias = linear.bias.map(|id| pass.vector(id));
-            plain.push(Layer { weight: pass.weight(linear.weight), bias, y, write: *write });
+            let weight = pass.weight(linear.weight);
+            plain.push(Layer { weight, bias, y, write: Write::Replace, base: *base });
         }
     }
     let shape = Shape { rows, inputs, outputs, arithmetic: pass.arithmetic };
@@ -55,7 +69,8 @@ pub(crate) fn forward_all(pass: &Pass<'_>, x: View<'_>, layers: &mut [(Linear, &
     }
 }
 
-/// [`Linear::backward`] of layers that share their input: their gradients by it are added up.
+/// [`Linear::backward`] of layers that share their input: their gradients by it are added up. `x` is read only where
+/// [`need_input`] says so.
 pub(crate) fn backward_all(
     pass: &Pass<'_>,
     x: View<'_>,
@@ -63,7 +78,8 @@ pub(crate) fn backward_all(
     mut dx: Sink<'_>,
     gradients: &mut Gradients,
 ) {
-    let Some(inputs) = layers.first().map(|(linear, _)| linear.inputs) else { return };
+    let Some((first, dy)) = layers.first() else { return };
+    let (inputs, rows) = (first.inputs, dy.len() / first.outputs);
     let mut of_weights = Vec::with_capacity(layers.len());
     for (linear, dy) in layers {
         if let Some(gradient) = linear.bias.and_then(|bias| gradients.get_mut(pass.resolve(bias))) {
@@ -75,18 +91,22 @@ pub(crate) fn backward_all(
             continue;
         }
         let id = pass.resolve(linear.weight);
-        of_weights.extend(gradients.take(id).map(|gradient| (id, *dy, gradient)));
+        of_weights.extend(gradients.take_to_fill(id).map(|gradient| (id, *dy, gradient)));
         if let Some((dx, write)) = to {
-            let shape = linear.shape(pass, x.len() / inputs);
+            let shape = linear.shape(pass, rows);
             linear::backward_input(*dy, pass.weight(linear.weight), dx, write, shape);
         }
     }
-    let mut shared: Vec<_> =
-        of_weights.iter_mut().map(|(_, dy, dw)| linear::LayerGradient { dy: *dy, dw }).collect();
-    let outputs = shared.iter().map(|layer| layer.dw.len() / inputs).sum();
-    let shape = Shape { rows: x.len() / inputs, inputs, outputs, arithmetic: pass.arithmetic };
-    linear::backward_weights(x, shape, &mut shared);
-    for (id, _, gradient) in of_weights {
+    let mut shared = Vec::with_capacity(of_weights.len());
+    for (_, dy, (dw, write)) in &mut of_weights {
+        shared.push(linear::LayerGradient { dy: *dy, dw, write: *write });
+    }
+    if !shared.is_empty() {
+        let outputs = shared.iter().map(|layer| layer.dw.len() / inputs).sum();
+        let shape = Shape { rows, inputs, outputs, arithmetic: pass.arithmetic };
+        linear::backward_weights(x, shape, &mut shared);
+    }
+    for (id, _, (gradient, _)) in of_weights {
         gradients.put(id, gradient);
     }
     for (linear, dy) in layers {
@@ -103,9 +123,9 @@ impl Linear {
         Shape { rows, inputs: self.inputs, outputs: self.outputs, arithmetic: pass.arithmetic }
     }
 
-    /// `y (+)= x W^T + b` for `x` `[rows, inputs]`; `y` `[rows, outputs]`.
-    pub(crate) fn forward(&self, pass: &Pass<'_>, x: View<'_>, y: &mut [f32], write: Write) {
-        forward_all(pass, x, &mut [(*self, y, write)]);
+    /// `y = base + x W^T + b` for `x` `[rows, inputs]`; `y` and `base` `[rows, outputs]`.
+    pub(crate) fn forward(&self, pass: &Pass<'_>, x: View<'_>, base: &[f32], y: &mut [f32]) {
+        forward_all(pass, x, &mut [(*self, y, Some(base))]);
     }
 
     /// `dx (+)= dy W`, and the parameters' gradients from the forward's input `x`.

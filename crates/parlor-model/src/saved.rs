@@ -1,7 +1,8 @@
 //! Buffers of a forward pass, reused from step to step: what the backward needs, and scratch.
 //!
 //! Kept per block: its input, rotated queries, keys and values, attention output, the middle of the residual
-//! stream, gate and up. Norm outputs and the MLP's product are cheap and are computed again in the backward. What only products
+//! stream, gate and up. Norm outputs and the MLP's product are cheap and are computed again in the backward, unless they are
+//! bf16 and the weights that read them are trained. What only products
 //! read is kept as they read it ([`Values`]): where they round to bf16, rounded once.
 
 use parlor_kernels::cross_entropy::Logits;
@@ -17,6 +18,17 @@ use crate::memory::FreeMemory;
 pub(crate) struct NormSaved {
     pub(crate) inverse_rms: Vec<f32>,
     pub(crate) moments: Vec<Moments>,
+}
+
+/// The inputs of a block's linear layers, as the products read them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LayerInputs {
+    /// Of queries, keys and values.
+    pub(crate) attention: Values,
+    /// Of gate and up.
+    pub(crate) mlp: Values,
+    /// Of the layer down.
+    pub(crate) down: Values,
 }
 
 /// What a block keeps.
@@ -38,6 +50,8 @@ pub(crate) struct BlockSaved {
     pub(crate) mlp_norm: NormSaved,
     pub(crate) gate: Values,
     pub(crate) up: Values,
+    /// Only where they are not computed again (see `Decoder::keeps_inputs`).
+    pub(crate) inputs: LayerInputs,
 }
 
 /// What the output head keeps, for the rows that are asked for only.
@@ -57,8 +71,8 @@ pub(crate) struct HeadSaved {
 /// Buffers whose content does not outlive a block.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scratch {
-    pub(crate) normed: Values,
-    pub(crate) inner: Values,
+    /// Where a block does not keep them.
+    pub(crate) inputs: LayerInputs,
     /// Gate and up as the products leave them, where they are kept rounded.
     pub(crate) raw_gate: Vec<f32>,
     pub(crate) raw_up: Vec<f32>,

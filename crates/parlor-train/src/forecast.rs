@@ -4,7 +4,7 @@
 //! Leaves out: other processes.
 
 use parlor_model::{
-    Checkpointing, Decoder, KvCache, Owner, Parameter, PassSize, activation_bytes, logits_bytes,
+    Checkpointing, Decoder, KvCache, Owner, Parameter, PassKind, PassSize, activation_bytes, logits_bytes,
 };
 use parlor_text::epoch_order;
 use serde::Serialize;
@@ -201,6 +201,7 @@ impl Outlook<'_> {
         let config = decoder.config();
         let rows = passes.eval.map_or(passes.train.rows, |eval| eval.rows.max(passes.train.rows));
         let checkpointing: Checkpointing = training.gradient_checkpointing.0;
+        let kind = PassKind::of(decoder, training.arithmetic(), Some(checkpointing));
         let cache = match training.sample_prompts.is_empty() {
             true => 0,
             false => {
@@ -216,13 +217,7 @@ impl Outlook<'_> {
                 decoder,
                 &Shards::new(decoder, 0, self.plan.world_size),
             ),
-            activations: activation_bytes(
-                config,
-                training.arithmetic(),
-                checkpointing,
-                passes.train,
-                passes.eval,
-            ),
+            activations: activation_bytes(config, kind, passes.train, passes.eval),
             logits: logits_bytes(config, rows),
             workspace: self.workspace(),
             adapters,

@@ -162,7 +162,7 @@ fn product<K: Kernel>(
         for (column, right) in (0..columns).step_by(K::COLUMNS).zip(right.chunks_exact(per_panel)) {
             let columns = K::COLUMNS.min(columns - column);
             let to = to[row * stride + column..].as_mut_ptr();
-            let tile = Tile { to, stride, rows: count, columns, write };
+            let tile = Tile { to, stride, rows: count, columns, from: write.onto(to) };
             // SAFETY: the panels hold so many steps; the tile lies in the result, as was checked. A path exists only where its
             // instruction set does.
             unsafe { K::tile(layout.steps, left.as_ptr(), right.as_ptr(), tile) };

@@ -2,7 +2,6 @@
 
 use super::keys::{self, Of, PANELS, Panel, Sizes};
 use super::{Forward, Task};
-use crate::Write;
 use crate::product::kernel::{Kernel, Panels, Rows, Tile};
 use crate::scratch::{self, ATTENTION};
 use crate::simd::{dispatch, exp, max_of, sum_of};
@@ -107,7 +106,7 @@ pub(crate) fn forward_task<K: Kernel>(job: &Forward<'_>, task: &Task) {
                             stride: slots,
                             rows,
                             columns: K::COLUMNS,
-                            write: Write::Replace,
+                            from: std::ptr::null(),
                         };
                         let own_k = &k[index * sizes.across::<K>().len()..];
                         // SAFETY: the panels hold so many steps, the tile lies in the scores.
@@ -133,13 +132,8 @@ pub(crate) fn forward_task<K: Kernel>(job: &Forward<'_>, task: &Task) {
                         let rows = tile(row).len();
                         let to = &mut out[(first + row) * dim + index * K::COLUMNS..];
                         assert!(to.len() >= (rows - 1) * dim + columns, "room for a tile of the output");
-                        let tile = Tile {
-                            to: to.as_mut_ptr(),
-                            stride: dim,
-                            rows,
-                            columns,
-                            write: Write::Accumulate,
-                        };
+                        let to = to.as_mut_ptr();
+                        let tile = Tile { to, stride: dim, rows, columns, from: to };
                         // SAFETY: the panels hold so many steps, the tile lies in the output.
                         unsafe { K::tile(width / K::GROUP, own.as_ptr(), v.as_ptr(), tile) };
                     }

@@ -8,7 +8,6 @@ use std::arch::x86_64::*;
 use half::bf16;
 
 use super::kernel::{BUNDLE, Kernel, Panels, Rounding, Rows, Tile};
-use crate::Write;
 use packing::{across_bf16, across_f32, along_bf16, along_f32};
 
 pub(crate) use packing::transpose;
@@ -35,9 +34,11 @@ macro_rules! store {
                 // SAFETY: the row lies in the tile; the mask leaves out what lies past its last column.
                 unsafe {
                     let to = $tile.to.add(r * $tile.stride + 16 * v);
-                    let sum = match $tile.write {
-                        Write::Replace => $sums[r][v],
-                        Write::Accumulate => _mm512_add_ps($sums[r][v], _mm512_maskz_loadu_ps(mask, to)),
+                    let sum = if $tile.from.is_null() {
+                        $sums[r][v]
+                    } else {
+                        let from = $tile.from.add(r * $tile.stride + 16 * v);
+                        _mm512_add_ps($sums[r][v], _mm512_maskz_loadu_ps(mask, from))
                     };
                     _mm512_mask_storeu_ps(to, mask, sum);
                 }
@@ -232,7 +233,11 @@ unsafe fn tile_bf16<const R: usize, const V: usize>(
 fn prefetch<const R: usize, const V: usize>(tile: Tile) {
     for r in 0..R {
         for v in 0..V {
-            _mm_prefetch::<_MM_HINT_ET0>(tile.to.wrapping_add(r * tile.stride + 16 * v).cast());
+            let at = r * tile.stride + 16 * v;
+            _mm_prefetch::<_MM_HINT_ET0>(tile.to.wrapping_add(at).cast());
+            if !tile.from.is_null() && !std::ptr::eq(tile.from, tile.to) {
+                _mm_prefetch::<_MM_HINT_T0>(tile.from.wrapping_add(at).cast());
+            }
         }
     }
 }

@@ -29,7 +29,15 @@ pub(crate) struct Tile {
     pub(crate) rows: usize,
     /// Columns to write, 1 to [`Kernel::COLUMNS`].
     pub(crate) columns: usize,
-    pub(crate) write: Write,
+    /// What the sums are added to, in rows as far apart: the tile itself, another matrix's part, or null for nothing.
+    pub(crate) from: *const f32,
+}
+
+impl Write {
+    /// What is added to sums that go to `to`.
+    pub(crate) fn onto(self, to: *const f32) -> *const f32 {
+        if self == Write::Accumulate { to } else { std::ptr::null() }
+    }
 }
 
 /// How packed panels lie in memory.
@@ -92,7 +100,8 @@ pub(crate) trait Kernel {
     ///
     /// # Safety
     /// The instruction set is there; `left` and `right` hold `steps` steps of a panel; the rows and columns of
-    /// `tile` may be written (and read) and nobody else touches them meanwhile.
+    /// `tile` may be written (and read) and nobody else touches them meanwhile; as many are read from where the sums are
+    /// added to.
     unsafe fn tile(steps: usize, left: *const Self::Element, right: *const Self::Element, tile: Tile);
 
     /// Packs rows that run along the depth: row `r` becomes lane `r % used` of panel `r / used`.

@@ -3,7 +3,6 @@
 //! `body` functions are inlined into functions that are compiled for one instruction set (see `path.rs`).
 
 use super::kernel::{BUNDLE, Kernel, Panels, Rounding, Rows, Tile, round_to_bf16};
-use crate::Write;
 
 pub(crate) const ROWS: usize = 6;
 pub(crate) const COLUMNS: usize = 16;
@@ -70,10 +69,16 @@ pub(crate) unsafe fn tile_with(steps: usize, left: *const f32, right: *const f32
         }
     }
     for (row, sums) in sums.iter().enumerate().take(tile.rows) {
+        let mut sums = *sums;
+        if !tile.from.is_null() {
+            // SAFETY: the row lies in what the tile is added to.
+            let from = unsafe { std::slice::from_raw_parts(tile.from.add(row * tile.stride), tile.columns) };
+            sums.iter_mut().zip(from).for_each(|(sum, from)| *sum += from);
+        }
         // SAFETY: the row lies in the tile, which is ours.
         let to = unsafe { std::slice::from_raw_parts_mut(tile.to.add(row * tile.stride), tile.columns) };
-        for (to, sum) in to.iter_mut().zip(sums) {
-            *to = if tile.write == Write::Replace { *sum } else { *to + *sum };
+        for (to, sum) in to.iter_mut().zip(&sums) {
+            *to = *sum;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use half::bf16;
 use parlor_kernels::cross_entropy::{self, Head, Logits, Rows};
-use parlor_kernels::{Arithmetic, View};
+use parlor_kernels::{Arithmetic, View, Write};
 
 use crate::{Numbers, close, differences, inner, wide};
 
@@ -33,7 +33,7 @@ fn check(rows: usize, vocab: usize, hidden: usize) {
         close("logp", &logp, &want);
         let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
         let rows = Rows { x: &x, targets: &targets, lse: &lse, d_logp: &d };
-        cross_entropy::backward(head, rows, &mut dx, Some(&mut dw), &mut logits);
+        cross_entropy::backward(head, rows, &mut dx, Some((&mut dw, Write::Accumulate)), &mut logits);
         let loss = |x: &[f64], w: &[f64]| inner(&reference(x, w, &targets, hidden), &d);
         close("dx", &dx, &differences(&wide(&x), |x| loss(x, &wide(&w32))));
         close("dw", &dw, &differences(&wide(&w32), |w| loss(&wide(&x), w)));
@@ -87,7 +87,7 @@ fn parts_of_a_large_vocabulary_join_without_a_seam() {
     close("logp", &logp, &want);
     let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
     let whole = Rows { x: &x, targets: &targets, lse: &lse, d_logp: &d };
-    cross_entropy::backward(head, whole, &mut dx, Some(&mut dw), &mut logits);
+    cross_entropy::backward(head, whole, &mut dx, Some((&mut dw, Write::Accumulate)), &mut logits);
     let (mut want_dx, mut want_dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
     for row in 0..rows {
         let x: Vec<f64> = wide(&x[row * hidden..(row + 1) * hidden]);
@@ -128,8 +128,13 @@ fn extreme_logits_neither_overflow_nor_hide() {
 
 #[test]
 fn kept_logits_give_what_computed_ones_give() {
-    // Two chunks: the forward leaves the second one's logits to the backward.
-    let (rows, vocab, hidden) = (1030, 11, 3);
+    // One tile, which the forward leaves to the backward; two of them; and more, of which the last is left.
+    for (rows, vocab) in [(1030, 11), (9, 9000), (1030, 16_400)] {
+        check_kept(rows, vocab, 3);
+    }
+}
+
+fn check_kept(rows: usize, vocab: usize, hidden: usize) {
     let mut numbers = Numbers::new(9);
     let (x, w, d) = (numbers.vec(rows * hidden), numbers.vec(vocab * hidden), numbers.vec(rows));
     let targets: Vec<u32> = (0..rows).map(|row| (row % vocab) as u32).collect();
@@ -140,7 +145,7 @@ fn kept_logits_give_what_computed_ones_give() {
     let rows = Rows { x: &x, targets: &targets, lse: &lse, d_logp: &d };
     let gradients = |mut logits: Logits| {
         let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
-        cross_entropy::backward(head, rows, &mut dx, Some(&mut dw), &mut logits);
+        cross_entropy::backward(head, rows, &mut dx, Some((&mut dw, Write::Accumulate)), &mut logits);
         // What was kept is used once.
         let mut again = vec![0.0; x.len()];
         cross_entropy::backward(head, rows, &mut again, None, &mut logits);

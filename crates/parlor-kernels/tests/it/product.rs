@@ -178,7 +178,7 @@ proptest! {
                     }
                 }
                 let results = together.iter_mut().zip(&kinds);
-                let mut results: Vec<_> = results.map(|(to, &write)| Product { to, write }).collect();
+                let mut results: Vec<_> = results.map(|(to, &write)| Product { to, write, base: None }).collect();
                 let band = |&(operand, lanes): &(_, _)| Band { operand, lanes };
                 let bands: [Vec<_>; 2] = [left.iter().map(band).collect(), right.iter().map(band).collect()];
                 product_all(path, (&bands[0], &bands[1]), depth, &mut results);

@@ -59,10 +59,12 @@ impl<O: Objective> Trainer<'_, '_, O> {
         };
         let learning_rate = self.schedule.at(self.step);
         let mut sums = Sums::default();
-        self.gradients.zero();
         let mut passes: VecDeque<Range<usize>> = self.plan.own_passes(chosen.len(), self.collective().rank());
         if passes.is_empty() {
+            self.gradients.zero();
             self.sum_nothing();
+        } else {
+            self.gradients.restart();
         }
         while let Some(pass) = passes.pop_front() {
             let middle = pass.end.min(pass.start + self.micro_batch);

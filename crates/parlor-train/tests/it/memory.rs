@@ -6,7 +6,7 @@ use std::process::Command;
 
 use parlor_kernels::Arithmetic;
 use parlor_model::memory::FreeMemory;
-use parlor_model::{Checkpointing, PassSize, activation_bytes, logits_bytes};
+use parlor_model::{Checkpointing, PassKind, PassSize, activation_bytes, logits_bytes};
 use parlor_train::checkpoint::{list_checkpoints, open_checkpoint};
 use parlor_train::objectives::CrossEntropy;
 use parlor_train::{Loss, LossKind, MicroBatch, Objective, Outcome, Sequence, TrainEvent};
@@ -96,7 +96,8 @@ fn room_for(tokens: usize, checkpointing: Checkpointing) -> FreeMemory {
     let size = PassSize { tokens, rows: tokens };
     // Beside activations must be left: 32 MiB, and the logits of this small vocabulary.
     let logits = logits_bytes(&tiny::config(), tokens);
-    let activations = activation_bytes(&tiny::config(), Arithmetic::F32, checkpointing, size, None);
+    let kind = PassKind { arithmetic: Arithmetic::F32, backward: Some(checkpointing), keeps_inputs: false };
+    let activations = activation_bytes(&tiny::config(), kind, size, None);
     LEFT.set(activations + logits + (32 << 20));
     FreeMemory(|| Some(LEFT.get()))
 }

@@ -210,7 +210,7 @@ impl Subject {
         saved.arithmetic = arithmetic;
         let (seconds, faults) = median(|| {
             let start = Instant::now();
-            gradients.zero();
+            gradients.restart();
             self.decoder.logprobs(&batch, &targets, &mut saved).map_err(failed)?;
             self.decoder.backward(&d_logp, &batch, &targets, &mut saved, &mut gradients).map_err(failed)?;
             optimizer.update(&mut self.decoder, &gradients, 1.0, 1.0).map_err(failed)?;
