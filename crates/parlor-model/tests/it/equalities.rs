@@ -1,6 +1,9 @@
 //! What must be equal whichever way it is computed: packed and alone, cached and whole, shared prompt and
 //! repeated prompt, kept and recomputed.
 
+use std::num::NonZeroUsize;
+
+use parlor_kernels::Arithmetic;
 use parlor_model::{
     Batch, Checkpointing, Context, Gradients, KvCache, LoadOptions, Saved, Targets, load_directory,
 };
@@ -213,5 +216,44 @@ fn recomputed_equals_kept() {
                 assert!(kept.iter().eq(again.iter()), "{name}: groups of {group} blocks");
             }
         }
+    }
+}
+
+/// With products in bf16 the inputs of trained layers are kept, and computed again with checkpointing: the same bits. A restarted
+/// gradient forgets what it held, and two passes add up. What is near is the gradient in f32.
+#[test]
+fn gradients_in_bf16_are_the_same_kept_or_computed_again_and_near_those_in_f32() {
+    for name in ["llama", "gpt2", "qwen3"] {
+        let decoder = load_directory(&fixture(name), &LoadOptions::for_training()).unwrap().decoder;
+        let expected = Expected::read(name);
+        let (batch, targets) = (&expected.batch, &expected.targets);
+        let pass = |arithmetic, checkpointing, gradients: &mut Gradients| {
+            let mut saved = Saved::default();
+            (saved.arithmetic, saved.checkpointing) = (arithmetic, checkpointing);
+            decoder.logprobs(batch, targets, &mut saved).unwrap();
+            decoder.backward(&targets.weights, batch, targets, &mut saved, gradients).unwrap();
+        };
+        let all = |gradients: &Gradients| -> Vec<f32> {
+            gradients.iter().flat_map(|(_, values)| values.to_vec()).collect()
+        };
+        let mut kept = Gradients::zeros(&decoder);
+        pass(Arithmetic::Bf16, Checkpointing::None, &mut kept);
+        let once = all(&kept);
+        let mut again = Gradients::zeros(&decoder);
+        pass(Arithmetic::Bf16, Checkpointing::Every(NonZeroUsize::MIN), &mut again);
+        assert!(once == all(&again), "{name}: kept and computed again differ");
+        kept.restart();
+        pass(Arithmetic::Bf16, Checkpointing::None, &mut kept);
+        assert!(once == all(&kept), "{name}: a restarted gradient keeps what it held");
+        pass(Arithmetic::Bf16, Checkpointing::None, &mut kept);
+        let twice: Vec<f32> = once.iter().map(|g| 2.0 * g).collect();
+        let difference = relative(&all(&kept), &twice);
+        assert!(difference < ROUNDING, "{name}: two passes are {difference:e} from twice one");
+        let mut wide = Gradients::zeros(&decoder);
+        pass(Arithmetic::F32, Checkpointing::None, &mut wide);
+        // Some 20 products lie on the way through these blocks and back, each with two operands that are off by up to 2^-9:
+        // independent errors add up to about six of these, and the worst of all elements to some more.
+        let difference = relative(&once, &all(&wide));
+        assert!(difference < 16.0 * 2f64.powi(-9), "{name}: {difference:e} from f32");
     }
 }
