@@ -3,7 +3,8 @@
 //! - [`Tensor`] holds bytes: shape, dtype, and storage that is owned or a read-only memory map. It has no
 //!   arithmetic of its own.
 //! - The operations are plain functions over slices of `f32` activations and [`View`]s of weights; activations that only
-//!   products of bf16 read may be bf16 ([`Values`]). Each forward stands beside its backward, and each backward *accumulates* into gradients it is given.
+//!   products of bf16 read may be bf16 ([`Values`]). Each forward stands beside its backward, and each backward *accumulates*
+//!   into gradients it is given, unless it is told to replace them.
 //! - Activations are row-major `[tokens, features]`: a ragged batch has no padding and no mask tensor.
 //!
 //! Instruction sets are chosen at run time, here and nowhere else (see [`mod@isa`]). Results do not depend on

@@ -96,8 +96,9 @@ pub struct TrainingConfig {
     /// Further settings of the schedule in force, by HF's names. One that it does not take is an error.
     pub lr_scheduler_kwargs: LrSchedulerKwargs,
     /// Mixed precision: the matrix products of linear layers and the head take their operands rounded to bfloat16 and sum
-    /// in f32. Trained weights, gradients, optimizer state, norms, attention and losses stay f32. Faster where the
-    /// processor multiplies bfloat16 faster than f32 (AMD from Zen 4 on); elsewhere about as fast as f32.
+    /// in f32; what only they read is kept rounded. Trained weights, gradients, optimizer state, the residual stream, norms
+    /// and losses stay f32. Faster where the processor multiplies bfloat16 faster than f32 (AMD from Zen 4 on); elsewhere
+    /// about as fast as f32.
     pub bf16: bool,
     /// Train in float16 with loss scaling (not in this build yet).
     pub fp16: bool,
