@@ -3,7 +3,7 @@
 //! Source: `LlamaDecoderLayer`, `Qwen3Attention` and `GPT2Block` in transformers, whose order of operations it follows.
 
 use parlor_kernels::attention::{self, Geometry, KeyValues, Source, Span};
-use parlor_kernels::{Arithmetic, DType, Values, ValuesMut, View, activation, norm as rms, rope};
+use parlor_kernels::{Arithmetic, Values, ValuesMut, View, activation, norm as rms, rope};
 
 use crate::batch::{Batch, Context};
 use crate::cache::KvCache;
@@ -144,12 +144,12 @@ impl Decoder {
         rms::rms_forward(raw, weight, eps, room(x, raw.len()), room(&mut saved.inverse_rms, heads));
     }
 
-    /// Precision of attention's products: bf16 where the weights' are.
+    /// Precision of attention's products: bf16 where the weights are that or less, whose inputs are rounded as much or more.
     pub(crate) fn attention_arithmetic(&self, pass: &Pass<'_>) -> Arithmetic {
-        let packed = self.blocks.first().is_some_and(|block| {
-            let weight = &self.parameters[block.q.weight].tensor;
-            weight.dtype() == DType::Bf16 && matches!(weight.view(), View::Packed(_))
-        });
+        let packed = self
+            .blocks
+            .first()
+            .is_some_and(|block| matches!(self.parameters[block.q.weight].tensor.view(), View::Packed(_)));
         if packed { Arithmetic::Bf16 } else { pass.arithmetic }
     }
 

@@ -7,7 +7,7 @@
 
 use std::arch::x86_64::*;
 
-use super::integers::{Record, Tile};
+use super::integers::{Record, Sums, Tile};
 use super::{BLOCK, HALVES, LANES, Order, PANEL, STEP};
 use crate::isa::{self, Isa};
 
@@ -23,9 +23,9 @@ pub(super) fn here() -> bool {
 }
 
 /// # Safety
-/// [`here`].
-pub(super) unsafe fn tile(tile: Tile<'_>, sums: &mut [f32]) {
-    let rows = sums.len() / PANEL;
+/// [`here`]; the sums are the caller's alone.
+pub(super) unsafe fn tile(tile: Tile<'_>, sums: Sums) {
+    let rows = sums.rows;
     let blocks = tile.lines.len() / tile.order.lines();
     assert!(
         blocks == 0
@@ -48,7 +48,9 @@ pub(super) unsafe fn tile(tile: Tile<'_>, sums: &mut [f32]) {
 /// # Safety
 /// AVX2, FMA and F16C are there; `sums` holds `R` rows, `tile` so many blocks of each.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn blocks_of<const R: usize>(tile: Tile<'_>, sums: &mut [f32]) {
+unsafe fn blocks_of<const R: usize>(tile: Tile<'_>, sums: Sums) {
+    // SAFETY: the contract of the caller.
+    let sums: [&mut [f32]; R] = std::array::from_fn(|row| unsafe { sums.begin(row) });
     for (index, record) in tile.records().enumerate() {
         for octet in 0..PANEL / OCTET {
             let at = (octet * OCTET / LANES, octet * OCTET % LANES);
@@ -63,7 +65,7 @@ unsafe fn blocks_of<const R: usize>(tile: Tile<'_>, sums: &mut [f32]) {
                 let scales = _mm256_cvtph_ps(_mm_loadu_si128(scales.cast()));
                 for (r, integers) in integers.into_iter().enumerate() {
                     let scale = _mm256_set1_ps(tile.about[r * tile.stride + index].scale);
-                    let sum = sums[r * PANEL + octet * OCTET..][..OCTET].as_mut_ptr();
+                    let sum = sums[r][octet * OCTET..][..OCTET].as_mut_ptr();
                     let total = _mm256_fmadd_ps(
                         _mm256_cvtepi32_ps(integers),
                         _mm256_mul_ps(scales, scale),

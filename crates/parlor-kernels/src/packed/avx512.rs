@@ -4,8 +4,8 @@
 use std::arch::x86_64::*;
 
 use super::inputs::BlockOf;
-use super::integers::Tile;
-use super::{BLOCK, HALVES, LANES, Order, PANEL, STEP};
+use super::integers::{Sums, Tile};
+use super::{BLOCK, HALVES, LANES, Order, STEP};
 
 /// Input rows of a tile, at most.
 pub(super) const ROWS: usize = 6;
@@ -19,9 +19,9 @@ pub(super) fn here() -> bool {
 }
 
 /// # Safety
-/// [`here`].
-pub(super) unsafe fn tile(tile: Tile<'_>, sums: &mut [f32]) {
-    let rows = sums.len() / PANEL;
+/// [`here`]; the sums are the caller's alone.
+pub(super) unsafe fn tile(tile: Tile<'_>, sums: Sums) {
+    let rows = sums.rows;
     let per_block = tile.order.lines();
     let blocks = tile.lines.len() / per_block;
     assert!(
@@ -46,7 +46,7 @@ pub(super) unsafe fn tile(tile: Tile<'_>, sums: &mut [f32]) {
 /// # Safety
 /// AVX-512 F, BW and VNNI are there; `sums` holds `R` rows, `tile` so many blocks of each.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn blocks_of<const R: usize, const FOUR_BITS: bool>(tile: Tile<'_>, blocks: usize, sums: &mut [f32]) {
+unsafe fn blocks_of<const R: usize, const FOUR_BITS: bool>(tile: Tile<'_>, blocks: usize, sums: Sums) {
     let lines = if FOUR_BITS { STEPS / 2 } else { STEPS };
     let low = _mm512_set1_epi8(15);
     let (codes, about) = (tile.codes.as_ptr(), tile.about.as_ptr());
@@ -56,8 +56,14 @@ unsafe fn blocks_of<const R: usize, const FOUR_BITS: bool>(tile: Tile<'_>, block
     unsafe {
         let mut totals = [[_mm512_setzero_ps(); HALVES]; R];
         for (r, totals) in totals.iter_mut().enumerate() {
+            let soon = sums.soon.0.wrapping_add(r * sums.soon.1);
+            for half in 0..HALVES {
+                _mm_prefetch::<_MM_HINT_ET0>(soon.wrapping_add(half * LANES).cast());
+            }
             for (half, total) in totals.iter_mut().enumerate() {
-                *total = _mm512_loadu_ps(sums.as_ptr().add(r * PANEL + half * LANES));
+                if !sums.fresh {
+                    *total = _mm512_loadu_ps(sums.to.add(r * sums.stride + half * LANES));
+                }
             }
         }
         for block in 0..blocks {
@@ -105,7 +111,7 @@ unsafe fn blocks_of<const R: usize, const FOUR_BITS: bool>(tile: Tile<'_>, block
         }
         for (r, totals) in totals.into_iter().enumerate() {
             for (half, total) in totals.into_iter().enumerate() {
-                _mm512_storeu_ps(sums.as_mut_ptr().add(r * PANEL + half * LANES), total);
+                _mm512_storeu_ps(sums.to.add(r * sums.stride + half * LANES), total);
             }
         }
     }

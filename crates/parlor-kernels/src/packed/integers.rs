@@ -22,8 +22,35 @@ pub struct PackedPath {
     run: Run,
 }
 
-/// Adds the products of a tile to `sums`, `[rows][32]`.
-type Run = unsafe fn(Tile<'_>, &mut [f32]);
+/// Computes the products of a tile.
+type Run = unsafe fn(Tile<'_>, Sums);
+
+/// Where a tile's sums go: rows of 32, `stride` apart.
+#[derive(Clone, Copy)]
+pub(super) struct Sums {
+    pub(super) to: *mut f32,
+    pub(super) stride: usize,
+    pub(super) rows: usize,
+    /// Whether they begin with zero, or with what is there.
+    pub(super) fresh: bool,
+    /// Rows of the result, so far apart, which are needed after the sums and may be asked for before; they need not be there.
+    pub(super) soon: (*const f32, usize),
+}
+
+impl Sums {
+    /// A row, which begins as it should.
+    ///
+    /// # Safety
+    /// The row is there, and nobody else looks at it.
+    pub(super) unsafe fn begin<'a>(self, row: usize) -> &'a mut [f32] {
+        // SAFETY: the contract of the caller.
+        let own = unsafe { std::slice::from_raw_parts_mut(self.to.add(row * self.stride), PANEL) };
+        if self.fresh {
+            own.fill(0.0);
+        }
+        own
+    }
+}
 
 /// Some blocks of a panel and as many of some input rows.
 #[derive(Clone, Copy)]
@@ -107,22 +134,27 @@ const NEAR: usize = 8;
 
 /// The products of a task.
 pub(super) fn compute(part: &Part<'_>, path: PackedPath, x: &Inputs) {
-    let (rows, blocks) = (x.rows(), x.columns() / BLOCK);
+    let (rows, blocks, outputs) = (x.rows(), x.columns() / BLOCK, part.weight.rows);
     let tiles = rows.div_ceil(path.rows);
     let step = rows.div_ceil(tiles);
     let near = if rows > path.rows && rows <= FEW { NEAR } else { blocks };
-    let mut sums = [0.0; FEW * PANEL];
+    let mut sums = [0.0f32; FEW * PANEL];
     for panel in part.panels.clone() {
         // Few rows: all of them over a few blocks, then over the next. Many: some over the whole panel.
         let together = if rows <= FEW { rows } else { step };
         for first in (0..rows).step_by(together) {
             let rows = first..(first + together).min(rows);
-            let sums = &mut sums[..rows.len() * PANEL];
-            sums.fill(0.0);
+            let direct = place(part, panel, &rows);
+            let result = part.y.offset(rows.start * outputs + panel * PANEL, 1);
+            let (to, stride) = direct.map_or((sums.as_mut_ptr(), PANEL), |to| (to, outputs));
             for block in (0..blocks).step_by(near) {
                 let own = block..(block + near).min(blocks);
                 let records = part.weight.records(panel, own);
-                for (sums, row) in sums.chunks_mut(step * PANEL).zip(rows.clone().step_by(step)) {
+                for row in rows.clone().step_by(step) {
+                    let count = step.min(rows.end - row);
+                    let to = to.wrapping_add((row - rows.start) * stride);
+                    let soon = (result.wrapping_add((row - rows.start) * outputs).cast_const(), outputs);
+                    let own = Sums { to, stride, rows: count, fresh: block == 0, soon };
                     let at = row * blocks + block;
                     let tile = Tile {
                         order: part.weight.order,
@@ -131,13 +163,25 @@ pub(super) fn compute(part: &Part<'_>, path: PackedPath, x: &Inputs) {
                         about: &x.about()[at..],
                         stride: blocks,
                     };
-                    // SAFETY: a path exists only where its instruction set does.
-                    unsafe { (path.run)(tile, sums) };
+                    // SAFETY: a path exists only where its instruction set does; the sums are rows of the buffer, which has
+                    // room for them, or of the result, as was checked.
+                    unsafe { (path.run)(tile, own) };
                 }
             }
-            write(part, panel, rows, sums);
+            if direct.is_none() {
+                let len = rows.len() * PANEL;
+                write(part, panel, rows, &mut sums[..len]);
+            }
         }
     }
+}
+
+/// Where a panel's sums are in the result, when nothing else is added to them.
+fn place(part: &Part<'_>, panel: usize, rows: &Range<usize>) -> Option<*mut f32> {
+    let outputs = part.weight.rows;
+    let whole = (panel + 1) * PANEL <= outputs && part.bias.is_none() && part.write == Write::Replace;
+    let extent = (rows.len() - 1) * outputs + PANEL;
+    whole.then(|| part.y.offset(rows.start * outputs + panel * PANEL, extent))
 }
 
 /// Puts a panel's sums where they belong.

@@ -1,27 +1,30 @@
 //! The product in plain loops, compiled for the widest registers of the machine.
 
-use super::integers::Tile;
-use super::{BLOCK, HALVES, LANES, Order, PANEL, STEP};
+use super::integers::{Sums, Tile};
+use super::{BLOCK, HALVES, LANES, Order, STEP};
 use crate::simd::dispatch;
 
 /// Input rows of a tile, at most.
 pub(super) const ROWS: usize = 4;
 
 /// # Safety
-/// None is needed: the signature is that of the other paths.
-pub(super) unsafe fn tile(tile: Tile<'_>, sums: &mut [f32]) {
+/// The sums are the caller's alone.
+pub(super) unsafe fn tile(tile: Tile<'_>, sums: Sums) {
+    // SAFETY: the contract of the caller.
+    let mut rows: [&mut [f32]; ROWS] =
+        std::array::from_fn(|row| if row < sums.rows { unsafe { sums.begin(row) } } else { &mut [] });
     dispatch(
         #[inline(always)]
         || {
             for half in 0..HALVES {
-                half_panel(&tile, half, sums);
+                half_panel(&tile, half, &mut rows[..sums.rows]);
             }
         },
     );
 }
 
 #[inline(always)]
-fn half_panel(tile: &Tile<'_>, half: usize, sums: &mut [f32]) {
+fn half_panel(tile: &Tile<'_>, half: usize, sums: &mut [&mut [f32]]) {
     for (index, record) in tile.records().enumerate() {
         let scales = record.scales(half);
         let mut weights = [[[0i32; STEP]; LANES]; BLOCK / STEP];
@@ -37,7 +40,7 @@ fn half_panel(tile: &Tile<'_>, half: usize, sums: &mut [f32]) {
                 }
             }
         }
-        for (row, sums) in sums.chunks_exact_mut(PANEL).enumerate() {
+        for (row, sums) in sums.iter_mut().enumerate() {
             let at = row * tile.stride + index;
             let (codes, about) = (&tile.codes[at], tile.about[at]);
             let mut integers = [tile.start(about); LANES];
