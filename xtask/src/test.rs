@@ -13,6 +13,7 @@ const STEPS: &[Step] = &[
     ("lints", || cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"])),
     ("tests", || cargo(&["test", "--workspace", "--release"])),
     ("tests on each instruction set", crate::isa::run),
+    ("sanitizers", crate::sanitize::run),
     ("release build", || cargo(&["build", "--release", "--package", "parlor"])),
     ("quickstart", crate::quickstart::run),
     ("README commands", crate::readme::run),
