@@ -10,21 +10,8 @@ from gguf import GGMLQuantizationType as Type
 from gguf import quants
 from safetensors.numpy import load_file
 
-BLOCK = {
-    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
-    "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
-}
-OUTSIDE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
-
-
-def name_of(name):
-    stem, part = name.rsplit(".", 1)
-    if stem in OUTSIDE:
-        return f"{OUTSIDE[stem]}.{part}"
-    _, _, layer, site = stem.split(".", 3)
-    return f"blk.{layer}.{BLOCK[site]}.{part}"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "fixtures" / "make"))
+from gguf_names import name_of  # noqa: E402
 
 
 def vocabulary(writer, directory, size):

@@ -26,13 +26,7 @@ pub(super) fn here() -> bool {
 /// [`here`]; the sums are the caller's alone.
 pub(super) unsafe fn tile(tile: Tile<'_>, sums: Sums) {
     let rows = sums.rows;
-    let blocks = tile.lines.len() / tile.order.lines();
-    assert!(
-        blocks == 0
-            || rows == 0
-            || (rows - 1) * tile.stride + blocks <= tile.codes.len().min(tile.about.len()),
-        "{rows} rows of {blocks} blocks"
-    );
+    tile.blocks(rows);
     macro_rules! by_rows {
         ($($rows:literal)*) => {
             match rows {

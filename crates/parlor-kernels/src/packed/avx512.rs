@@ -21,15 +21,7 @@ pub(super) fn here() -> bool {
 /// # Safety
 /// [`here`]; the sums are the caller's alone.
 pub(super) unsafe fn tile(tile: Tile<'_>, sums: Sums) {
-    let rows = sums.rows;
-    let per_block = tile.order.lines();
-    let blocks = tile.lines.len() / per_block;
-    assert!(
-        blocks == 0
-            || rows == 0
-            || (rows - 1) * tile.stride + blocks <= tile.codes.len().min(tile.about.len()),
-        "{rows} rows of {blocks} blocks"
-    );
+    let (rows, blocks) = (sums.rows, tile.blocks(sums.rows));
     macro_rules! by_rows {
         ($($rows:literal)*) => {
             match (rows, tile.order == Order::Nibbles) {

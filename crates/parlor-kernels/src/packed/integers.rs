@@ -84,6 +84,18 @@ impl<'a> Tile<'a> {
         self.lines.chunks_exact(self.order.lines()).map(Record)
     }
 
+    /// The number of blocks, after a look whether so many rows have them.
+    pub(super) fn blocks(&self, rows: usize) -> usize {
+        let blocks = self.lines.len() / self.order.lines();
+        assert!(
+            blocks == 0
+                || rows == 0
+                || (rows - 1) * self.stride + blocks <= self.codes.len().min(self.about.len()),
+            "{rows} rows of {blocks} blocks"
+        );
+        blocks
+    }
+
     /// Where sums of products with a block of the input begin.
     #[inline(always)]
     pub(super) fn start(&self, about: BlockOf) -> i32 {
