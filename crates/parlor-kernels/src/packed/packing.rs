@@ -162,16 +162,20 @@ mod avx512 {
             // SAFETY: the mask leaves out what lies past the chunks.
             return unsafe { _mm512_maskz_loadu_epi32(mask, own.as_ptr().cast()) };
         }
-        let mut line = [0u8; 64];
-        for (to, index) in line.chunks_exact_mut(bytes).zip(0..count) {
-            let from = &own[index * chunk + first..][..bytes];
-            match bytes {
-                32 => to.copy_from_slice(&from[..32]),
-                16 => to.copy_from_slice(&from[..16]),
-                _ => to.copy_from_slice(from),
+        // SAFETY: a chunk's words lie in its bytes, as the slices check.
+        unsafe {
+            let at = |index: usize| own[index * chunk + first..][..bytes].as_ptr();
+            if bytes == 32 {
+                let low = _mm256_loadu_si256(at(0).cast());
+                let high = if count > 1 { _mm256_loadu_si256(at(1).cast()) } else { _mm256_setzero_si256() };
+                return _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
             }
+            assert_eq!(bytes, 16, "chunks of 16 or of 32 bytes");
+            let quarter = |index: usize| {
+                if index < count { _mm_loadu_si128(at(index).cast()) } else { _mm_setzero_si128() }
+            };
+            let half = |index: usize| _mm256_set_m128i(quarter(index + 1), quarter(index));
+            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(half(0)), half(2))
         }
-        // SAFETY: any 64 bytes are a register.
-        unsafe { _mm512_loadu_si512(line.as_ptr().cast()) }
     }
 }
