@@ -1,8 +1,12 @@
 //! The tests of the kernels and of the model once more on each instruction set that is not the machine's widest, which the
-//! tests before have used.
+//! tests before have used: the same programs, with another environment.
 
-use anyhow::{Context, bail};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail, ensure};
 use parlor_kernels::isa::Isa;
+use serde_json::Value;
 
 use crate::process::root;
 
@@ -10,20 +14,49 @@ use crate::process::root;
 const PACKAGES: [&str; 2] = ["parlor-kernels", "parlor-model"];
 
 pub(crate) fn run() -> anyhow::Result<()> {
-    let there = Isa::there();
-    for isa in there.iter().rev().skip(1) {
-        for package in PACKAGES {
-            eprintln!("-- {package} on {}", isa.name());
-            let status = std::process::Command::new("cargo")
-                .args(["test", "--release", "--package", package, "--test", "it"])
+    let tests = tests()?;
+    for isa in Isa::there().iter().rev().skip(1) {
+        for (directory, program) in &tests {
+            let name = directory.file_name().unwrap_or_default().display();
+            eprintln!("-- {name} on {}", isa.name());
+            // Where cargo would run it.
+            let status = Command::new(program)
                 .env("PARLOR_ISA", isa.name())
-                .current_dir(root())
+                .current_dir(directory)
                 .status()
-                .context("cannot start cargo")?;
+                .with_context(|| format!("cannot start {}", program.display()))?;
             if !status.success() {
-                bail!("the tests of {package} fail on {}", isa.name());
+                bail!("the tests of {name} fail on {}", isa.name());
             }
         }
     }
     Ok(())
+}
+
+/// The test programs, each with its package's directory. Built with the whole workspace, as the tests before: alone, a package
+/// has fewer features of what it depends on, and all of that would be compiled again.
+fn tests() -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
+    let output = Command::new("cargo")
+        .args(["test", "--workspace", "--release", "--no-run", "--message-format=json"])
+        .current_dir(root())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot start cargo")?;
+    ensure!(output.status.success(), "the tests are not built");
+    let mut found = Vec::new();
+    for line in String::from_utf8(output.stdout)?.lines() {
+        let message: Value = serde_json::from_str(line)?;
+        let (Some(program), Some(manifest)) =
+            (message["executable"].as_str(), message["manifest_path"].as_str())
+        else {
+            continue;
+        };
+        let directory = PathBuf::from(manifest).parent().map(PathBuf::from).unwrap_or_default();
+        let named = directory.file_name().is_some_and(|name| PACKAGES.iter().any(|package| name == *package));
+        if named && message["target"]["name"] == "it" {
+            found.push((directory, PathBuf::from(program)));
+        }
+    }
+    ensure!(found.len() == PACKAGES.len(), "tests of {PACKAGES:?} are expected, {found:?} found");
+    Ok(found)
 }
