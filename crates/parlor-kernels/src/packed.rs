@@ -11,6 +11,8 @@
 //! - bf16 ([`pairs`]): a panel holds, for every two columns, the pairs of all lanes, two lines: what `vpdpbf16ps` takes.
 //!
 //! Sources: GGUF's `Q8_0` and `Q4_0`, whose numbers these are; the interleaving is this crate's own.
+//! GGUF's other formats become 8 bits here: their steps are at least four times as wide (at 6 bits; at 4, sixteen times), so
+//! that what this rounds is a small part of what they have rounded already.
 //! Leaves out: NF4, whose levels are no integers; columns of 8 and 4 bits that are no multiple of 32.
 
 #[cfg(target_arch = "x86_64")]
@@ -31,7 +33,7 @@ use half::{bf16, f16};
 use crate::pages::Pages;
 use crate::scratch::Line;
 use crate::threads::Parts as _;
-use crate::{BlockFormat, View};
+use crate::{BlockFormat, Blocks, View};
 
 pub use inputs::Inputs;
 pub use integers::PackedPath;
@@ -104,7 +106,12 @@ impl Packed {
             View::Bf16(_) => Order::Pairs,
             View::Block(blocks) if blocks.format() == BlockFormat::Q8_0 => Order::Bytes,
             View::Block(blocks) if blocks.format() == BlockFormat::Q4_0 => Order::Nibbles,
+            View::Block(blocks) if blocks.format().is_whole() => Order::Bytes,
             _ => return None,
+        };
+        let as_they_are = match weight {
+            View::Block(blocks) => matches!(blocks.format(), BlockFormat::Q8_0 | BlockFormat::Q4_0),
+            _ => true,
         };
         if columns == 0 || order != Order::Pairs && !columns.is_multiple_of(BLOCK) {
             return None;
@@ -118,8 +125,12 @@ impl Packed {
             for (index, records) in records.chunks_mut(run * per_panel).enumerate() {
                 records.chunks_mut(per_panel).enumerate().share(|(panel, records)| {
                     let first = (index * run + panel) * PANEL;
-                    let own = first * columns..(first + PANEL).min(rows) * columns;
-                    packing::pack(order, weight.slice(own), columns, records);
+                    let own = weight.slice(first * columns..(first + PANEL).min(rows) * columns);
+                    if as_they_are {
+                        return packing::pack(order, own, columns, records);
+                    }
+                    let own = Blocks::quantize(&own.widened(), BlockFormat::Q8_0);
+                    packing::pack(order, View::Block(own.view()), columns, records);
                 });
                 let first = index * run * PANEL;
                 done(first * columns..(first + run * PANEL).min(rows) * columns);

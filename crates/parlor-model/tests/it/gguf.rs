@@ -79,13 +79,16 @@ fn weights_of_every_type_are_what_they_unpack_to() {
         let difference = relative(&logits(&model.decoder, &expected.batch), &expected.tensors["logits"]);
         assert!(difference < 1e-5, "logits differ by {difference:e}");
     }
-    // In the order of integer products inputs are rounded to 8 bits where weights are Q8_0 or Q4_0: see `optimized.rs`.
+    // In the order of integer products inputs are rounded to 8 bits, and so are weights that are neither Q8_0 nor Q4_0: see
+    // `optimized.rs`. f32 and f16 stay as they are.
     let order = WeightOrder::Products;
     let model = open("mixed/model.gguf", &LoadOptions { order, ..LoadOptions::default() });
     let packed = model.decoder.parameters().iter().filter(|p| matches!(p.tensor.view(), View::Packed(_)));
-    assert_eq!(packed.count(), 5);
+    assert_eq!(packed.count(), 14);
     let difference = relative(&logits(&model.decoder, &expected.batch), &expected.tensors["logits"]);
-    assert!(difference > 0.0 && difference < 0.02, "logits differ by {difference:e}");
+    // 14 layers, each with inputs and most with weights that are off by up to 1 / 254 of the largest of 32: independent errors add
+    // up to sqrt(28) of these, 2%, and the worst of all logits to twice that.
+    assert!(difference > 0.0 && difference < 0.04, "logits differ by {difference:e}");
 }
 
 #[test]
