@@ -15,7 +15,7 @@ use half::bf16;
 use crate::threads::Parts as _;
 
 use crate::linear::{self, LayerGradient, Shape};
-use crate::simd::{Element as _, dispatch, exp, max_of, sum_of};
+use crate::simd::{dispatch, exp, max_of, round_into, sum_of};
 use crate::{Arithmetic, View, Write};
 
 /// Rows and columns of a tile, at most: 32 MiB of logits.
@@ -105,18 +105,6 @@ fn rounded_rows<'a>(
     rounded.resize(len, bf16::ZERO);
     let mut all = rounded.chunks_mut(columns.len().max(1));
     std::iter::repeat_with(move || all.next().unwrap_or_default())
-}
-
-/// Rounds a row, where it is to be.
-fn round_row(row: &[f32], rounded: &mut [bf16]) {
-    dispatch(
-        #[inline(always)]
-        || {
-            for (to, from) in rounded.iter_mut().zip(row) {
-                *to = bf16::of(*from);
-            }
-        },
-    );
 }
 
 /// A tile's rows as a product reads them.
@@ -212,7 +200,7 @@ pub fn forward(
                     if let Some(own) = own {
                         logits[own] = 0.0;
                     }
-                    round_row(logits, rounded);
+                    round_into(logits, rounded);
                 });
                 linear::backward_input(as_operand(values, rounded), weight, slope, Write::Accumulate, shape);
             }
@@ -372,7 +360,7 @@ pub fn backward(
                 if columns.contains(&target) {
                     logits[target - columns.start] += d;
                 }
-                round_row(logits, rounded);
+                round_into(logits, rounded);
             });
         let d_logits = as_operand(logits, rounded);
         let write = if rows.start < started { Write::Replace } else { Write::Accumulate };

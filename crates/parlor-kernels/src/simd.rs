@@ -73,6 +73,18 @@ impl Element for bf16 {
     }
 }
 
+/// Rounds `from` into as much of it as `to` has room for.
+pub(crate) fn round_into(from: &[f32], to: &mut [bf16]) {
+    dispatch(
+        #[inline(always)]
+        || {
+            for (to, from) in to.iter_mut().zip(from) {
+                *to = bf16::of(*from);
+            }
+        },
+    );
+}
+
 #[inline(always)]
 pub(crate) fn widen(value: bf16) -> f32 {
     f32::from_bits(u32::from(value.to_bits()) << 16)

@@ -73,16 +73,20 @@ impl Gradients {
 
     /// The gradient of parameter `id`, and what a product that fills it does with what it holds.
     pub(crate) fn fill(&mut self, id: ParameterId) -> Option<(&mut [f32], Write)> {
-        let blank = self.blank.get_mut(id).is_some_and(std::mem::take);
-        let values = self.values.get_mut(id)?.as_deref_mut()?;
-        Some((values, if blank { Write::Replace } else { Write::Accumulate }))
+        let write = self.first_write(id);
+        Some((self.values.get_mut(id)?.as_deref_mut()?, write))
     }
 
     /// As [`Self::fill`], of one that is taken away as by [`Self::take`].
     pub(crate) fn take_to_fill(&mut self, id: ParameterId) -> Option<(Vec<f32>, Write)> {
+        let write = self.first_write(id);
+        Some((self.values.get_mut(id)?.take()?, write))
+    }
+
+    /// What the product that now fills a gradient does with what it holds.
+    fn first_write(&mut self, id: ParameterId) -> Write {
         let blank = self.blank.get_mut(id).is_some_and(std::mem::take);
-        let values = self.values.get_mut(id)?.take()?;
-        Some((values, if blank { Write::Replace } else { Write::Accumulate }))
+        if blank { Write::Replace } else { Write::Accumulate }
     }
 
     /// Puts back what [`Self::take`] took.

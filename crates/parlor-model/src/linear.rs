@@ -37,13 +37,12 @@ pub(crate) type Output<'a> = (Linear, &'a mut [f32], Option<&'a [f32]>);
 
 /// [`Linear::forward`] of layers that share their input, which is prepared for their products once.
 pub(crate) fn forward_all(pass: &Pass<'_>, x: View<'_>, layers: &mut [Output<'_>]) {
-    let magnitude = |linear: &Linear| pass.low_rank(linear).any(|(_, at)| at.magnitude.is_some());
     let Some(inputs) = layers.first().map(|(linear, ..)| linear.inputs) else { return };
     let rows = x.len() / inputs;
     let mut plain = Vec::with_capacity(layers.len());
     let mut outputs = 0;
     for (linear, y, base) in layers.iter_mut() {
-        if magnitude(linear) {
+        if linear.is_dora(pass) {
             if let Some(base) = base {
                 y.copy_from_slice(base);
             }
@@ -59,7 +58,7 @@ pub(crate) fn forward_all(pass: &Pass<'_>, x: View<'_>, layers: &mut [Output<'_>
     let shape = Shape { rows, inputs, outputs, arithmetic: pass.arithmetic };
     linear::forward_all(x, shape, &mut plain);
     // DoRA's layers have theirs already.
-    for (linear, y, _) in layers.iter_mut().filter(|(linear, ..)| !magnitude(linear)) {
+    for (linear, y, _) in layers.iter_mut().filter(|(linear, ..)| !linear.is_dora(pass)) {
         for (rows, at) in pass.low_rank(linear) {
             let x = x.slice(linear.inside(&rows));
             let kept = pass.dropout(at, rows.start).map(|dropout| dropped(dropout, x));
@@ -86,7 +85,7 @@ pub(crate) fn backward_all(
             linear::backward_bias(*dy, gradient);
         }
         let to = dx.as_mut().map(|(dx, write)| (&mut **dx, std::mem::replace(write, Write::Accumulate)));
-        if pass.low_rank(linear).any(|(_, at)| at.magnitude.is_some()) {
+        if linear.is_dora(pass) {
             linear.dora_backward(pass, &x.widened(), &dy.widened(), to, gradients);
             continue;
         }
@@ -109,8 +108,9 @@ pub(crate) fn backward_all(
     for (id, _, (gradient, _)) in of_weights {
         gradients.put(id, gradient);
     }
-    for (linear, dy) in layers {
-        for (rows, at) in pass.low_rank(linear).filter(|(_, at)| at.magnitude.is_none()) {
+    // DoRA's layers have theirs already, those of other adapters beside them included.
+    for (linear, dy) in layers.iter().filter(|(linear, _)| !linear.is_dora(pass)) {
+        for (rows, at) in pass.low_rank(linear) {
             let dx = dx.as_mut().map(|(dx, _)| &mut dx[linear.inside(&rows)]);
             let (x, dy) = (x.slice(linear.inside(&rows)), dy.slice(linear.outside(&rows)));
             linear.low_rank_backward(pass, (at, rows.start), x, dy, dx, gradients);
@@ -119,6 +119,11 @@ pub(crate) fn backward_all(
 }
 
 impl Linear {
+    /// Whether an adapter of this pass trains the layer's magnitudes apart: then `dora.rs` computes it, for all rows.
+    fn is_dora(&self, pass: &Pass<'_>) -> bool {
+        pass.low_rank(self).any(|(_, at)| at.magnitude.is_some())
+    }
+
     pub(crate) fn shape(&self, pass: &Pass<'_>, rows: usize) -> Shape {
         Shape { rows, inputs: self.inputs, outputs: self.outputs, arithmetic: pass.arithmetic }
     }

@@ -156,9 +156,12 @@ pub(super) fn compute(part: &Part<'_>, path: PackedPath, x: &Inputs) {
         let together = if rows <= FEW { rows } else { step };
         for first in (0..rows).step_by(together) {
             let rows = first..(first + together).min(rows);
-            let direct = place(part, panel, &rows);
-            let result = part.y.offset(rows.start * outputs + panel * PANEL, 1);
-            let (to, stride) = direct.map_or((sums.as_mut_ptr(), PANEL), |to| (to, outputs));
+            let columns = PANEL.min(outputs - panel * PANEL);
+            let extent = (rows.len() - 1) * outputs + columns;
+            let result = part.y.offset(rows.start * outputs + panel * PANEL, extent);
+            // Sums are made in the result itself when nothing else becomes of them.
+            let direct = columns == PANEL && part.bias.is_none() && part.write == Write::Replace;
+            let (to, stride) = if direct { (result, outputs) } else { (sums.as_mut_ptr(), PANEL) };
             for block in (0..blocks).step_by(near) {
                 let own = block..(block + near).min(blocks);
                 let records = part.weight.records(panel, own);
@@ -180,20 +183,12 @@ pub(super) fn compute(part: &Part<'_>, path: PackedPath, x: &Inputs) {
                     unsafe { (path.run)(tile, own) };
                 }
             }
-            if direct.is_none() {
+            if !direct {
                 let len = rows.len() * PANEL;
                 write(part, panel, rows, &mut sums[..len]);
             }
         }
     }
-}
-
-/// Where a panel's sums are in the result, when nothing else is added to them.
-fn place(part: &Part<'_>, panel: usize, rows: &Range<usize>) -> Option<*mut f32> {
-    let outputs = part.weight.rows;
-    let whole = (panel + 1) * PANEL <= outputs && part.bias.is_none() && part.write == Write::Replace;
-    let extent = (rows.len() - 1) * outputs + PANEL;
-    whole.then(|| part.y.offset(rows.start * outputs + panel * PANEL, extent))
 }
 
 /// Puts a panel's sums where they belong.

@@ -6,7 +6,7 @@ use half::bf16;
 
 use super::{DType, View};
 use crate::Arithmetic;
-use crate::simd::{Element as _, dispatch};
+use crate::simd::round_into;
 use crate::threads::Parts as _;
 
 /// Elements of a task that rounds.
@@ -100,16 +100,7 @@ impl Values {
     /// Becomes these numbers as bf16.
     pub fn round(&mut self, from: &[f32]) {
         if let ValuesMut::Bf16(values) = self.room(Arithmetic::Bf16, from.len()) {
-            values.chunks_mut(CHUNK).zip(from.chunks(CHUNK)).share(|(to, from)| {
-                dispatch(
-                    #[inline(always)]
-                    || {
-                        for (to, from) in to.iter_mut().zip(from) {
-                            *to = bf16::of(*from);
-                        }
-                    },
-                );
-            });
+            values.chunks_mut(CHUNK).zip(from.chunks(CHUNK)).share(|(to, from)| round_into(from, to));
         }
     }
 
