@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use parlor_model::{
     ALL_LINEAR, AdapterChoice, AdapterConfig, AdapterPlan, Batch, Decoder, Gradients, InitLora, LoadOptions,
-    LoadedModel, SaveModel, Saved, TargetModules, TextFiles, load_adapted, load_adapter, load_directory,
-    merge, read_adapter_config, save_adapter, save_directory,
+    LoadedModel, SaveModel, Saved, TargetModules, Targets, TextFiles, load_adapted, load_adapter,
+    load_directory, merge, read_adapter_config, save_adapter, save_directory,
 };
 use safetensors::SafeTensors;
 
@@ -191,6 +191,38 @@ fn segments_choose_their_adapters() {
             let rows = segment.rows.start * vocab..segment.rows.end * vocab;
             assert!(relative(own, &plain[rows]) > 1e-3, "{base}");
         }
+    }
+}
+
+/// Beside another adapter in its batch, an adapter has the gradients of its own segment: whichever of the two is DoRA's.
+#[test]
+fn segments_leave_each_other_s_gradients_alone() {
+    let mut both = adapted("dora", "qwen3");
+    load_adapter(&mut both.decoder, both.architecture, &path("all_linear")).unwrap();
+    let expected = Expected::read("qwen3");
+    let mut mixed = expected.batch.clone();
+    let choices = [AdapterChoice::Adapter(1), AdapterChoice::Base, AdapterChoice::Adapter(0)];
+    assert_eq!(mixed.segments.len(), choices.len());
+    for (segment, choice) in mixed.segments.iter_mut().zip(choices) {
+        segment.adapter = choice;
+    }
+    let all = |decoder: &Decoder, batch: &Batch, targets: &Targets| -> Vec<f32> {
+        let (mut saved, mut gradients) = (Saved::default(), Gradients::zeros(decoder));
+        decoder.logprobs(batch, targets, &mut saved).unwrap();
+        decoder.backward(&targets.weights, batch, targets, &mut saved, &mut gradients).unwrap();
+        gradients.iter().flat_map(|(_, values)| values.to_vec()).collect()
+    };
+    for (id, segment) in [(1, 0), (0, 2)] {
+        both.decoder.train_adapter(id);
+        let rows = mixed.segments[segment].rows.clone();
+        let alone = Batch::of_sequences([&mixed.ids[rows.clone()]]).with_adapter(AdapterChoice::Adapter(id));
+        let targets = Targets {
+            ids: expected.targets.ids[rows.clone()].to_vec(),
+            weights: expected.targets.weights[rows].to_vec(),
+        };
+        let want = all(&both.decoder, &alone, &targets);
+        let difference = relative(&all(&both.decoder, &mixed, &expected.targets), &want);
+        assert!(difference < GRADIENTS, "adapter {id}: {difference:e}");
     }
 }
 
