@@ -12,7 +12,7 @@
 use crate::few;
 use crate::isa::Isa;
 use crate::matmul::{Mat, MatMut, On, matmul};
-use crate::packed;
+use crate::packed::{self, Packed};
 use crate::product::{Along, Band, Operand, Path, Product, Size, product, product_all};
 use crate::simd::{Element, dispatch};
 use crate::threads::Parts as _;
@@ -48,7 +48,12 @@ pub struct Layer<'a> {
     pub base: Option<&'a [f32]>,
 }
 
-impl Layer<'_> {
+impl<'a> Layer<'a> {
+    /// The weight, if it is packed and whole.
+    fn packed(&self) -> Option<&'a Packed> {
+        if let View::Packed(view) = self.weight { view.whole() } else { None }
+    }
+
     /// Puts the base into `y`, for products that only add to that.
     fn settle(&mut self) {
         if let Some(base) = self.base.take() {
@@ -85,22 +90,21 @@ pub fn forward<'a>(
 /// As [`forward`], of several layers that share their input, which is prepared once for all of them; `shape.outputs` are
 /// those of all together.
 pub fn forward_all(x: View<'_>, shape: Shape, layers: &mut [Layer<'_>]) {
-    let Shape { rows, inputs, arithmetic, .. } = shape;
+    let Shape { rows, inputs, mut arithmetic, .. } = shape;
     let outputs: usize = layers.iter().map(|layer| layer.weight.len() / inputs.max(1)).sum();
     assert!(x.len() == rows * inputs && (outputs == shape.outputs || inputs == 0), "layers of {shape:?}");
     if rows == 0 || inputs == 0 {
         return;
     }
-    let whole = |layer: &Layer<'_>| {
-        if let View::Packed(view) = layer.weight { view.whole().is_some() } else { false }
-    };
-    if layers.iter().all(whole) {
+    let packed = layers.iter().all(|layer| layer.packed().is_some());
+    if packed && packed::are_widened(rows, layers.iter().filter_map(Layer::packed)) {
+        // As inputs of packed bf16 are rounded when they are few.
+        arithmetic = Arithmetic::Bf16;
+    } else if packed {
         layers.iter_mut().for_each(Layer::settle);
-        let outputs = layers.iter_mut().filter_map(|Layer { weight, bias, y, write, .. }| match weight {
-            View::Packed(view) => {
-                Some(packed::Output { weight: view.whole()?, y, bias: *bias, write: *write })
-            }
-            _ => None,
+        let outputs = layers.iter_mut().filter_map(|layer| {
+            let (weight, bias, write) = (layer.packed()?, layer.bias, layer.write);
+            Some(packed::Output { weight, y: layer.y, bias, write })
         });
         let mut outputs: Vec<_> = outputs.collect();
         return packed::forward_best(&x.widened(), &mut outputs);

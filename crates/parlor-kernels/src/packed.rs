@@ -25,6 +25,7 @@ mod packing;
 mod pairs;
 mod parts;
 mod portable;
+mod widened;
 
 use std::ops::Range;
 
@@ -38,8 +39,9 @@ use crate::{BlockFormat, Blocks, View};
 pub use inputs::Inputs;
 pub use integers::PackedPath;
 pub use pairs::PairsPath;
-pub(crate) use parts::forward_best;
+pub(crate) use parts::{are_widened, forward_best};
 pub use parts::{Output, forward, forward_bf16};
+pub(crate) use widened::widen_panels;
 
 /// Rows of half a panel.
 const LANES: usize = 16;

@@ -5,6 +5,8 @@
 //! stream; more go in blocks of depth, so that the rows' part stays in the nearest cache and some panels' in the next.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
 
@@ -27,6 +29,8 @@ pub struct PairsPath {
     rows: usize,
     run: unsafe fn(Tile),
     round: unsafe fn(&[f32], &mut [u32]),
+    /// Whether it is for few rows only.
+    few: bool,
 }
 
 /// Where a tile's operands lie and its sums go.
@@ -65,25 +69,40 @@ impl PairsPath {
                 rows: avx512::ROWS_WIDENED,
                 run: avx512::tile_widened,
                 round: portable::round,
+                few: false,
             });
             let pairs = isa::bf16().then_some(Self {
                 name: "avx512bf16",
                 rows: avx512::ROWS,
                 run: avx512::tile,
                 round: avx512::round,
+                few: false,
             });
             paths.extend(pairs.into_iter().chain(fma));
             if !crate::product::fast_bf16() {
                 paths.reverse();
             }
+            paths.extend(isa::allows(Isa::Avx2).then_some(Self {
+                name: "avx2",
+                rows: avx2::ROWS,
+                run: avx2::tile,
+                round: portable::round,
+                few: true,
+            }));
         }
         paths.push(Self {
             name: "portable",
             rows: portable::ROWS,
             run: portable::tile,
             round: portable::round,
+            few: true,
         });
         paths
+    }
+
+    /// Whether so many rows are better met by f32 panels.
+    pub(super) fn widens(&self, rows: usize) -> bool {
+        self.few && rows > FEW
     }
 
     /// The fastest.

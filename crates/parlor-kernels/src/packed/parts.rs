@@ -91,6 +91,12 @@ pub fn forward_bf16(path: PairsPath, x: &[f32], outputs: &mut [Output<'_>]) {
     }
 }
 
+/// Whether weights are better met by a product of f32 panels, to which they are widened: many rows, and no tile of pairs with
+/// registers for them.
+pub(crate) fn are_widened<'a>(rows: usize, mut weights: impl Iterator<Item = &'a Packed>) -> bool {
+    PairsPath::best().widens(rows) && weights.all(|weight| weight.order == Order::Pairs)
+}
+
 /// The same of any, by the fastest way.
 pub(crate) fn forward_best(x: &[f32], outputs: &mut [Output<'_>]) {
     let kind = |output: &Output<'_>| output.weight.order == Order::Pairs;

@@ -45,7 +45,7 @@ impl Write {
 pub(crate) struct Panels {
     /// Lanes that hold rows or columns of the operand.
     pub(crate) used: usize,
-    /// Lanes in all, a multiple of [`BUNDLE`].
+    /// Lanes in all.
     pub(crate) stride: usize,
     /// Steps there is room for.
     pub(crate) steps: usize,
@@ -89,9 +89,9 @@ pub(crate) trait Kernel {
     type Element: Pod + Send + Sync;
     /// Rows of a tile: lanes of a left panel in use.
     const ROWS: usize;
-    /// Lanes of a left panel, a multiple of [`BUNDLE`].
+    /// Lanes of a left panel: rows of a tile, and what fills a register.
     const LEFT: usize;
-    /// Columns of a tile and lanes of a right panel, a multiple of [`BUNDLE`].
+    /// Columns of a tile and lanes of a right panel.
     const COLUMNS: usize;
     /// Values of the depth in one element.
     const GROUP: usize;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::kernel::{BUNDLE, Kernel, Panels, Rounding, Rows};
-use crate::View;
+use crate::{View, packed};
 use crate::scratch::{self, ROWS};
 
 /// Which way a product runs through a stored matrix.
@@ -72,6 +72,12 @@ impl Operand<'_> {
                     Along::Lanes => K::pack_along_bf16(rows, first_step, layout, out),
                 }
             };
+        }
+        if let (View::Packed(view), Along::Depth, 1) = (self.view, self.along, K::GROUP)
+            && let Ok(out) = bytemuck::try_cast_slice_mut(&mut *out)
+            && packed::widen_panels(view, (&rows, &columns), layout, out)
+        {
+            return;
         }
         let batch = if matches!(self.view, View::F32(_)) { rows.len() } else { batch };
         for first in rows.clone().step_by(batch.max(1)) {

@@ -4,8 +4,8 @@
 
 use super::kernel::{BUNDLE, Kernel, Panels, Rounding, Rows, Tile, round_to_bf16};
 
-pub(crate) const ROWS: usize = 6;
-pub(crate) const COLUMNS: usize = 16;
+const ROWS: usize = 6;
+const COLUMNS: usize = 16;
 
 /// For every machine.
 pub(crate) struct Portable;

@@ -1,0 +1,52 @@
+//! Packed bf16 weights on their way into a product of f32 panels: a panel's pairs lie in the order in which those take them.
+
+use std::ops::Range;
+
+use super::{Order, PANEL, PackedView};
+use crate::product::kernel::Panels;
+use crate::scratch::Line;
+use crate::simd::dispatch;
+
+/// Packs `lanes` (rows of the view) over `depth` (its columns) into the panels of `layout`, in `out`. False, with nothing
+/// done, where the weight is not bf16 or its panels are cut in other places.
+pub(crate) fn widen_panels(
+    view: PackedView<'_>,
+    (lanes, depth): (&Range<usize>, &Range<usize>),
+    layout: Panels,
+    out: &mut [f32],
+) -> bool {
+    let PackedView { packed, start, .. } = view;
+    let Some(first) = packed.columns.checked_sub(1).map(|_| start / packed.columns + lanes.start) else {
+        return false;
+    };
+    let fits = start.is_multiple_of(packed.columns)
+        && first.is_multiple_of(layout.used)
+        && PANEL.is_multiple_of(layout.used)
+        && depth.start.is_multiple_of(2);
+    if packed.order != Order::Pairs || !fits {
+        return false;
+    }
+    let panels = out.chunks_exact_mut(layout.len()).take(lanes.len().div_ceil(layout.used));
+    for (index, panel) in panels.enumerate() {
+        let row = first + index * layout.used;
+        let records = packed.records(row / PANEL, depth.start / 2..depth.end.div_ceil(2));
+        let records: &[u32] = bytemuck::cast_slice::<Line, u32>(records);
+        let steps = panel[..depth.len() * layout.stride].chunks_mut(2 * layout.stride);
+        dispatch(
+            #[inline(always)]
+            || {
+                for (pairs, both) in records.chunks_exact(PANEL).zip(steps) {
+                    let pairs = &pairs[row % PANEL..][..layout.used];
+                    let (even, odd) = both.split_at_mut(layout.stride);
+                    for (even, pair) in even.iter_mut().zip(pairs) {
+                        *even = f32::from_bits(pair << 16);
+                    }
+                    for (odd, pair) in odd.iter_mut().zip(pairs) {
+                        *odd = f32::from_bits(pair & 0xFFFF_0000);
+                    }
+                }
+            },
+        );
+    }
+    true
+}
