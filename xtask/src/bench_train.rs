@@ -67,7 +67,10 @@ const WORKS: &[Work] = &[
         name: "m_full",
         tokens: 512.0,
         peer: &["bf16"],
-        own: &[("bf16", &["training.bf16=true"])],
+        own: &[
+            ("bf16", &["training.bf16=true"]),
+            ("bf16 weights", &["training.pure_bf16=true", "training.optimizer=adamw_8bit"]),
+        ],
         set: &[
             "model.name=large",
             "model.max_length=512",

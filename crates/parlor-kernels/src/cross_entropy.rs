@@ -16,7 +16,7 @@ use crate::threads::Parts as _;
 
 use crate::linear::{self, LayerGradient, Shape};
 use crate::simd::{dispatch, exp, max_of, round_into, sum_of};
-use crate::{Arithmetic, View, Write};
+use crate::{Arithmetic, ValuesMut, View, Write};
 
 /// Rows and columns of a tile, at most: 32 MiB of logits.
 const TILE_ROWS: usize = 1024;
@@ -323,7 +323,7 @@ pub fn backward(
     head: Head<'_>,
     rows: Rows<'_>,
     dx: &mut [f32],
-    mut dweight: Option<(&mut [f32], Write)>,
+    mut dweight: Option<(ValuesMut<'_>, Write)>,
     logits: &mut Logits,
 ) {
     let Rows { x, targets, lse, d_logp } = rows;
@@ -370,7 +370,7 @@ pub fn backward(
             let part = columns.start * head.hidden..columns.end * head.hidden;
             // Tiles are gone through from the last to the first.
             let write = if rows.end == targets.len() { *write } else { Write::Accumulate };
-            let layer = LayerGradient { dy: d_logits, dw: &mut dweight[part], write };
+            let layer = LayerGradient { dy: d_logits, dw: dweight.slice(part), write };
             linear::backward_weights(View::F32(&x[span]), shape, &mut [layer]);
         }
     }

@@ -1,6 +1,7 @@
 //! Rows of a table by id, and the gradient that adds rows back.
 
-use crate::View;
+use crate::simd::Element;
+use crate::{ValuesMut, View};
 
 /// `y[row] (+)= table[ids[row]]`, widened to f32. `table` is `[entries, width]`.
 ///
@@ -23,15 +24,39 @@ pub fn forward(table: View<'_>, ids: &[u32], width: usize, y: &mut [f32], write:
     }
 }
 
-/// `dtable[ids[row]] += dy[row]`, rows in order, so that the sum is the same on every run.
+/// `dtable[ids[row]] += dy[row]`: entry by entry, each entry's rows in order and added up in f32, so that the sum is the same on
+/// every run and is rounded once.
 ///
 /// # Panics
 /// When an id is not in the table.
-pub fn backward(ids: &[u32], width: usize, dy: &[f32], dtable: &mut [f32]) {
-    for (dy, &id) in dy.chunks_exact(width.max(1)).zip(ids) {
-        let entry = &mut dtable[id as usize * width..(id as usize + 1) * width];
-        for (entry, dy) in entry.iter_mut().zip(dy) {
-            *entry += dy;
+pub fn backward<'a>(ids: &[u32], width: usize, dy: &[f32], dtable: impl Into<ValuesMut<'a>>) {
+    assert_eq!(dy.len(), ids.len() * width, "{} rows of {width}", ids.len());
+    if width == 0 {
+        return;
+    }
+    let mut order: Vec<usize> = (0..ids.len()).collect();
+    order.sort_by_key(|&row| ids[row]);
+    match dtable.into() {
+        ValuesMut::F32(table) => add_rows(ids, (&order, width), dy, table),
+        ValuesMut::Bf16(table) => add_rows(ids, (&order, width), dy, table),
+    }
+}
+
+fn add_rows<T: Element>(ids: &[u32], (order, width): (&[usize], usize), dy: &[f32], table: &mut [T]) {
+    let mut sum = vec![0.0; width];
+    for rows in order.chunk_by(|&a, &b| ids[a] == ids[b]) {
+        let id = ids[rows[0]] as usize;
+        let entry = &mut table[id * width..(id + 1) * width];
+        for (sum, entry) in sum.iter_mut().zip(&*entry) {
+            *sum = entry.wide();
+        }
+        for &row in rows {
+            for (sum, dy) in sum.iter_mut().zip(&dy[row * width..(row + 1) * width]) {
+                *sum += dy;
+            }
+        }
+        for (entry, sum) in entry.iter_mut().zip(&sum) {
+            *entry = T::of(*sum);
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::packed::{self, Packed};
 use crate::product::{Along, Band, Operand, Path, Product, Size, product, product_all};
 use crate::simd::{Element, dispatch};
 use crate::threads::Parts as _;
-use crate::{Arithmetic, View, Write};
+use crate::{Arithmetic, ValuesMut, View, Write};
 
 /// Rows that get their bias in one task.
 const BIAS_ROWS: usize = 32;
@@ -67,8 +67,8 @@ impl<'a> Layer<'a> {
 pub struct LayerGradient<'a> {
     /// The gradient of its output, `[rows, outputs]`.
     pub dy: View<'a>,
-    /// That of its weight, `[outputs, inputs]`.
-    pub dw: &'a mut [f32],
+    /// That of its weight, `[outputs, inputs]`; bf16 gets it rounded to nearest.
+    pub dw: ValuesMut<'a>,
     /// What becomes of what `dw` holds.
     pub write: Write,
 }
@@ -134,7 +134,7 @@ pub fn forward_all(x: View<'_>, shape: Shape, layers: &mut [Layer<'_>]) {
         for Layer { weight, y, write, base, .. } in &mut *layers {
             let operand = stored(*weight, inputs, Along::Depth);
             weights.push(Band { operand, lanes: weight.len() / inputs });
-            results.push(Product { to: y, write: *write, base: *base });
+            results.push(Product { to: (&mut **y).into(), write: *write, base: *base });
         }
         let x = Band { operand: stored(x, inputs, Along::Depth), lanes: rows };
         product_all(Path::best(arithmetic), (&[x], &weights), inputs, &mut results);
@@ -183,7 +183,7 @@ pub fn backward_input<'a>(
 pub fn backward_weight<'a>(x: impl Into<View<'a>>, dy: impl Into<View<'a>>, dw: &mut [f32], shape: Shape) {
     let (x, dy) = (x.into(), dy.into());
     check(shape, x.len(), dw.len(), dy.len());
-    backward_weights(x, shape, &mut [LayerGradient { dy, dw, write: Write::Accumulate }]);
+    backward_weights(x, shape, &mut [LayerGradient { dy, dw: dw.into(), write: Write::Accumulate }]);
 }
 
 /// As [`backward_weight`], of several layers that share their input; `shape.outputs` are those of all together.
@@ -197,15 +197,15 @@ pub fn backward_weights(x: View<'_>, shape: Shape, layers: &mut [LayerGradient<'
     let (mut lefts, mut results) = (Vec::new(), Vec::new());
     for layer in layers {
         let outputs = outputs(layer);
-        match (by_gemm(arithmetic), x, layer.dy) {
-            (true, View::F32(x), View::F32(dy)) => {
+        match (by_gemm(arithmetic), x, layer.dy, &mut layer.dw) {
+            (true, View::F32(x), View::F32(dy), ValuesMut::F32(dw)) => {
                 let (dy, x) = (Mat::new(dy, rows, outputs, outputs), Mat::new(x, rows, inputs, inputs));
-                let dw = MatMut::new(layer.dw, outputs, inputs, inputs);
+                let dw = MatMut::new(dw, outputs, inputs, inputs);
                 matmul(dw, dy.transposed(), x, 1.0, layer.write, On::Pool);
             }
-            (_, _, dy) => {
+            (_, _, dy, dw) => {
                 lefts.push(Band { operand: stored(dy, outputs, Along::Lanes), lanes: outputs });
-                results.push(Product { to: &mut *layer.dw, write: layer.write, base: None });
+                results.push(Product { to: dw.reborrow(), write: layer.write, base: None });
             }
         }
     }

@@ -10,6 +10,7 @@ mod adamw_8bit;
 mod dynamic_map;
 mod lion;
 mod muon;
+mod stochastic;
 
 use crate::threads::Parts as _;
 
@@ -18,6 +19,7 @@ pub use adamw_8bit::{Moments8bit, adamw_8bit};
 pub use dynamic_map::{BLOCK, DynamicMap, Sign};
 pub use lion::{Lion, lion};
 pub use muon::{AdjustRate, Momentum, Muon, MuonScratch, muon};
+pub use stochastic::round_stochastically;
 
 use crate::simd::dispatch;
 

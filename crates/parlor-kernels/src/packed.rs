@@ -39,8 +39,8 @@ use crate::{BlockFormat, Blocks, View};
 pub use inputs::Inputs;
 pub use integers::PackedPath;
 pub use pairs::PairsPath;
-pub(crate) use parts::{are_widened, forward_best};
 pub use parts::{Output, forward, forward_bf16};
+pub(crate) use parts::{are_widened, forward_best};
 pub(crate) use widened::widen_panels;
 
 /// Rows of half a panel.

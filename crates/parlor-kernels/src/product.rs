@@ -10,6 +10,7 @@
 
 mod bands;
 pub(crate) mod kernel;
+mod narrow;
 mod operand;
 mod path;
 mod portable;
@@ -23,10 +24,11 @@ use std::ops::Range;
 
 use crate::threads::Parts as _;
 
-use crate::Write;
 use crate::pointer::SharedMut;
-use crate::scratch::{self, LEFT, RIGHT};
+use crate::scratch::{self, LEFT, RIGHT, SUMS};
+use crate::{ValuesMut, Write};
 use kernel::{Kernel, Panels, STEPS, Tile};
+use narrow::Narrow;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::{tail, transpose};
@@ -61,19 +63,21 @@ pub struct Size {
 
 /// Where the product of a left band and a right one goes.
 pub struct Product<'a> {
-    /// `[rows of the left, columns of the right]`, contiguous.
-    pub to: &'a mut [f32],
+    /// `[rows of the left, columns of the right]`, contiguous; bf16 gets the sums rounded to nearest.
+    pub to: ValuesMut<'a>,
     /// What becomes of what `to` holds.
     pub write: Write,
-    /// Numbers of the same shape that are added, instead of those that `to` holds.
+    /// Numbers of the same shape that are added, instead of those that `to` holds, where that is f32.
     pub base: Option<&'a [f32]>,
 }
 
-/// Where a product goes, and the start of what it is added to.
+/// Where a product goes.
 #[derive(Clone, Copy)]
-struct Place {
-    to: SharedMut<f32>,
-    from: *const f32,
+enum Place {
+    /// And the start of what it is added to.
+    Wide { to: SharedMut<f32>, from: *const f32 },
+    /// By way of f32 sums of a part of it.
+    Narrow(Narrow),
 }
 
 // SAFETY: it is read while `to` is written, by the same tasks, and outlives the product.
@@ -119,7 +123,7 @@ pub fn product(
 ) {
     let left = Band { operand: left, lanes: size.rows };
     let right = Band { operand: right, lanes: size.columns };
-    product_all(path, (&[left], &[right]), size.depth, &mut [Product { to: dst, write, base: None }]);
+    product_all(path, (&[left], &[right]), size.depth, &mut [Product { to: dst.into(), write, base: None }]);
 }
 
 /// The products of each left band with each right one, in this order, over the same `depth`.
@@ -136,22 +140,28 @@ pub fn product_all(
     let pairs = left.iter().flat_map(|left| right.iter().map(|right| left.lanes * right.lanes));
     assert!(
         held && pairs.eq(results.iter().map(|result| result.to.len()))
-            && results.iter().all(|result| result.base.is_none_or(|base| base.len() == result.to.len())),
+            && results.iter().all(|result| {
+                let wide = matches!(result.to, ValuesMut::F32(_));
+                result.base.is_none_or(|base| wide && base.len() == result.to.len())
+            }),
         "products over {depth} of {left:?} and {right:?}"
     );
     if depth == 0 {
         for result in &mut *results {
             match (result.base, result.write) {
-                (Some(base), _) => result.to.copy_from_slice(base),
-                (None, Write::Replace) => result.to.fill(0.0),
+                (Some(base), _) => result.to.reborrow().set(base),
+                (None, Write::Replace) => result.to.reborrow().zero(),
                 (None, Write::Accumulate) => {}
             }
         }
     }
     if depth > 0 && results.iter().any(|result| !result.to.is_empty()) {
-        let place = |result: &mut Product<'_>| {
-            let from = result.base.map_or(result.write.onto(result.to.as_ptr()), <[f32]>::as_ptr);
-            Place { to: SharedMut::new(result.to), from }
+        let place = |result: &mut Product<'_>| match &mut result.to {
+            ValuesMut::F32(to) => {
+                let from = result.base.map_or(result.write.onto(to.as_ptr()), <[f32]>::as_ptr);
+                Place::Wide { to: SharedMut::new(to), from }
+            }
+            ValuesMut::Bf16(to) => Place::Narrow(Narrow { to: SharedMut::new(to), write: result.write }),
         };
         let to: Vec<_> = results.iter_mut().map(place).collect();
         (path.run)(&Job { left, right, depth, to: &to, path });
@@ -169,7 +179,10 @@ fn run<K: Kernel>(job: &Job<'_>) {
     let (rows, columns) = (layout.rows.places(), layout.columns.places());
     // The chunk of the right operand: whole blocks of depth, as many columns as then fit.
     let panel = layout.right.len();
-    let depth_step = block * (CHUNK / (columns / K::COLUMNS * panel)).clamp(1, blocks.min(DEEP));
+    let narrow = job.to.iter().any(|place| matches!(place, Place::Narrow(_)));
+    let fitting = (CHUNK / (columns / K::COLUMNS * panel)).clamp(1, blocks.min(DEEP));
+    // Sums that are rounded when they leave are made at once.
+    let depth_step = block * if narrow { blocks } else { fitting };
     let column_step = (CHUNK / (depth_step / block * panel)).max(1) * K::COLUMNS;
     for depth in steps_of(0..depth, depth_step) {
         for columns in steps_of(0..columns, column_step) {
@@ -304,42 +317,75 @@ fn task<K: Kernel>(
     };
     let per_left = rows.len().div_ceil(K::ROWS) * left.len();
     let room = per_left * chunk.depth.len().div_ceil(block);
-    scratch::with(&LEFT, room, |own: &mut [K::Element]| {
-        for near in steps_of(columns.clone(), NEAR_PANELS * K::COLUMNS) {
+    let narrow = job.to.iter().any(|place| matches!(place, Place::Narrow(_)));
+    let width = NEAR_PANELS * K::COLUMNS;
+    let sums = if narrow { rows.len() * width } else { 0 };
+    scratch::with_two(((&LEFT, room), (&SUMS, sums)), |own: &mut [K::Element], sums: &mut [f32]| {
+        for near in steps_of(columns.clone(), width) {
             for (index, depth) in steps_of(chunk.depth.clone(), block).enumerate() {
                 let steps = depth.len().div_ceil(K::GROUP);
                 let panels = &chunk.packed[at(index, near.start)..];
                 let own = own[index * per_left..].chunks_exact_mut(left.len());
                 for (own, place) in own.zip(rows.clone().step_by(K::ROWS)) {
-                    let Some(rows) = layout.rows.pieces(place..place + K::ROWS).next() else { continue };
+                    let Some(own_rows) = layout.rows.pieces(place..place + K::ROWS).next() else { continue };
                     if near.start == columns.start {
-                        let (lanes, depth) = (rows.lanes.clone(), depth.clone());
+                        let (lanes, depth) = (own_rows.lanes.clone(), depth.clone());
                         // SAFETY: a path exists only where its instruction set does.
-                        unsafe { rows.operand.pack::<K>(lanes, depth, 0, left, job.path.rounding, own) };
+                        unsafe { own_rows.operand.pack::<K>(lanes, depth, 0, left, job.path.rounding, own) };
                     }
                     for columns in layout.columns.pieces(near.clone()) {
-                        let stride = job.right[columns.band].lanes;
-                        let Place { to: all, from } = job.to[rows.band * job.right.len() + columns.band];
                         let panels = &panels[(columns.place - near.start) / K::COLUMNS * right.len()..];
-                        let steps_of_columns = steps_of(columns.lanes, K::COLUMNS);
-                        for (panel, columns) in panels.chunks_exact(right.len()).zip(steps_of_columns) {
-                            let rows = &rows.lanes;
-                            let extent = (rows.len() - 1) * stride + columns.len();
-                            let at = rows.start * stride + columns.start;
-                            let to = all.offset(at, extent);
-                            let from = match (depth.start == 0, from.is_null()) {
-                                (true, true) => from,
-                                (true, false) => from.wrapping_add(at),
-                                (false, _) => to,
+                        let first = columns.lanes.start;
+                        let steps_of_columns = steps_of(columns.lanes.clone(), K::COLUMNS);
+                        for (panel, lanes) in panels.chunks_exact(right.len()).zip(steps_of_columns) {
+                            let extent = |stride: usize| (own_rows.lanes.len() - 1) * stride + lanes.len();
+                            let (to, from, stride) = match job.place(own_rows.band, columns.band) {
+                                Place::Wide { to, from } => {
+                                    let stride = job.right[columns.band].lanes;
+                                    let at = own_rows.lanes.start * stride + lanes.start;
+                                    let to = to.offset(at, extent(stride));
+                                    let from = match (depth.start == 0, from.is_null()) {
+                                        (true, true) => from,
+                                        (true, false) => from.wrapping_add(at),
+                                        (false, _) => to,
+                                    };
+                                    (to, from, stride)
+                                }
+                                Place::Narrow(_) => {
+                                    let at = (place - rows.start) * width + columns.place - near.start
+                                        + (lanes.start - first);
+                                    let to = sums[at..at + extent(width)].as_mut_ptr();
+                                    (to, if index == 0 { std::ptr::null() } else { to.cast_const() }, width)
+                                }
                             };
-                            let tile = Tile { to, stride, rows: rows.len(), columns: columns.len(), from };
+                            let tile =
+                                Tile { to, stride, rows: own_rows.lanes.len(), columns: lanes.len(), from };
                             // SAFETY: the panels hold `steps` steps; this task alone owns its rows and columns of
-                            // the result, whose bounds `offset` checked.
+                            // the result, or the sums, whose bounds were checked.
                             unsafe { K::tile(steps, own.as_ptr(), panel.as_ptr(), tile) };
                         }
                     }
                 }
             }
+            for own_rows in layout.rows.pieces(rows.clone()) {
+                for columns in layout.columns.pieces(near.clone()) {
+                    if let Place::Narrow(narrow) = job.place(own_rows.band, columns.band) {
+                        let at = (own_rows.place - rows.start) * width + columns.place - near.start;
+                        let stride = job.right[columns.band].lanes;
+                        // SAFETY: this task alone owns these rows and columns of the result.
+                        unsafe {
+                            narrow.write((&sums[at..], width), (&own_rows.lanes, &columns.lanes), stride)
+                        };
+                    }
+                }
+            }
         }
     });
+}
+
+impl Job<'_> {
+    /// Where the product of a left band and a right one goes.
+    fn place(&self, left: usize, right: usize) -> Place {
+        self.to[left * self.right.len() + right]
+    }
 }

@@ -21,6 +21,8 @@ thread_local! {
     pub(crate) static LEFT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
     /// A product's right operand, packed.
     pub(crate) static RIGHT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    /// Sums of a product before they are rounded.
+    pub(crate) static SUMS: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
     /// What a task of attention computes with.
     pub(crate) static ATTENTION: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
     /// Widened rows on their way into a packed operand.
@@ -38,6 +40,14 @@ pub(crate) fn with<T: Pod, R>(slot: &'static Slot, len: usize, use_it: impl FnOn
     let kept = slot.take();
     slot.set(if kept.len() > buffer.len() { kept } else { buffer });
     result
+}
+
+/// As [`with`], of two buffers.
+pub(crate) fn with_two<A: Pod, B: Pod, R>(
+    ((first, first_len), (second, second_len)): ((&'static Slot, usize), (&'static Slot, usize)),
+    use_them: impl FnOnce(&mut [A], &mut [B]) -> R,
+) -> R {
+    with(first, first_len, |a| with(second, second_len, |b| use_them(a, b)))
 }
 
 /// As [`with`], in parts of these lengths, each of which begins with a line of its own.

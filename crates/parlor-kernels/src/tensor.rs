@@ -259,6 +259,15 @@ impl Tensor {
         }
     }
 
+    /// The elements for writing; `None` unless they are f32 or bf16 in memory of their own.
+    pub fn values_mut(&mut self) -> Option<ValuesMut<'_>> {
+        match &mut self.storage {
+            Storage::F32(values) => Some(ValuesMut::F32(values)),
+            Storage::Bf16(values) => Some(ValuesMut::Bf16(values)),
+            _ => None,
+        }
+    }
+
     /// The elements, widened to f32.
     pub fn to_f32_vec(&self) -> Vec<f32> {
         let mut out = vec![0.0; self.len()];

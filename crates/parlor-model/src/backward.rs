@@ -101,11 +101,11 @@ impl Decoder {
             end = start;
         }
 
-        if let Some(gradient) = gradients.get_mut(pass.resolve(self.embedding)) {
+        if let Some(gradient) = gradients.elements_mut(pass.resolve(self.embedding)) {
             embedding::backward(&batch.ids, width, d_stream, gradient);
         }
         if let Some(gradient) =
-            self.positions.and_then(|positions| gradients.get_mut(pass.resolve(positions)))
+            self.positions.and_then(|positions| gradients.elements_mut(pass.resolve(positions)))
         {
             embedding::backward(&batch.positions, width, d_stream, gradient);
         }

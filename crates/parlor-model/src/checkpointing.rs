@@ -43,7 +43,9 @@ impl Lowest {
     pub(crate) fn of(decoder: &Decoder, gradients: &Gradients) -> Self {
         let blocks = decoder.config.num_hidden_layers;
         let mut lowest = Self { block: blocks, input: false };
-        let roles = gradients.iter().map(|(id, _)| decoder.parameters[id].spec.role);
+        let roles = (0..gradients.len())
+            .filter(|&id| gradients.view(id).is_some())
+            .map(|id| decoder.parameters[id].spec.role);
         let mut norms = Vec::new();
         for role in roles {
             match role {

@@ -1,6 +1,6 @@
 //! The decoder: parameters and where each block finds them. Its passes are in `forward.rs` and `backward.rs`.
 
-use parlor_kernels::{DType, Tensor, View};
+use parlor_kernels::{DType, Tensor, ValuesMut, View};
 
 use crate::decoder_config::DecoderConfig;
 use crate::initialise::initial_values;
@@ -255,6 +255,11 @@ impl Decoder {
     /// The numbers of parameter `id` for writing; `None` when they are not owned f32 (see [`Self::to_dtype`]).
     pub fn values_mut(&mut self, id: ParameterId) -> Option<&mut [f32]> {
         self.parameters.get_mut(id)?.tensor.as_f32_mut()
+    }
+
+    /// As [`Self::values_mut`], where they may be bf16 too.
+    pub fn elements_mut(&mut self, id: ParameterId) -> Option<ValuesMut<'_>> {
+        self.parameters.get_mut(id)?.tensor.values_mut()
     }
 
     /// Adds parameters after those that there are.

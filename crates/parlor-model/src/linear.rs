@@ -25,7 +25,7 @@ pub(crate) struct Linear {
 
 /// Whether the gradients of one of the layers, or of what is beside it, need the layers' input.
 pub(crate) fn need_input(pass: &Pass<'_>, layers: &[Linear], gradients: &Gradients) -> bool {
-    let trained = |id| gradients.get(id).is_some();
+    let trained = |id| gradients.view(id).is_some();
     layers.iter().any(|linear| trained(pass.resolve(linear.weight)) || pass.low_rank(linear).next().is_some())
 }
 
@@ -98,7 +98,7 @@ pub(crate) fn backward_all(
     }
     let mut shared = Vec::with_capacity(of_weights.len());
     for (_, dy, (dw, write)) in &mut of_weights {
-        shared.push(linear::LayerGradient { dy: *dy, dw, write: *write });
+        shared.push(linear::LayerGradient { dy: *dy, dw: dw.view_mut(), write: *write });
     }
     if !shared.is_empty() {
         let outputs = shared.iter().map(|layer| layer.dw.len() / inputs).sum();

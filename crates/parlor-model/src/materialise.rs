@@ -6,7 +6,7 @@ use parlor_kernels::{DType, MappedFile, Tensor};
 
 use crate::decoder::{Decoder, DecoderError, Parameter};
 use crate::decoder_config::DecoderConfig;
-use crate::parameter::{ParameterSpec, parameter_specs};
+use crate::parameter::{Kind, ParameterSpec, parameter_specs};
 
 impl Decoder {
     /// A decoder of zeros that take no memory: for counting before computing.
@@ -33,12 +33,13 @@ impl Decoder {
         Self::new(config, parameters)
     }
 
-    /// The same with every parameter f32 in memory of its own, which training needs; each mapped one is let go of once it
-    /// is copied.
-    pub fn into_owned_f32(mut self) -> Self {
-        for Parameter { tensor, .. } in &mut self.parameters {
-            if tensor.as_f32_mut().is_none() {
-                let owned = tensor.to_dtype(DType::F32);
+    /// The same with every parameter in memory of its own, which training needs, matrices in `dtype`, what is small f32; each
+    /// mapped one is let go of once it is copied.
+    pub fn into_owned(mut self, dtype: DType) -> Self {
+        for Parameter { spec, tensor } in &mut self.parameters {
+            let dtype = if spec.kind == Kind::Matrix { dtype } else { DType::F32 };
+            if tensor.values_mut().is_none() || tensor.dtype() != dtype {
+                let owned = tensor.to_dtype(dtype);
                 tensor.release();
                 *tensor = owned;
             }

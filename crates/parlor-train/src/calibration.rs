@@ -75,7 +75,8 @@ fn measure(ground: &Groundwork, layers: usize, workload: Workload) -> Result<Tim
         max_position_embeddings: whole.max_position_embeddings.min(2 * TOKENS),
         ..whole.clone()
     };
-    let mut decoder = Decoder::initialise(config, 0).map_err(model)?;
+    let mut decoder =
+        Decoder::initialise(config, 0).map_err(model)?.into_owned(ground.training.weights_dtype());
     if let Some(section) = ground.training.adapter() {
         let base = (&*section, ground.model.name.as_str());
         // A pattern that names later blocks only matches nothing here: all weights are trained then, which is slower.

@@ -3,8 +3,10 @@
 //!
 //! Leaves out: other processes.
 
+use parlor_kernels::DType;
 use parlor_model::{
-    Checkpointing, Decoder, KvCache, Owner, Parameter, PassKind, PassSize, activation_bytes, logits_bytes,
+    Checkpointing, Decoder, Kind, KvCache, Owner, Parameter, PassKind, PassSize, activation_bytes,
+    logits_bytes,
 };
 use parlor_text::epoch_order;
 use serde::Serialize;
@@ -189,13 +191,15 @@ impl Outlook<'_> {
         let (mut weights, mut adapters, mut trained) = (0, 0, 0);
         for (id, parameter) in decoder.parameters().iter().enumerate() {
             let elements = parameter.spec.len();
-            let bytes = if whole { elements * size_of::<f32>() } else { parameter.tensor.bytes().len() };
+            let matrix = parameter.spec.kind == Kind::Matrix;
+            let dtype = if whole && matrix { training.weights_dtype() } else { DType::F32 };
+            let bytes = if whole { dtype.bytes(elements) } else { parameter.tensor.bytes().len() };
             match parameter.spec.owner {
                 Owner::Model => weights += bytes as u64,
                 Owner::Adapter(_) => adapters += bytes as u64,
             }
             if decoder.is_trained(id) {
-                trained += (elements * size_of::<f32>()) as u64;
+                trained += dtype.bytes(elements) as u64;
             }
         }
         let config = decoder.config();

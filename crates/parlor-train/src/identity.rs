@@ -51,6 +51,9 @@ impl Identity {
         if config.bf16 {
             identity.add("training.bf16", true);
         }
+        if config.pure_bf16 {
+            identity.add("training.pure_bf16", true);
+        }
         if let Some(adapter) = config.adapter() {
             let shape = serde_json::to_string(&adapter.adapter("").to_json()).unwrap_or_default();
             identity.add("training.lora (shape of the adapter)", shape);

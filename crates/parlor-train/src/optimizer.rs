@@ -15,8 +15,8 @@ mod state;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use parlor_kernels::MappedFile;
-use parlor_kernels::optimizer::{AdjustRate, Momentum, MuonScratch};
+use parlor_kernels::optimizer::{AdjustRate, Momentum, MuonScratch, round_stochastically};
+use parlor_kernels::{MappedFile, ValuesMut, View, threads};
 use parlor_model::{Decoder, Gradients, ParameterId};
 use safetensors::tensor::{SafeTensorError, SafeTensors, TensorView, serialize_to_file};
 
@@ -26,6 +26,11 @@ use state::{State, Step};
 
 use crate::config::{AdjustLrFn, Hyperparameters, OptimArgs, OptimizerName, Problem, TrainingConfig};
 use crate::distributed::{Collective, Shards};
+
+/// Elements of a narrow parameter that are updated at a time: whole blocks of any state.
+const PART: usize = 1 << 18;
+/// Of those, that a task widens.
+const WIDENED: usize = 1 << 15;
 
 /// Settings that all parameters share.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +78,8 @@ pub struct Optimizer {
     rules: Rules,
     shards: Shards,
     scratch: MuonScratch,
+    /// Part of a narrow parameter and its gradient, in f32.
+    wide: (Vec<f32>, Vec<f32>),
     /// Updates done.
     step: u64,
 }
@@ -110,7 +117,7 @@ pub enum OptimizerError {
     },
     /// A parameter cannot be written.
     #[error(
-        "parameter `{0}` is not f32 in memory of its own; convert the decoder with `to_dtype(F32)` to train it"
+        "parameter `{0}` is not f32 or bf16 in memory of its own; convert the decoder with `to_dtype` to train it"
     )]
     Frozen(String),
 }
@@ -147,7 +154,8 @@ impl Optimizer {
         };
         let slots = rates.into_iter().enumerate().map(slot).collect();
         let kind = training.optimizer;
-        Ok(Self { slots, kind, rules, shards, scratch: MuonScratch::default(), step: 0 })
+        let (scratch, wide) = (MuonScratch::default(), <(Vec<f32>, Vec<f32>)>::default());
+        Ok(Self { slots, kind, rules, shards, scratch, wide, step: 0 })
     }
 
     /// Bytes of the state that this rank keeps, and of what an update needs besides.
@@ -201,14 +209,14 @@ impl Optimizer {
         factor: f64,
     ) -> Result<(), OptimizerError> {
         for id in 0..decoder.parameters().len() {
-            if decoder.is_trained(id) && decoder.values_mut(id).is_none() {
+            if decoder.is_trained(id) && decoder.elements_mut(id).is_none() {
                 return Err(OptimizerError::Frozen(decoder.parameters()[id].spec.role.to_string()));
             }
         }
         self.step += 1;
         for (id, slot) in self.slots.iter_mut().enumerate() {
-            let (Some(Slot { state, rates }), Some(gradient)) = (slot, gradients.get(id)) else { continue };
-            let Some(values) = decoder.values_mut(id) else { continue };
+            let (Some(Slot { state, rates }), Some(gradient)) = (slot, gradients.view(id)) else { continue };
+            let Some(mut values) = decoder.elements_mut(id) else { continue };
             let mut step = Step {
                 scale,
                 learning_rate: rates.learning_rate * factor,
@@ -217,7 +225,25 @@ impl Optimizer {
                 rules: &self.rules,
                 scratch: &mut self.scratch,
             };
-            state.get_mut().update(values, gradient, &mut step);
+            let state = state.get_mut();
+            if let (ValuesMut::F32(values), View::F32(gradient)) = (values.reborrow(), gradient) {
+                state.update(0, values, gradient, &mut step);
+                continue;
+            }
+            // Narrow ones are updated in f32, in parts that stay in a cache, and rounded.
+            let (length, seed) = (values.len(), self.step << 32 | id as u64);
+            let part = if state.is_elementwise() { PART } else { length.max(1) };
+            for first in (0..length).step_by(part) {
+                let own = first..(first + part).min(length);
+                let (wide, gradient_wide) = (&mut self.wide.0, &mut self.wide.1);
+                widen(values.view().slice(own.clone()), wide);
+                widen(gradient.slice(own.clone()), gradient_wide);
+                state.update(first, wide, gradient_wide, &mut step);
+                match values.slice(own) {
+                    ValuesMut::F32(values) => values.copy_from_slice(wide),
+                    ValuesMut::Bf16(values) => round_stochastically(wide, values, seed, first),
+                }
+            }
         }
         Ok(())
     }
@@ -226,9 +252,9 @@ impl Optimizer {
     pub(crate) fn share_parameters(&self, decoder: &mut Decoder, collective: &dyn Collective) {
         for id in 0..self.slots.len() {
             if decoder.is_trained(id)
-                && let Some(values) = decoder.values_mut(id)
+                && let Some(values) = decoder.elements_mut(id)
             {
-                collective.broadcast(self.shards.owner(id), bytemuck::cast_slice_mut(values));
+                collective.broadcast(self.shards.owner(id), values.bytes_mut());
             }
         }
     }
@@ -320,4 +346,10 @@ impl Optimizer {
         self.step = step;
         Ok(())
     }
+}
+
+/// Becomes the numbers of a part.
+fn widen(from: View<'_>, to: &mut Vec<f32>) {
+    to.resize(from.len(), 0.0);
+    threads::share_parts(to, WIDENED, |to, first| from.slice(first..first + to.len()).widen_into(to));
 }

@@ -193,19 +193,21 @@ fn new_surroundings(
     })
 }
 
-/// The weights of a decoder that has only shapes, or maps a file: new ones, or f32 copies when all are trained.
+/// The weights of a decoder that has only shapes, or maps a file: new ones, or copies in what they are trained in.
 fn weights(
     outline: Decoder,
     origin: Option<&Surroundings>,
     training: &TrainingConfig,
 ) -> Result<Decoder, TrainError> {
     match origin {
-        Some(_) if training.adapter().is_none() => Ok(outline.into_owned_f32()),
+        Some(_) if training.adapter().is_none() => Ok(outline.into_owned(training.weights_dtype())),
         Some(_) => Ok(outline),
         None => {
             let config = outline.config().clone();
             drop(outline);
-            Decoder::initialise(config, training.seed).map_err(|error| TrainError::Model(Box::new(error)))
+            let new = Decoder::initialise(config, training.seed)
+                .map_err(|error| TrainError::Model(Box::new(error)))?;
+            Ok(if training.adapter().is_none() { new.into_owned(training.weights_dtype()) } else { new })
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::kernel::{BUNDLE, Kernel, Panels, Rounding, Rows};
-use crate::{View, packed};
 use crate::scratch::{self, ROWS};
+use crate::{View, packed};
 
 /// Which way a product runs through a stored matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

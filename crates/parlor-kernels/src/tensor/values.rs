@@ -1,6 +1,7 @@
 //! Activations that one operation writes and others read: f32, or rounded to bf16 where only products of bf16 meet them.
 
 use std::collections::TryReserveError;
+use std::ops::Range;
 
 use half::bf16;
 
@@ -30,6 +31,78 @@ pub enum ValuesMut<'a> {
     Bf16(&'a mut [bf16]),
 }
 
+impl<'a> ValuesMut<'a> {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            ValuesMut::F32(values) => values.len(),
+            ValuesMut::Bf16(values) => values.len(),
+        }
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The same elements for a while.
+    pub fn reborrow(&mut self) -> ValuesMut<'_> {
+        match self {
+            ValuesMut::F32(values) => ValuesMut::F32(values),
+            ValuesMut::Bf16(values) => ValuesMut::Bf16(values),
+        }
+    }
+
+    /// The elements `range` for a while.
+    ///
+    /// # Panics
+    /// When `range` is out of bounds.
+    pub fn slice(&mut self, range: Range<usize>) -> ValuesMut<'_> {
+        match self {
+            ValuesMut::F32(values) => ValuesMut::F32(&mut values[range]),
+            ValuesMut::Bf16(values) => ValuesMut::Bf16(&mut values[range]),
+        }
+    }
+
+    /// The elements for reading.
+    pub fn view(&self) -> View<'_> {
+        match self {
+            ValuesMut::F32(values) => View::F32(values),
+            ValuesMut::Bf16(values) => View::Bf16(values),
+        }
+    }
+
+    /// Sets all to zero.
+    pub fn zero(self) {
+        match self {
+            ValuesMut::F32(values) => values.chunks_mut(CHUNK).share(|part| part.fill(0.0)),
+            ValuesMut::Bf16(values) => values.chunks_mut(CHUNK).share(|part| part.fill(bf16::ZERO)),
+        }
+    }
+
+    /// Becomes these numbers, rounded to nearest.
+    ///
+    /// # Panics
+    /// When there are not as many.
+    pub fn set(self, from: &[f32]) {
+        assert_eq!(from.len(), self.len(), "as many numbers as there is room for");
+        match self {
+            ValuesMut::F32(values) => values.copy_from_slice(from),
+            ValuesMut::Bf16(values) => {
+                values.chunks_mut(CHUNK).zip(from.chunks(CHUNK)).share(|(to, from)| round_into(from, to));
+            }
+        }
+    }
+
+    /// The bytes of the elements.
+    pub fn bytes_mut(self) -> &'a mut [u8] {
+        match self {
+            ValuesMut::F32(values) => bytemuck::cast_slice_mut(values),
+            ValuesMut::Bf16(values) => bytemuck::cast_slice_mut(values),
+        }
+    }
+}
+
 impl<'a> From<&'a mut [f32]> for ValuesMut<'a> {
     fn from(values: &'a mut [f32]) -> Self {
         ValuesMut::F32(values)
@@ -49,6 +122,14 @@ impl Default for Values {
 }
 
 impl Values {
+    /// Zeros: bf16 where products of bf16 read them, f32 elsewhere.
+    pub fn zeros(dtype: Arithmetic, len: usize) -> Self {
+        match dtype {
+            Arithmetic::F32 => Values::F32(vec![0.0; len]),
+            Arithmetic::Bf16 => Values::Bf16(vec![bf16::ZERO; len]),
+        }
+    }
+
     /// Room for `len` inputs of products in `arithmetic`; what they hold is whatever it was.
     pub fn room(&mut self, arithmetic: Arithmetic, len: usize) -> ValuesMut<'_> {
         self.become_inputs_of(arithmetic);

@@ -33,7 +33,13 @@ fn check(rows: usize, vocab: usize, hidden: usize) {
         close("logp", &logp, &want);
         let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
         let rows = Rows { x: &x, targets: &targets, lse: &lse, d_logp: &d };
-        cross_entropy::backward(head, rows, &mut dx, Some((&mut dw, Write::Accumulate)), &mut logits);
+        cross_entropy::backward(
+            head,
+            rows,
+            &mut dx,
+            Some(((&mut dw).into(), Write::Accumulate)),
+            &mut logits,
+        );
         let loss = |x: &[f64], w: &[f64]| inner(&reference(x, w, &targets, hidden), &d);
         close("dx", &dx, &differences(&wide(&x), |x| loss(x, &wide(&w32))));
         close("dw", &dw, &differences(&wide(&w32), |w| loss(&wide(&x), w)));
@@ -87,7 +93,7 @@ fn parts_of_a_large_vocabulary_join_without_a_seam() {
     close("logp", &logp, &want);
     let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
     let whole = Rows { x: &x, targets: &targets, lse: &lse, d_logp: &d };
-    cross_entropy::backward(head, whole, &mut dx, Some((&mut dw, Write::Accumulate)), &mut logits);
+    cross_entropy::backward(head, whole, &mut dx, Some(((&mut dw).into(), Write::Accumulate)), &mut logits);
     let (mut want_dx, mut want_dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
     for row in 0..rows {
         let x: Vec<f64> = wide(&x[row * hidden..(row + 1) * hidden]);
@@ -145,7 +151,13 @@ fn check_kept(rows: usize, vocab: usize, hidden: usize) {
     let rows = Rows { x: &x, targets: &targets, lse: &lse, d_logp: &d };
     let gradients = |mut logits: Logits| {
         let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
-        cross_entropy::backward(head, rows, &mut dx, Some((&mut dw, Write::Accumulate)), &mut logits);
+        cross_entropy::backward(
+            head,
+            rows,
+            &mut dx,
+            Some(((&mut dw).into(), Write::Accumulate)),
+            &mut logits,
+        );
         // What was kept is used once.
         let mut again = vec![0.0; x.len()];
         cross_entropy::backward(head, rows, &mut again, None, &mut logits);

@@ -1,5 +1,6 @@
 //! Updates against the formulas of their sources in f64.
 
+use half::bf16;
 use parlor_kernels::optimizer::{
     self, Adafactor, AdamW, AdjustRate, BLOCK, DynamicMap, Lion, Moments8bit, Momentum, Muon, Sgd, Sign,
 };
@@ -290,4 +291,28 @@ fn eight_bit_adamw_follows_f64_over_the_same_codes() {
             assert!((stored_v[i] - wv[i]).abs() <= 0.5 * f64::from(v_gap), "second moment {i}");
         }
     }
+}
+
+#[test]
+fn rounding_by_chance_is_right_on_average_and_repeats() {
+    let (low, high) = (1.0f32, 1.0078125f32);
+    let n = 1 << 16;
+    for share in [0.0f32, 0.1, 0.5, 0.9] {
+        let from = vec![low + share * (high - low); n];
+        let mut to = vec![bf16::ZERO; n];
+        optimizer::round_stochastically(&from, &mut to, 3, 7);
+        assert!(to.iter().all(|x| [low, high].contains(&x.to_f32())), "{share}");
+        let up = to.iter().filter(|x| x.to_f32() == high).count() as f64 / n as f64;
+        // Five standard deviations of so many coins are at most 5 * 0.5 / 256.
+        assert!((up - f64::from(share)).abs() < 0.01, "{share}: {up}");
+        let mut again = vec![bf16::ZERO; n - 1];
+        optimizer::round_stochastically(&from[1..], &mut again, 3, 8);
+        assert!(again == to[1..], "a number's chance is that of its place");
+        optimizer::round_stochastically(&from, &mut to, 4, 7);
+        assert!(share == 0.0 || again != to[1..], "another seed");
+    }
+    let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, -1.5];
+    let mut to = [bf16::ZERO; 6];
+    optimizer::round_stochastically(&odd, &mut to, 1, 0);
+    assert!(to[0].is_nan() && to.iter().zip(odd).skip(1).all(|(to, from)| to.to_f32() == from), "{to:?}");
 }

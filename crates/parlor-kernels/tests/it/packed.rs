@@ -5,8 +5,9 @@
 //! `(blocks + 3) 2^-24` of the sum of magnitudes.
 
 use half::bf16;
+use parlor_kernels::linear::{self, Shape};
 use parlor_kernels::packed::{self, Inputs, Output, Packed, PackedPath, PairsPath};
-use parlor_kernels::{BlockFormat, Blocks, DType, MappedFile, Tensor, View, Write};
+use parlor_kernels::{Arithmetic, BlockFormat, Blocks, DType, MappedFile, Tensor, View, Write};
 use proptest::prelude::*;
 
 use crate::Numbers;
@@ -89,13 +90,22 @@ fn check_bf16(seed: u64, rows: usize, outputs: usize, columns: usize, write: Wri
     }
     let x = numbers.vec(rows * columns);
     let (bias, before) = (numbers.vec(outputs), numbers.vec(rows * outputs));
+    let bias = with_bias.then_some(&bias[..]);
+    let mut results = Vec::new();
     for path in PairsPath::available() {
         let mut y = before.clone();
-        let output = Output { weight: &packed, y: &mut y, write, bias: with_bias.then_some(&bias[..]) };
-        packed::forward_bf16(path, &x, &mut [output]);
+        packed::forward_bf16(path, &x, &mut [Output { weight: &packed, y: &mut y, write, bias }]);
+        results.push((path.name(), y));
+    }
+    // What a model calls, which may widen the weight.
+    let mut y = before.clone();
+    let shape = Shape { rows, inputs: columns, outputs, arithmetic: Arithmetic::F32 };
+    linear::forward(&x, View::Packed(packed.view()), bias, &mut y, write, shape);
+    results.push(("linear", y));
+    for (name, y) in results {
         for row in 0..rows {
             for output in 0..outputs {
-                let mut want = if with_bias { f64::from(bias[output]) } else { 0.0 };
+                let mut want = bias.map_or(0.0, |bias| f64::from(bias[output]));
                 if write == Write::Accumulate {
                     want += f64::from(before[row * outputs + output]);
                 }
@@ -108,7 +118,7 @@ fn check_bf16(seed: u64, rows: usize, outputs: usize, columns: usize, write: Wri
                 }
                 let got = f64::from(y[row * outputs + output]);
                 let bound = (columns + 4) as f64 * 2f64.powi(-24) * magnitudes;
-                assert!((got - want).abs() <= bound, "{}: {got} and {want}, {row} {output}", path.name());
+                assert!((got - want).abs() <= bound, "{name}: {got} and {want}, {row} {output}");
             }
         }
     }

@@ -7,7 +7,7 @@
 
 use half::{bf16, f16};
 use parlor_kernels::product::{Along, Band, Operand, Path, Product, Size, product, product_all};
-use parlor_kernels::{Arithmetic, View, Write};
+use parlor_kernels::{Arithmetic, ValuesMut, View, Write};
 use proptest::prelude::*;
 
 use crate::Numbers;
@@ -145,6 +145,37 @@ fn results_do_not_depend_on_where_a_row_lies_or_on_threads() {
     }
 }
 
+/// A result of bf16 is that of f32 rounded once, however the sums are cut, and is added to what is there in f32.
+#[test]
+fn results_of_bf16_are_rounded_once() {
+    for (rows, columns, depth) in [(1, 1, 1), (37, 300, 63), (451, 40, 1601), (3, 2800, 770), (5, 7, 0)] {
+        let mut numbers = Numbers::new(5);
+        let (x, w) = (numbers.vec(rows * depth), numbers.vec(columns * depth));
+        let stored = |values| Operand { view: View::F32(values), width: depth, along: Along::Depth };
+        let before: Vec<bf16> = numbers.vec(rows * columns).into_iter().map(bf16::from_f32).collect();
+        for arithmetic in [Arithmetic::F32, Arithmetic::Bf16] {
+            for path in Path::available(arithmetic) {
+                let mut wide = vec![0.0; rows * columns];
+                let size = Size { rows, columns, depth };
+                product(path, &mut wide, (stored(&x), stored(&w)), size, Write::Replace);
+                for write in [Write::Replace, Write::Accumulate] {
+                    let mut narrow = before.clone();
+                    let (left, right) = (stored(&x), stored(&w));
+                    let left = Band { operand: left, lanes: rows };
+                    let right = Band { operand: right, lanes: columns };
+                    let to = ValuesMut::Bf16(&mut narrow);
+                    product_all(path, (&[left], &[right]), depth, &mut [Product { to, write, base: None }]);
+                    let want = wide.iter().zip(&before).map(|(&sum, before)| match write {
+                        Write::Replace => bf16::from_f32(sum),
+                        Write::Accumulate => bf16::from_f32(before.to_f32() + sum),
+                    });
+                    assert!(want.eq(narrow), "{} {rows} {columns} {depth}", path.name());
+                }
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -178,7 +209,7 @@ proptest! {
                     }
                 }
                 let results = together.iter_mut().zip(&kinds);
-                let mut results: Vec<_> = results.map(|(to, &write)| Product { to, write, base: None }).collect();
+                let mut results: Vec<_> = results.map(|(to, &write)| Product { to: to.into(), write, base: None }).collect();
                 let band = |&(operand, lanes): &(_, _)| Band { operand, lanes };
                 let bands: [Vec<_>; 2] = [left.iter().map(band).collect(), right.iter().map(band).collect()];
                 product_all(path, (&bands[0], &bands[1]), depth, &mut results);

@@ -117,8 +117,8 @@ fn products_read_bf16_as_they_round_f32() {
             let mut dw = weights.each_ref().map(|weight| vec![1.0; weight.len()]);
             let [first, second] = &mut dw;
             let mut layers = [
-                LayerGradient { dy: dy[0], dw: first, write: Write::Accumulate },
-                LayerGradient { dy: dy[1], dw: second, write: Write::Accumulate },
+                LayerGradient { dy: dy[0], dw: first.into(), write: Write::Accumulate },
+                LayerGradient { dy: dy[1], dw: second.into(), write: Write::Accumulate },
             ];
             if one_by_one {
                 for (layer, outputs) in layers.iter_mut().zip(outputs) {
@@ -158,7 +158,13 @@ fn a_head_in_bf16_is_near_one_in_f32() {
             cross_entropy::backward_frozen(&slope, &d, &mut dx);
         } else {
             let rows = Rows { x: &x, targets: &targets, lse: &lse, d_logp: &d };
-            cross_entropy::backward(head, rows, &mut dx, Some((&mut dw, Write::Accumulate)), &mut logits);
+            cross_entropy::backward(
+                head,
+                rows,
+                &mut dx,
+                Some(((&mut dw).into(), Write::Accumulate)),
+                &mut logits,
+            );
         }
         (logp, dx, dw)
     };

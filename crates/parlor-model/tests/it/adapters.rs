@@ -99,7 +99,7 @@ fn check(name: &str, base: &str) {
     // The gradients under the names of the file: saved in the place of the values.
     let values = model.decoder.clone();
     for (id, gradient) in found.iter() {
-        model.decoder.values_mut(id).unwrap().copy_from_slice(gradient);
+        model.decoder.values_mut(id).unwrap().copy_from_slice(&gradient);
     }
     let mut compared = 0;
     for (tensor, shape, gradient) in saved_tensors(&model.decoder) {

@@ -160,13 +160,16 @@ fn a_shared_prompt_equals_a_repeated_one() {
         let (logp_shared, shared) = run(&shared, &a, &mut saved);
         let (logp_repeated, repeated) = run(&repeated, &b, &mut saved);
         assert!(relative(&logp_shared, &logp_repeated) < ROUNDING, "{name}");
-        let largest = repeated.iter().flat_map(|(_, values)| values).fold(0.0f32, |max, x| max.max(x.abs()));
+        let largest = repeated
+            .iter()
+            .flat_map(|(_, values)| values.into_owned())
+            .fold(0.0f32, |max, x| max.max(x.abs()));
         for (id, parameter) in decoder.parameters().iter().enumerate() {
             // Beside rounding of its own size, a gradient may carry noise of all gradients' size: a key bias
             // without rotation has none in theory.
             let own = repeated.get(id).unwrap().iter().fold(0.0f32, |max, x| max.max(x.abs()));
             let allowed = 10.0 * ROUNDING * f64::from(own) + ROUNDING * f64::from(largest);
-            let difference = relative(shared.get(id).unwrap(), repeated.get(id).unwrap()) * f64::from(own);
+            let difference = relative(&shared.get(id).unwrap(), &repeated.get(id).unwrap()) * f64::from(own);
             assert!(difference < allowed, "{name} {}: {difference:e}", parameter.spec.role);
         }
     }

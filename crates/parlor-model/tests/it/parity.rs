@@ -4,6 +4,8 @@
 //! 8e-7 for logits, 2.6e-6 for gradients). Two f32 computations in different orders may differ by the sum of
 //! their errors; 1e-5 and 2e-5 allow four times that, and are well inside the 1e-4 that is asked for.
 
+use std::borrow::Cow;
+
 use parlor_model::arch::{DiskTensor, Layout};
 use parlor_model::{Batch, Context, Decoder, Gradients, KvCache, Saved};
 
@@ -19,7 +21,7 @@ fn logits(decoder: &Decoder, batch: &Batch) -> Vec<f32> {
 
 /// The gradient of a tensor as the checkpoint lays it out.
 fn on_disk(decoder: &Decoder, gradients: &Gradients, tensor: &DiskTensor) -> Vec<f32> {
-    let parts: Vec<(&[f32], &[usize])> = tensor
+    let parts: Vec<(Cow<'_, [f32]>, &[usize])> = tensor
         .roles
         .iter()
         .map(|role| {

@@ -92,8 +92,9 @@ pub fn problems(config: &TrainingConfig) -> Vec<Problem> {
         let message = format!("it is `{metric}`, but an evaluation gives `loss` and `perplexity`");
         found.push(problem("training.metric_for_best_model", message));
     }
-    if config.bf16 && config.fp16 {
-        found.push(problem("training.fp16", "`bf16` is set too; choose one of them"));
+    if (config.bf16 || config.pure_bf16) && config.fp16 {
+        let other = if config.pure_bf16 { "pure_bf16" } else { "bf16" };
+        found.push(problem("training.fp16", format!("`{other}` is set too; choose one of them")));
     }
     found
 }

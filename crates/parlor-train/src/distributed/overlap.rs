@@ -3,6 +3,7 @@
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use parlor_kernels::Values;
 use parlor_model::{Decoder, Gradients, ParameterId, Role};
 
 use super::Collective;
@@ -11,7 +12,7 @@ use super::Collective;
 const BUCKET: usize = 25 * 1024 * 1024 / 4;
 
 /// Gradients on their way: taken from where they belong, and put back when they are summed.
-type Bucket = Vec<(ParameterId, Vec<f32>)>;
+type Bucket = Vec<(ParameterId, Values)>;
 
 /// The sending side of a step's sums.
 pub(crate) struct Overlap {
@@ -94,12 +95,12 @@ fn sum_arriving(collective: &dyn Collective, arriving: &Receiver<Bucket>) -> Vec
     let mut done = Vec::new();
     for mut bucket in arriving {
         flat.clear();
-        bucket.iter().for_each(|(_, values)| flat.extend_from_slice(values));
+        bucket.iter().for_each(|(_, values)| flat.extend_from_slice(&values.view().widened()));
         collective.sum_f32(&mut flat);
         let mut rest = &flat[..];
         for (_, values) in &mut bucket {
             let (own, after) = rest.split_at(values.len());
-            values.copy_from_slice(own);
+            values.view_mut().set(own);
             rest = after;
         }
         done.push(bucket);

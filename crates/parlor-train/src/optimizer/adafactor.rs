@@ -24,7 +24,11 @@ impl AdafactorMatrix {
 }
 
 impl ParameterState for AdafactorMatrix {
-    fn update(&mut self, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
+    fn is_elementwise(&self) -> bool {
+        false
+    }
+
+    fn update(&mut self, _: usize, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
         let means = (&mut self.rows[..], &mut self.columns[..]);
         adafactor_matrix(values, gradient, means, step.scale, &hyper(step));
     }
@@ -54,7 +58,11 @@ impl AdafactorVector {
 }
 
 impl ParameterState for AdafactorVector {
-    fn update(&mut self, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
+    fn is_elementwise(&self) -> bool {
+        false
+    }
+
+    fn update(&mut self, _: usize, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
         adafactor_vector(values, gradient, &mut self.exp_avg_sq, step.scale, &hyper(step));
     }
 

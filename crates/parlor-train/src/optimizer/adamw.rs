@@ -30,8 +30,10 @@ fn hyper(step: &Step<'_>) -> AdamW {
 }
 
 impl ParameterState for AdamWMoments {
-    fn update(&mut self, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
-        adamw(values, gradient, &mut self.exp_avg, &mut self.exp_avg_sq, step.scale, &hyper(step));
+    fn update(&mut self, first: usize, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
+        let own = first..first + values.len();
+        let (m, v) = (&mut self.exp_avg[own.clone()], &mut self.exp_avg_sq[own]);
+        adamw(values, gradient, m, v, step.scale, &hyper(step));
     }
 
     fn tensors(&self, shape: &[usize]) -> Vec<StateTensor<'_>> {
@@ -68,12 +70,14 @@ impl AdamWMoments8bit {
 }
 
 impl ParameterState for AdamWMoments8bit {
-    fn update(&mut self, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
+    fn update(&mut self, first: usize, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
+        let own = first..first + values.len();
+        let blocks = first / BLOCK..own.end.div_ceil(BLOCK);
         let moments = Moments8bit {
-            first: &mut self.first,
-            second: &mut self.second,
-            first_max: &mut self.first_max,
-            second_max: &mut self.second_max,
+            first: &mut self.first[own.clone()],
+            second: &mut self.second[own],
+            first_max: &mut self.first_max[blocks.clone()],
+            second_max: &mut self.second_max[blocks],
         };
         adamw_8bit(values, gradient, moments, step.scale, &hyper(step));
     }

@@ -18,14 +18,15 @@ impl LionMomentum {
 }
 
 impl ParameterState for LionMomentum {
-    fn update(&mut self, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
+    fn update(&mut self, first: usize, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
         let hyper = Lion {
             lr: step.learning_rate,
             beta1: step.rules.beta1,
             beta2: step.rules.beta2,
             weight_decay: step.weight_decay,
         };
-        lion(values, gradient, &mut self.exp_avg, step.scale, &hyper);
+        let own = &mut self.exp_avg[first..first + values.len()];
+        lion(values, gradient, own, step.scale, &hyper);
     }
 
     fn tensors(&self, shape: &[usize]) -> Vec<StateTensor<'_>> {

@@ -19,7 +19,11 @@ impl MuonMomentum {
 }
 
 impl ParameterState for MuonMomentum {
-    fn update(&mut self, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
+    fn is_elementwise(&self) -> bool {
+        false
+    }
+
+    fn update(&mut self, _: usize, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
         let hyper = Muon {
             lr: step.learning_rate,
             weight_decay: step.weight_decay,

@@ -14,7 +14,7 @@ fn hyper(step: &Step<'_>) -> Sgd {
 pub(super) struct SgdPlain;
 
 impl ParameterState for SgdPlain {
-    fn update(&mut self, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
+    fn update(&mut self, _: usize, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
         sgd(values, gradient, None, step.scale, &hyper(step));
     }
 
@@ -40,8 +40,9 @@ impl SgdMomentum {
 }
 
 impl ParameterState for SgdMomentum {
-    fn update(&mut self, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
-        sgd(values, gradient, Some(&mut self.momentum_buffer), step.scale, &hyper(step));
+    fn update(&mut self, first: usize, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
+        let own = &mut self.momentum_buffer[first..first + values.len()];
+        sgd(values, gradient, Some(own), step.scale, &hyper(step));
     }
 
     fn tensors(&self, shape: &[usize]) -> Vec<StateTensor<'_>> {

@@ -45,7 +45,14 @@ impl<'a> StateTensor<'a> {
 /// An optimizer, as one parameter sees it.
 pub(super) trait ParameterState {
     /// Updates `values` and the state.
-    fn update(&mut self, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>);
+    ///
+    /// `values` are those from the `first` on, all of them unless the state [is elementwise](Self::is_elementwise).
+    fn update(&mut self, first: usize, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>);
+
+    /// Whether what becomes of an element depends on that element only, or on its block of 256.
+    fn is_elementwise(&self) -> bool {
+        true
+    }
 
     /// The state's arrays; `shape` is the parameter's.
     fn tensors(&self, shape: &[usize]) -> Vec<StateTensor<'_>>;

@@ -343,11 +343,11 @@ fn a_prompt_computed_once_is_a_prompt_computed_twice() {
             let largest_of = |values: &[f32]| values.iter().fold(0f32, |max, g| max.max(g.abs()));
             // A gradient that is zero but for rounding (a key's bias moves no attention) is compared with the others:
             // `GRADIENTS` of a hundredth of the largest is three times the rounding of one f32 term of that size.
-            let floor = 1e-2 * wanted.iter().map(|(_, values)| largest_of(values)).fold(0f32, f32::max);
+            let floor = 1e-2 * wanted.iter().map(|(_, values)| largest_of(&values)).fold(0f32, f32::max);
             for id in 0..decoder.parameters().len() {
                 let (found, wanted) = (gradients.get(id).unwrap(), wanted.get(id).unwrap());
-                let largest = largest_of(wanted).max(floor);
-                let apart = found.iter().zip(wanted).fold(0f32, |max, (a, b)| max.max((a - b).abs()));
+                let largest = largest_of(&wanted).max(floor);
+                let apart = found.iter().zip(&*wanted).fold(0f32, |max, (a, b)| max.max((a - b).abs()));
                 let role = &decoder.parameters()[id].spec.role;
                 assert!(
                     f64::from(apart) <= GRADIENTS * f64::from(largest),

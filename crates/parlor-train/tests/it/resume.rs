@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use parlor_kernels::DType;
 use parlor_model::{Decoder, DecoderConfig};
 use parlor_train::Outcome;
 use parlor_train::checkpoint::{newest_checkpoint, open_checkpoint};
@@ -115,6 +116,37 @@ fn resumed_in_bf16_equals_uninterrupted() {
     second.resume = Some(checkpoint);
     second.go(&mut resumed).0.unwrap();
     assert!(bits(&resumed) == bits(&whole));
+}
+
+#[test]
+fn resumed_with_weights_of_bf16_equals_uninterrupted() {
+    let decoder = || tiny::decoder().into_owned(DType::Bf16);
+    let bits = |decoder: &Decoder| -> Vec<u32> {
+        decoder.parameters().iter().flat_map(|p| p.tensor.to_f32_vec()).map(f32::to_bits).collect()
+    };
+    for optimizer in [OptimizerName::AdamwTorch, OptimizerName::Adamw8bit] {
+        let run = |directory| {
+            let mut run = run(directory);
+            run.training.pure_bf16 = true;
+            run.training.optimizer = optimizer;
+            run
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let mut whole = decoder();
+        run(dir.path()).go(&mut whole).0.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = run(dir.path());
+        first.stop_after = Some(4);
+        first.go(&mut decoder()).0.unwrap();
+        let checkpoint = newest_checkpoint(dir.path()).checkpoint.unwrap();
+        let mut resumed = decoder();
+        tiny::load_into(&mut resumed, &checkpoint.path);
+        let mut second = run(dir.path());
+        second.resume = Some(checkpoint);
+        second.go(&mut resumed).0.unwrap();
+        assert!(bits(&resumed) == bits(&whole), "{optimizer:?}");
+        assert!(bits(&whole) != bits(&decoder()), "{optimizer:?}");
+    }
 }
 
 #[test]

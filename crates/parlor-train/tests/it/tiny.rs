@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use parlor_kernels::DType;
 use parlor_model::memory::FreeMemory;
 use parlor_model::{
     Activation, Bias, Decoder, DecoderConfig, Head, Mlp, Norm, Positions, QkNorm, Rope, RopeScaling,
@@ -85,7 +86,8 @@ pub(crate) fn save_model(
     directory: &Path,
 ) -> Result<(), parlor_train::storage::FillError> {
     let views = decoder.parameters().iter().map(|p| {
-        let view = TensorView::new(Dtype::F32, p.tensor.shape().to_vec(), p.tensor.bytes()).unwrap();
+        let dtype = if p.tensor.dtype() == DType::Bf16 { Dtype::BF16 } else { Dtype::F32 };
+        let view = TensorView::new(dtype, p.tensor.shape().to_vec(), p.tensor.bytes()).unwrap();
         (p.spec.role.to_string(), view)
     });
     serialize_to_file(views, None, &directory.join("model.safetensors"))?;
@@ -103,10 +105,8 @@ pub(crate) fn load_into(decoder: &mut Decoder, directory: &Path) {
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     for id in 0..decoder.parameters().len() {
         let name = decoder.parameters()[id].spec.role.to_string();
-        let data = tensors.tensor(&name).unwrap().data().to_vec();
-        for (value, bytes) in decoder.values_mut(id).unwrap().iter_mut().zip(data.chunks_exact(4)) {
-            *value = f32::from_le_bytes(bytes.try_into().unwrap());
-        }
+        let data = tensors.tensor(&name).unwrap().data();
+        decoder.elements_mut(id).unwrap().bytes_mut().copy_from_slice(data);
     }
 }
 

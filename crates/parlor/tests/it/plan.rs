@@ -82,6 +82,7 @@ fn forecasts_of_new_models_are_what_runs_take() {
         ("no state", &["training.optimizer=sgd"]),
         ("muon", &["training.optimizer=muon"]),
         ("bf16", &["training.bf16=true"]),
+        ("bf16 weights", &["training.pure_bf16=true", "training.optimizer=adamw_8bit"]),
         ("a larger vocabulary", &["vocab_size=4000"]),
         ("wide", &["architecture.intermediate_size=2560", "architecture.num_hidden_layers=2"]),
     ];
