@@ -80,6 +80,7 @@ impl Setting<'_> {
         // In the numbers that the trained model has, so that both agree before the first step.
         let dtype = match self.training.adapter() {
             Some(_) => self.model.torch_dtype,
+            None if self.training.pure_bf16 => TorchDtype::Bfloat16,
             None => TorchDtype::Float32,
         };
         let config = ModelConfig { name, ..self.model.clone() };

@@ -61,12 +61,8 @@ pub fn adamw_8bit(
                     let second = second.chunks_mut(BLOCK).zip(second_max);
                     for (((p, g), (first, first_max)), (second, second_max)) in parts.zip(first).zip(second) {
                         let (m, v) = (&mut m[..p.len()], &mut v[..p.len()]);
-                        for ((m, v), (first, second)) in
-                            m.iter_mut().zip(&mut *v).zip(first.iter().zip(&*second))
-                        {
-                            *m = signed.values()[*first as usize] * *first_max;
-                            *v = unsigned.values()[*second as usize] * *second_max;
-                        }
+                        signed.widen(first, *first_max, m);
+                        unsigned.widen(second, *second_max, v);
                         for (((p, g), m), v) in p.iter_mut().zip(g).zip(&mut *m).zip(&mut *v) {
                             let g = g * scale;
                             *m = *m * b1 + g * a1;

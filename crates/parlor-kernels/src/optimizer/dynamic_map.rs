@@ -31,12 +31,13 @@ pub struct DynamicMap {
     values: [f32; 256],
     /// Halfway between each value and the next; infinity after the last.
     midpoints: [f32; 256],
-    /// The nearest value of the smallest number of each bucket of non-negative numbers; then that of the number nearest
-    /// 0 of each bucket of negative ones.
-    starts: Vec<u8>,
-    /// Buckets of one sign.
-    buckets: usize,
+    /// The nearest value of the smallest number of each bucket of non-negative numbers; from the middle on, that of the number
+    /// nearest 0 of each bucket of negative ones.
+    starts: Box<[u8; 2 * ROOM]>,
 }
+
+/// Room for the buckets of one sign, so that a place needs no check.
+const ROOM: usize = 1 << 12;
 
 impl DynamicMap {
     /// The map of this sign, made once.
@@ -71,19 +72,20 @@ impl DynamicMap {
         for n in 0..255 {
             midpoints[n] = 0.5 * (values[n] + values[n + 1]);
         }
-        // The last bucket begins at 1: a rounding may take the largest number there.
-        let buckets = bucket(1.0) + 1;
+        // The last bucket begins at 1: a rounding may take the largest number there, and a little further.
+        let buckets = place(1.0) + 1;
         let nearest = |x: f32| midpoints.partition_point(|&midpoint| midpoint < x) as u8;
         let start = |index: usize| {
             f32::from_bits((index as u32 + (LOWEST_EXPONENT << BUCKET_BITS)) << (23 - BUCKET_BITS))
         };
         let low = |index: usize| if index == 0 { 0.0 } else { start(index) };
-        let starts = (0..buckets)
-            .map(|index| nearest(low(index)))
+        let mut starts = Box::new([0; 2 * ROOM]);
+        for index in 0..buckets.min(ROOM) {
+            starts[index] = nearest(low(index));
             // Downwards from 0 the numbers of a bucket end where the next one begins.
-            .chain((0..buckets).map(|index| nearest(-start(index + 1))))
-            .collect();
-        Self { values, midpoints, starts, buckets }
+            starts[ROOM + index] = nearest(-start(index + 1));
+        }
+        Self { values, midpoints, starts }
     }
 
     /// The 256 values, rising.
@@ -94,26 +96,62 @@ impl DynamicMap {
     /// The code of the value nearest to `x`, which is between -1 and 1.
     #[inline(always)]
     pub fn nearest(&self, x: f32) -> u8 {
-        let index = bucket(x.abs()).min(self.buckets - 1);
-        let code = self.starts[if x < 0.0 { index + self.buckets } else { index }];
+        self.nearest_at(x, place(x))
+    }
+
+    #[inline(always)]
+    fn nearest_at(&self, x: f32, place: usize) -> u8 {
+        let code = self.starts[place % (2 * ROOM)];
         // Without a branch, which would be mispredicted every other time.
         code + u8::from(x > self.midpoints[code as usize])
+    }
+
+    /// The values of `codes` times their block's largest magnitude.
+    #[inline(always)]
+    pub fn widen(&self, codes: &[u8], largest: f32, numbers: &mut [f32]) {
+        for (number, code) in numbers.iter_mut().zip(codes) {
+            *number = self.values[*code as usize];
+        }
+        for number in numbers {
+            *number *= largest;
+        }
     }
 
     /// Stores `numbers`, at most [`BLOCK`], as `codes`; returns their largest magnitude.
     #[inline(always)]
     pub fn quantize(&self, numbers: &[f32], codes: &mut [u8]) -> f32 {
-        let largest = numbers.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+        let largest = max_of_magnitudes(numbers);
         let inverse = if largest > 0.0 { 1.0 / largest } else { 0.0 };
-        for (code, x) in codes.iter_mut().zip(numbers) {
-            *code = self.nearest((x * inverse).clamp(-1.0, 1.0));
+        // What vector units do, then what they cannot.
+        let (mut scaled, mut places) = ([0.0f32; BLOCK], [0u16; BLOCK]);
+        for ((scaled, place_of), x) in scaled.iter_mut().zip(&mut places).zip(numbers) {
+            *scaled = x * inverse;
+            *place_of = place(*scaled) as u16;
+        }
+        for ((code, x), place) in codes.iter_mut().zip(&scaled).zip(&places) {
+            *code = self.nearest_at(*x, usize::from(*place));
         }
         largest
     }
 }
 
-/// Which bucket a magnitude falls in.
+/// Where the bucket of a number is among those of both signs.
 #[inline(always)]
-fn bucket(magnitude: f32) -> usize {
-    (magnitude.to_bits() >> (23 - BUCKET_BITS)).saturating_sub(LOWEST_EXPONENT << BUCKET_BITS) as usize
+fn place(x: f32) -> usize {
+    let magnitude = (x.to_bits() & 0x7FFF_FFFF) >> (23 - BUCKET_BITS);
+    let bucket = magnitude.saturating_sub(LOWEST_EXPONENT << BUCKET_BITS).min(ROOM as u32 - 1);
+    let negative = x.to_bits() >> 31;
+    (bucket + negative * ROOM as u32) as usize
+}
+
+#[inline(always)]
+fn max_of_magnitudes(numbers: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 16];
+    let (whole, rest) = numbers.as_chunks::<16>();
+    for chunk in whole {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane = lane.max(x.abs());
+        }
+    }
+    rest.iter().chain(&lanes).fold(0.0f32, |largest, x| largest.max(x.abs()))
 }

@@ -55,7 +55,7 @@ pub(super) fn run(context: &Context, args: &PlanArgs) -> Result<(), Failure> {
     let config = context.config()?;
     let dtype = match config.training.adapter() {
         Some(_) => json!(config.model.torch_dtype).as_str().unwrap_or_default().to_owned(),
-        None => "float32".to_owned(),
+        None => config.training.weights_dtype().name().to_owned(),
     };
     let RunPlan { forecast, seconds_estimate, fixes, .. } = &planned;
     let Forecast { memory, tokens_per_epoch, tokens_per_pass, examples, steps, steps_per_epoch } = *forecast;
