@@ -85,7 +85,8 @@ pub struct ModelConfig {
     /// machines whose widest are slow (environment: PARLOR_ISA).
     pub instruction_set: InstructionSet,
     /// Number format of the weights in memory: `auto` keeps the checkpoint's; `float32`, `bfloat16` or `float16`
-    /// converts. Weights that are trained are float32 (or see `training.pure_bf16`); those that an adapter leaves alone are in this format.
+    /// converts. Weights that are trained are float32 (or see `training.pure_bf16`); those that an adapter leaves alone are
+    /// in this format.
     pub torch_dtype: TorchDtype,
     /// Hold the weights of the blocks' linear layers in 8 bits (GGUF's `Q8_0`, blocks of 32); embeddings, head, norms and
     /// biases stay as they are. They cannot be trained, only adapters beside them (`training.training_type: lora`).
