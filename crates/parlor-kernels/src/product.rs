@@ -31,6 +31,8 @@ use kernel::{Kernel, Panels, STEPS, Tile};
 use narrow::Narrow;
 
 #[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::tail_of_eight;
+#[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::{tail, transpose};
 pub use bands::Band;
 use bands::Bands;

@@ -113,13 +113,14 @@ unsafe fn load<const C: usize>(at: *const u8) -> [__m256i; C] {
 }
 
 /// Four bytes in every lane. Written out, because of intrinsics the compiler moves those of many steps together, for which
-/// there are no registers, and puts sums in memory instead.
+/// there are no registers, and puts sums in memory instead; and what becomes of them afterwards it does before they are broadcast,
+/// in other registers.
 ///
 /// # Safety
 /// AVX2 is there, and the bytes, at any address.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn broadcast(four: *const i32) -> __m256i {
+pub(super) unsafe fn broadcast(four: *const i32) -> __m256i {
     let x;
     // SAFETY: the instruction reads four bytes.
     unsafe {

@@ -16,9 +16,7 @@ pub(crate) fn widen_panels(
     out: &mut [f32],
 ) -> bool {
     let PackedView { packed, start, .. } = view;
-    let Some(first) = packed.columns.checked_sub(1).map(|_| start / packed.columns + lanes.start) else {
-        return false;
-    };
+    let first = start / packed.columns + lanes.start;
     let fits = start.is_multiple_of(packed.columns)
         && first.is_multiple_of(layout.used)
         && PANEL.is_multiple_of(layout.used)

@@ -105,7 +105,7 @@ unsafe fn tile_of<const R: usize>(steps: usize, mut left: *const f32, mut right:
         }
     }
     for v in 0..OCTETS {
-        let mask = tail(tile.columns.saturating_sub(v * OCTET));
+        let mask = tail_of_eight(tile.columns.saturating_sub(v * OCTET));
         for (r, sums) in sums.iter().enumerate() {
             let at = r * tile.stride + v * OCTET;
             // SAFETY: the row lies in the tile; the mask leaves out what lies past its last column.
@@ -123,6 +123,6 @@ unsafe fn tile_of<const R: usize>(steps: usize, mut left: *const f32, mut right:
 /// Mask of the first `n` of eight lanes.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(crate) fn tail(n: usize) -> __m256i {
+pub(crate) fn tail_of_eight(n: usize) -> __m256i {
     _mm256_cmpgt_epi32(_mm256_set1_epi32(n.min(OCTET) as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
 }

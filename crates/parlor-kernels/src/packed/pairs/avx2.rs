@@ -5,6 +5,8 @@ use std::arch::x86_64::*;
 use super::Tile;
 use crate::Write;
 use crate::packed::PANEL;
+use crate::packed::avx2::broadcast;
+use crate::product::tail_of_eight;
 
 /// Rows of a tile, at most: 12 sums, two registers of a panel's step, one of an input's value.
 pub(super) const ROWS: usize = 6;
@@ -51,7 +53,7 @@ unsafe fn tile_of<const R: usize, const C: usize>(tile: Tile) {
                     _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_load_si256(at.cast())))
                 });
                 for (r, sums) in sums.iter_mut().enumerate() {
-                    let pair = broadcast(left.add(r * tile.stride));
+                    let pair = broadcast(left.add(r * tile.stride).cast());
                     let x = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pair));
                     for (sum, even) in sums.iter_mut().zip(even) {
                         *sum = _mm256_fmadd_ps(even, x, *sum);
@@ -59,7 +61,7 @@ unsafe fn tile_of<const R: usize, const C: usize>(tile: Tile) {
                 }
                 let odd: [__m256; C] = std::array::from_fn(|c| masked(right.add(c * OCTET), high));
                 for (r, sums) in sums.iter_mut().enumerate() {
-                    let pair = broadcast(left.add(r * tile.stride));
+                    let pair = broadcast(left.add(r * tile.stride).cast());
                     let x = _mm256_castsi256_ps(_mm256_and_si256(pair, high));
                     for (sum, odd) in sums.iter_mut().zip(odd) {
                         *sum = _mm256_fmadd_ps(odd, x, *sum);
@@ -77,27 +79,6 @@ unsafe fn tile_of<const R: usize, const C: usize>(tile: Tile) {
             }
         }
     }
-}
-
-/// A pair in every lane. Written out, because the compiler shifts and masks what is the same in all lanes before it is
-/// broadcast, in other registers, from where it has a long way.
-///
-/// # Safety
-/// AVX2 is there, and the pair.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn broadcast(pair: *const u32) -> __m256i {
-    let x;
-    // SAFETY: the instruction reads four bytes.
-    unsafe {
-        std::arch::asm!(
-            "vpbroadcastd {x}, dword ptr [{pair}]",
-            x = out(ymm_reg) x,
-            pair = in(reg) pair,
-            options(readonly, nostack, preserves_flags),
-        );
-    }
-    x
 }
 
 /// The bits of `mask` of 32 bytes. Written out, because the compiler keeps what was loaded before in registers that it does not have.
@@ -128,9 +109,7 @@ unsafe fn masked(at: *const u32, mask: __m256i) -> __m256 {
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn store(tile: &Tile, (row, column): (usize, usize), sum: __m256) {
-    let left = tile.columns.saturating_sub(column).min(OCTET) as i32;
-    let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    let mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(left), lanes);
+    let mask = tail_of_eight(tile.columns.saturating_sub(column));
     let to = tile.to.wrapping_add(row * tile.outputs + column);
     // SAFETY: the mask leaves out what lies past the tile's columns.
     unsafe {

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 use half::bf16;
 
-use super::{OCTET, tail};
+use super::{OCTET, tail_of_eight};
 use crate::product::kernel::{Panels, Rows};
 
 /// Values that are asked for ahead in a row that is read from one end to the other.
@@ -43,7 +43,7 @@ impl Octet for f32 {
         let x = unsafe {
             match values.len() >= OCTET {
                 true => _mm256_loadu_ps(values.as_ptr()),
-                false => _mm256_maskload_ps(values.as_ptr(), tail(values.len())),
+                false => _mm256_maskload_ps(values.as_ptr(), tail_of_eight(values.len())),
             }
         };
         if ROUND { rounded(x) } else { x }
