@@ -10,6 +10,7 @@ mod adamw_8bit;
 mod dynamic_map;
 mod lion;
 mod muon;
+mod parameter;
 mod stochastic;
 
 use crate::threads::Parts as _;
@@ -19,6 +20,7 @@ pub use adamw_8bit::{Moments8bit, adamw_8bit};
 pub use dynamic_map::{BLOCK, DynamicMap, Sign};
 pub use lion::{Lion, lion};
 pub use muon::{AdjustRate, Momentum, Muon, MuonScratch, muon};
+pub use parameter::Parameter;
 pub use stochastic::round_stochastically;
 
 use crate::simd::dispatch;
@@ -43,31 +45,17 @@ pub struct AdamW {
 }
 
 /// One AdamW step. `scale` multiplies the gradient first (clipping, and the division by the loss weight).
-pub fn adamw(
-    parameter: &mut [f32],
-    gradient: &[f32],
-    m: &mut [f32],
-    v: &mut [f32],
-    scale: f32,
-    hyper: &AdamW,
-) {
-    let n = parameter.len();
-    assert!(
-        gradient.len() == n && m.len() == n && v.len() == n,
-        "lengths of parameter, gradient and moments"
-    );
+pub fn adamw(parameter: Parameter<'_>, m: &mut [f32], v: &mut [f32], scale: f32, hyper: &AdamW) {
+    let n = parameter.checked_len();
+    assert!(m.len() == n && v.len() == n, "lengths of parameter and moments");
     let AdamW { lr, beta1, beta2, eps, weight_decay, step } = *hyper;
     let correction = |beta: f64| 1.0 - beta.powf(step as f64);
     let step_size = (lr / correction(beta1)) as f32;
     let root_correction = correction(beta2).sqrt() as f32;
     let (keep, eps) = ((1.0 - lr * weight_decay) as f32, eps as f32);
     let (towards_gradient, b2, a2) = ((1.0 - beta1) as f32, beta2 as f32, (1.0 - beta2) as f32);
-    parameter
-        .chunks_mut(CHUNK)
-        .zip(gradient.chunks(CHUNK))
-        .zip(m.chunks_mut(CHUNK))
-        .zip(v.chunks_mut(CHUNK))
-        .share(|(((p, g), m), v)| {
+    parameter.pieces().zip(m.chunks_mut(CHUNK)).zip(v.chunks_mut(CHUNK)).share(|((piece, m), v)| {
+        piece.update(|p, g| {
             dispatch(
                 #[inline(always)]
                 || {
@@ -81,6 +69,7 @@ pub fn adamw(
                 },
             );
         });
+    });
 }
 
 /// What one SGD step needs to know.
@@ -95,24 +84,27 @@ pub struct Sgd {
 }
 
 /// One SGD step; `buffer` holds the momentum when there is some. `scale` multiplies the gradient first.
-pub fn sgd(parameter: &mut [f32], gradient: &[f32], buffer: Option<&mut [f32]>, scale: f32, hyper: &Sgd) {
-    assert_eq!(gradient.len(), parameter.len(), "lengths of parameter and gradient");
+pub fn sgd(parameter: Parameter<'_>, buffer: Option<&mut [f32]>, scale: f32, hyper: &Sgd) {
     let (lr, momentum, weight_decay) = (hyper.lr as f32, hyper.momentum as f32, hyper.weight_decay as f32);
     let direction = |p: f32, g: f32| g * scale + weight_decay * p;
+    let n = parameter.checked_len();
     match buffer {
-        None => parameter.chunks_mut(CHUNK).zip(gradient.chunks(CHUNK)).share(|(p, g)| {
-            for (p, g) in p.iter_mut().zip(g) {
-                *p -= lr * direction(*p, *g);
-            }
+        None => parameter.pieces().share(|piece| {
+            piece.update(|p, g| {
+                for (p, g) in p.iter_mut().zip(g) {
+                    *p -= lr * direction(*p, *g);
+                }
+            });
         }),
         Some(buffer) => {
-            assert_eq!(buffer.len(), parameter.len(), "lengths of parameter and momentum");
-            let parts = parameter.chunks_mut(CHUNK).zip(gradient.chunks(CHUNK));
-            parts.zip(buffer.chunks_mut(CHUNK)).share(|((p, g), b)| {
-                for ((p, g), b) in p.iter_mut().zip(g).zip(b) {
-                    *b = momentum * *b + direction(*p, *g);
-                    *p -= lr * *b;
-                }
+            assert_eq!(buffer.len(), n, "lengths of momentum and parameter");
+            parameter.pieces().zip(buffer.chunks_mut(CHUNK)).share(|(piece, b)| {
+                piece.update(|p, g| {
+                    for ((p, g), b) in p.iter_mut().zip(g).zip(b) {
+                        *b = momentum * *b + direction(*p, *g);
+                        *p -= lr * *b;
+                    }
+                });
             });
         }
     }

@@ -15,8 +15,8 @@ mod state;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use parlor_kernels::optimizer::{AdjustRate, Momentum, MuonScratch, round_stochastically};
-use parlor_kernels::{MappedFile, ValuesMut, View, threads};
+use parlor_kernels::MappedFile;
+use parlor_kernels::optimizer::{AdjustRate, Momentum, MuonScratch, Parameter};
 use parlor_model::{Decoder, Gradients, ParameterId};
 use safetensors::tensor::{SafeTensorError, SafeTensors, TensorView, serialize_to_file};
 
@@ -26,11 +26,6 @@ use state::{State, Step};
 
 use crate::config::{AdjustLrFn, Hyperparameters, OptimArgs, OptimizerName, Problem, TrainingConfig};
 use crate::distributed::{Collective, Shards};
-
-/// Elements of a narrow parameter that are updated at a time: whole blocks of any state.
-const PART: usize = 1 << 18;
-/// Of those, that a task widens.
-const WIDENED: usize = 1 << 15;
 
 /// Settings that all parameters share.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +73,7 @@ pub struct Optimizer {
     rules: Rules,
     shards: Shards,
     scratch: MuonScratch,
-    /// Part of a narrow parameter and its gradient, in f32.
+    /// A narrow parameter and its gradient in f32, for optimizers that need all of it at once.
     wide: (Vec<f32>, Vec<f32>),
     /// Updates done.
     step: u64,
@@ -216,7 +211,7 @@ impl Optimizer {
         self.step += 1;
         for (id, slot) in self.slots.iter_mut().enumerate() {
             let (Some(Slot { state, rates }), Some(gradient)) = (slot, gradients.view(id)) else { continue };
-            let Some(mut values) = decoder.elements_mut(id) else { continue };
+            let Some(values) = decoder.elements_mut(id) else { continue };
             let mut step = Step {
                 scale,
                 learning_rate: rates.learning_rate * factor,
@@ -224,26 +219,10 @@ impl Optimizer {
                 number: self.step,
                 rules: &self.rules,
                 scratch: &mut self.scratch,
+                wide: &mut self.wide,
             };
-            let state = state.get_mut();
-            if let (ValuesMut::F32(values), View::F32(gradient)) = (values.reborrow(), gradient) {
-                state.update(0, values, gradient, &mut step);
-                continue;
-            }
-            // Narrow ones are updated in f32, in parts that stay in a cache, and rounded.
-            let (length, seed) = (values.len(), self.step << 32 | id as u64);
-            let part = if state.is_elementwise() { PART } else { length.max(1) };
-            for first in (0..length).step_by(part) {
-                let own = first..(first + part).min(length);
-                let (wide, gradient_wide) = (&mut self.wide.0, &mut self.wide.1);
-                widen(values.view().slice(own.clone()), wide);
-                widen(gradient.slice(own.clone()), gradient_wide);
-                state.update(first, wide, gradient_wide, &mut step);
-                match values.slice(own) {
-                    ValuesMut::F32(values) => values.copy_from_slice(wide),
-                    ValuesMut::Bf16(values) => round_stochastically(wide, values, seed, first),
-                }
-            }
+            let parameter = Parameter { values, gradient, seed: self.step << 32 | id as u64 };
+            state.get_mut().update(parameter, &mut step);
         }
         Ok(())
     }
@@ -346,10 +325,4 @@ impl Optimizer {
         self.step = step;
         Ok(())
     }
-}
-
-/// Becomes the numbers of a part.
-fn widen(from: View<'_>, to: &mut Vec<f32>) {
-    to.resize(from.len(), 0.0);
-    threads::share_parts(to, WIDENED, |to, first| from.slice(first..first + to.len()).widen_into(to));
 }

@@ -4,7 +4,7 @@
 
 use crate::threads::Parts as _;
 
-use super::CHUNK;
+use super::{CHUNK, Parameter};
 use crate::simd::dispatch;
 
 /// What one Lion step needs to know.
@@ -21,15 +21,14 @@ pub struct Lion {
 }
 
 /// One Lion step. `scale` multiplies the gradient first.
-pub fn lion(parameter: &mut [f32], gradient: &[f32], momentum: &mut [f32], scale: f32, hyper: &Lion) {
-    let n = parameter.len();
-    assert!(gradient.len() == n && momentum.len() == n, "lengths of parameter, gradient and momentum");
+pub fn lion(parameter: Parameter<'_>, momentum: &mut [f32], scale: f32, hyper: &Lion) {
+    assert_eq!(momentum.len(), parameter.checked_len(), "lengths of momentum and parameter");
     let Lion { lr, beta1, beta2, weight_decay } = *hyper;
     let (keep, lr) = ((1.0 - lr * weight_decay) as f32, lr as f32);
     let (b1, a1) = (beta1 as f32, (1.0 - beta1) as f32);
     let (b2, a2) = (beta2 as f32, (1.0 - beta2) as f32);
-    parameter.chunks_mut(CHUNK).zip(gradient.chunks(CHUNK)).zip(momentum.chunks_mut(CHUNK)).share(
-        |((p, g), m)| {
+    parameter.pieces().zip(momentum.chunks_mut(CHUNK)).share(|(piece, m)| {
+        piece.update(|p, g| {
             dispatch(
                 #[inline(always)]
                 || {
@@ -43,6 +42,6 @@ pub fn lion(parameter: &mut [f32], gradient: &[f32], momentum: &mut [f32], scale
                     }
                 },
             );
-        },
-    );
+        });
+    });
 }

@@ -16,21 +16,23 @@ use crate::threads::Parts as _;
 pub fn round_stochastically(from: &[f32], to: &mut [bf16], seed: u64, first: usize) {
     assert_eq!(from.len(), to.len(), "as many numbers as there is room for");
     let parts = to.chunks_mut(CHUNK).zip(from.chunks(CHUNK)).enumerate();
-    parts.share(|(part, (to, from))| {
-        let first = first + part * CHUNK;
-        dispatch(
-            #[inline(always)]
-            || {
-                for (index, (to, from)) in to.iter_mut().zip(from).enumerate() {
-                    let bits = from.to_bits();
-                    let moved = bits.wrapping_add(chance(seed, (first + index) as u32));
-                    // What is no number stays that.
-                    let bits = if from.is_nan() { bits | 0x0040_0000 } else { moved };
-                    *to = bf16::from_bits((bits >> 16) as u16);
-                }
-            },
-        );
-    });
+    parts.share(|(part, (to, from))| round_part(from, to, seed, first + part * CHUNK));
+}
+
+/// As [`round_stochastically`], by the calling thread.
+pub(super) fn round_part(from: &[f32], to: &mut [bf16], seed: u64, first: usize) {
+    dispatch(
+        #[inline(always)]
+        || {
+            for (index, (to, from)) in (first as u32..).zip(to.iter_mut().zip(from)) {
+                let bits = from.to_bits();
+                let moved = bits.wrapping_add(chance(seed, index));
+                // What is no number stays that.
+                let bits = if from.is_nan() { bits | 0x0040_0000 } else { moved };
+                *to = bf16::from_bits((bits >> 16) as u16);
+            }
+        },
+    );
 }
 
 /// 16 bits by chance: the last mixing steps of MurmurHash3 over a counter.

@@ -64,6 +64,17 @@ impl<'a> ValuesMut<'a> {
         }
     }
 
+    /// All elements, so many at a time.
+    pub(crate) fn chunks(self, step: usize) -> impl Iterator<Item = ValuesMut<'a>> {
+        let (f32s, bf16s) = match self {
+            ValuesMut::F32(values) => (Some(values), None),
+            ValuesMut::Bf16(values) => (None, Some(values)),
+        };
+        let f32s = f32s.into_iter().flat_map(move |values| values.chunks_mut(step).map(ValuesMut::F32));
+        let bf16s = bf16s.into_iter().flat_map(move |values| values.chunks_mut(step).map(ValuesMut::Bf16));
+        f32s.chain(bf16s)
+    }
+
     /// The elements for reading.
     pub fn view(&self) -> View<'_> {
         match self {

@@ -2,8 +2,10 @@
 
 use half::bf16;
 use parlor_kernels::optimizer::{
-    self, Adafactor, AdamW, AdjustRate, BLOCK, DynamicMap, Lion, Moments8bit, Momentum, Muon, Sgd, Sign,
+    self, Adafactor, AdamW, AdjustRate, BLOCK, DynamicMap, Lion, Moments8bit, Momentum, Muon, Parameter, Sgd,
+    Sign,
 };
+use parlor_kernels::{ValuesMut, View};
 
 use crate::{Numbers, close, wide};
 
@@ -18,7 +20,7 @@ fn adamw_follows_torch() {
         let g = numbers.vec(n);
         let lr = 1e-2 / step as f64;
         let hyper = AdamW { lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1, step };
-        optimizer::adamw(&mut p, &g, &mut m, &mut v, 0.5, &hyper);
+        optimizer::adamw(Parameter::f32(&mut p, &g), &mut m, &mut v, 0.5, &hyper);
         let (b1, b2) = (0.9f64, 0.999f64);
         for i in 0..n {
             let g = 0.5 * f64::from(g[i]);
@@ -43,8 +45,8 @@ fn sgd_follows_torch() {
     for _ in 0..4 {
         let g = numbers.vec(77);
         let hyper = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.01 };
-        optimizer::sgd(&mut p, &g, Some(&mut buffer), 2.0, &hyper);
-        optimizer::sgd(&mut plain, &g, None, 2.0, &hyper);
+        optimizer::sgd(Parameter::f32(&mut p, &g), Some(&mut buffer), 2.0, &hyper);
+        optimizer::sgd(Parameter::f32(&mut plain, &g), None, 2.0, &hyper);
         for i in 0..77 {
             let g = 2.0 * f64::from(g[i]);
             wb[i] = 0.9 * wb[i] + g + 0.01 * wp[i];
@@ -67,7 +69,7 @@ fn lion_follows_the_paper() {
         let mut g = numbers.vec(n);
         g[0] = 0.0;
         let hyper = Lion { lr: 1e-2, beta1: 0.9, beta2: 0.99, weight_decay: 0.1 };
-        optimizer::lion(&mut p, &g, &mut m, 0.5, &hyper);
+        optimizer::lion(Parameter::f32(&mut p, &g), &mut m, 0.5, &hyper);
         for i in 0..n {
             let g = 0.5 * f64::from(g[i]);
             // The sign of a direction that is near zero is that of a rounding: it follows f32.
@@ -235,11 +237,17 @@ fn the_nearest_value_of_a_dynamic_map_is_found() {
             tried.extend([middle * 0.999_999, middle, middle * 1.000_001, pair[0]]);
         }
         for x in tried.into_iter().filter(|&x| x >= lowest) {
-            let distance = |value: &f32| (f64::from(*value) - f64::from(x)).abs();
-            let best = values.iter().map(distance).fold(f64::INFINITY, f64::min);
-            let found = distance(&values[map.nearest(x) as usize]);
-            // A midpoint is rounded to f32, by 2^-24 of itself at most: so near one both count as nearest.
-            assert!(found <= best + f64::from(x.abs()) * 2f64.powi(-23), "{sign:?} {x}: {found} over {best}");
+            let distance = |code: usize| (f64::from(values[code]) - f64::from(x)).abs();
+            let best = (0..256).min_by(|a, b| distance(*a).total_cmp(&distance(*b))).unwrap();
+            let found = usize::from(map.nearest(x));
+            // A place among 256 is computed in f32, from a slope and an offset of 24 bits: it is wrong by 2^-16 at most, and so far
+            // from a midpoint, where the distances are apart by twice that part of the gap, both count as nearest.
+            assert!(found.abs_diff(best) <= 1, "{sign:?} {x}: {found}, not {best}");
+            let gap = f64::from((values[found] - values[best]).abs());
+            assert!(
+                distance(found) <= distance(best) + gap * 2f64.powi(-15),
+                "{sign:?} {x}: {found}, not {best}"
+            );
         }
     }
 }
@@ -280,7 +288,7 @@ fn eight_bit_adamw_follows_f64_over_the_same_codes() {
             first_max: &mut first_max,
             second_max: &mut second_max,
         };
-        optimizer::adamw_8bit(&mut p, &g, moments, 0.5, &hyper);
+        optimizer::adamw_8bit(Parameter::f32(&mut p, &g), moments, 0.5, &hyper);
         close("parameter", &p, &wp);
         // What is stored is within half the widest gap of the map, 0.9 / 64 or 0.9 / 128 of a block's magnitude.
         let (stored_m, stored_v) =
@@ -291,6 +299,98 @@ fn eight_bit_adamw_follows_f64_over_the_same_codes() {
             assert!((stored_v[i] - wv[i]).abs() <= 0.5 * f64::from(v_gap), "second moment {i}");
         }
     }
+}
+
+#[test]
+fn every_code_is_read_as_its_value() {
+    // Nothing is added to a moment of code 0 to 255, and the other moment is the same everywhere.
+    let run = |mut first: Vec<u8>, mut second: Vec<u8>| {
+        let (mut p, mut first_max, mut second_max) = (vec![0.0; 256], [1.0], [1.0]);
+        let moments = Moments8bit {
+            first: &mut first,
+            second: &mut second,
+            first_max: &mut first_max,
+            second_max: &mut second_max,
+        };
+        let hyper = AdamW { lr: 1.0, beta1: 0.5, beta2: 0.5, eps: 0.0, weight_decay: 0.0, step: 1 };
+        optimizer::adamw_8bit(Parameter::f32(&mut p, &[0.0; 256]), moments, 1.0, &hyper);
+        p
+    };
+    let codes: Vec<u8> = (0..=255).collect();
+    // Half of the value, over its correction of a half; the root is that of 1.
+    let p = run(codes.clone(), vec![255; 256]);
+    for (found, value) in p.iter().zip(DynamicMap::of(Sign::Signed).values()) {
+        assert!((found + value).abs() <= value.abs() * 2f32.powi(-19), "{found} for {value}");
+    }
+    let p = run(vec![255; 256], codes);
+    for (found, value) in p.iter().zip(DynamicMap::of(Sign::Unsigned).values()).skip(1) {
+        let root = 1.0 / value.sqrt();
+        assert!((found + root).abs() <= root * 2f32.powi(-19), "{found} for {root}");
+    }
+}
+
+#[test]
+fn narrow_parameters_are_updated_in_f32_and_rounded_by_chance() {
+    let n = 70_001usize; // three chunks, odd
+    let mut numbers = Numbers::new(19);
+    let p: Vec<bf16> = numbers.vec(n).into_iter().map(bf16::from_f32).collect();
+    let g: Vec<bf16> = numbers.vec(n).into_iter().map(bf16::from_f32).collect();
+    let widen = |values: &[bf16]| values.iter().map(|x| x.to_f32()).collect::<Vec<f32>>();
+    check_narrow(&p, &g, |parameter| {
+        let hyper = AdamW { lr: 1e-2, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1, step: 1 };
+        optimizer::adamw(parameter, &mut vec![0.1; n], &mut vec![0.2; n], 0.5, &hyper);
+    });
+    check_narrow(&p, &g, |parameter| {
+        let (lr, beta1, beta2, weight_decay, step) = (1e-2, 0.9, 0.999, 0.1, 1);
+        let blocks = n.div_ceil(BLOCK);
+        let moments = Moments8bit {
+            first: &mut vec![140; n],
+            second: &mut vec![200; n],
+            first_max: &mut vec![0.1; blocks],
+            second_max: &mut vec![0.2; blocks],
+        };
+        optimizer::adamw_8bit(
+            parameter,
+            moments,
+            0.5,
+            &AdamW { lr, beta1, beta2, eps: 1e-8, weight_decay, step },
+        );
+    });
+    check_narrow(&p, &g, |parameter| {
+        let hyper = Lion { lr: 1e-2, beta1: 0.9, beta2: 0.99, weight_decay: 0.1 };
+        optimizer::lion(parameter, &mut vec![0.1; n], 0.5, &hyper);
+    });
+    for momentum in [false, true] {
+        check_narrow(&p, &g, |parameter| {
+            let hyper = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.01 };
+            let mut buffer = vec![0.1; n];
+            optimizer::sgd(parameter, momentum.then_some(&mut buffer[..]), 2.0, &hyper);
+        });
+    }
+    // Whole, for updates that need all of it.
+    let mut narrow = p.clone();
+    let mut wide = Default::default();
+    let parameter = Parameter { values: ValuesMut::Bf16(&mut narrow), gradient: View::Bf16(&g), seed: 5 };
+    parameter.in_f32(&mut wide, |values, gradient| {
+        assert!(gradient == widen(&g));
+        values.iter_mut().for_each(|x| *x *= 1.001);
+    });
+    let expected: Vec<f32> = widen(&p).into_iter().map(|x| x * 1.001).collect();
+    let mut rounded = vec![bf16::ZERO; n];
+    optimizer::round_stochastically(&expected, &mut rounded, 5, 0);
+    assert!(narrow == rounded);
+}
+
+/// An update of narrow numbers is that of the same numbers in f32, rounded.
+#[track_caller]
+fn check_narrow(p: &[bf16], g: &[bf16], mut update: impl FnMut(Parameter<'_>)) {
+    let widen = |values: &[bf16]| values.iter().map(|x| x.to_f32()).collect::<Vec<f32>>();
+    let (mut narrow, mut wide, gradient) = (p.to_vec(), widen(p), widen(g));
+    update(Parameter { values: ValuesMut::Bf16(&mut narrow), gradient: View::Bf16(g), seed: 5 });
+    update(Parameter::f32(&mut wide, &gradient));
+    let mut rounded = vec![bf16::ZERO; p.len()];
+    optimizer::round_stochastically(&wide, &mut rounded, 5, 0);
+    assert!(narrow == rounded && narrow != p);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! moment. Parlor's matrices are those of the layers: GPT-2's fused query, key and value count as three.
 
 use bytemuck::cast_slice_mut;
-use parlor_kernels::optimizer::{Adafactor, adafactor_matrix, adafactor_vector};
+use parlor_kernels::optimizer::{Adafactor, Parameter, adafactor_matrix, adafactor_vector};
 
 use super::state::{ParameterState, StateTensor, Step};
 
@@ -24,13 +24,11 @@ impl AdafactorMatrix {
 }
 
 impl ParameterState for AdafactorMatrix {
-    fn is_elementwise(&self) -> bool {
-        false
-    }
-
-    fn update(&mut self, _: usize, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
-        let means = (&mut self.rows[..], &mut self.columns[..]);
-        adafactor_matrix(values, gradient, means, step.scale, &hyper(step));
+    fn update(&mut self, parameter: Parameter<'_>, step: &mut Step<'_>) {
+        let (means, hyper) = ((&mut self.rows[..], &mut self.columns[..]), hyper(step));
+        parameter.in_f32(step.wide, |values, gradient| {
+            adafactor_matrix(values, gradient, means, step.scale, &hyper);
+        });
     }
 
     fn tensors(&self, _: &[usize]) -> Vec<StateTensor<'_>> {
@@ -58,12 +56,11 @@ impl AdafactorVector {
 }
 
 impl ParameterState for AdafactorVector {
-    fn is_elementwise(&self) -> bool {
-        false
-    }
-
-    fn update(&mut self, _: usize, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
-        adafactor_vector(values, gradient, &mut self.exp_avg_sq, step.scale, &hyper(step));
+    fn update(&mut self, parameter: Parameter<'_>, step: &mut Step<'_>) {
+        let hyper = hyper(step);
+        parameter.in_f32(step.wide, |values, gradient| {
+            adafactor_vector(values, gradient, &mut self.exp_avg_sq, step.scale, &hyper);
+        });
     }
 
     fn tensors(&self, shape: &[usize]) -> Vec<StateTensor<'_>> {

@@ -1,7 +1,7 @@
 //! AdamW's state: two f32 moments, named as PyTorch's, or two of a byte each, named as bitsandbytes'.
 
 use bytemuck::cast_slice_mut;
-use parlor_kernels::optimizer::{AdamW, BLOCK, Moments8bit, adamw, adamw_8bit};
+use parlor_kernels::optimizer::{AdamW, BLOCK, Moments8bit, Parameter, adamw, adamw_8bit};
 
 use super::state::{ParameterState, StateTensor, Step};
 
@@ -30,10 +30,8 @@ fn hyper(step: &Step<'_>) -> AdamW {
 }
 
 impl ParameterState for AdamWMoments {
-    fn update(&mut self, first: usize, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
-        let own = first..first + values.len();
-        let (m, v) = (&mut self.exp_avg[own.clone()], &mut self.exp_avg_sq[own]);
-        adamw(values, gradient, m, v, step.scale, &hyper(step));
+    fn update(&mut self, parameter: Parameter<'_>, step: &mut Step<'_>) {
+        adamw(parameter, &mut self.exp_avg, &mut self.exp_avg_sq, step.scale, &hyper(step));
     }
 
     fn tensors(&self, shape: &[usize]) -> Vec<StateTensor<'_>> {
@@ -70,16 +68,14 @@ impl AdamWMoments8bit {
 }
 
 impl ParameterState for AdamWMoments8bit {
-    fn update(&mut self, first: usize, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
-        let own = first..first + values.len();
-        let blocks = first / BLOCK..own.end.div_ceil(BLOCK);
+    fn update(&mut self, parameter: Parameter<'_>, step: &mut Step<'_>) {
         let moments = Moments8bit {
-            first: &mut self.first[own.clone()],
-            second: &mut self.second[own],
-            first_max: &mut self.first_max[blocks.clone()],
-            second_max: &mut self.second_max[blocks],
+            first: &mut self.first,
+            second: &mut self.second,
+            first_max: &mut self.first_max,
+            second_max: &mut self.second_max,
         };
-        adamw_8bit(values, gradient, moments, step.scale, &hyper(step));
+        adamw_8bit(parameter, moments, step.scale, &hyper(step));
     }
 
     fn tensors(&self, shape: &[usize]) -> Vec<StateTensor<'_>> {

@@ -1,7 +1,7 @@
 //! Lion's state: one moment.
 
 use bytemuck::cast_slice_mut;
-use parlor_kernels::optimizer::{Lion, lion};
+use parlor_kernels::optimizer::{Lion, Parameter, lion};
 
 use super::state::{ParameterState, StateTensor, Step};
 
@@ -18,15 +18,14 @@ impl LionMomentum {
 }
 
 impl ParameterState for LionMomentum {
-    fn update(&mut self, first: usize, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
+    fn update(&mut self, parameter: Parameter<'_>, step: &mut Step<'_>) {
         let hyper = Lion {
             lr: step.learning_rate,
             beta1: step.rules.beta1,
             beta2: step.rules.beta2,
             weight_decay: step.weight_decay,
         };
-        let own = &mut self.exp_avg[first..first + values.len()];
-        lion(values, gradient, own, step.scale, &hyper);
+        lion(parameter, &mut self.exp_avg, step.scale, &hyper);
     }
 
     fn tensors(&self, shape: &[usize]) -> Vec<StateTensor<'_>> {

@@ -1,7 +1,7 @@
 //! Muon's state: the momentum of a matrix, named as PyTorch's.
 
 use bytemuck::cast_slice_mut;
-use parlor_kernels::optimizer::{Muon, muon};
+use parlor_kernels::optimizer::{Muon, Parameter, muon};
 
 use super::state::{ParameterState, StateTensor, Step};
 
@@ -19,11 +19,7 @@ impl MuonMomentum {
 }
 
 impl ParameterState for MuonMomentum {
-    fn is_elementwise(&self) -> bool {
-        false
-    }
-
-    fn update(&mut self, _: usize, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
+    fn update(&mut self, parameter: Parameter<'_>, step: &mut Step<'_>) {
         let hyper = Muon {
             lr: step.learning_rate,
             weight_decay: step.weight_decay,
@@ -33,7 +29,9 @@ impl ParameterState for MuonMomentum {
             adjust: step.rules.adjust,
         };
         let buffer = &mut self.momentum_buffer;
-        muon(values, gradient, buffer, (self.shape, step.scale), &hyper, step.scratch);
+        parameter.in_f32(step.wide, |values, gradient| {
+            muon(values, gradient, buffer, (self.shape, step.scale), &hyper, step.scratch);
+        });
     }
 
     fn tensors(&self, shape: &[usize]) -> Vec<StateTensor<'_>> {

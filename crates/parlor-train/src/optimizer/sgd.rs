@@ -1,7 +1,7 @@
 //! Stochastic gradient descent's state: none, or the momentum, named as PyTorch's.
 
 use bytemuck::cast_slice_mut;
-use parlor_kernels::optimizer::{Sgd, sgd};
+use parlor_kernels::optimizer::{Parameter, Sgd, sgd};
 
 use super::state::{ParameterState, StateTensor, Step};
 
@@ -14,8 +14,8 @@ fn hyper(step: &Step<'_>) -> Sgd {
 pub(super) struct SgdPlain;
 
 impl ParameterState for SgdPlain {
-    fn update(&mut self, _: usize, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
-        sgd(values, gradient, None, step.scale, &hyper(step));
+    fn update(&mut self, parameter: Parameter<'_>, step: &mut Step<'_>) {
+        sgd(parameter, None, step.scale, &hyper(step));
     }
 
     fn tensors(&self, _: &[usize]) -> Vec<StateTensor<'_>> {
@@ -40,9 +40,8 @@ impl SgdMomentum {
 }
 
 impl ParameterState for SgdMomentum {
-    fn update(&mut self, first: usize, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>) {
-        let own = &mut self.momentum_buffer[first..first + values.len()];
-        sgd(values, gradient, Some(own), step.scale, &hyper(step));
+    fn update(&mut self, parameter: Parameter<'_>, step: &mut Step<'_>) {
+        sgd(parameter, Some(&mut self.momentum_buffer), step.scale, &hyper(step));
     }
 
     fn tensors(&self, shape: &[usize]) -> Vec<StateTensor<'_>> {

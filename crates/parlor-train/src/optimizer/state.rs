@@ -1,6 +1,6 @@
 //! What an optimizer keeps of one parameter between steps, and how a checkpoint sees it: named arrays.
 
-use parlor_kernels::optimizer::MuonScratch;
+use parlor_kernels::optimizer::{MuonScratch, Parameter};
 use parlor_model::{ParameterSpec, Role};
 use safetensors::tensor::Dtype;
 
@@ -22,6 +22,8 @@ pub(super) struct Step<'a> {
     pub(super) number: u64,
     pub(super) rules: &'a Rules,
     pub(super) scratch: &'a mut MuonScratch,
+    /// For a narrow parameter and its gradient in f32.
+    pub(super) wide: &'a mut (Vec<f32>, Vec<f32>),
 }
 
 /// An array of state, as it is saved: `<parameter>.<name>`.
@@ -44,15 +46,8 @@ impl<'a> StateTensor<'a> {
 
 /// An optimizer, as one parameter sees it.
 pub(super) trait ParameterState {
-    /// Updates `values` and the state.
-    ///
-    /// `values` are those from the `first` on, all of them unless the state [is elementwise](Self::is_elementwise).
-    fn update(&mut self, first: usize, values: &mut [f32], gradient: &[f32], step: &mut Step<'_>);
-
-    /// Whether what becomes of an element depends on that element only, or on its block of 256.
-    fn is_elementwise(&self) -> bool {
-        true
-    }
+    /// Updates the parameter and the state.
+    fn update(&mut self, parameter: Parameter<'_>, step: &mut Step<'_>);
 
     /// The state's arrays; `shape` is the parameter's.
     fn tensors(&self, shape: &[usize]) -> Vec<StateTensor<'_>>;
