@@ -97,6 +97,7 @@ pub fn forward_all(x: View<'_>, shape: Shape, layers: &mut [Layer<'_>]) {
         return;
     }
     let packed = layers.iter().all(|layer| layer.packed().is_some());
+    layers.iter().filter_map(Layer::packed).for_each(Packed::before_product);
     if packed && packed::are_widened(rows, layers.iter().filter_map(Layer::packed)) {
         // As inputs of packed bf16 are rounded when they are few.
         arithmetic = Arithmetic::Bf16;

@@ -1,4 +1,5 @@
-//! Weights in the order in which products read them, packed once when a model is loaded to answer.
+//! Weights in the order in which products read them, packed once when a model is loaded to answer, or used for the second time
+//! ([`records`]).
 //!
 //! A *panel* is 32 rows of the weight, its lanes; a thread reads its panels from one end to the other, in one stream.
 //!
@@ -25,16 +26,17 @@ mod packing;
 mod pairs;
 mod parts;
 mod portable;
+mod records;
 mod widened;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use half::{bf16, f16};
 
-use crate::pages::Pages;
 use crate::scratch::Line;
-use crate::threads::Parts as _;
-use crate::{BlockFormat, Blocks, View};
+use crate::{Tensor, View};
+use records::{Layout, Records};
 
 pub use inputs::Inputs;
 pub use integers::PackedPath;
@@ -85,13 +87,7 @@ impl Order {
 
 /// A weight, `[rows, columns]`.
 #[derive(Clone, Debug)]
-pub struct Packed {
-    order: Order,
-    rows: usize,
-    columns: usize,
-    /// `[panel][block][line of the record]`.
-    records: Pages,
-}
+pub struct Packed(Arc<Records>);
 
 impl Packed {
     /// Packs `weight`, `[rows, columns]`; none where its format or its width cannot be.
@@ -104,46 +100,32 @@ impl Packed {
 
     /// As [`Self::new`], and calls `done` with runs of elements that are packed, which may be let go of.
     pub(crate) fn with_each(weight: View<'_>, columns: usize, done: impl Fn(Range<usize>)) -> Option<Self> {
-        let order = match weight {
-            View::Bf16(_) => Order::Pairs,
-            View::Block(blocks) if blocks.format() == BlockFormat::Q8_0 => Order::Bytes,
-            View::Block(blocks) if blocks.format() == BlockFormat::Q4_0 => Order::Nibbles,
-            View::Block(blocks) if blocks.format().is_whole() => Order::Bytes,
-            _ => return None,
-        };
-        let as_they_are = match weight {
-            View::Block(blocks) => matches!(blocks.format(), BlockFormat::Q8_0 | BlockFormat::Q4_0),
-            _ => true,
-        };
-        if columns == 0 || order != Order::Pairs && !columns.is_multiple_of(BLOCK) {
-            return None;
+        let layout = Layout::of(weight, columns)?;
+        Some(Self(Arc::new(Records::new(layout, layout.pack_all(weight, done)))))
+    }
+
+    /// As [`Self::new`], of a tensor in a mapped file, which is packed at its second product; at once where its numbers do not
+    /// stay as they are.
+    pub(crate) fn later(weight: &Tensor) -> Option<Self> {
+        let layout = Layout::of(weight.view(), *weight.shape().last()?)?;
+        if !layout.as_they_are {
+            return Self::with_each(weight.view(), layout.columns, |own| weight.release_elements(own));
         }
-        let rows = weight.len() / columns;
-        assert_eq!(weight.len(), rows * columns, "whole rows");
-        let per_panel = columns.div_ceil(order.columns()) * order.lines();
-        let panels = rows.div_ceil(PANEL);
-        let run = (RUN / (per_panel * size_of::<Line>())).max(1);
-        let records = Pages::new(panels * per_panel, |records| {
-            for (index, records) in records.chunks_mut(run * per_panel).enumerate() {
-                records.chunks_mut(per_panel).enumerate().share(|(panel, records)| {
-                    let first = (index * run + panel) * PANEL;
-                    let own = weight.slice(first * columns..(first + PANEL).min(rows) * columns);
-                    if as_they_are {
-                        return packing::pack(order, own, columns, records);
-                    }
-                    let own = Blocks::quantize(&own.widened(), BlockFormat::Q8_0);
-                    packing::pack(order, View::Block(own.view()), columns, records);
-                });
-                let first = index * run * PANEL;
-                done(first * columns..(first + run * PANEL).min(rows) * columns);
-            }
-        });
-        Some(Self { order, rows, columns, records })
+        Some(Self(Arc::new(Records::of_later(layout, weight.clone()))))
+    }
+
+    fn layout(&self) -> Layout {
+        self.0.layout()
+    }
+
+    /// To be called before a product with it, by no task of one: a weight that waits is packed unless this is its first.
+    pub(crate) fn before_product(&self) {
+        self.0.before_product();
     }
 
     /// Number of elements.
     pub fn len(&self) -> usize {
-        self.rows * self.columns
+        self.layout().rows * self.layout().columns
     }
 
     /// Whether there is no element.
@@ -153,17 +135,22 @@ impl Packed {
 
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
-        size_of_val::<[Line]>(&self.records)
+        self.layout().lines() * size_of::<Line>()
     }
 
     /// Widens row `row` from column `from` on into `out`.
     pub fn widen(&self, row: usize, from: usize, out: &mut [f32]) {
+        let Layout { order, columns, .. } = self.layout();
+        if let Some(source) = self.0.waiting() {
+            let start = row * columns + from;
+            return source.view().widen_range(start..start + out.len(), out);
+        }
         let (panel, row) = (row / PANEL, row % PANEL);
         let (half, lane) = (row / LANES, row % LANES);
         for (column, out) in (from..).zip(out) {
-            let (at, within) = (column / self.order.columns(), column % self.order.columns());
+            let (at, within) = (column / order.columns(), column % order.columns());
             let record = self.records(panel, at..at + 1);
-            if self.order == Order::Pairs {
+            if order == Order::Pairs {
                 let pairs: &[[bf16; 2]] = bytemuck::cast_slice(record);
                 *out = pairs[row][within].to_f32();
                 continue;
@@ -172,7 +159,7 @@ impl Packed {
                 (bytemuck::cast_slice(&record[..1]), bytemuck::cast_slice(&record[1..]));
             let (step, byte) = (within / STEP, within % STEP);
             let at = |line: usize| codes[(line * HALVES + half) * 64 + lane * STEP + byte];
-            let value = match self.order {
+            let value = match order {
                 Order::Nibbles if step < 4 => i32::from(at(step) & 15) - 8,
                 Order::Nibbles => i32::from(at(step - 4) >> 4) - 8,
                 _ => i32::from(at(step)) - 128,
@@ -188,8 +175,8 @@ impl Packed {
 
     /// Some records of a panel.
     fn records(&self, panel: usize, own: Range<usize>) -> &[Line] {
-        let (all, lines) = (self.columns.div_ceil(self.order.columns()), self.order.lines());
-        &self.records[(panel * all + own.start) * lines..(panel * all + own.end) * lines]
+        let (all, lines) = (self.layout().records(), self.layout().order.lines());
+        &self.0.all()[(panel * all + own.start) * lines..(panel * all + own.end) * lines]
     }
 }
 
@@ -219,7 +206,7 @@ impl<'a> PackedView<'a> {
 
     /// The bytes of the whole.
     pub(crate) fn bytes(self) -> &'a [u8] {
-        bytemuck::cast_slice::<Line, u8>(&self.packed.records)
+        bytemuck::cast_slice::<Line, u8>(self.packed.0.all())
     }
 
     /// The elements `range`.
@@ -234,7 +221,7 @@ impl<'a> PackedView<'a> {
     /// Widens into `out`, which has this length.
     pub fn widen_into(self, out: &mut [f32]) {
         assert_eq!(out.len(), self.len, "room for the elements of a view");
-        let (columns, mut at, mut out) = (self.packed.columns, self.start, out);
+        let (columns, mut at, mut out) = (self.packed.layout().columns, self.start, out);
         while !out.is_empty() {
             let (row, from) = (at / columns, at % columns);
             let (own, rest) = out.split_at_mut((columns - from).min(out.len()));

@@ -209,6 +209,13 @@ impl Tensor {
         }
     }
 
+    /// As [`Self::release`], of some elements, whole blocks.
+    pub(crate) fn release_elements(&self, own: std::ops::Range<usize>) {
+        if let Storage::Mapped { file, start, .. } = &self.storage {
+            file.release(start + self.dtype.bytes(own.start)..start + self.dtype.bytes(own.end));
+        }
+    }
+
     /// The elements, by dtype.
     pub fn view(&self) -> View<'_> {
         match &self.storage {
@@ -276,13 +283,13 @@ impl Tensor {
     }
 
     /// The same numbers in the order in which products of packed weights read them, when they are bf16, or in blocks of a
-    /// format and a width that can be; their dtype stays.
+    /// format and a width that can be; their dtype stays. Those of a mapped file wait there for their second product, where
+    /// that changes nothing of them.
     pub fn packed(&self) -> Option<Tensor> {
-        let packed = Packed::with_each(self.view(), *self.shape.last()?, |own| {
-            if let Storage::Mapped { file, start, .. } = &self.storage {
-                file.release(start + self.dtype.bytes(own.start)..start + self.dtype.bytes(own.end));
-            }
-        })?;
+        let packed = match self.storage {
+            Storage::Mapped { .. } => Packed::later(self),
+            _ => Packed::new(self.view(), *self.shape.last()?),
+        }?;
         Some(Tensor { shape: self.shape.clone(), dtype: self.dtype, storage: Storage::Packed(packed) })
     }
 

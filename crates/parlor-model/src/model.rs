@@ -124,7 +124,7 @@ pub fn load_gguf(path: &Path, options: &LoadOptions) -> Result<LoadedModel, Mode
     Ok(model)
 }
 
-/// Loads the model in `dir`.
+/// Loads the model in `dir`. The vocabulary is built while the weights are looked at.
 ///
 /// # Errors
 /// See [`ModelLoadError`]; every error names the file and what to do.
@@ -147,9 +147,16 @@ pub fn load_directory(dir: &Path, options: &LoadOptions) -> Result<LoadedModel, 
     )?;
 
     let files = WeightFiles::open(dir)?;
-    let (decoder, mut warnings) = read_decoder(&files, architecture, &config, options)?;
-    let text_files = TextFiles::read(dir)?;
-    let (tokenizer, chat_template) = read_text_side(dir, &text_files, config.vocab_size)?;
+    let (weights, text) = rayon::join(
+        || read_decoder(&files, architecture, &config, options),
+        || {
+            let text_files = TextFiles::read(dir)?;
+            let text_side = read_text_side(dir, &text_files, config.vocab_size)?;
+            Ok::<_, ModelLoadError>((text_files, text_side))
+        },
+    );
+    let (decoder, mut warnings) = weights?;
+    let (text_files, (tokenizer, chat_template)) = text?;
     for id in &generation.eos_token_ids {
         if *id as usize >= config.vocab_size {
             warnings.push(format!(

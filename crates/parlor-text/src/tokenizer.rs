@@ -8,10 +8,14 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use rayon::prelude::*;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{
+    DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerImpl,
+};
 
 /// Why a tokenizer could not be loaded, used or saved.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +129,12 @@ impl Tokenizer {
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| TokenizerError::Use(error.to_string()))?;
         config.remove("chat_template");
-        let vocab_size = inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1);
+        // So many tokens on as many ids from 0 leave none for a higher one; a copy of the whole vocabulary takes longer.
+        let count = inner.get_vocab_size(true);
+        let vocab_size = match (0..count as u32).into_par_iter().all(|id| inner.id_to_token(id).is_some()) {
+            true => count,
+            false => inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1),
+        };
         Ok(Self::from_sized(inner, config, vocab_size))
     }
 
@@ -267,7 +276,14 @@ fn token_text(value: &Value) -> Option<String> {
 }
 
 fn parse(path: &Path) -> Result<tokenizers::Tokenizer, TokenizerError> {
+    /// A tokenizer whose kind of model is known before it is read: where it is to be found out, the crate holds all of it as
+    /// JSON values first, which takes three times as long.
+    type OfBpe =
+        TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
     let bytes = read_limited(path)?;
+    if let Ok(tokenizer) = serde_json::from_slice::<OfBpe>(&bytes) {
+        return Ok(tokenizer.into());
+    }
     tokenizers::Tokenizer::from_bytes(bytes)
         .map_err(|error| TokenizerError::Corrupt { path: path.to_owned(), why: error.to_string() })
 }

@@ -146,54 +146,56 @@ const NEAR: usize = 8;
 
 /// The products of a task.
 pub(super) fn compute(part: &Part<'_>, path: PackedPath, x: &Inputs) {
-    let (rows, blocks, outputs) = (x.rows(), x.columns() / BLOCK, part.weight.rows);
+    let (rows, blocks, outputs) = (x.rows(), x.columns() / BLOCK, part.weight.layout().rows);
     let tiles = rows.div_ceil(path.rows);
     let step = rows.div_ceil(tiles);
     let near = if rows > path.rows && rows <= FEW { NEAR } else { blocks };
-    let mut sums = [0.0f32; FEW * PANEL];
+    let (lines, mut sums) = (part.weight.layout().order.lines(), [0.0f32; FEW * PANEL]);
     for panel in part.panels.clone() {
-        // Few rows: all of them over a few blocks, then over the next. Many: some over the whole panel.
-        let together = if rows <= FEW { rows } else { step };
-        for first in (0..rows).step_by(together) {
-            let rows = first..(first + together).min(rows);
-            let columns = PANEL.min(outputs - panel * PANEL);
-            let extent = (rows.len() - 1) * outputs + columns;
-            let result = part.y.offset(rows.start * outputs + panel * PANEL, extent);
-            // Sums are made in the result itself when nothing else becomes of them.
-            let direct = columns == PANEL && part.bias.is_none() && part.write == Write::Replace;
-            let (to, stride) = if direct { (result, outputs) } else { (sums.as_mut_ptr(), PANEL) };
-            for block in (0..blocks).step_by(near) {
-                let own = block..(block + near).min(blocks);
-                let records = part.weight.records(panel, own);
-                for row in rows.clone().step_by(step) {
-                    let count = step.min(rows.end - row);
-                    let to = to.wrapping_add((row - rows.start) * stride);
-                    let soon = (result.wrapping_add((row - rows.start) * outputs).cast_const(), outputs);
-                    let own = Sums { to, stride, rows: count, fresh: block == 0, soon };
-                    let at = row * blocks + block;
-                    let tile = Tile {
-                        order: part.weight.order,
-                        lines: records,
-                        codes: &x.codes()[at..],
-                        about: &x.about()[at..],
-                        stride: blocks,
-                    };
-                    // SAFETY: a path exists only where its instruction set does; the sums are rows of the buffer, which has
-                    // room for them, or of the result, as was checked.
-                    unsafe { (path.run)(tile, own) };
+        part.weight.0.with_panels(panel..panel + 1, |records| {
+            // Few rows: all of them over a few blocks, then over the next. Many: some over the whole panel.
+            let together = if rows <= FEW { rows } else { step };
+            for first in (0..rows).step_by(together) {
+                let rows = first..(first + together).min(rows);
+                let columns = PANEL.min(outputs - panel * PANEL);
+                let extent = (rows.len() - 1) * outputs + columns;
+                let result = part.y.offset(rows.start * outputs + panel * PANEL, extent);
+                // Sums are made in the result itself when nothing else becomes of them.
+                let direct = columns == PANEL && part.bias.is_none() && part.write == Write::Replace;
+                let (to, stride) = if direct { (result, outputs) } else { (sums.as_mut_ptr(), PANEL) };
+                for block in (0..blocks).step_by(near) {
+                    let own = block * lines..(block + near).min(blocks) * lines;
+                    let records = &records[own];
+                    for row in rows.clone().step_by(step) {
+                        let count = step.min(rows.end - row);
+                        let to = to.wrapping_add((row - rows.start) * stride);
+                        let soon = (result.wrapping_add((row - rows.start) * outputs).cast_const(), outputs);
+                        let own = Sums { to, stride, rows: count, fresh: block == 0, soon };
+                        let at = row * blocks + block;
+                        let tile = Tile {
+                            order: part.weight.layout().order,
+                            lines: records,
+                            codes: &x.codes()[at..],
+                            about: &x.about()[at..],
+                            stride: blocks,
+                        };
+                        // SAFETY: a path exists only where its instruction set does; the sums are rows of the buffer, which has
+                        // room for them, or of the result, as was checked.
+                        unsafe { (path.run)(tile, own) };
+                    }
+                }
+                if !direct {
+                    let len = rows.len() * PANEL;
+                    write(part, panel, rows, &mut sums[..len]);
                 }
             }
-            if !direct {
-                let len = rows.len() * PANEL;
-                write(part, panel, rows, &mut sums[..len]);
-            }
-        }
+        });
     }
 }
 
 /// Puts a panel's sums where they belong.
 fn write(part: &Part<'_>, panel: usize, rows: Range<usize>, sums: &mut [f32]) {
-    let outputs = part.weight.rows;
+    let outputs = part.weight.layout().rows;
     let columns = panel * PANEL..((panel + 1) * PANEL).min(outputs);
     let bias = part.bias.map(|bias| &bias[columns.clone()]);
     for (row, sums) in rows.zip(sums.chunks_exact_mut(PANEL)) {

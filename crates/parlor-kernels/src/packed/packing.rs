@@ -7,12 +7,16 @@ use super::{BLOCK, HALVES, LANES, Order, PANEL, STEP};
 use crate::scratch::Line;
 use crate::{BlockView, View};
 
-/// Packs the rows of a panel, at most 32, `columns` each, into zeroed records.
+/// Packs the rows of a panel, at most 32, `columns` each, into records, whatever they hold.
 pub(super) fn pack(order: Order, weight: View<'_>, columns: usize, records: &mut [Line]) {
     #[cfg(target_arch = "x86_64")]
     let fast = crate::isa::allows(crate::isa::Isa::Avx512);
     #[cfg(not(target_arch = "x86_64"))]
     let fast = false;
+    // Lanes without a row are zeros, and half bytes are put into them one by one.
+    if weight.len() < PANEL * columns || order == Order::Nibbles && !fast {
+        records.fill(Line::default());
+    }
     match weight {
         View::Bf16(values) => pack_pairs(values, columns, records, fast),
         View::Block(values) => pack_blocks(order, values, columns, records, fast),
@@ -119,6 +123,9 @@ mod avx512 {
     use super::{HALVES, LANES, Line, STEP, Words};
     use crate::product::transpose;
 
+    /// Bytes of each row that are asked for ahead of those in use: so many rows at once are more than the processor follows.
+    const AHEAD: usize = 512;
+
     /// # Safety
     /// AVX-512F is there.
     #[target_feature(enable = "avx512f")]
@@ -136,6 +143,7 @@ mod avx512 {
                     let at = half * LANES + lane;
                     if at < rows {
                         let own = &bytes[at * row + start * chunk..];
+                        _mm_prefetch::<_MM_HINT_T0>(own.as_ptr().wrapping_add(AHEAD).cast());
                         *value = gather(own, (first, chunk), count, words);
                     }
                 }

@@ -12,8 +12,8 @@ mod portable;
 
 use std::ops::Range;
 
-use super::PANEL;
 use super::parts::Part;
+use super::{HALVES, PANEL};
 use crate::Write;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{self, Isa};
@@ -155,22 +155,27 @@ impl Rounded<'_> {
 
 /// The products of a task.
 pub(super) fn compute(part: &Part<'_>, path: PairsPath, x: &Rounded<'_>) {
-    let steps = part.weight.columns.div_ceil(2);
+    let steps = part.weight.layout().columns.div_ceil(2);
     let few = x.rows <= FEW;
     let blocks = if few { 1 } else { steps.div_ceil(STEPS) };
     let block = steps.div_ceil(blocks);
     let row_step = x.rows.div_ceil(x.rows.div_ceil(path.rows));
-    for group in part.panels.clone().step_by(NEAR) {
-        let group = group..(group + NEAR).min(part.panels.end);
-        for start in (0..steps).step_by(block) {
-            let depth = start..(start + block).min(steps);
-            for row in (0..x.rows).step_by(row_step) {
-                let rows = row..(row + row_step).min(x.rows);
-                for panel in group.clone() {
-                    tile(part, path, x, (&rows, panel, &depth));
+    let together = if part.weight.0.waiting().is_some() { 1 } else { NEAR };
+    for group in part.panels.clone().step_by(together) {
+        let group = group..(group + together).min(part.panels.end);
+        part.weight.0.with_panels(group.clone(), |records| {
+            let panels = records.chunks_exact(steps * HALVES);
+            for start in (0..steps).step_by(block) {
+                let depth = start..(start + block).min(steps);
+                for row in (0..x.rows).step_by(row_step) {
+                    let rows = row..(row + row_step).min(x.rows);
+                    for (panel, records) in group.clone().zip(panels.clone()) {
+                        let records = &records[depth.start * HALVES..depth.end * HALVES];
+                        tile(part, path, x, (&rows, panel, &depth, records));
+                    }
                 }
             }
-        }
+        });
     }
 }
 
@@ -178,13 +183,13 @@ fn tile(
     part: &Part<'_>,
     path: PairsPath,
     x: &Rounded<'_>,
-    (rows, panel, depth): (&Range<usize>, usize, &Range<usize>),
+    (rows, panel, depth, records): (&Range<usize>, usize, &Range<usize>, &[Line]),
 ) {
-    let outputs = part.weight.rows;
+    let outputs = part.weight.layout().rows;
     let columns = panel * PANEL..((panel + 1) * PANEL).min(outputs);
     let left = &x.pairs[rows.start * x.stride + depth.start..];
     assert!((rows.len() - 1) * x.stride + depth.len() <= left.len(), "rows {rows:?} of the inputs");
-    let right: &[u32] = bytemuck::cast_slice::<Line, u32>(part.weight.records(panel, depth.clone()));
+    let right: &[u32] = bytemuck::cast_slice::<Line, u32>(records);
     let first = depth.start == 0;
     let bias = part.bias.filter(|_| first).map_or(std::ptr::null(), |bias| bias[columns.clone()].as_ptr());
     let extent = (rows.len() - 1) * outputs + columns.len();

@@ -40,15 +40,15 @@ fn parts<'a>(rows: usize, columns: usize, outputs: &'a mut [Output<'_>]) -> Vec<
     let mut parts = Vec::with_capacity(2 * TASKS);
     for Output { weight, y, write, bias } in outputs {
         assert!(
-            columns == weight.columns
-                && y.len() == rows * weight.rows
-                && bias.is_none_or(|bias| bias.len() == weight.rows),
+            columns == weight.layout().columns
+                && y.len() == rows * weight.layout().rows
+                && bias.is_none_or(|bias| bias.len() == weight.layout().rows),
             "inputs of {columns} columns by {rows} rows and a weight of {} by {} into {} values",
-            weight.rows,
-            weight.columns,
+            weight.layout().rows,
+            weight.layout().columns,
             y.len(),
         );
-        let panels = weight.rows.div_ceil(PANEL);
+        let panels = weight.layout().rows.div_ceil(PANEL);
         let panel_bytes = (weight.bytes() / panels.max(1)).max(1);
         let least = if rows > TASKS { 1 } else { TASK };
         let step = (least.max(bytes / TASKS) / panel_bytes).clamp(1, panels.max(1));
@@ -69,7 +69,7 @@ fn parts<'a>(rows: usize, columns: usize, outputs: &'a mut [Output<'_>]) -> Vec<
 /// # Panics
 /// When `x`, a result or a bias does not fit its weight, or a weight is not of few bits.
 pub fn forward(path: PackedPath, x: &Inputs, outputs: &mut [Output<'_>]) {
-    assert!(outputs.iter().all(|output| output.weight.order != Order::Pairs), "weights of few bits");
+    assert!(outputs.iter().all(|output| output.weight.layout().order != Order::Pairs), "weights of few bits");
     if x.rows() > 0 {
         let parts = parts(x.rows(), x.columns(), outputs);
         share(parts.len(), |index| integers::compute(&parts[index], path, x));
@@ -81,8 +81,8 @@ pub fn forward(path: PackedPath, x: &Inputs, outputs: &mut [Output<'_>]) {
 /// # Panics
 /// When `x`, a result or a bias does not fit its weight, or a weight is not bf16.
 pub fn forward_bf16(path: PairsPath, x: &[f32], outputs: &mut [Output<'_>]) {
-    assert!(outputs.iter().all(|output| output.weight.order == Order::Pairs), "weights of bf16");
-    let Some(columns) = outputs.first().map(|output| output.weight.columns) else { return };
+    assert!(outputs.iter().all(|output| output.weight.layout().order == Order::Pairs), "weights of bf16");
+    let Some(columns) = outputs.first().map(|output| output.weight.layout().columns) else { return };
     if !x.is_empty() {
         let parts = parts(x.len() / columns, columns, outputs);
         Rounded::with(path, x, columns, |x| {
@@ -94,15 +94,15 @@ pub fn forward_bf16(path: PairsPath, x: &[f32], outputs: &mut [Output<'_>]) {
 /// Whether weights are better met by a product of f32 panels, to which they are widened: many rows, and no tile of pairs with
 /// registers for them.
 pub(crate) fn are_widened<'a>(rows: usize, mut weights: impl Iterator<Item = &'a Packed>) -> bool {
-    PairsPath::best().widens(rows) && weights.all(|weight| weight.order == Order::Pairs)
+    PairsPath::best().widens(rows) && weights.all(|weight| weight.layout().order == Order::Pairs)
 }
 
 /// The same of any, by the fastest way.
 pub(crate) fn forward_best(x: &[f32], outputs: &mut [Output<'_>]) {
-    let kind = |output: &Output<'_>| output.weight.order == Order::Pairs;
+    let kind = |output: &Output<'_>| output.weight.layout().order == Order::Pairs;
     // Weights of one kind share the work on the input.
     for outputs in outputs.chunk_by_mut(|a, b| kind(a) == kind(b)) {
-        let (columns, pairs) = (outputs[0].weight.columns, kind(&outputs[0]));
+        let (columns, pairs) = (outputs[0].weight.layout().columns, kind(&outputs[0]));
         if pairs {
             forward_bf16(PairsPath::best(), x, outputs);
         } else {

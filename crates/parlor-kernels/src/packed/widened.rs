@@ -8,7 +8,7 @@ use crate::scratch::Line;
 use crate::simd::dispatch;
 
 /// Packs `lanes` (rows of the view) over `depth` (its columns) into the panels of `layout`, in `out`. False, with nothing
-/// done, where the weight is not bf16 or its panels are cut in other places.
+/// done, where the weight is not bf16, its panels are cut in other places, or it still waits to be packed.
 pub(crate) fn widen_panels(
     view: PackedView<'_>,
     (lanes, depth): (&Range<usize>, &Range<usize>),
@@ -16,12 +16,12 @@ pub(crate) fn widen_panels(
     out: &mut [f32],
 ) -> bool {
     let PackedView { packed, start, .. } = view;
-    let first = start / packed.columns + lanes.start;
-    let fits = start.is_multiple_of(packed.columns)
+    let first = start / packed.layout().columns + lanes.start;
+    let fits = start.is_multiple_of(packed.layout().columns)
         && first.is_multiple_of(layout.used)
         && PANEL.is_multiple_of(layout.used)
         && depth.start.is_multiple_of(2);
-    if packed.order != Order::Pairs || !fits {
+    if packed.layout().order != Order::Pairs || !fits || packed.0.waiting().is_some() {
         return false;
     }
     let panels = out.chunks_exact_mut(layout.len()).take(lanes.len().div_ceil(layout.used));

@@ -191,6 +191,52 @@ fn other_formats_and_widths_are_not_packed() {
     assert!(Packed::new(View::Block(Blocks::quantize(&values, BlockFormat::Q8_0).view()), 48).is_none());
 }
 
+/// A weight in a file waits for its second product, and nothing shows when it was packed: products, and rows that are looked
+/// up, are the same to the bit. 77 rows are no whole panel.
+#[test]
+fn a_weight_in_a_file_answers_before_it_is_packed() {
+    let (outputs, columns) = (77, 128);
+    let directory = tempfile::tempdir().unwrap();
+    for (dtype, rows) in [
+        (DType::Bf16, 1),
+        (DType::Bf16, 5),
+        (DType::Bf16, 40),
+        (DType::Block(BlockFormat::Q8_0), 1),
+        (DType::Block(BlockFormat::Q8_0), 40),
+        (DType::Block(BlockFormat::Q4_0), 7),
+        (DType::Block(BlockFormat::Q4_0), 40),
+    ] {
+        let mut numbers = Numbers::new(21);
+        let made = Tensor::from_f32(&[outputs, columns], numbers.vec(outputs * columns)).unwrap();
+        let made = made.to_dtype(dtype);
+        let path = directory.path().join(format!("{}-{rows}", dtype.name()));
+        std::fs::write(&path, made.bytes()).unwrap();
+        let file = std::sync::Arc::new(MappedFile::open(&path).unwrap());
+        let lies = || Tensor::mapped(&file, 0..made.bytes().len(), &[outputs, columns], dtype).unwrap();
+        let (x, bias) = (numbers.vec(rows * columns), numbers.vec(outputs));
+        let forward = |weight: &Tensor| {
+            let mut y = vec![0.0; rows * outputs];
+            let shape = Shape { rows, inputs: columns, outputs, arithmetic: Arithmetic::F32 };
+            linear::forward(&x[..], weight.view(), Some(&bias), &mut y, Write::Replace, shape);
+            y
+        };
+        let at_once = made.packed().unwrap();
+        let want = forward(&at_once);
+        let waits = lies().packed().unwrap();
+        for time in ["first", "second", "third"] {
+            assert_eq!(waits.to_f32_vec(), at_once.to_f32_vec(), "{dtype:?}: before the {time}");
+            assert!(forward(&waits) == want, "{dtype:?}, {rows} rows: the {time} product");
+        }
+        assert_eq!(waits.bytes(), at_once.bytes(), "{dtype:?}");
+        // Several at once, of which one is the first and one packs.
+        let waits = lies().packed().unwrap();
+        std::thread::scope(|scope| {
+            let products: Vec<_> = (0..4).map(|_| scope.spawn(|| forward(&waits))).collect();
+            products.into_iter().for_each(|product| assert!(product.join().unwrap() == want, "{dtype:?}"));
+        });
+    }
+}
+
 /// Codes at the ends of their range, which a file may hold though no quantizer makes them, with inputs at the ends of theirs: the
 /// sums of a path that adds in 16 bits are at their largest.
 #[test]

@@ -40,6 +40,19 @@ fn the_report_has_the_machine_its_limits_and_a_line_for_each_work() {
 }
 
 #[test]
+fn a_model_on_disk_is_loaded_and_answers() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = format!("{}/../../fixtures/gguf/qwen2_chat.gguf", env!("CARGO_MANIFEST_DIR"));
+    let arguments = ["bench", "-m", &model, "--json", "--only", "load"];
+    let report = parlor(directory.path(), &arguments).ok().json();
+    let results = report["results"].as_array().unwrap();
+    let names: Vec<&str> = results.iter().map(|result| result["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["load", "load and first token"]);
+    let seconds: Vec<f64> = results.iter().map(|result| result["value"].as_f64().unwrap()).collect();
+    assert!(0.0 < seconds[0] && seconds[0] < seconds[1], "{seconds:?}");
+}
+
+#[test]
 fn what_is_not_known_is_refused_with_what_is() {
     let directory = tempfile::tempdir().unwrap();
     parlor(directory.path(), &["bench", "--shape", "huge"]).refused(&["--shape", "qwen2.5-0.5b"]);

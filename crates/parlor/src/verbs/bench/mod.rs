@@ -105,6 +105,8 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<(), Failure> {
     }
     if wanted(BenchWork::Load) && args.model.is_some() {
         results.push(Measured::new("load", start.elapsed().as_secs_f64(), "s", None));
+        subject.first_token()?;
+        results.push(Measured::new("load and first token", start.elapsed().as_secs_f64(), "s", None));
     }
     if wanted(BenchWork::Prefill) {
         note("measuring prefill");

@@ -16,6 +16,8 @@ use crate::failure::Failure;
 
 /// Tokens of a prompt, and of a training step.
 const PROMPT: usize = 512;
+/// Tokens of the prompt that a first answer waits for.
+const QUESTION: usize = 8;
 /// Tokens before those that decoding adds.
 const BEFORE: usize = 64;
 /// Shortest time of a measurement, in seconds, and fewest rounds.
@@ -120,6 +122,17 @@ impl Subject {
             DType::Bf16 | DType::F16 => self.peak_of_bf16(),
             DType::Block(_) => int8.unwrap_or(f32),
         }
+    }
+
+    /// The answer's first token, after a prompt of a few.
+    pub(crate) fn first_token(&self) -> Result<(), Failure> {
+        let ids = ids(QUESTION, self.decoder.config().vocab_size);
+        let mut cache = KvCache::new(self.decoder.config(), 1);
+        let mut batch = Batch::default();
+        batch.push(&ids, 0, Context::Cache(0));
+        let last = [QUESTION - 1];
+        self.decoder.logits(&batch, &last, Some(&mut cache), &mut Saved::default()).map_err(failed)?;
+        Ok(())
     }
 
     /// Tokens per second of a prompt.
