@@ -140,6 +140,24 @@ fn saving_and_loading_changes_nothing() {
 }
 
 #[test]
+fn other_models_older_merges_and_ids_with_gaps_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tokenizer.json");
+    let read = |model: Value| {
+        let whole = serde_json::json!({"version": "1.0", "added_tokens": [], "model": model});
+        std::fs::write(&path, whole.to_string()).unwrap();
+        let tokenizer = Tokenizer::from_file(&path).unwrap();
+        (tokenizer.vocab_size(), tokenizer.encode("ab", SpecialTokens::Omit).unwrap())
+    };
+    let vocab = serde_json::json!({"a": 0, "b": 1, "ab": 9});
+    for merges in [serde_json::json!(["a b"]), serde_json::json!([["a", "b"]])] {
+        assert_eq!(read(serde_json::json!({"type": "BPE", "vocab": vocab, "merges": merges})), (10, vec![9]));
+    }
+    let words = serde_json::json!({"type": "WordLevel", "vocab": vocab, "unk_token": "a"});
+    assert_eq!(read(words), (10, vec![9]));
+}
+
+#[test]
 fn files_that_are_not_tokenizers_are_named() {
     let directory = tempfile::tempdir().unwrap();
     let message = || {
