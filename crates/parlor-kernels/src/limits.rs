@@ -25,6 +25,19 @@ pub struct Limits {
     pub int8: Option<f64>,
 }
 
+impl Limits {
+    /// The higher of each, of two measurements: a machine that others share does less at times, never more.
+    pub fn max(self, other: Self) -> Self {
+        let max = |a: Option<f64>, b: Option<f64>| a.zip(b).map(|(a, b)| a.max(b)).or(a).or(b);
+        Self {
+            read: self.read.max(other.read),
+            f32: self.f32.max(other.f32),
+            bf16: max(self.bf16, other.bf16),
+            int8: max(self.int8, other.int8),
+        }
+    }
+}
+
 /// Rounds of which the best counts.
 const ROUNDS: usize = 5;
 /// Steps of a round of arithmetic: some ten milliseconds.

@@ -71,13 +71,12 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<(), Failure> {
     interrupt::watch(OnInterrupt::Exit);
     note("measuring the machine");
     let free = memory::available_bytes();
-    let bytes = free.map_or(READ, |free| (free / 4).min(READ));
-    let limits = limits::measure(bytes as usize)
-        .map_err(|error| Failure::failed(format!("there is no memory to read: {error}")))?;
+    let reading = free.map_or(READ, |free| (free / 4).min(READ)) as usize;
+    let limits = work::limits(reading)?;
     let machine = Machine { processor: limits::processor(), threads: threads::count(), memory_bytes: free };
     let wanted = |work: BenchWork| args.only.is_empty() || args.only.contains(&work);
     let start = Instant::now();
-    let mut subject = choice.make(context, limits)?;
+    let mut subject = choice.make(context, reading)?;
     // Found before any work is measured.
     let peer = match args.against {
         Some(peer) => Some(Peer::find(peer, args.peer.as_deref(), args.model.as_deref(), &subject)?),
@@ -91,7 +90,7 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<(), Failure> {
         let comparison = against::compare(&peer, &tasks, args.rounds as usize, |task| match task {
             Task::Prefill => subject.prefill(),
             Task::Decode(sequences) => subject.decode(sequences),
-            Task::Train | Task::Lora => choice.make(context, limits)?.train(task == Task::Lora),
+            Task::Train | Task::Lora => choice.make(context, reading)?.train(task == Task::Lora),
         })?;
         let report = Report {
             machine,
@@ -122,7 +121,7 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<(), Failure> {
     for (work, lora) in [(BenchWork::Lora, true), (BenchWork::Train, false)] {
         if wanted(work) {
             note("measuring a training step");
-            results.push(choice.make(context, limits)?.train(lora)?);
+            results.push(choice.make(context, reading)?.train(lora)?);
         }
     }
     let report =
@@ -165,7 +164,7 @@ impl Choice {
         }
     }
 
-    fn make(&self, context: &Context, limits: Limits) -> Result<Subject, Failure> {
+    fn make(&self, context: &Context, reading: usize) -> Result<Subject, Failure> {
         match self {
             Self::Model { name, dtype } => {
                 let model = ModelArgs { model: Some(name.clone()), ..ModelArgs::default() };
@@ -176,12 +175,12 @@ impl Choice {
                 }
                 let largest = decoder.parameters().iter().max_by_key(|parameter| parameter.spec.len());
                 let dtype = largest.map_or(DType::F32, |largest| largest.tensor.dtype());
-                Ok(Subject { architecture: loaded.architecture, decoder, dtype, limits })
+                Ok(Subject { architecture: loaded.architecture, decoder, dtype, reading })
             }
             Self::Shape { architecture, config, dtype, .. } => {
                 let decoder = shapes::decoder((**config).clone(), *dtype)
                     .map_err(|error| Failure::failed(error.to_string()))?;
-                Ok(Subject { decoder, architecture: *architecture, dtype: *dtype, limits })
+                Ok(Subject { decoder, architecture: *architecture, dtype: *dtype, reading })
             }
         }
     }

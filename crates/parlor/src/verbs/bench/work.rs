@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use parlor::kernels::limits::Limits;
+use parlor::kernels::limits::{self, Limits};
 use parlor::kernels::{Arithmetic, DType};
 use parlor::model::arch::Architecture;
 use parlor::model::{
@@ -54,7 +54,24 @@ pub(crate) struct Subject {
     pub(crate) decoder: Decoder,
     pub(crate) architecture: Architecture,
     pub(crate) dtype: DType,
-    pub(crate) limits: Limits,
+    /// Bytes of memory to measure the machine's reading with.
+    pub(crate) reading: usize,
+}
+
+/// What the machine can do, by the most of a measurement over so many bytes.
+pub(crate) fn limits(reading: usize) -> Result<Limits, Failure> {
+    limits::measure(reading).map_err(|error| Failure::failed(format!("there is no memory to read: {error}")))
+}
+
+/// What `work` measures, and what the machine can do just before or after it: others that share it change that within
+/// seconds.
+fn beside_limits<R>(
+    reading: usize,
+    work: impl FnOnce() -> Result<R, Failure>,
+) -> Result<(R, Limits), Failure> {
+    let before = limits(reading)?;
+    let result = work()?;
+    Ok((result, before.max(limits(reading)?)))
 }
 
 fn failed(error: impl std::fmt::Display) -> Failure {
@@ -115,12 +132,11 @@ impl Subject {
     }
 
     /// Operations per second of the fastest unit that takes these weights.
-    fn peak(&self) -> f64 {
-        let Limits { f32, int8, .. } = self.limits;
+    fn peak(&self, limits: Limits) -> f64 {
         match self.dtype {
-            DType::F32 => f32,
-            DType::Bf16 | DType::F16 => self.peak_of_bf16(),
-            DType::Block(_) => int8.unwrap_or(f32),
+            DType::F32 => limits.f32,
+            DType::Bf16 | DType::F16 => peak_of_bf16(limits),
+            DType::Block(_) => limits.int8.unwrap_or(limits.f32),
         }
     }
 
@@ -139,16 +155,17 @@ impl Subject {
     pub(crate) fn prefill(&self) -> Result<Measured, Failure> {
         let ids = ids(PROMPT, self.decoder.config().vocab_size);
         let mut saved = Saved::default();
-        let (seconds, faults) = median(|| {
+        let round = || {
             let mut cache = KvCache::new(self.decoder.config(), 1);
             let mut batch = Batch::default();
             batch.push(&ids, 0, Context::Cache(0));
             let start = Instant::now();
             self.decoder.logits(&batch, &[PROMPT - 1], Some(&mut cache), &mut saved).map_err(failed)?;
             Ok(start.elapsed().as_secs_f64())
-        })?;
+        };
+        let ((seconds, faults), limits) = beside_limits(self.reading, || median(round))?;
         let operations = PROMPT as f64 * self.operations() + self.head_operations();
-        let limit = PROMPT as f64 * self.peak() / operations;
+        let limit = PROMPT as f64 * self.peak(limits) / operations;
         Ok(Measured::new(
             format!("prefill, {PROMPT} tokens"),
             PROMPT as f64 / seconds,
@@ -169,7 +186,7 @@ impl Subject {
             self.decoder.logits(&batch, &[BEFORE - 1], Some(&mut cache), &mut saved).map_err(failed)?;
         }
         let rows: Vec<usize> = (0..sequences).collect();
-        let (seconds, faults) = median(|| {
+        let round = || {
             // Always as many tokens before.
             (0..sequences).for_each(|sequence| cache.truncate(sequence, BEFORE));
             let mut batch = Batch::default();
@@ -179,10 +196,11 @@ impl Subject {
             let start = Instant::now();
             self.decoder.logits(&batch, &rows, Some(&mut cache), &mut saved).map_err(failed)?;
             Ok(start.elapsed().as_secs_f64())
-        })?;
+        };
+        let ((seconds, faults), limits) = beside_limits(self.reading, || median(round))?;
         let cached = sequences * BEFORE;
         let bytes = self.bytes() + cached as f64 * KvCache::bytes_per_token(config) as f64;
-        let limit = sequences as f64 * self.limits.read / bytes;
+        let limit = sequences as f64 * limits.read / bytes;
         let name = if sequences == 1 { "1 sequence".to_owned() } else { format!("{sequences} sequences") };
         let value = sequences as f64 / seconds;
         Ok(Measured::new(format!("decode, {name}"), value, "tokens/s", Some(limit)).with_faults(faults))
@@ -221,22 +239,24 @@ impl Subject {
             .map_err(|problem| failed(problem.message))?;
         let (mut saved, mut gradients) = (Saved::default(), Gradients::zeros(&self.decoder));
         saved.arithmetic = arithmetic;
-        let (seconds, faults) = median(|| {
+        let reading = self.reading;
+        let round = || {
             let start = Instant::now();
             gradients.restart();
             self.decoder.logprobs(&batch, &targets, &mut saved).map_err(failed)?;
             self.decoder.backward(&d_logp, &batch, &targets, &mut saved, &mut gradients).map_err(failed)?;
             optimizer.update(&mut self.decoder, &gradients, 1.0, 1.0).map_err(failed)?;
             Ok(start.elapsed().as_secs_f64())
-        })?;
+        };
+        let ((seconds, faults), limits) = beside_limits(reading, || median(round))?;
         // Forward, and twice that backward; frozen weights need no gradient of their own.
         let passes = if lora { 2.0 } else { 3.0 };
-        let peak = if arithmetic == Arithmetic::F32 { self.limits.f32 } else { self.peak_of_bf16() };
+        let peak = if arithmetic == Arithmetic::F32 { limits.f32 } else { peak_of_bf16(limits) };
         let limit = peak / (passes * (self.operations() + self.head_operations()));
         Ok(Measured::new(name, PROMPT as f64 / seconds, "tokens/s", Some(limit)).with_faults(faults))
     }
+}
 
-    fn peak_of_bf16(&self) -> f64 {
-        self.limits.bf16.map_or(self.limits.f32, |bf16| bf16.max(self.limits.f32))
-    }
+fn peak_of_bf16(limits: Limits) -> f64 {
+    limits.bf16.map_or(limits.f32, |bf16| bf16.max(limits.f32))
 }
