@@ -234,19 +234,34 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// Places of rows and columns of each task.
+/// Places of rows and columns of each task, which differ by a panel at most: one that is shorter leaves a thread waiting.
 fn tasks<K: Kernel>(rows: usize, columns: &Range<usize>, depth: usize) -> Vec<(Range<usize>, Range<usize>)> {
     let most = (rows * columns.len() * depth / WORTH_A_TASK).clamp(1, TASKS);
-    let row_step = rows.div_ceil(most).next_multiple_of(K::ROWS).min(LEFT_PANELS * K::ROWS);
-    let column_tasks = most.div_ceil(rows.div_ceil(row_step)).min(columns.len().div_ceil(K::COLUMNS));
-    let column_step = columns.len().div_ceil(column_tasks).next_multiple_of(K::COLUMNS);
+    let (row_panels, column_panels) = (rows.div_ceil(K::ROWS), columns.len().div_ceil(K::COLUMNS));
+    let row_tasks = match row_panels.div_ceil(LEFT_PANELS) {
+        // More than there should be: as many for one thread as for another.
+        needed if needed > most => needed.next_multiple_of(most),
+        _ => most.min(row_panels),
+    };
+    let column_tasks = most.div_ceil(row_tasks).min(column_panels);
     let mut tasks = Vec::new();
-    for columns in steps_of(columns.clone(), column_step) {
-        for rows in steps_of(0..rows, row_step) {
+    for columns in even_parts(column_panels, column_tasks, K::COLUMNS, columns.clone()) {
+        for rows in even_parts(row_panels, row_tasks, K::ROWS, 0..rows) {
             tasks.push((rows, columns.clone()));
         }
     }
     tasks
+}
+
+/// `range`, of `panels` panels that are so wide, in `parts` parts of whole panels.
+fn even_parts(
+    panels: usize,
+    parts: usize,
+    width: usize,
+    range: Range<usize>,
+) -> impl Iterator<Item = Range<usize>> {
+    let at = move |part: usize| (range.start + panels * part / parts * width).min(range.end);
+    (0..parts).map(move |part| at(part)..at(part + 1))
 }
 
 /// A part of the right bands, packed `[block of depth][panel][step][lane]`.
