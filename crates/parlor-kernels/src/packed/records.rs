@@ -5,8 +5,8 @@
 //! second makes the records that stay. The first answer comes that much earlier.
 
 use std::ops::Range;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::{BLOCK, Order, PANEL, RUN, packing};
 use crate::pages::Pages;
@@ -94,18 +94,34 @@ impl Layout {
 pub(super) struct Records {
     layout: Layout,
     made: OnceLock<Pages>,
+    /// Whether they are made; who makes them holds `making`. The lock of `made` would do, but the standard library is compiled
+    /// without the sanitizer of threads, which follows this one.
+    ready: AtomicBool,
+    making: Mutex<()>,
     /// What they are made of, when that can wait, and whether a product has been made of it.
     source: Option<(Tensor, AtomicBool)>,
 }
 
 impl Records {
     pub(super) fn new(layout: Layout, pages: Pages) -> Self {
-        Self { layout, made: OnceLock::from(pages), source: None }
+        Self {
+            layout,
+            made: OnceLock::from(pages),
+            ready: AtomicBool::new(true),
+            making: Mutex::default(),
+            source: None,
+        }
     }
 
     /// Those of a tensor, made when they are needed.
     pub(super) fn of_later(layout: Layout, source: Tensor) -> Self {
-        Self { layout, made: OnceLock::new(), source: Some((source, AtomicBool::new(false))) }
+        Self {
+            layout,
+            made: OnceLock::new(),
+            ready: AtomicBool::new(false),
+            making: Mutex::default(),
+            source: Some((source, AtomicBool::new(false))),
+        }
     }
 
     pub(super) fn layout(&self) -> Layout {
@@ -114,19 +130,27 @@ impl Records {
 
     /// All of them, made now if they are not there.
     pub(super) fn all(&self) -> &[Line] {
-        self.made.get_or_init(|| match &self.source {
-            Some((source, _)) => {
-                let pages = self.layout.pack_all(source.view(), |own| source.release_elements(own));
-                source.release();
-                pages
+        if !self.ready.load(Ordering::Acquire) {
+            let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+            // Another thread may have made them meanwhile.
+            if !self.ready.load(Ordering::Acquire) {
+                if let Some((source, _)) = &self.source {
+                    let pages = self.layout.pack_all(source.view(), |own| source.release_elements(own));
+                    source.release();
+                    let _ = self.made.set(pages);
+                }
+                self.ready.store(true, Ordering::Release);
             }
-            None => Pages::new(0, |_| ()),
-        })
+        }
+        self.made.get().map_or(&[], |pages| pages)
     }
 
     /// What they are still to be made of.
     pub(super) fn waiting(&self) -> Option<&Tensor> {
-        if self.made.get().is_some() { None } else { self.source.as_ref().map(|(source, _)| source) }
+        if self.ready.load(Ordering::Acquire) {
+            return None;
+        }
+        self.source.as_ref().map(|(source, _)| source)
     }
 
     /// To be called before a product, by no task of it: makes them unless this is the first.
