@@ -245,21 +245,17 @@ fn tasks<K: Kernel>(rows: usize, columns: &Range<usize>, depth: usize) -> Vec<(R
     };
     let column_tasks = most.div_ceil(row_tasks).min(column_panels);
     let mut tasks = Vec::new();
-    for columns in even_parts(column_panels, column_tasks, K::COLUMNS, columns.clone()) {
-        for rows in even_parts(row_panels, row_tasks, K::ROWS, 0..rows) {
+    for columns in even_parts(columns.clone(), K::COLUMNS, column_tasks) {
+        for rows in even_parts(0..rows, K::ROWS, row_tasks) {
             tasks.push((rows, columns.clone()));
         }
     }
     tasks
 }
 
-/// `range`, of `panels` panels that are so wide, in `parts` parts of whole panels.
-fn even_parts(
-    panels: usize,
-    parts: usize,
-    width: usize,
-    range: Range<usize>,
-) -> impl Iterator<Item = Range<usize>> {
+/// `range` in `parts` parts of whole panels, each `width` wide, which differ by one at most.
+fn even_parts(range: Range<usize>, width: usize, parts: usize) -> impl Iterator<Item = Range<usize>> {
+    let panels = range.len().div_ceil(width);
     let at = move |part: usize| (range.start + panels * part / parts * width).min(range.end);
     (0..parts).map(move |part| at(part)..at(part + 1))
 }

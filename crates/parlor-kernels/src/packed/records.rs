@@ -136,7 +136,6 @@ impl Records {
             if !self.ready.load(Ordering::Acquire) {
                 if let Some((source, _)) = &self.source {
                     let pages = self.layout.pack_all(source.view(), |own| source.release_elements(own));
-                    source.release();
                     let _ = self.made.set(pages);
                 }
                 self.ready.store(true, Ordering::Release);
