@@ -62,11 +62,12 @@ unsafe fn tile_of<const R: usize>(tile: Tile) {
         // SAFETY: the pointers walk over the steps of the operands; what is asked for ahead need not be there. A register of
         // pairs is 512 bits whatever the type is called.
         unsafe {
-            let panel = [0, 1].map(|v| {
+            let mut panel = [std::mem::transmute::<__m512i, __m512bh>(_mm512_setzero_si512()); 2];
+            for (v, panel) in panel.iter_mut().enumerate() {
                 let at = right.add(16 * v);
                 _mm_prefetch::<_MM_HINT_T0>(at.cast::<i8>().wrapping_add(AHEAD));
-                std::mem::transmute::<__m512i, __m512bh>(_mm512_load_si512(at.cast()))
-            });
+                *panel = std::mem::transmute::<__m512i, __m512bh>(_mm512_load_si512(at.cast()));
+            }
             for (r, sums) in sums.iter_mut().enumerate() {
                 let pair = _mm512_set1_epi32((*left.add(r * stride)).cast_signed());
                 let pair = std::mem::transmute::<__m512i, __m512bh>(pair);
@@ -98,13 +99,15 @@ unsafe fn widened_of<const R: usize>(tile: Tile) {
     for _ in 0..tile.steps {
         // SAFETY: the pointers walk over the steps of the operands; what is asked for ahead need not be there.
         unsafe {
-            let panel = [0, 1].map(|v| {
+            // Loops, not closures, which a caller without the instruction set could not take in.
+            let mut panel = [[_mm512_setzero_ps(); 2]; 2];
+            for (v, panel) in panel.iter_mut().enumerate() {
                 let at = right.add(16 * v);
                 _mm_prefetch::<_MM_HINT_T0>(at.cast::<i8>().wrapping_add(AHEAD));
                 let pairs = _mm512_load_si512(at.cast());
-                [_mm512_slli_epi32::<16>(pairs), _mm512_and_si512(pairs, high)]
-                    .map(|x| _mm512_castsi512_ps(x))
-            });
+                panel[0] = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs));
+                panel[1] = _mm512_castsi512_ps(_mm512_and_si512(pairs, high));
+            }
             for (r, sums) in sums.iter_mut().enumerate() {
                 let pair = *left.add(r * stride);
                 let even = _mm512_set1_ps(f32::from_bits(pair << 16));
