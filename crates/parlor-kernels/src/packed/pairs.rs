@@ -28,7 +28,10 @@ pub struct PairsPath {
     /// Rows of a tile, at most.
     rows: usize,
     run: unsafe fn(Tile),
+    /// Rounds a row of inputs to `words` of 32 bits for each step.
     round: unsafe fn(&[f32], &mut [u32]),
+    /// One, a pair of bf16; or two, both as f32, which an instruction takes as they are.
+    words: usize,
     /// Whether it is for few rows only.
     few: bool,
 }
@@ -36,7 +39,7 @@ pub struct PairsPath {
 /// Where a tile's operands lie and its sums go.
 #[derive(Clone, Copy)]
 pub(super) struct Tile {
-    /// Pairs of the first row; rows are `stride` pairs apart.
+    /// The first row as the path rounds it; rows are `stride` words apart.
     pub(super) left: *const u32,
     pub(super) stride: usize,
     /// `[step][32]` pairs.
@@ -68,14 +71,16 @@ impl PairsPath {
                 name: "avx512",
                 rows: avx512::ROWS_WIDENED,
                 run: avx512::tile_widened,
-                round: portable::round,
-                few: false,
+                round: portable::round_wide,
+                words: 2,
+                few: true,
             });
             let pairs = isa::bf16().then_some(Self {
                 name: "avx512bf16",
                 rows: avx512::ROWS,
                 run: avx512::tile,
                 round: avx512::round,
+                words: 1,
                 few: false,
             });
             paths.extend(pairs.into_iter().chain(fma));
@@ -87,6 +92,7 @@ impl PairsPath {
                 rows: avx2::ROWS,
                 run: avx2::tile,
                 round: portable::round,
+                words: 1,
                 few: true,
             }));
         }
@@ -95,6 +101,7 @@ impl PairsPath {
             rows: portable::ROWS,
             run: portable::tile,
             round: portable::round,
+            words: 1,
             few: true,
         });
         paths
@@ -119,9 +126,9 @@ const STEPS: usize = 384;
 /// Panels of a group, whose block of depth stays in the second-level cache.
 const NEAR: usize = 8;
 
-/// Input rows in pairs of bf16, `stride` pairs apart: no power of two, so that rows do not displace each other.
+/// Input rows, rounded, `stride` words apart: no power of two, so that rows do not displace each other.
 pub(super) struct Rounded<'a> {
-    pairs: &'a [u32],
+    words: &'a [u32],
     stride: usize,
     rows: usize,
 }
@@ -135,20 +142,21 @@ impl Rounded<'_> {
         use_it: impl FnOnce(&Rounded<'_>) -> R,
     ) -> R {
         let (rows, line) = (x.len() / columns, 16);
-        let lines = columns.div_ceil(2).div_ceil(line);
+        let own = columns.div_ceil(2) * path.words;
+        let lines = own.div_ceil(line);
         let stride = (lines + 1 - lines % 2) * line;
-        scratch::with(&LEFT, rows * stride, |pairs: &mut [u32]| {
-            let to = SharedMut::new(pairs);
-            share_out(rows, 4 * columns, |own| {
-                for row in own {
+        scratch::with(&LEFT, rows * stride, |words: &mut [u32]| {
+            let to = SharedMut::new(words);
+            share_out(rows, 4 * columns, |rows| {
+                for row in rows {
                     // SAFETY: this task alone owns these rows; a path exists only where its instruction set does.
                     unsafe {
-                        let pairs = to.slice(row * stride, columns.div_ceil(2));
-                        (path.round)(&x[row * columns..(row + 1) * columns], pairs);
+                        let words = to.slice(row * stride, own);
+                        (path.round)(&x[row * columns..(row + 1) * columns], words);
                     }
                 }
             });
-            use_it(&Rounded { pairs, stride, rows })
+            use_it(&Rounded { words, stride, rows })
         })
     }
 }
@@ -187,8 +195,9 @@ fn tile(
 ) {
     let outputs = part.weight.layout().rows;
     let columns = panel * PANEL..((panel + 1) * PANEL).min(outputs);
-    let left = &x.pairs[rows.start * x.stride + depth.start..];
-    assert!((rows.len() - 1) * x.stride + depth.len() <= left.len(), "rows {rows:?} of the inputs");
+    let left = &x.words[rows.start * x.stride + depth.start * path.words..];
+    let needed = (rows.len() - 1) * x.stride + depth.len() * path.words;
+    assert!(needed <= left.len(), "rows {rows:?} of the inputs");
     let right: &[u32] = bytemuck::cast_slice::<Line, u32>(records);
     let first = depth.start == 0;
     let bias = part.bias.filter(|_| first).map_or(std::ptr::null(), |bias| bias[columns.clone()].as_ptr());

@@ -21,6 +21,9 @@ pub(crate) struct Avx512;
 /// Panels of bf16 pairs, `vdpbf16ps`.
 pub(crate) struct Avx512Bf16;
 
+/// Bytes of a right panel that are asked for ahead of those in use: it comes from the second-level cache.
+const AHEAD: usize = 1024;
+
 /// One register of 16 f32.
 type Vector = __m512;
 
@@ -178,7 +181,9 @@ unsafe fn tile_f32<const R: usize, const V: usize>(
         unsafe {
             let mut columns = [_mm512_setzero_ps(); V];
             for (v, column) in columns.iter_mut().enumerate() {
-                *column = _mm512_load_ps(right.add(16 * v));
+                let at = right.add(16 * v);
+                _mm_prefetch::<_MM_HINT_T0>(at.cast::<i8>().wrapping_add(AHEAD));
+                *column = _mm512_load_ps(at);
             }
             for (r, sums) in sums.iter_mut().enumerate() {
                 let value = _mm512_set1_ps(*left.add(r));

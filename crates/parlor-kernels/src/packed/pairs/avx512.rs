@@ -8,7 +8,7 @@ use crate::product::tail;
 
 /// Rows of a tile, at most: 28 sums, two registers of a panel's step, one of an input's pair.
 pub(super) const ROWS: usize = 14;
-/// The same where pairs are widened: a step is four registers, a pair two.
+/// The same where pairs are widened: a step is four registers, a value of an input one.
 pub(super) const ROWS_WIDENED: usize = 12;
 /// Bytes of a panel that are asked for ahead of those in use.
 const AHEAD: usize = 6 << 10;
@@ -93,13 +93,14 @@ pub(super) unsafe fn tile_widened(tile: Tile) {
 /// As [`tile_widened`], with `R` rows.
 #[target_feature(enable = "avx512f")]
 unsafe fn widened_of<const R: usize>(tile: Tile) {
-    let Tile { mut left, stride, mut right, .. } = tile;
+    let Tile { left, stride, mut right, .. } = tile;
+    let mut left = left.cast::<f32>();
     let high = _mm512_set1_epi32(0xFFFF_0000_u32.cast_signed());
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
     for _ in 0..tile.steps {
         // SAFETY: the pointers walk over the steps of the operands; what is asked for ahead need not be there.
         unsafe {
-            // Loops, not closures, which a caller without the instruction set could not take in.
+            // Loops, not closures, which a function without the instruction set would not take in.
             let mut panel = [[_mm512_setzero_ps(); 2]; 2];
             for (v, panel) in panel.iter_mut().enumerate() {
                 let at = right.add(16 * v);
@@ -108,16 +109,15 @@ unsafe fn widened_of<const R: usize>(tile: Tile) {
                 panel[0] = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs));
                 panel[1] = _mm512_castsi512_ps(_mm512_and_si512(pairs, high));
             }
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let pair = *left.add(r * stride);
-                let even = _mm512_set1_ps(f32::from_bits(pair << 16));
-                let odd = _mm512_set1_ps(f32::from_bits(pair & 0xFFFF_0000));
-                for (sum, [low, high]) in sums.iter_mut().zip(panel) {
-                    *sum = _mm512_fmadd_ps(low, even, *sum);
-                    *sum = _mm512_fmadd_ps(high, odd, *sum);
+            for within in 0..2 {
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let x = _mm512_set1_ps(*left.add(r * stride + within));
+                    for (sum, panel) in sums.iter_mut().zip(&panel) {
+                        *sum = _mm512_fmadd_ps(panel[within], x, *sum);
+                    }
                 }
             }
-            left = left.add(1);
+            left = left.add(2);
             right = right.add(32);
         }
     }

@@ -30,6 +30,22 @@ pub(super) unsafe fn round(x: &[f32], pairs: &mut [u32]) {
     );
 }
 
+/// As [`round`], to the same numbers as f32.
+///
+/// # Safety
+/// None is needed, as there.
+pub(super) unsafe fn round_wide(x: &[f32], out: &mut [u32]) {
+    out[x.len()..].fill(0);
+    dispatch(
+        #[inline(always)]
+        || {
+            for (out, &x) in out.iter_mut().zip(x) {
+                *out = widen(bf16::from_f32(x)).to_bits();
+            }
+        },
+    );
+}
+
 /// The two numbers of a pair.
 #[inline(always)]
 fn both(pair: u32) -> [f32; 2] {
