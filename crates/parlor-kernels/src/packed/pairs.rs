@@ -1,6 +1,6 @@
 //! The product of packed bf16 weights with inputs that are rounded to bf16 (to nearest, ties to even), sums in f32.
 //!
-//! Inputs stay in rows: a tile of up to 14 rows by 32 outputs fetches a pair of columns from each of its rows and meets it
+//! Inputs stay in rows: a tile of up to 14 rows by 32 outputs fetches two columns, as a pair or one by one, from each of its rows and meets them
 //! with the pairs of a panel, step by step. Few rows go through a panel from one end to the other, which reads the weights in one
 //! stream; more go in blocks of depth, so that the rows' part stays in the nearest cache and some panels' in the next.
 

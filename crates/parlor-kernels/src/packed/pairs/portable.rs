@@ -5,6 +5,7 @@ use half::bf16;
 use super::Tile;
 use crate::Write;
 use crate::packed::PANEL;
+use crate::product::kernel::round_to_bf16;
 use crate::simd::{dispatch, widen};
 
 /// Rows of a tile, at most.
@@ -40,7 +41,7 @@ pub(super) unsafe fn round_wide(x: &[f32], out: &mut [u32]) {
         #[inline(always)]
         || {
             for (out, &x) in out.iter_mut().zip(x) {
-                *out = widen(bf16::from_f32(x)).to_bits();
+                *out = round_to_bf16(x).to_bits();
             }
         },
     );
