@@ -99,8 +99,6 @@ pub(crate) struct Job<'a> {
 
 /// Elements of the right operand that are packed at a time, at most.
 const CHUNK: usize = 1 << 20;
-/// Right panels that stay in a core's second-level cache while left panels pass.
-const NEAR_PANELS: usize = 8;
 /// Left panels of one task, at most.
 const LEFT_PANELS: usize = 32;
 /// Tasks to aim at: a thread that falls behind leaves little undone.
@@ -331,7 +329,7 @@ fn task<K: Kernel>(
     let per_left = rows.len().div_ceil(K::ROWS) * left.len();
     let room = per_left * chunk.depth.len().div_ceil(block);
     let narrow = job.to.iter().any(|place| matches!(place, Place::Narrow(_)));
-    let width = NEAR_PANELS * K::COLUMNS;
+    let width = K::NEAR * K::COLUMNS;
     let sums = if narrow { rows.len() * width } else { 0 };
     scratch::with_two(((&LEFT, room), (&SUMS, sums)), |own: &mut [K::Element], sums: &mut [f32]| {
         for near in steps_of(columns.clone(), width) {

@@ -17,9 +17,12 @@ pub(crate) fn widen_panels(
 ) -> bool {
     let PackedView { packed, start, .. } = view;
     let first = start / packed.layout().columns + lanes.start;
+    // Lanes of one panel that lie in one of the weight's.
+    let part = layout.used.min(PANEL);
     let fits = start.is_multiple_of(packed.layout().columns)
-        && first.is_multiple_of(layout.used)
-        && PANEL.is_multiple_of(layout.used)
+        && first.is_multiple_of(part)
+        && layout.used.is_multiple_of(part)
+        && PANEL.is_multiple_of(part)
         && depth.start.is_multiple_of(2);
     if packed.layout().order != Order::Pairs || !fits || packed.0.waiting().is_some() {
         return false;
@@ -27,24 +30,27 @@ pub(crate) fn widen_panels(
     let panels = out.chunks_exact_mut(layout.len()).take(lanes.len().div_ceil(layout.used));
     for (index, panel) in panels.enumerate() {
         let row = first + index * layout.used;
-        let records = packed.records(row / PANEL, depth.start / 2..depth.end.div_ceil(2));
-        let records: &[u32] = bytemuck::cast_slice::<Line, u32>(records);
-        let steps = panel[..depth.len() * layout.stride].chunks_mut(2 * layout.stride);
-        dispatch(
-            #[inline(always)]
-            || {
-                for (pairs, both) in records.chunks_exact(PANEL).zip(steps) {
-                    let pairs = &pairs[row % PANEL..][..layout.used];
-                    let (even, odd) = both.split_at_mut(layout.stride);
-                    for (even, pair) in even.iter_mut().zip(pairs) {
-                        *even = f32::from_bits(pair << 16);
+        let parts = (row..(row + layout.used).min(first + lanes.len())).step_by(part);
+        for (lane, row) in (0..).step_by(part).zip(parts) {
+            let records = packed.records(row / PANEL, depth.start / 2..depth.end.div_ceil(2));
+            let records: &[u32] = bytemuck::cast_slice::<Line, u32>(records);
+            let steps = panel[..depth.len() * layout.stride].chunks_mut(2 * layout.stride);
+            dispatch(
+                #[inline(always)]
+                || {
+                    for (pairs, both) in records.chunks_exact(PANEL).zip(steps) {
+                        let pairs = &pairs[row % PANEL..][..part];
+                        let (even, odd) = both.split_at_mut(layout.stride);
+                        for (even, pair) in even[lane..].iter_mut().zip(pairs) {
+                            *even = f32::from_bits(pair << 16);
+                        }
+                        for (odd, pair) in odd.get_mut(lane..).into_iter().flatten().zip(pairs) {
+                            *odd = f32::from_bits(pair & 0xFFFF_0000);
+                        }
                     }
-                    for (odd, pair) in odd.iter_mut().zip(pairs) {
-                        *odd = f32::from_bits(pair & 0xFFFF_0000);
-                    }
-                }
-            },
-        );
+                },
+            );
+        }
     }
     true
 }

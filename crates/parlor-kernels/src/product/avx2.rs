@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 use half::bf16;
 
 use super::kernel::{Kernel, Panels, Rounding, Rows, Tile};
-use packing::{across, along};
+pub(super) use packing::{across, along};
 
 const ROWS: usize = 6;
 const COLUMNS: usize = 16;
@@ -25,6 +25,7 @@ impl Kernel for Avx2 {
     const LEFT: usize = OCTET;
     const COLUMNS: usize = COLUMNS;
     const GROUP: usize = 1;
+    const NEAR: usize = 8;
 
     #[inline]
     unsafe fn tile(steps: usize, left: *const f32, right: *const f32, tile: Tile) {

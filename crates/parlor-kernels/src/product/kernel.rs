@@ -95,6 +95,8 @@ pub(crate) trait Kernel {
     const COLUMNS: usize;
     /// Values of the depth in one element.
     const GROUP: usize;
+    /// Right panels that stay in a core's second-level cache while left panels pass.
+    const NEAR: usize;
 
     /// Computes one tile over `steps` steps.
     ///

@@ -16,6 +16,7 @@ impl Kernel for Portable {
     const LEFT: usize = BUNDLE;
     const COLUMNS: usize = COLUMNS;
     const GROUP: usize = 1;
+    const NEAR: usize = 8;
 
     unsafe fn tile(steps: usize, left: *const f32, right: *const f32, tile: Tile) {
         // SAFETY: the contract of the caller.
