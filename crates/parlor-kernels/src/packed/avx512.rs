@@ -78,12 +78,18 @@ unsafe fn blocks_of<const R: usize, const FOUR_BITS: bool>(tile: Tile<'_>, block
                     _mm512_load_si512(at.cast())
                 });
                 let mut add = |weights: [__m512i; HALVES], step: usize| {
-                    for (r, integers) in integers.iter_mut().enumerate() {
-                        let four = codes.add(r * tile.stride + block).cast::<i32>().wrapping_add(step);
-                        for (integer, weights) in integers.iter_mut().zip(weights) {
-                            *integer = multiply_add(*integer, weights, four);
-                        }
+                    // One of two addresses and the stride, once or twice, make those of six rows.
+                    let four = codes.wrapping_add(block).cast::<i32>().wrapping_add(step);
+                    let stride = tile.stride * BLOCK;
+                    let fours = [four, four.wrapping_byte_add(3 * stride)];
+                    macro_rules! add_rows {
+                        ($($row:literal)*) => {
+                            $(if let Some(integers) = integers.get_mut($row) {
+                                multiply_add::<{ $row % 3 }>(integers, weights, fours[$row / 3], stride);
+                            })*
+                        };
                     }
+                    add_rows!(0 1 2 3 4 5);
                 };
                 if FOUR_BITS {
                     add(own.map(|own| _mm512_and_si512(own, low)), line);
@@ -109,26 +115,47 @@ unsafe fn blocks_of<const R: usize, const FOUR_BITS: bool>(tile: Tile<'_>, block
     }
 }
 
-/// `sums + weights * four`, `four` being four bytes in memory that meet every lane. The instruction is written out because as
-/// an intrinsic the compiler fetches the bytes of many steps early, for which there are no registers, and puts sums in
-/// memory instead: a third of the time.
+/// `sums += weights * four`, `four` being four bytes in memory that meet every lane: those `TIMES` strides, up to two, past
+/// an address. The instructions are written out because as intrinsics the compiler fetches the bytes of many
+/// steps early, for which there are no registers, and puts sums in memory instead: a third of the time. The bytes are fetched
+/// once for both halves, since a processor fetches less often than it multiplies where two programs share it.
 ///
 /// # Safety
-/// AVX-512F and VNNI are there, and `four` is an address of four bytes.
+/// AVX-512F and VNNI are there, and four bytes at that address.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
-unsafe fn multiply_add(mut sums: __m512i, weights: __m512i, four: *const i32) -> __m512i {
-    // SAFETY: the instruction reads four bytes and writes the register it is given.
-    unsafe {
-        std::arch::asm!(
-            "vpdpbusd {sums}, {weights}, dword ptr [{four}]{{1to16}}",
-            sums = inout(zmm_reg) sums,
-            weights = in(zmm_reg) weights,
-            four = in(reg) four,
-            options(pure, readonly, nostack, preserves_flags),
-        );
+unsafe fn multiply_add<const TIMES: usize>(
+    sums: &mut [__m512i; HALVES],
+    weights: [__m512i; HALVES],
+    four: *const i32,
+    stride: usize,
+) {
+    macro_rules! with {
+        ($address:literal $(, $index:ident)?) => {
+            // SAFETY: the instructions read four bytes and write the registers they are given.
+            std::arch::asm!(
+                concat!("vpbroadcastd {x}, dword ptr [", $address, "]"),
+                "vpdpbusd {low}, {own_low}, {x}",
+                "vpdpbusd {high}, {own_high}, {x}",
+                x = out(zmm_reg) _,
+                low = inout(zmm_reg) sums[0],
+                high = inout(zmm_reg) sums[1],
+                own_low = in(zmm_reg) weights[0],
+                own_high = in(zmm_reg) weights[1],
+                four = in(reg) four,
+                $($index = in(reg) $index,)?
+                options(pure, readonly, nostack, preserves_flags),
+            )
+        };
     }
-    sums
+    // SAFETY: as in the macro.
+    unsafe {
+        match TIMES {
+            0 => with!("{four}"),
+            1 => with!("{four} + {stride}", stride),
+            _ => with!("{four} + 2 * {stride}", stride),
+        }
+    }
 }
 
 /// As `inputs::nearest`, bit for bit, block by block.
