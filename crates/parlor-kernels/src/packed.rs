@@ -204,6 +204,12 @@ impl<'a> PackedView<'a> {
         (self.len == self.packed.len()).then_some(self.packed)
     }
 
+    /// The same elements in the order of rows, while the weight waits to be packed.
+    pub(crate) fn waiting(self) -> Option<View<'a>> {
+        let source = self.packed.0.waiting()?;
+        Some(source.view().slice(self.start..self.start + self.len))
+    }
+
     /// The bytes of the whole.
     pub(crate) fn bytes(self) -> &'a [u8] {
         bytemuck::cast_slice::<Line, u8>(self.packed.0.all())

@@ -109,7 +109,7 @@ impl PairsPath {
 
     /// Whether so many rows are better met by f32 panels.
     pub(super) fn widens(&self, rows: usize) -> bool {
-        self.few && rows > FEW
+        self.few && rows > WIDENED
     }
 
     /// The fastest.
@@ -121,6 +121,8 @@ impl PairsPath {
 
 /// Rows up to which a panel is read in one stream.
 const FEW: usize = 16;
+/// Rows up to which panels of f32, which a multiply-add takes as they are, do not pay for being made.
+const WIDENED: usize = 32;
 /// Steps of a block of depth, at most.
 const STEPS: usize = 384;
 /// Panels of a group, whose block of depth stays in the second-level cache.

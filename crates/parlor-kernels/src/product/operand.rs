@@ -62,7 +62,11 @@ impl Operand<'_> {
             Along::Depth => (lanes, depth, layout.used),
             Along::Lanes => (depth, lanes, BUNDLE),
         };
-        if let (View::Bf16(values), true) = (self.view, K::TAKES_BF16) {
+        let view = match self.view {
+            View::Packed(packed) => packed.waiting().unwrap_or(self.view),
+            view => view,
+        };
+        if let (View::Bf16(values), true) = (view, K::TAKES_BF16) {
             let values = &values[rows.start * self.width + columns.start..];
             let rows = Rows { values, stride: self.width, count: rows.len(), width: columns.len() };
             // SAFETY: the contract of the caller.

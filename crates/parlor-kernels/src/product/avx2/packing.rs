@@ -105,7 +105,11 @@ fn transpose(rows: [__m256; 8]) -> [__m256; 8] {
 /// # Safety
 /// As [`Kernel::pack_across`](super::Kernel).
 #[target_feature(enable = "avx2")]
-pub(in crate::product) unsafe fn across<const ROUND: bool, T: Octet>(rows: Rows<'_, T>, layout: Panels, out: &mut [f32]) {
+pub(in crate::product) unsafe fn across<const ROUND: bool, T: Octet>(
+    rows: Rows<'_, T>,
+    layout: Panels,
+    out: &mut [f32],
+) {
     let panels = out.chunks_exact_mut(layout.len()).take(rows.count.div_ceil(layout.used));
     for (index, panel) in panels.enumerate() {
         let end = ((index + 1) * layout.used).min(rows.count);
