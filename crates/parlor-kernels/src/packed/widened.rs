@@ -8,7 +8,7 @@ use crate::scratch::Line;
 use crate::simd::dispatch;
 
 /// Packs `lanes` (rows of the view) over `depth` (its columns) into the panels of `layout`, in `out`. False, with nothing
-/// done, where the weight is not bf16, its panels are cut in other places, or it still waits to be packed.
+/// done, where the weight is not bf16 or its panels are cut in other places.
 pub(crate) fn widen_panels(
     view: PackedView<'_>,
     (lanes, depth): (&Range<usize>, &Range<usize>),
@@ -24,7 +24,7 @@ pub(crate) fn widen_panels(
         && layout.used.is_multiple_of(part)
         && PANEL.is_multiple_of(part)
         && depth.start.is_multiple_of(2);
-    if packed.layout().order != Order::Pairs || !fits || packed.0.waiting().is_some() {
+    if packed.layout().order != Order::Pairs || !fits {
         return false;
     }
     let panels = out.chunks_exact_mut(layout.len()).take(lanes.len().div_ceil(layout.used));
@@ -34,23 +34,28 @@ pub(crate) fn widen_panels(
         for (lane, row) in (0..).step_by(part).zip(parts) {
             let records = packed.records(row / PANEL, depth.start / 2..depth.end.div_ceil(2));
             let records: &[u32] = bytemuck::cast_slice::<Line, u32>(records);
-            let steps = panel[..depth.len() * layout.stride].chunks_mut(2 * layout.stride);
-            dispatch(
-                #[inline(always)]
-                || {
-                    for (pairs, both) in records.chunks_exact(PANEL).zip(steps) {
-                        let pairs = &pairs[row % PANEL..][..part];
-                        let (even, odd) = both.split_at_mut(layout.stride);
-                        for (even, pair) in even[lane..].iter_mut().zip(pairs) {
-                            *even = f32::from_bits(pair << 16);
-                        }
-                        for (odd, pair) in odd.get_mut(lane..).into_iter().flatten().zip(pairs) {
-                            *odd = f32::from_bits(pair & 0xFFFF_0000);
-                        }
-                    }
-                },
-            );
+            let pairs = row % PANEL..row % PANEL + part;
+            widen(records, pairs, lane, (&mut panel[..depth.len() * layout.stride], layout.stride));
         }
     }
     true
+}
+
+/// Writes the `pairs` of each record to two steps of a panel, `stride` lanes each, from lane `lane` on; to one where the depth ends.
+fn widen(records: &[u32], pairs: Range<usize>, lane: usize, (panel, stride): (&mut [f32], usize)) {
+    dispatch(
+        #[inline(always)]
+        || {
+            for (record, both) in records.chunks_exact(PANEL).zip(panel.chunks_mut(2 * stride)) {
+                let pairs = &record[pairs.clone()];
+                let (even, odd) = both.split_at_mut(stride);
+                for (even, pair) in even[lane..].iter_mut().zip(pairs) {
+                    *even = f32::from_bits(pair << 16);
+                }
+                for (odd, pair) in odd.get_mut(lane..).into_iter().flatten().zip(pairs) {
+                    *odd = f32::from_bits(pair & 0xFFFF_0000);
+                }
+            }
+        },
+    );
 }

@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 use half::bf16;
 
 use super::kernel::{Kernel, Panels, Rounding, Rows, Tile};
-pub(super) use packing::{across, along};
+use packing::{across, along};
 
 const ROWS: usize = 6;
 const COLUMNS: usize = 16;

@@ -57,16 +57,19 @@ impl Operand<'_> {
                 && out.len() >= lanes.len().div_ceil(layout.used) * layout.len(),
             "{layout:?} for {lanes:?}, {depth:?}"
         );
+        if let View::Packed(packed) = self.view
+            && let Some(view) = packed.waiting()
+        {
+            let stored = Operand { view, ..*self };
+            // SAFETY: the contract of the caller.
+            return unsafe { stored.pack::<K>(lanes, depth, first_step, layout, rounding, out) };
+        }
         let (rows, columns, batch) = match self.along {
             // Whole panels at a time, so that each call begins with a panel's first lane.
             Along::Depth => (lanes, depth, layout.used),
             Along::Lanes => (depth, lanes, BUNDLE),
         };
-        let view = match self.view {
-            View::Packed(packed) => packed.waiting().unwrap_or(self.view),
-            view => view,
-        };
-        if let (View::Bf16(values), true) = (view, K::TAKES_BF16) {
+        if let (View::Bf16(values), true) = (self.view, K::TAKES_BF16) {
             let values = &values[rows.start * self.width + columns.start..];
             let rows = Rows { values, stride: self.width, count: rows.len(), width: columns.len() };
             // SAFETY: the contract of the caller.

@@ -27,7 +27,7 @@ fn rounded(x: __m256) -> __m256 {
 }
 
 /// What a row is made of.
-pub(in crate::product) trait Octet: Sized {
+pub(super) trait Octet: Sized {
     /// The first eight of `values` in f32, zeros where there are none, rounded to bf16 where that is asked for.
     ///
     /// # Safety
@@ -105,11 +105,7 @@ fn transpose(rows: [__m256; 8]) -> [__m256; 8] {
 /// # Safety
 /// As [`Kernel::pack_across`](super::Kernel).
 #[target_feature(enable = "avx2")]
-pub(in crate::product) unsafe fn across<const ROUND: bool, T: Octet>(
-    rows: Rows<'_, T>,
-    layout: Panels,
-    out: &mut [f32],
-) {
+pub(super) unsafe fn across<const ROUND: bool, T: Octet>(rows: Rows<'_, T>, layout: Panels, out: &mut [f32]) {
     let panels = out.chunks_exact_mut(layout.len()).take(rows.count.div_ceil(layout.used));
     for (index, panel) in panels.enumerate() {
         let end = ((index + 1) * layout.used).min(rows.count);
@@ -141,7 +137,7 @@ pub(in crate::product) unsafe fn across<const ROUND: bool, T: Octet>(
 /// # Safety
 /// As [`Kernel::pack_along`](super::Kernel).
 #[target_feature(enable = "avx2")]
-pub(in crate::product) unsafe fn along<const ROUND: bool, T: Octet>(
+pub(super) unsafe fn along<const ROUND: bool, T: Octet>(
     rows: Rows<'_, T>,
     first_step: usize,
     layout: Panels,

@@ -11,14 +11,14 @@ use half::bf16;
 
 use super::packing::{across_f32, along_f32};
 use super::{prefetch, store, tail};
-use crate::product::avx2;
+use crate::product::avx2::Avx2;
 use crate::product::kernel::{Kernel, Panels, Rounding, Rows, Tile};
 
 const ROWS: usize = 6;
 const VECTORS: usize = 4;
 const COLUMNS: usize = 16 * VECTORS;
 /// Lanes of a left panel.
-const LEFT: usize = 8;
+const LEFT: usize = Avx2::LEFT;
 
 /// f32 panels, FMA.
 pub(crate) struct Avx512;
@@ -53,11 +53,10 @@ impl Kernel for Avx512 {
     unsafe fn pack_across(rows: Rows<'_>, layout: Panels, rounding: Rounding, out: &mut [f32]) {
         // SAFETY: the contract of the caller.
         unsafe {
-            match (layout.stride == LEFT, rounding) {
-                (true, Rounding::None) => avx2::across::<false, _>(rows, layout, out),
-                (true, Rounding::Bf16) => avx2::across::<true, _>(rows, layout, out),
-                (false, Rounding::None) => across_f32::<false>(rows, layout, out),
-                (false, Rounding::Bf16) => across_f32::<true>(rows, layout, out),
+            match rounding {
+                _ if layout.stride == LEFT => Avx2::pack_across(rows, layout, rounding, out),
+                Rounding::None => across_f32::<false>(rows, layout, out),
+                Rounding::Bf16 => across_f32::<true>(rows, layout, out),
             }
         }
     }
@@ -71,11 +70,10 @@ impl Kernel for Avx512 {
     ) {
         // SAFETY: the contract of the caller.
         unsafe {
-            match (layout.stride == LEFT, rounding) {
-                (true, Rounding::None) => avx2::along::<false, _>(rows, first_step, layout, out),
-                (true, Rounding::Bf16) => avx2::along::<true, _>(rows, first_step, layout, out),
-                (false, Rounding::None) => along_f32::<false>(rows, first_step, layout, out),
-                (false, Rounding::Bf16) => along_f32::<true>(rows, first_step, layout, out),
+            match rounding {
+                _ if layout.stride == LEFT => Avx2::pack_along(rows, first_step, layout, rounding, out),
+                Rounding::None => along_f32::<false>(rows, first_step, layout, out),
+                Rounding::Bf16 => along_f32::<true>(rows, first_step, layout, out),
             }
         }
     }
@@ -84,12 +82,12 @@ impl Kernel for Avx512 {
 
     unsafe fn pack_across_bf16(rows: Rows<'_, bf16>, layout: Panels, out: &mut [f32]) {
         // SAFETY: the contract of the caller.
-        unsafe { avx2::across::<false, _>(rows, layout, out) }
+        unsafe { Avx2::pack_across_bf16(rows, layout, out) }
     }
 
     unsafe fn pack_along_bf16(rows: Rows<'_, bf16>, first_step: usize, layout: Panels, out: &mut [f32]) {
         // SAFETY: the contract of the caller.
-        unsafe { avx2::along::<false, _>(rows, first_step, layout, out) }
+        unsafe { Avx2::pack_along_bf16(rows, first_step, layout, out) }
     }
 }
 

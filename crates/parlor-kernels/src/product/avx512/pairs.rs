@@ -15,47 +15,6 @@ const COLUMNS: usize = 32;
 /// Panels of bf16 pairs, `vdpbf16ps`.
 pub(crate) struct Avx512Bf16;
 
-/// Calls `$tile::<R, V>` for the tile's rows and vectors.
-macro_rules! by_size {
-    ($tile:ident, $rows:expr, $vectors:expr, $arguments:tt) => {
-        match ($rows, $vectors) {
-            (14, 2) => by_size!(@ $tile, 14, 2, $arguments),
-            (1, 1) => by_size!(@ $tile, 1, 1, $arguments),
-            (2, 1) => by_size!(@ $tile, 2, 1, $arguments),
-            (3, 1) => by_size!(@ $tile, 3, 1, $arguments),
-            (4, 1) => by_size!(@ $tile, 4, 1, $arguments),
-            (5, 1) => by_size!(@ $tile, 5, 1, $arguments),
-            (6, 1) => by_size!(@ $tile, 6, 1, $arguments),
-            (7, 1) => by_size!(@ $tile, 7, 1, $arguments),
-            (8, 1) => by_size!(@ $tile, 8, 1, $arguments),
-            (9, 1) => by_size!(@ $tile, 9, 1, $arguments),
-            (10, 1) => by_size!(@ $tile, 10, 1, $arguments),
-            (11, 1) => by_size!(@ $tile, 11, 1, $arguments),
-            (12, 1) => by_size!(@ $tile, 12, 1, $arguments),
-            (13, 1) => by_size!(@ $tile, 13, 1, $arguments),
-            (14, 1) => by_size!(@ $tile, 14, 1, $arguments),
-            (1, _) => by_size!(@ $tile, 1, 2, $arguments),
-            (2, _) => by_size!(@ $tile, 2, 2, $arguments),
-            (3, _) => by_size!(@ $tile, 3, 2, $arguments),
-            (4, _) => by_size!(@ $tile, 4, 2, $arguments),
-            (5, _) => by_size!(@ $tile, 5, 2, $arguments),
-            (6, _) => by_size!(@ $tile, 6, 2, $arguments),
-            (7, _) => by_size!(@ $tile, 7, 2, $arguments),
-            (8, _) => by_size!(@ $tile, 8, 2, $arguments),
-            (9, _) => by_size!(@ $tile, 9, 2, $arguments),
-            (10, _) => by_size!(@ $tile, 10, 2, $arguments),
-            (11, _) => by_size!(@ $tile, 11, 2, $arguments),
-            (12, _) => by_size!(@ $tile, 12, 2, $arguments),
-            (13, _) => by_size!(@ $tile, 13, 2, $arguments),
-            _ => unreachable!("a tile of more than {ROWS} rows"),
-        }
-    };
-    (@ $tile:ident, $rows:literal, $vectors:literal, ($($argument:expr),*)) => {
-        // SAFETY: the contract of `Kernel::tile`.
-        unsafe { $tile::<$rows, $vectors>($($argument),*) }
-    };
-}
-
 impl Kernel for Avx512Bf16 {
     type Element = u32;
     const ROWS: usize = ROWS;
@@ -66,7 +25,17 @@ impl Kernel for Avx512Bf16 {
 
     #[inline]
     unsafe fn tile(steps: usize, left: *const u32, right: *const u32, tile: Tile) {
-        by_size!(tile_bf16, tile.rows, tile.columns.div_ceil(16), (steps, left, right, tile))
+        macro_rules! by_size {
+            ($($rows:literal)*) => {
+                match (tile.rows, tile.columns.div_ceil(16)) {
+                    // SAFETY: the contract of the caller.
+                    $(($rows, 1) => unsafe { tile_of::<$rows, 1>(steps, left, right, tile) },
+                    ($rows, 2) => unsafe { tile_of::<$rows, 2>(steps, left, right, tile) },)*
+                    (rows, _) => unreachable!("a tile of {rows} rows and {} columns", tile.columns),
+                }
+            };
+        }
+        by_size!(14 13 12 11 10 9 8 7 6 5 4 3 2 1);
     }
 
     unsafe fn pack_across(rows: Rows<'_>, layout: Panels, _: Rounding, out: &mut [u32]) {
@@ -95,7 +64,7 @@ impl Kernel for Avx512Bf16 {
 /// # Safety
 /// As [`Kernel::tile`], with `R` rows and `V` vectors of columns.
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn tile_bf16<const R: usize, const V: usize>(
+unsafe fn tile_of<const R: usize, const V: usize>(
     steps: usize,
     mut left: *const u32,
     mut right: *const u32,
