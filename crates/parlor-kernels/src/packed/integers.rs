@@ -144,52 +144,64 @@ const FEW: usize = 16;
 /// Those blocks.
 const NEAR: usize = 8;
 
+/// Bytes of panels that many rows meet together: they stay in the second cache while rows pass by, whose inputs are read that
+/// much less often, and whose sums are written so far without a step.
+const GROUP: usize = 256 << 10;
+
 /// The products of a task.
 pub(super) fn compute(part: &Part<'_>, path: PackedPath, x: &Inputs) {
+    let panel = part.weight.layout().panel() * size_of::<Line>();
+    let group = if x.rows() <= FEW { 1 } else { (GROUP / panel).max(1) };
+    for first in part.panels.clone().step_by(group) {
+        let panels = first..(first + group).min(part.panels.end);
+        part.weight.0.with_panels(panels.clone(), |records| meet(part, path, x, panels, records));
+    }
+}
+
+/// The products of some panels.
+fn meet(part: &Part<'_>, path: PackedPath, x: &Inputs, panels: Range<usize>, records: &[Line]) {
     let (rows, blocks, outputs) = (x.rows(), x.columns() / BLOCK, part.weight.layout().rows);
     let tiles = rows.div_ceil(path.rows);
     let step = rows.div_ceil(tiles);
     let near = if rows > path.rows && rows <= FEW { NEAR } else { blocks };
     let (lines, mut sums) = (part.weight.layout().order.lines(), [0.0f32; FEW * PANEL]);
-    for panel in part.panels.clone() {
-        part.weight.0.with_panels(panel..panel + 1, |records| {
-            // Few rows: all of them over a few blocks, then over the next. Many: some over the whole panel.
-            let together = if rows <= FEW { rows } else { step };
-            for first in (0..rows).step_by(together) {
-                let rows = first..(first + together).min(rows);
-                let columns = PANEL.min(outputs - panel * PANEL);
-                let extent = (rows.len() - 1) * outputs + columns;
-                let result = part.y.offset(rows.start * outputs + panel * PANEL, extent);
-                // Sums are made in the result itself when nothing else becomes of them.
-                let direct = columns == PANEL && part.bias.is_none() && part.write == Write::Replace;
-                let (to, stride) = if direct { (result, outputs) } else { (sums.as_mut_ptr(), PANEL) };
-                for block in (0..blocks).step_by(near) {
-                    let own = block * lines..(block + near).min(blocks) * lines;
-                    let records = &records[own];
-                    for row in rows.clone().step_by(step) {
-                        let count = step.min(rows.end - row);
-                        let to = to.wrapping_add((row - rows.start) * stride);
-                        let soon = (result.wrapping_add((row - rows.start) * outputs).cast_const(), outputs);
-                        let own = Sums { to, stride, rows: count, fresh: block == 0, soon };
-                        let at = row * blocks + block;
-                        let tile = Tile {
-                            order: part.weight.layout().order,
-                            lines: records,
-                            codes: &x.codes()[at..],
-                            about: &x.about()[at..],
-                            stride: blocks,
-                        };
-                        // SAFETY: a path exists only where its instruction set does; the sums are rows of the buffer, which has
-                        // room for them, or of the result, as was checked.
-                        unsafe { (path.run)(tile, own) };
-                    }
-                }
-                if !direct {
-                    let len = rows.len() * PANEL;
-                    write(part, panel, rows, &mut sums[..len]);
+    // Few rows: all of them over a few blocks, then over the next. Many: some over the whole panel.
+    let together = if rows <= FEW { rows } else { step };
+    for first in (0..rows).step_by(together) {
+        for (panel, records) in panels.clone().zip(records.chunks_exact(blocks * lines)) {
+            let rows = first..(first + together).min(rows);
+            let columns = PANEL.min(outputs - panel * PANEL);
+            let extent = (rows.len() - 1) * outputs + columns;
+            let result = part.y.offset(rows.start * outputs + panel * PANEL, extent);
+            // Sums are made in the result itself when nothing else becomes of them.
+            let direct = columns == PANEL && part.bias.is_none() && part.write == Write::Replace;
+            let (to, stride) = if direct { (result, outputs) } else { (sums.as_mut_ptr(), PANEL) };
+            for block in (0..blocks).step_by(near) {
+                let own = block * lines..(block + near).min(blocks) * lines;
+                let records = &records[own];
+                for row in rows.clone().step_by(step) {
+                    let count = step.min(rows.end - row);
+                    let to = to.wrapping_add((row - rows.start) * stride);
+                    let soon = (result.wrapping_add((row - rows.start) * outputs).cast_const(), outputs);
+                    let own = Sums { to, stride, rows: count, fresh: block == 0, soon };
+                    let at = row * blocks + block;
+                    let tile = Tile {
+                        order: part.weight.layout().order,
+                        lines: records,
+                        codes: &x.codes()[at..],
+                        about: &x.about()[at..],
+                        stride: blocks,
+                    };
+                    // SAFETY: a path exists only where its instruction set does; the sums are rows of the buffer, which has
+                    // room for them, or of the result, as was checked.
+                    unsafe { (path.run)(tile, own) };
                 }
             }
-        });
+            if !direct {
+                let len = rows.len() * PANEL;
+                write(part, panel, rows, &mut sums[..len]);
+            }
+        }
     }
 }
 

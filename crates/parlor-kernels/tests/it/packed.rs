@@ -158,6 +158,8 @@ fn more_rows_than_pass_by_at_once_and_more_panels_than_a_task() {
     for format in [BlockFormat::Q8_0, BlockFormat::Q4_0] {
         check(format, 7, 259, 33, 2, Write::Replace);
         check(format, 8, 3, 2000, 9, Write::Replace);
+        // Groups of three panels in tasks of four.
+        check(format, 9, 17, 2300, 64, Write::Replace);
     }
 }
 
