@@ -118,6 +118,11 @@ impl Packed {
         self.0.layout()
     }
 
+    /// Packs a weight that waits, now.
+    pub(crate) fn pack(&self) {
+        self.0.all();
+    }
+
     /// To be called before a product with it, by no task of one: a weight that waits is packed unless this is its first.
     pub(crate) fn before_product(&self) {
         self.0.before_product();

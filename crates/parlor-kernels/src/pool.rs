@@ -10,7 +10,7 @@
 //! after some ten microseconds, and its splitting costs more than a small product.
 
 use std::any::Any;
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError, TryLockError};
@@ -84,8 +84,28 @@ pub(crate) fn start(threads: usize) -> usize {
     workers.len() + 1
 }
 
+thread_local! {
+    /// Whether this thread brings no jobs.
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What `work` makes; the jobs that it brings are done by the calling thread.
+pub(crate) fn alone<R>(work: impl FnOnce() -> R) -> R {
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            ALONE.set(self.0);
+        }
+    }
+    let _before = Before(ALONE.replace(true));
+    work()
+}
+
 /// Calls `task` with each number below `tasks`, on all threads.
 pub(crate) fn run(tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+    if ALONE.get() {
+        return (0..tasks).for_each(task);
+    }
     let workers = POOL.workers.get().map_or(&[][..], Vec::as_slice);
     let last = match POOL.caller.try_lock() {
         Ok(last) if tasks > 1 && !workers.is_empty() => Some(last),

@@ -293,6 +293,13 @@ impl Tensor {
         Some(Tensor { shape: self.shape.clone(), dtype: self.dtype, storage: Storage::Packed(packed) })
     }
 
+    /// Packs the numbers of [`Self::packed`] that wait in a file, now.
+    pub fn pack(&self) {
+        if let Storage::Packed(packed) = &self.storage {
+            packed.pack();
+        }
+    }
+
     /// The bytes of a row, where rows are whole numbers of elements and of blocks that can be moved.
     fn row_bytes(&self) -> Result<usize, TensorError> {
         let columns = self.shape.get(1..).unwrap_or_default().iter().product();

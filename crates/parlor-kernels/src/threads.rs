@@ -37,6 +37,11 @@ pub fn share(tasks: usize, task: impl Fn(usize) + Sync) {
     pool::run(tasks, &task);
 }
 
+/// What `work` makes, by the calling thread alone: for what is done beside other work that wants the cores.
+pub fn alone<R>(work: impl FnOnce() -> R) -> R {
+    pool::alone(work)
+}
+
 /// Calls `task` with parts of `values`, `step` elements each, and the number of each part's first element.
 pub fn share_parts<T: Send>(values: &mut [T], step: usize, task: impl Fn(&mut [T], usize) + Sync) {
     let step = step.max(1);

@@ -1,6 +1,6 @@
 //! The decoder: parameters and where each block finds them. Its passes are in `forward.rs` and `backward.rs`.
 
-use parlor_kernels::{DType, Tensor, ValuesMut, View};
+use parlor_kernels::{DType, Tensor, ValuesMut, View, threads};
 
 use crate::decoder_config::DecoderConfig;
 use crate::initialise::initial_values;
@@ -244,6 +244,15 @@ impl Decoder {
             {
                 parameter.tensor = packed;
             }
+        }
+    }
+
+    /// Packs weights of [`Self::optimize_for_inference`] that wait in a file, on the calling thread, in the order of their use, as
+    /// long as `more` says so before each. The head is left: it takes as long as several blocks.
+    pub(crate) fn pack_while(&self, more: impl Fn() -> bool) {
+        let parameters = self.parameters.iter().enumerate().filter(|(id, _)| *id != self.head);
+        for (_, parameter) in parameters.take_while(|_| more()) {
+            threads::alone(|| parameter.tensor.pack());
         }
     }
 

@@ -1,6 +1,7 @@
 //! A model as it comes from a directory or a GGUF file: decoder, text side, and what the files said.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parlor_text::{ChatTemplate, Tokenizer};
 use serde_json::{Map, Value};
@@ -94,9 +95,9 @@ pub fn load_gguf(path: &Path, options: &LoadOptions) -> Result<LoadedModel, Mode
     let max_length = check_max_length(options.max_length, &config, path)?;
     let hf_config = architecture.hf_config(&config).unwrap_or_default();
     let generation = arch::gguf::generation(&file.metadata, config.vocab_size)?;
-    let (weights, text) = rayon::join(
-        || read_decoder(&file.weights, architecture, &config, options),
+    let (text, weights) = beside(
         || gguf_text_side(&file.metadata, config.vocab_size),
+        || read_decoder(&file.weights, architecture, &config, options),
     );
     let (decoder, mut warnings) = weights?;
     let (tokenizer, chat_template, odd) = text?;
@@ -147,13 +148,13 @@ pub fn load_directory(dir: &Path, options: &LoadOptions) -> Result<LoadedModel, 
     )?;
 
     let files = WeightFiles::open(dir)?;
-    let (weights, text) = rayon::join(
-        || read_decoder(&files, architecture, &config, options),
+    let (text, weights) = beside(
         || {
             let text_files = TextFiles::read(dir)?;
             let text_side = read_text_side(dir, &text_files, config.vocab_size)?;
             Ok::<_, ModelLoadError>((text_files, text_side))
         },
+        || read_decoder(&files, architecture, &config, options),
     );
     let (decoder, mut warnings) = weights?;
     let (text_files, (tokenizer, chat_template)) = text?;
@@ -182,6 +183,32 @@ pub fn load_directory(dir: &Path, options: &LoadOptions) -> Result<LoadedModel, 
     };
     model.announce();
     Ok(model)
+}
+
+/// The text side, and the weights beside it. A vocabulary of 150,000 tokens takes a fifth of a second on one thread; until it is
+/// there, the other thread packs weights, which the first answers would wait for.
+fn beside<T: Send, E: Send>(
+    text: impl FnOnce() -> T + Send,
+    weights: impl FnOnce() -> Result<(Decoder, Vec<String>), E> + Send,
+) -> (T, Result<(Decoder, Vec<String>), E>) {
+    let there = AtomicBool::new(false);
+    // A single thread does the first of both first, and packs nothing ahead.
+    rayon::join(
+        || {
+            let text = text();
+            there.store(true, Ordering::Relaxed);
+            text
+        },
+        || {
+            let read = weights()?;
+            read.0.pack_while(|| {
+                // What the vocabulary shares out comes first.
+                rayon::yield_now();
+                !there.load(Ordering::Relaxed)
+            });
+            Ok(read)
+        },
+    )
 }
 
 fn check_max_length(asked: MaxLength, config: &DecoderConfig, file: &Path) -> Result<usize, ModelLoadError> {
