@@ -130,31 +130,97 @@ mod avx512 {
     /// AVX-512F is there.
     #[target_feature(enable = "avx512f")]
     pub(super) unsafe fn pack_words(bytes: &[u8], layout: Words, records: &mut [Line]) {
-        let Words { row, first, chunk, chunks, words, lines, skipped, flip } = layout;
+        let Words { row, first, chunk, chunks, words, lines, .. } = layout;
         let rows = bytes.len() / row;
         // Chunks that fill a register.
         let together = LANES / words;
-        let flip = _mm512_set1_epi32(flip.cast_signed());
+        assert!(
+            first + (chunks - 1) * chunk + words * STEP <= row && chunks * lines <= records.len(),
+            "words of a row, and records for them"
+        );
+        // Squares of whole registers, whose addresses are known to be good, and those at the ends.
+        let whole = chunks - chunks % together;
         for half in 0..HALVES {
-            for start in (0..chunks).step_by(together) {
-                let count = together.min(chunks - start);
-                let mut values = [_mm512_setzero_si512(); LANES];
-                for (lane, value) in values.iter_mut().enumerate() {
-                    let at = half * LANES + lane;
-                    if at < rows {
-                        let own = &bytes[at * row + start * chunk..];
-                        _mm_prefetch::<_MM_HINT_T0>(own.as_ptr().wrapping_add(AHEAD).cast());
-                        *value = gather(own, (first, chunk), count, words);
+            let full = (half + 1) * LANES <= rows;
+            for start in (0..if full { whole } else { 0 }).step_by(together) {
+                // SAFETY: the rows of this half are there, and so are so many chunks, as was checked.
+                unsafe {
+                    match words {
+                        1 => square::<1>(bytes, layout, half, start, records),
+                        4 => square::<4>(bytes, layout, half, start, records),
+                        _ => square::<8>(bytes, layout, half, start, records),
                     }
                 }
-                transpose(&mut values);
-                for (index, value) in values.into_iter().enumerate().take(count * words) {
-                    let at = (start + index / words) * lines + skipped + index % words * HALVES + half;
-                    let to: *mut Line = &raw mut records[at];
-                    // SAFETY: a line is 64 bytes and aligned to them.
-                    unsafe { _mm512_store_si512(to.cast(), _mm512_xor_si512(value, flip)) };
-                }
             }
+            for start in (if full { whole } else { 0 }..chunks).step_by(together) {
+                edge(bytes, layout, half, start, records);
+            }
+        }
+    }
+
+    /// The words of 16 rows that fill a register.
+    ///
+    /// # Safety
+    /// AVX-512F is there, and so are the rows, chunks of `WORDS` words that fill a register, and their records.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn square<const WORDS: usize>(
+        bytes: &[u8],
+        layout: Words,
+        half: usize,
+        start: usize,
+        records: &mut [Line],
+    ) {
+        let Words { row, first, chunk, lines, skipped, flip, .. } = layout;
+        // SAFETY: the contract of the caller; what is asked for ahead need not be there.
+        unsafe {
+            let own = bytes.as_ptr().add(half * LANES * row + start * chunk + first);
+            let mut values = [_mm512_setzero_si512(); LANES];
+            for (lane, value) in values.iter_mut().enumerate() {
+                let own = own.add(lane * row);
+                _mm_prefetch::<_MM_HINT_T0>(own.wrapping_add(AHEAD).cast());
+                *value = match WORDS {
+                    1 => _mm512_loadu_si512(own.cast()),
+                    8 => {
+                        let low = _mm512_castsi256_si512(_mm256_loadu_si256(own.cast()));
+                        _mm512_inserti64x4::<1>(low, _mm256_loadu_si256(own.add(chunk).cast()))
+                    }
+                    _ => {
+                        let quarter = |index: usize| _mm_loadu_si128(own.add(index * chunk).cast());
+                        let low = _mm512_castsi128_si512(quarter(0));
+                        let low = _mm512_inserti32x4::<1>(low, quarter(1));
+                        _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(low, quarter(2)), quarter(3))
+                    }
+                };
+            }
+            transpose(&mut values);
+            let flip = _mm512_set1_epi32(flip.cast_signed());
+            let to = records.as_mut_ptr().add(start * lines + skipped + half);
+            for (index, value) in values.into_iter().enumerate() {
+                let to = to.add(index / WORDS * lines + index % WORDS * HALVES);
+                _mm512_store_si512(to.cast(), _mm512_xor_si512(value, flip));
+            }
+        }
+    }
+
+    /// As [`square`], of the rows and chunks that there are.
+    #[target_feature(enable = "avx512f")]
+    fn edge(bytes: &[u8], layout: Words, half: usize, start: usize, records: &mut [Line]) {
+        let Words { row, first, chunk, chunks, words, lines, skipped, flip } = layout;
+        let (rows, count) = (bytes.len() / row, (LANES / words).min(chunks - start));
+        let mut values = [_mm512_setzero_si512(); LANES];
+        for (lane, value) in values.iter_mut().enumerate() {
+            let at = half * LANES + lane;
+            if at < rows {
+                *value = gather(&bytes[at * row + start * chunk..], (first, chunk), count, words);
+            }
+        }
+        transpose(&mut values);
+        let flip = _mm512_set1_epi32(flip.cast_signed());
+        for (index, value) in values.into_iter().enumerate().take(count * words) {
+            let at = (start + index / words) * lines + skipped + index % words * HALVES + half;
+            let to: *mut Line = &raw mut records[at];
+            // SAFETY: a line is 64 bytes and aligned to them.
+            unsafe { _mm512_store_si512(to.cast(), _mm512_xor_si512(value, flip)) };
         }
     }
 
