@@ -7,12 +7,14 @@
 //! probabilities (Dao, "FlashAttention-2", 2023).
 //!
 //! The query heads that share a key/value head are rows of one matrix, so that each key and value is fetched and
-//! packed once for all of them; the products are the tiles of [`mod@crate::product`], in f32 or bf16.
+//! packed once for all of them; the products are the tiles of [`mod@crate::product`], in f32 or bf16. A query alone meets keys as
+//! they lie.
 //! Leaves out: soft-capping, ALiBi, dividing one query's keys among threads.
 
 mod backward;
 mod forward;
 mod keys;
+mod one;
 
 use std::ops::Range;
 
@@ -119,6 +121,21 @@ pub(crate) struct Task {
     segment: usize,
     rows: Range<usize>,
     kv_head: usize,
+}
+
+/// The queries of a task: as many rows as heads of the group for each.
+#[derive(Clone, Copy)]
+struct Queries {
+    /// Position of the first.
+    position: usize,
+    group: usize,
+    rows: usize,
+}
+
+impl Queries {
+    fn position_of(&self, row: usize) -> usize {
+        self.position + row / self.group
+    }
 }
 
 /// Attention of every segment's queries over its spans: `out` `[rows, heads * head_dim]`, and the log-sum-exp of

@@ -16,20 +16,34 @@ use crate::{View, Write};
 /// At most this many rows are computed so.
 pub(crate) const ROWS: usize = 16;
 /// Rows whose sums stay in registers together.
-const TOGETHER: usize = 8;
+pub(crate) const TOGETHER: usize = 8;
 /// Weight rows that meet an input row while it is near.
 const GROUP: usize = 3;
 
-/// The dot products of some weight rows with some rows of `x`, all `inputs` long, in `out` by weight row.
-type Dots = unsafe fn(x: &[f32], weight: View<'_>, inputs: usize, out: &mut [f32]);
+/// The dot products of some weight rows with some rows of `x`, in `out` by weight row.
+type Dots = unsafe fn(x: &[f32], weight: View<'_>, rows: Long, out: &mut [f32]);
+
+/// How long the rows of a dot product are, and how far apart those of the weight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Long {
+    pub(crate) inputs: usize,
+    pub(crate) stride: usize,
+}
 
 /// The fastest way that this machine has.
-fn dots() -> Dots {
+fn fastest() -> Dots {
     #[cfg(target_arch = "x86_64")]
     if crate::isa::allows(crate::isa::Isa::Avx512) {
         return avx512::dots;
     }
     portable
+}
+
+/// The dot products of up to [`TOGETHER`] rows of `x` with rows of `weight`, which are no blocks, as many as `out`,
+/// `[weight rows, rows of x]`, has room for.
+pub(crate) fn dots(x: &[f32], weight: View<'_>, rows: Long, out: &mut [f32]) {
+    // SAFETY: the function exists only where its instruction set does.
+    unsafe { fastest()(x, weight, rows, out) }
 }
 
 /// `y[rows, outputs] (+)= x[rows, inputs] W^T` of at most [`ROWS`] rows.
@@ -43,7 +57,7 @@ pub(crate) fn forward(x: &[f32], weight: View<'_>, y: &mut [f32], write: Write, 
         View::Bf16(_) | View::F16(_) => 2 * inputs,
         View::Block(_) | View::Packed(_) => inputs,
     };
-    let (dots, to) = (dots(), SharedMut::new(y));
+    let (rows_of, to) = (Long { inputs, stride: inputs }, SharedMut::new(y));
     share_out(outputs, bytes, |own_outputs| {
         let mut wide = Vec::new();
         for output in own_outputs.clone().step_by(GROUP) {
@@ -60,8 +74,7 @@ pub(crate) fn forward(x: &[f32], weight: View<'_>, y: &mut [f32], write: Write, 
             for start in (0..rows).step_by(TOGETHER) {
                 let count = TOGETHER.min(rows - start);
                 let sums = &mut [0.0; GROUP * TOGETHER][..group * count];
-                // SAFETY: the function exists only where its instruction set does.
-                unsafe { dots(&x[start * inputs..(start + count) * inputs], own, inputs, sums) };
+                dots(&x[start * inputs..(start + count) * inputs], own, rows_of, sums);
                 for (output, sums) in (output..).zip(sums.chunks_exact(count)) {
                     for (row, sum) in (start..).zip(sums) {
                         // SAFETY: this task alone owns its outputs.
@@ -76,13 +89,13 @@ pub(crate) fn forward(x: &[f32], weight: View<'_>, y: &mut [f32], write: Write, 
 
 /// # Safety
 /// None is needed: the signature is that of the other ways.
-unsafe fn portable(x: &[f32], weight: View<'_>, inputs: usize, out: &mut [f32]) {
+unsafe fn portable(x: &[f32], weight: View<'_>, Long { inputs, stride }: Long, out: &mut [f32]) {
     dispatch(
         #[inline(always)]
         || {
             let inputs = inputs.max(1);
             for (at, out) in out.chunks_exact_mut(x.len() / inputs).enumerate() {
-                let weight = weight.slice(at * inputs..(at + 1) * inputs);
+                let weight = weight.slice(at * stride..at * stride + inputs);
                 for (out, x) in out.iter_mut().zip(x.chunks_exact(inputs)) {
                     *out = match weight {
                         View::F32(w) => dot(x, w),

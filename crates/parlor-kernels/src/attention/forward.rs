@@ -1,7 +1,8 @@
 //! The forward pass of a task: rows of queries against their keys, block after block, with a running softmax.
 
 use super::keys::{self, Of, PANELS, Panel, Sizes};
-use super::{Forward, Task};
+use super::one::forward_one;
+use super::{Forward, Queries, Task};
 use crate::product::kernel::{Kernel, Panels, Rows, Tile};
 use crate::scratch::{self, ATTENTION};
 use crate::simd::{dispatch, exp, max_of, sum_of};
@@ -10,21 +11,6 @@ use crate::simd::{dispatch, exp, max_of, sum_of};
 pub(super) const ROWS: usize = 224;
 /// Row panels whose scores are held at once.
 const TOGETHER: usize = 4;
-
-/// The queries of a task: as many rows as heads of the group for each.
-#[derive(Clone, Copy)]
-struct Queries {
-    /// Position of the first.
-    position: usize,
-    group: usize,
-    rows: usize,
-}
-
-impl Queries {
-    fn position_of(&self, row: usize) -> usize {
-        self.position + row / self.group
-    }
-}
 
 /// Copies the rows of a task, `[query][head of the group]`, out of `x`, `[rows, heads * head_dim]`.
 pub(super) fn gather(
@@ -50,6 +36,9 @@ pub(crate) fn forward_task<K: Kernel>(job: &Forward<'_>, task: &Task) {
     let queries = Queries { position, group, rows: task.rows.len() * group };
     if queries.rows == 0 || dim == 0 {
         return;
+    }
+    if task.rows.len() == 1 {
+        return forward_one(job, task, queries);
     }
     let panels = keys::panels(geometry, job.kv, segment, &(position..position + task.rows.len()), K::COLUMNS);
     let sizes = Sizes::new(geometry, task.kv_head);
@@ -155,7 +144,7 @@ fn hide(job: &Forward<'_>, panels: &[Panel<'_>], position: usize, width: usize, 
 
 /// Turns a row's scores into weights relative to the largest so far, and what was summed before with them.
 #[inline]
-fn soften(scale: f32, line: &mut [f32], (max, sum): (&mut f32, &mut f32), out: &mut [f32]) {
+pub(super) fn soften(scale: f32, line: &mut [f32], (max, sum): (&mut f32, &mut f32), out: &mut [f32]) {
     dispatch(
         #[inline(always)]
         || {
@@ -189,7 +178,13 @@ fn soften(scale: f32, line: &mut [f32], (max, sum): (&mut f32, &mut f32), out: &
 }
 
 /// Writes the output and the log-sum-exp of a task's rows.
-fn store(job: &Forward<'_>, task: &Task, queries: Queries, out: &[f32], (max, sum): (&[f32], &[f32])) {
+pub(super) fn store(
+    job: &Forward<'_>,
+    task: &Task,
+    queries: Queries,
+    out: &[f32],
+    (max, sum): (&[f32], &[f32]),
+) {
     let (dim, heads, group) = (job.geometry.head_dim, job.geometry.heads, queries.group);
     for (row, out) in out.chunks_exact(dim).enumerate() {
         let (query, head) = (task.rows.start + row / group, task.kv_head * group + row % group);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Geometry, KeyValues, Segment, Source};
 use crate::View;
-use crate::product::kernel::{Kernel, Panels};
+use crate::product::kernel::{Kernel, Panels, Rows};
 use crate::product::{Along, Operand, Path};
 
 /// Panels that are packed and met at a time.
@@ -53,6 +53,22 @@ impl<'a> Panel<'a> {
         let view = if of == Of::Keys { self.keys } else { self.values };
         let operand = Operand { view, width: sizes.key_width, along };
         (operand, self.row..self.row + self.len, sizes.column..sizes.column + sizes.dim)
+    }
+
+    /// Calls `use_them` with the head's features of its keys or values, in f32.
+    pub(super) fn with_rows(&self, of: Of, sizes: Sizes, use_them: impl FnOnce(Rows<'_>)) {
+        let (operand, rows, columns) = self.operand(of, sizes, Along::Depth);
+        operand.with_rows(rows, &columns, use_them);
+    }
+
+    /// Calls `use_them` with the same as they are, where they are plain numbers, and from one to the next.
+    pub(super) fn with_plain(&self, of: Of, sizes: Sizes, use_them: impl FnOnce(View<'_>, usize)) {
+        let (operand, rows, columns) = self.operand(of, sizes, Along::Depth);
+        if let View::Block(_) | View::Packed(_) = operand.view {
+            return operand.with_rows(rows, &columns, |rows| use_them(View::F32(rows.values), rows.stride));
+        }
+        let end = (rows.end - 1) * operand.width + columns.end;
+        use_them(operand.view.slice(rows.start * operand.width + columns.start..end), operand.width);
     }
 
     /// Which of its keys the query at `position` sees.

@@ -5,21 +5,23 @@ use std::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::GROUP;
+use super::{GROUP, Long, TOGETHER};
 use crate::View;
 
+/// Sums of a call, at most, in whole fours.
+const MOST: usize = (TOGETHER * GROUP).next_multiple_of(4);
 /// Bytes of weights that are asked for ahead of those in use.
 const AHEAD: usize = 4096;
 
 /// # Safety
-/// AVX-512F is there.
-pub(super) unsafe fn dots(x: &[f32], weight: View<'_>, inputs: usize, out: &mut [f32]) {
+/// AVX-512 F and VL are there.
+pub(super) unsafe fn dots(x: &[f32], weight: View<'_>, rows: Long, out: &mut [f32]) {
     // SAFETY: the contract of the caller.
     unsafe {
         match weight {
-            View::F32(w) => by_rows(x, w, inputs, out),
-            View::Bf16(w) => by_rows(x, w, inputs, out),
-            View::F16(w) => by_rows(x, w, inputs, out),
+            View::F32(w) => by_rows(x, w, rows, out),
+            View::Bf16(w) => by_rows(x, w, rows, out),
+            View::F16(w) => by_rows(x, w, rows, out),
             // These are widened before.
             View::Block(_) | View::Packed(_) => out.fill(f32::NAN),
         }
@@ -31,7 +33,7 @@ trait Element: Copy {
     /// 16 of them from `at` on, those that `mask` names; the others are zero.
     ///
     /// # Safety
-    /// AVX-512F is there, and those that `mask` names lie in memory.
+    /// AVX-512 F and VL are there, and those that `mask` names lie in memory.
     unsafe fn load(at: *const Self, mask: __mmask16) -> __m512;
 }
 
@@ -79,46 +81,63 @@ unsafe fn half_line(at: *const u16, mask: __mmask16) -> __m256i {
 }
 
 /// # Safety
-/// AVX-512F is there.
-#[target_feature(enable = "avx512f")]
-unsafe fn by_rows<T: Element>(x: &[f32], weight: &[T], inputs: usize, out: &mut [f32]) {
-    let (rows, outputs) = (x.len() / inputs.max(1), weight.len() / inputs.max(1));
-    assert!(out.len() == rows * outputs && x.len() == rows * inputs && weight.len() == outputs * inputs);
-    let sums = match (rows, outputs) {
-        (1, _) => sums::<T, 1, 1, 4>,
-        (2, GROUP) => sums::<T, 2, GROUP, 1>,
-        (2, _) => sums::<T, 2, 1, 2>,
-        (3, GROUP) => sums::<T, 3, GROUP, 1>,
-        (3, _) => sums::<T, 3, 1, 2>,
-        (4, GROUP) => sums::<T, 4, GROUP, 1>,
-        (4, _) => sums::<T, 4, 1, 1>,
-        (5, GROUP) => sums::<T, 5, GROUP, 1>,
-        (5, _) => sums::<T, 5, 1, 1>,
-        (6, GROUP) => sums::<T, 6, GROUP, 1>,
-        (6, _) => sums::<T, 6, 1, 1>,
-        (7, GROUP) => sums::<T, 7, GROUP, 1>,
-        (7, _) => sums::<T, 7, 1, 1>,
-        (8, GROUP) => sums::<T, 8, GROUP, 1>,
-        _ => sums::<T, 8, 1, 1>,
+/// AVX-512 F and VL are there.
+#[target_feature(enable = "avx512f,avx512vl")]
+unsafe fn by_rows<T: Element>(x: &[f32], weight: &[T], long: Long, out: &mut [f32]) {
+    let Long { inputs, stride } = long;
+    let rows = x.len() / inputs.max(1);
+    let outputs = out.len() / rows.max(1);
+    if outputs == 0 {
+        return;
+    }
+    assert!(
+        out.len() == rows * outputs
+            && x.len() == rows * inputs
+            && (outputs - 1) * stride + inputs <= weight.len(),
+        "{outputs} weight rows of {long:?} in {}, for {rows} rows",
+        weight.len()
+    );
+    let (several, one) = match rows {
+        // One row meets one weight row at a time, with more sums of its own.
+        1 => (sums::<T, 1, 1, 4> as Sums<T>, sums::<T, 1, 1, 4> as Sums<T>),
+        2 => (sums::<T, 2, GROUP, 1> as Sums<T>, sums::<T, 2, 1, 2> as Sums<T>),
+        3 => (sums::<T, 3, GROUP, 1> as Sums<T>, sums::<T, 3, 1, 2> as Sums<T>),
+        4 => (sums::<T, 4, GROUP, 1> as Sums<T>, sums::<T, 4, 1, 1> as Sums<T>),
+        5 => (sums::<T, 5, GROUP, 1> as Sums<T>, sums::<T, 5, 1, 1> as Sums<T>),
+        6 => (sums::<T, 6, GROUP, 1> as Sums<T>, sums::<T, 6, 1, 1> as Sums<T>),
+        7 => (sums::<T, 7, GROUP, 1> as Sums<T>, sums::<T, 7, 1, 1> as Sums<T>),
+        8 => (sums::<T, 8, GROUP, 1> as Sums<T>, sums::<T, 8, 1, 1> as Sums<T>),
+        _ => unreachable!("at most {TOGETHER} rows at once, not {rows}"),
     };
-    let together = if outputs == GROUP && rows > 1 { GROUP } else { 1 };
-    let parts = weight.chunks_exact(together * inputs).zip(out.chunks_exact_mut(together * rows));
-    // SAFETY: the instruction set is there, and the parts are as long as the sizes say.
-    parts.for_each(|(weight, out)| unsafe { sums(x, weight, inputs, out) });
+    let group = if rows == 1 { 1 } else { GROUP };
+    let whole = outputs / group * group;
+    let (groups, rest) = out.split_at_mut(whole * rows);
+    // SAFETY: the instruction set is there, and the rows were just counted.
+    unsafe {
+        for (at, out) in groups.chunks_exact_mut(group * rows).enumerate() {
+            several(x, weight.as_ptr().add(at * group * stride), long, out);
+        }
+        for (at, out) in rest.chunks_exact_mut(rows).enumerate() {
+            one(x, weight.as_ptr().add((whole + at) * stride), long, out);
+        }
+    }
 }
+
+/// See [`sums`].
+type Sums<T> = unsafe fn(&[f32], *const T, Long, &mut [f32]);
 
 /// `R` input rows and `O` weight rows, with `S` sums for each pair.
 ///
 /// # Safety
-/// AVX-512F is there, `x` holds `R` rows and `weight` `O` rows of `inputs` values each.
-#[target_feature(enable = "avx512f")]
+/// AVX-512 F and VL are there, `x` holds `R` rows and `w` begins `O` rows of `inputs` values each, `stride` apart.
+#[target_feature(enable = "avx512f,avx512vl")]
 unsafe fn sums<T: Element, const R: usize, const O: usize, const S: usize>(
     x: &[f32],
-    weight: &[T],
-    inputs: usize,
+    w: *const T,
+    Long { inputs, stride }: Long,
     out: &mut [f32],
 ) {
-    let (w, x) = (weight.as_ptr(), x.as_ptr());
+    let x = x.as_ptr();
     let mut sums = [[[_mm512_setzero_ps(); S]; O]; R];
     let step = 16 * S;
     let whole = inputs / step * step;
@@ -128,7 +147,7 @@ unsafe fn sums<T: Element, const R: usize, const O: usize, const S: usize>(
         unsafe {
             let mut values = [[_mm512_setzero_ps(); S]; O];
             for (o, values) in values.iter_mut().enumerate() {
-                let w = w.add(o * inputs + at);
+                let w = w.add(o * stride + at);
                 for line in (0..step * size_of::<T>()).step_by(64) {
                     _mm_prefetch::<_MM_HINT_T0>(w.cast::<i8>().wrapping_add(AHEAD + line));
                 }
@@ -152,7 +171,7 @@ unsafe fn sums<T: Element, const R: usize, const O: usize, const S: usize>(
         // SAFETY: the mask leaves out what lies past the rows.
         unsafe {
             for o in 0..O {
-                let values = T::load(w.add(o * inputs + at), mask);
+                let values = T::load(w.add(o * stride + at), mask);
                 for (r, sums) in sums.iter_mut().enumerate() {
                     let own = _mm512_maskz_loadu_ps(mask, x.add(r * inputs + at));
                     sums[o][0] = _mm512_fmadd_ps(values, own, sums[o][0]);
@@ -161,10 +180,35 @@ unsafe fn sums<T: Element, const R: usize, const O: usize, const S: usize>(
         }
         at += 16;
     }
+    // By weight row, and four at a time.
+    let mut all = [_mm512_setzero_ps(); MOST];
     for (r, sums) in sums.into_iter().enumerate() {
         for (o, sums) in sums.into_iter().enumerate() {
-            let all = sums.into_iter().reduce(|a, b| _mm512_add_ps(a, b));
-            out[o * R + r] = _mm512_reduce_add_ps(all.unwrap_or(_mm512_setzero_ps()));
+            all[o * R + r] = sums.into_iter().reduce(|a, b| _mm512_add_ps(a, b)).unwrap_or(all[0]);
         }
     }
+    for (at, out) in out[..R * O].chunks_mut(4).enumerate() {
+        let own = [all[4 * at], all[4 * at + 1], all[4 * at + 2], all[4 * at + 3]];
+        let mask = (1 << out.len()) - 1;
+        // SAFETY: the mask leaves out what lies past the sums.
+        unsafe { _mm_mask_storeu_ps(out.as_mut_ptr(), mask, total_of_each(own)) };
+    }
+}
+
+/// The sums of four registers.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl")]
+fn total_of_each([a, b, c, d]: [__m512; 4]) -> __m128 {
+    // Lanes of two registers take turns, then of four.
+    let ab = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)));
+    let cd = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d)));
+    let sums = _mm512_add_ps(
+        _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)),
+        _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)),
+    );
+    let half = _mm256_add_ps(
+        _mm512_castps512_ps256(sums),
+        _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(sums))),
+    );
+    _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half))
 }

@@ -108,7 +108,12 @@ impl Operand<'_> {
     }
 
     /// Calls `use_them` with the `columns` of stored rows, in f32.
-    fn with_rows(&self, rows: Range<usize>, columns: &Range<usize>, use_them: impl FnOnce(Rows<'_>)) {
+    pub(crate) fn with_rows(
+        &self,
+        rows: Range<usize>,
+        columns: &Range<usize>,
+        use_them: impl FnOnce(Rows<'_>),
+    ) {
         let (count, width) = (rows.len(), columns.len());
         if let View::F32(values) = self.view {
             let values = &values[rows.start * self.width + columns.start..];

@@ -215,8 +215,14 @@ fn cached_decode_equals_the_whole() {
 /// A cache in each of its dtypes, cut into blocks, beside the reference over the numbers that the cache holds.
 #[test]
 fn caches_of_every_dtype_are_read_block_by_block() {
-    let (g, tokens, block) = (geometry(6, 2, 16, None), 75, 16);
-    let (qw, kw) = (96, 32);
+    check_cached(geometry(6, 2, 16, None), 75, 16);
+    // More heads than meet a key in one turn, more keys than at a time, wide sums and narrow ones.
+    check_cached(geometry(20, 2, 80, Some(100)), 150, 130);
+    check_cached(geometry(3, 3, 64, None), 65, 65);
+}
+
+fn check_cached(g: Geometry, tokens: usize, block: usize) {
+    let (qw, kw) = (g.heads * g.head_dim, g.kv_heads * g.head_dim);
     let mut numbers = Numbers::new(9);
     for dtype in [DType::F32, DType::Bf16, DType::F16, DType::Block(BlockFormat::Q8_0)] {
         let (q, k, v) = (numbers.vec(qw), numbers.vec(tokens * kw), numbers.vec(tokens * kw));
@@ -251,7 +257,7 @@ fn caches_of_every_dtype_are_read_block_by_block() {
             .collect();
         spans.push(Span { source: Source::Rows(0..1), position: tokens });
         let segment = Segment { rows: 0..1, position: tokens, spans };
-        let (mut out, mut lse) = (vec![0.0; qw], vec![0.0; 6]);
+        let (mut out, mut lse) = (vec![0.0; qw], vec![0.0; g.heads]);
         let kv = KeyValues { keys: &own_k, values: &own_v };
         attention::forward((&g, Arithmetic::F32), &q, kv, &[segment], &mut out, &mut lse);
         close(dtype.name(), &out, &want);
