@@ -1,6 +1,7 @@
 //! Sharing out work: every task once, on however many threads, within tasks and from several threads at once.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use parlor_kernels::threads;
 
@@ -32,6 +33,39 @@ fn work_within_work_and_from_several_threads_neither_waits_nor_is_lost() {
         }
     });
     assert_eq!(done.load(Ordering::Relaxed), 4 * 200 * 5 * 3);
+}
+
+#[test]
+fn work_alone_stays_on_its_thread() {
+    let own = std::thread::current().id();
+    let elsewhere = |round: &str| {
+        let done = AtomicUsize::new(0);
+        threads::share(1000, |_| {
+            done.fetch_add(usize::from(std::thread::current().id() == own), Ordering::Relaxed);
+        });
+        assert_eq!(done.into_inner(), 1000, "{round}");
+    };
+    threads::alone(|| {
+        threads::alone(|| elsewhere("within"));
+        // The inner end does not end the outer.
+        elsewhere("after the inner");
+    });
+    // Nor does a panic leave the thread alone: two tasks meet, unless other tests hold the pool each time.
+    let panicked = std::panic::catch_unwind(|| threads::alone(|| panic!("within")));
+    assert!(panicked.is_err());
+    let meet = || {
+        let (here, met) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        threads::share(2, |_| {
+            here.fetch_add(1, Ordering::SeqCst);
+            let since = Instant::now();
+            while here.load(Ordering::SeqCst) < 2 && since.elapsed() < Duration::from_millis(20) {
+                std::thread::yield_now();
+            }
+            met.fetch_add(usize::from(here.load(Ordering::SeqCst) == 2), Ordering::SeqCst);
+        });
+        met.into_inner() == 2
+    };
+    assert!(threads::count() == 1 || (0..500).any(|_| meet()));
 }
 
 #[test]
