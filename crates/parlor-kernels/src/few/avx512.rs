@@ -97,16 +97,16 @@ unsafe fn by_rows<T: Element>(x: &[f32], weight: &[T], long: Long, out: &mut [f3
         "{outputs} weight rows of {long:?} in {}, for {rows} rows",
         weight.len()
     );
-    let (several, one) = match rows {
+    let (several, one): (Sums<T>, Sums<T>) = match rows {
         // One row meets one weight row at a time, with more sums of its own.
-        1 => (sums::<T, 1, 1, 4> as Sums<T>, sums::<T, 1, 1, 4> as Sums<T>),
-        2 => (sums::<T, 2, GROUP, 1> as Sums<T>, sums::<T, 2, 1, 2> as Sums<T>),
-        3 => (sums::<T, 3, GROUP, 1> as Sums<T>, sums::<T, 3, 1, 2> as Sums<T>),
-        4 => (sums::<T, 4, GROUP, 1> as Sums<T>, sums::<T, 4, 1, 1> as Sums<T>),
-        5 => (sums::<T, 5, GROUP, 1> as Sums<T>, sums::<T, 5, 1, 1> as Sums<T>),
-        6 => (sums::<T, 6, GROUP, 1> as Sums<T>, sums::<T, 6, 1, 1> as Sums<T>),
-        7 => (sums::<T, 7, GROUP, 1> as Sums<T>, sums::<T, 7, 1, 1> as Sums<T>),
-        8 => (sums::<T, 8, GROUP, 1> as Sums<T>, sums::<T, 8, 1, 1> as Sums<T>),
+        1 => (sums::<T, 1, 1, 4>, sums::<T, 1, 1, 4>),
+        2 => (sums::<T, 2, GROUP, 1>, sums::<T, 2, 1, 2>),
+        3 => (sums::<T, 3, GROUP, 1>, sums::<T, 3, 1, 2>),
+        4 => (sums::<T, 4, GROUP, 1>, sums::<T, 4, 1, 1>),
+        5 => (sums::<T, 5, GROUP, 1>, sums::<T, 5, 1, 1>),
+        6 => (sums::<T, 6, GROUP, 1>, sums::<T, 6, 1, 1>),
+        7 => (sums::<T, 7, GROUP, 1>, sums::<T, 7, 1, 1>),
+        8 => (sums::<T, 8, GROUP, 1>, sums::<T, 8, 1, 1>),
         _ => unreachable!("at most {TOGETHER} rows at once, not {rows}"),
     };
     let group = if rows == 1 { 1 } else { GROUP };
