@@ -14,7 +14,7 @@
 //!   a sum is added to it beside.
 //! - bf16 ([`pairs`]): a panel holds, for every two columns, the pairs of all lanes, two lines: what `vpdpbf16ps` takes.
 //!
-//! Sources: GGUF's `Q8_0` and `Q4_0`, whose numbers these are; the interleaving is this crate's own.
+//! Sources: GGUF's `Q8_0`, `Q4_0` and `Q4_K`, whose numbers these are; the interleaving is this crate's own.
 //! GGUF's other formats become 8 bits here: their steps are at least four times as wide (at 6 bits; at 4, sixteen times), so
 //! that what this rounds is a small part of what they have rounded already.
 //! Leaves out: NF4, whose levels are no integers; columns of 8 and 4 bits that are no multiple of 32.
