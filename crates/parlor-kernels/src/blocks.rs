@@ -5,7 +5,7 @@
 //! length; the last block is filled with zeros.
 
 mod nf4;
-mod of_256;
+pub(crate) mod of_256;
 mod of_32;
 
 use crate::threads::Parts as _;

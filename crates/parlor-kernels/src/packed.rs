@@ -9,9 +9,12 @@
 //!   products to each lane's sum. At 4 bits the low halves of bytes are one step and the high halves the one four steps later.
 //!   Weights are stored with an offset that makes them unsigned, which that instruction wants of one of its
 //!   operands; what the offset adds to a sum depends on the input alone and is where the sum begins.
+//! - `Q4_K` ([`groups`]): a record is 256 columns: two lines of what scales and offsets are multiplied by, then, for every 32 columns, a
+//!   line of scales and offsets of 8 bits and the steps of 4 bits. Its levels have no sign; what their offset takes from
+//!   a sum is added to it beside.
 //! - bf16 ([`pairs`]): a panel holds, for every two columns, the pairs of all lanes, two lines: what `vpdpbf16ps` takes.
 //!
-//! Sources: GGUF's `Q8_0` and `Q4_0`, whose numbers these are; the interleaving is this crate's own.
+//! Sources: GGUF's `Q8_0`, `Q4_0` and `Q4_K`, whose numbers these are; the interleaving is this crate's own.
 //! GGUF's other formats become 8 bits here: their steps are at least four times as wide (at 6 bits; at 4, sixteen times), so
 //! that what this rounds is a small part of what they have rounded already.
 //! Leaves out: NF4, whose levels are no integers; columns of 8 and 4 bits that are no multiple of 32.
@@ -20,6 +23,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod groups;
 mod inputs;
 mod integers;
 mod packing;
@@ -34,6 +38,7 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 
+use crate::blocks::of_256::GROUPS;
 use crate::scratch::Line;
 use crate::{Tensor, View};
 use records::{Layout, Records};
@@ -65,6 +70,8 @@ enum Order {
     Bytes,
     /// The same, four bits each.
     Nibbles,
+    /// Records of 256 columns in groups of 32, four bits each, with scales and offsets.
+    Groups,
     /// bf16, two columns at a time.
     Pairs,
 }
@@ -72,15 +79,33 @@ enum Order {
 impl Order {
     /// Columns of a record.
     fn columns(self) -> usize {
-        if self == Order::Pairs { 2 } else { BLOCK }
+        match self {
+            Order::Pairs => 2,
+            Order::Groups => GROUPS * BLOCK,
+            Order::Bytes | Order::Nibbles => BLOCK,
+        }
+    }
+
+    /// Blocks of 32 columns in a record.
+    fn blocks(self) -> usize {
+        if self == Order::Groups { GROUPS } else { 1 }
+    }
+
+    /// Lines of a record before those of its blocks.
+    fn head(self) -> usize {
+        if self == Order::Groups { groups::HEAD } else { 0 }
+    }
+
+    /// Lines of a block: scales and codes.
+    fn block_lines(self) -> usize {
+        1 + HALVES * if self == Order::Bytes { 8 } else { 4 }
     }
 
     /// Lines of a record: scales and codes, or a pair of each lane.
     fn lines(self) -> usize {
         match self {
-            Order::Bytes => 1 + HALVES * 8,
-            Order::Nibbles => 1 + HALVES * 4,
             Order::Pairs => HALVES,
+            _ => self.head() + self.blocks() * self.block_lines(),
         }
     }
 }
@@ -155,10 +180,17 @@ impl Packed {
         for (column, out) in (from..).zip(out) {
             let (at, within) = (column / order.columns(), column % order.columns());
             let record = self.records(panel, at..at + 1);
-            if order == Order::Pairs {
-                let pairs: &[[bf16; 2]] = bytemuck::cast_slice(record);
-                *out = pairs[row][within].to_f32();
-                continue;
+            match order {
+                Order::Pairs => {
+                    let pairs: &[[bf16; 2]] = bytemuck::cast_slice(record);
+                    *out = pairs[row][within].to_f32();
+                    continue;
+                }
+                Order::Groups => {
+                    *out = groups::value(record, half * LANES + lane, within);
+                    continue;
+                }
+                Order::Bytes | Order::Nibbles => {}
             }
             let (scales, codes): (&[f16], &[u8]) =
                 (bytemuck::cast_slice(&record[..1]), bytemuck::cast_slice(&record[1..]));

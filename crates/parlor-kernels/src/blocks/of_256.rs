@@ -10,20 +10,46 @@ use super::BlockFormat;
 /// Elements of a block.
 pub(super) const ELEMENTS: usize = 256;
 
+/// Elements of a group of `Q4_K` and `Q5_K`, and groups of a block.
+pub(crate) const GROUP: usize = 32;
+pub(crate) const GROUPS: usize = ELEMENTS / GROUP;
+
+fn f16_at(bytes: &[u8], at: usize) -> f16 {
+    f16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
 fn half_at(bytes: &[u8], at: usize) -> f32 {
-    f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32_const()
+    f16_at(bytes, at).to_f32_const()
+}
+
+/// A block of `Q4_K` as it lies: what the groups' scales and offsets are multiplied by, those, and the levels, two groups in the
+/// halves of 32 bytes.
+pub(crate) struct Q4K<'a> {
+    pub(crate) factors: [f16; 2],
+    pub(crate) scales: [u8; GROUPS],
+    pub(crate) offsets: [u8; GROUPS],
+    pub(crate) levels: &'a [u8],
+}
+
+impl<'a> Q4K<'a> {
+    pub(crate) fn of(bytes: &'a [u8]) -> Self {
+        let (mut scales, mut offsets) = ([0; GROUPS], [0; GROUPS]);
+        for (group, (scale, offset)) in scales.iter_mut().zip(&mut offsets).enumerate() {
+            (*scale, *offset) = scale_and_offset(&bytes[4..16], group);
+        }
+        Self { factors: [f16_at(bytes, 0), f16_at(bytes, 2)], scales, offsets, levels: &bytes[16..144] }
+    }
 }
 
 /// Scale and offset of group `index` of 32, six bits each, which lie in 12 bytes: four of either whole, and above them
 /// the highest two bits of the last four, whose lower bits follow.
-fn scale_and_offset(bytes: &[u8], index: usize) -> (f32, f32) {
-    let (scale, offset) = if index < 4 {
+fn scale_and_offset(bytes: &[u8], index: usize) -> (u8, u8) {
+    if index < 4 {
         (bytes[index] & 63, bytes[index + 4] & 63)
     } else {
         let low = bytes[index + 4];
         (low & 15 | bytes[index - 4] >> 6 << 4, low >> 4 | bytes[index] >> 6 << 4)
-    };
-    (f32::from(scale), f32::from(offset))
+    }
 }
 
 /// Widens a block into `out`.
@@ -43,7 +69,7 @@ fn with_offsets(bytes: &[u8], fifth: Option<&[u8]>, codes: &[u8], out: &mut [f32
     let (scales, offsets) = (half_at(bytes, 0), half_at(bytes, 2));
     for (group, out) in out.chunks_exact_mut(32).enumerate() {
         let (scale, offset) = scale_and_offset(&bytes[4..16], group);
-        let (scale, offset) = (scales * scale, offsets * offset);
+        let (scale, offset) = (scales * f32::from(scale), offsets * f32::from(offset));
         let (codes, shift) = (&codes[group / 2 * 32..][..32], group % 2 * 4);
         for (at, (out, code)) in out.iter_mut().zip(codes).enumerate() {
             let high = fifth.map_or(0, |bits| (bits[at] >> group & 1) << 4);

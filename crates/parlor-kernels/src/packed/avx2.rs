@@ -7,8 +7,10 @@
 
 use std::arch::x86_64::*;
 
+use super::groups::HEAD;
 use super::integers::{Sums, Tile};
 use super::{BLOCK, Order, PANEL, STEP};
+use crate::blocks::of_256::GROUPS;
 use crate::isa::{self, Isa};
 
 /// Input rows of a tile, at most.
@@ -34,10 +36,11 @@ pub(super) unsafe fn tile(tile: Tile<'_>, sums: Sums) {
     let (rows, blocks) = (sums.rows, tile.blocks(sums.rows));
     macro_rules! by_rows {
         ($($rows:literal by $octets:literal),*) => {
-            match (rows, tile.order == Order::Nibbles) {
+            match (rows, tile.order) {
                 // SAFETY: the instruction set is there, the sizes were just checked.
-                $(($rows, true) => unsafe { blocks_of::<$rows, $octets, true>(tile, blocks, sums) },
-                ($rows, false) => unsafe { blocks_of::<$rows, $octets, false>(tile, blocks, sums) },)*
+                $(($rows, Order::Nibbles) => unsafe { blocks_of::<$rows, $octets, true, false>(tile, blocks, sums) },
+                ($rows, Order::Groups) => unsafe { blocks_of::<$rows, $octets, true, true>(tile, blocks, sums) },
+                ($rows, _) => unsafe { blocks_of::<$rows, $octets, false, false>(tile, blocks, sums) },)*
                 _ => assert_eq!(rows, 0, "a tile has at most {ROWS} rows"),
             }
         };
@@ -50,7 +53,7 @@ pub(super) unsafe fn tile(tile: Tile<'_>, sums: Sums) {
 /// # Safety
 /// AVX2, FMA and F16C are there; `sums` holds `R` rows, `tile` so many blocks of each.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn blocks_of<const R: usize, const C: usize, const FOUR_BITS: bool>(
+unsafe fn blocks_of<const R: usize, const C: usize, const FOUR_BITS: bool, const GROUPED: bool>(
     tile: Tile<'_>,
     blocks: usize,
     sums: Sums,
@@ -64,7 +67,15 @@ unsafe fn blocks_of<const R: usize, const C: usize, const FOUR_BITS: bool>(
         for row in 0..R {
             sums.begin(row);
         }
+        let mut head = record;
         for block in 0..blocks {
+            if GROUPED && block % GROUPS == 0 {
+                head = record;
+                for line in 0..HEAD {
+                    _mm_prefetch::<_MM_HINT_T0>(record.wrapping_add(AHEAD + SCALES * line).cast());
+                }
+                record = record.add(SCALES * HEAD);
+            }
             let about: [_; R] = std::array::from_fn(|row| &*about.add(row * tile.stride + block));
             let codes: [*const i32; R] =
                 std::array::from_fn(|row| codes.add(row * tile.stride + block).cast());
@@ -79,17 +90,48 @@ unsafe fn blocks_of<const R: usize, const C: usize, const FOUR_BITS: bool>(
                 };
                 for c in 0..C {
                     let octet = (first + c) * OCTET;
-                    let scales = _mm256_cvtph_ps(_mm_loadu_si128(record.add(2 * octet).cast()));
+                    let scales = if GROUPED { group(head, record, 0, octet) } else { halves(record, octet) };
                     for r in 0..R {
                         let factor = _mm256_mul_ps(scales, _mm256_set1_ps(about[r].scale));
                         let to = sums.to.add(r * sums.stride + octet);
                         let integers = _mm256_cvtepi32_ps(integers[r][c]);
-                        _mm256_storeu_ps(to, _mm256_fmadd_ps(integers, factor, _mm256_loadu_ps(to)));
+                        let mut total = _mm256_fmadd_ps(integers, factor, _mm256_loadu_ps(to));
+                        if GROUPED {
+                            let less = _mm256_set1_ps(about[r].minus_total());
+                            total = _mm256_fmadd_ps(group(head, record, 1, octet), less, total);
+                        }
+                        _mm256_storeu_ps(to, total);
                     }
                 }
             }
             record = record.add(SCALES + CODES * lines);
         }
+    }
+}
+
+/// Eight f16 of a line, from `octet` on.
+///
+/// # Safety
+/// AVX2 and F16C are there, and the line is.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+unsafe fn halves(line: *const u8, octet: usize) -> __m256 {
+    // SAFETY: the contract of the caller.
+    unsafe { _mm256_cvtph_ps(_mm_loadu_si128(line.add(2 * octet).cast())) }
+}
+
+/// Scales (0) or offsets (1) of eight lanes in the group that begins with `line`, times those of its record.
+///
+/// # Safety
+/// AVX2 and F16C are there, and the lines are.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+unsafe fn group(head: *const u8, line: *const u8, which: usize, octet: usize) -> __m256 {
+    // SAFETY: the contract of the caller.
+    unsafe {
+        let bytes = _mm_loadl_epi64(line.add(which * PANEL + octet).cast());
+        let own = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+        _mm256_mul_ps(halves(head.add(SCALES * which), octet), own)
     }
 }
 

@@ -3,9 +3,11 @@
 
 use std::arch::x86_64::*;
 
+use super::groups::HEAD;
 use super::inputs::BlockOf;
 use super::integers::{Sums, Tile};
-use super::{BLOCK, HALVES, LANES, Order, STEP};
+use super::{BLOCK, HALVES, LANES, Order, PANEL, STEP};
+use crate::blocks::of_256::GROUPS;
 
 /// Input rows of a tile, at most.
 pub(super) const ROWS: usize = 6;
@@ -24,10 +26,11 @@ pub(super) unsafe fn tile(tile: Tile<'_>, sums: Sums) {
     let (rows, blocks) = (sums.rows, tile.blocks(sums.rows));
     macro_rules! by_rows {
         ($($rows:literal)*) => {
-            match (rows, tile.order == Order::Nibbles) {
+            match (rows, tile.order) {
                 // SAFETY: the instruction set is there, the sizes were just checked.
-                $(($rows, true) => unsafe { blocks_of::<$rows, true>(tile, blocks, sums) },
-                ($rows, false) => unsafe { blocks_of::<$rows, false>(tile, blocks, sums) },)*
+                $(($rows, Order::Nibbles) => unsafe { blocks_of::<$rows, true, false>(tile, blocks, sums) },
+                ($rows, Order::Groups) => unsafe { blocks_of::<$rows, true, true>(tile, blocks, sums) },
+                ($rows, _) => unsafe { blocks_of::<$rows, false, false>(tile, blocks, sums) },)*
                 _ => assert_eq!(rows, 0, "a tile has at most {ROWS} rows"),
             }
         };
@@ -38,7 +41,11 @@ pub(super) unsafe fn tile(tile: Tile<'_>, sums: Sums) {
 /// # Safety
 /// AVX-512 F, BW and VNNI are there; `sums` holds `R` rows, `tile` so many blocks of each.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn blocks_of<const R: usize, const FOUR_BITS: bool>(tile: Tile<'_>, blocks: usize, sums: Sums) {
+unsafe fn blocks_of<const R: usize, const FOUR_BITS: bool, const GROUPED: bool>(
+    tile: Tile<'_>,
+    blocks: usize,
+    sums: Sums,
+) {
     let lines = if FOUR_BITS { STEPS / 2 } else { STEPS };
     let low = _mm512_set1_epi8(15);
     let (codes, about) = (tile.codes.as_ptr(), tile.about.as_ptr());
@@ -58,17 +65,31 @@ unsafe fn blocks_of<const R: usize, const FOUR_BITS: bool>(tile: Tile<'_>, block
                 }
             }
         }
+        let mut head = record;
         for block in 0..blocks {
+            if GROUPED && block % GROUPS == 0 {
+                head = record;
+                for line in 0..HEAD {
+                    _mm_prefetch::<_MM_HINT_T0>(record.wrapping_add(AHEAD + 64 * line).cast());
+                }
+                record = record.add(64 * HEAD);
+            }
+            let own = record;
             let mut integers = [[_mm512_setzero_si512(); HALVES]; R];
             for (r, integers) in integers.iter_mut().enumerate() {
                 let about = &*about.add(r * tile.stride + block);
-                let sum = _mm512_set1_epi32(about.minus_sum);
-                // Times 8 or 128: the offset of the format.
-                let start = if FOUR_BITS { _mm512_slli_epi32::<3>(sum) } else { _mm512_slli_epi32::<7>(sum) };
-                *integers = [start; HALVES];
+                if !GROUPED {
+                    let sum = _mm512_set1_epi32(about.minus_sum);
+                    // Times 8 or 128: the offset of the format.
+                    let start =
+                        if FOUR_BITS { _mm512_slli_epi32::<3>(sum) } else { _mm512_slli_epi32::<7>(sum) };
+                    *integers = [start; HALVES];
+                }
             }
-            let scales =
-                [0, 1].map(|half| _mm512_cvtph_ps(_mm256_load_si256(record.add(half * 2 * LANES).cast())));
+            let mut scales = [_mm512_setzero_ps(); HALVES];
+            for (half, scales) in scales.iter_mut().enumerate() {
+                *scales = if GROUPED { group(head, own, 0, half) } else { halves(own, half) };
+            }
             _mm_prefetch::<_MM_HINT_T0>(record.wrapping_add(AHEAD).cast());
             record = record.add(64);
             for line in 0..lines {
@@ -99,11 +120,22 @@ unsafe fn blocks_of<const R: usize, const FOUR_BITS: bool>(tile: Tile<'_>, block
                 }
             }
             record = record.add(64 * HALVES * lines);
+            let mut offsets = [_mm512_setzero_ps(); HALVES];
+            if GROUPED {
+                for (half, offsets) in offsets.iter_mut().enumerate() {
+                    *offsets = group(head, own, 1, half);
+                }
+            }
             for (r, (totals, integers)) in totals.iter_mut().zip(integers).enumerate() {
-                let scale = _mm512_set1_ps((*about.add(r * tile.stride + block)).scale);
+                let about = *about.add(r * tile.stride + block);
+                let scale = _mm512_set1_ps(about.scale);
                 for half in 0..HALVES {
                     let factor = _mm512_mul_ps(scales[half], scale);
                     totals[half] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(integers[half]), factor, totals[half]);
+                    if GROUPED {
+                        let less = _mm512_set1_ps(about.minus_total());
+                        totals[half] = _mm512_fmadd_ps(offsets[half], less, totals[half]);
+                    }
                 }
             }
         }
@@ -112,6 +144,31 @@ unsafe fn blocks_of<const R: usize, const FOUR_BITS: bool>(tile: Tile<'_>, block
                 _mm512_storeu_ps(sums.to.add(r * sums.stride + half * LANES), total);
             }
         }
+    }
+}
+
+/// The f16 of a half of a line.
+///
+/// # Safety
+/// AVX-512F is there, and a line, aligned.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn halves(line: *const u8, half: usize) -> __m512 {
+    // SAFETY: the contract of the caller.
+    unsafe { _mm512_cvtph_ps(_mm256_load_si256(line.add(half * 2 * LANES).cast())) }
+}
+
+/// Scales (0) or offsets (1) of a half's lanes in the group that begins with `line`, times those of its record.
+///
+/// # Safety
+/// AVX-512F is there, and the lines, aligned.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn group(head: *const u8, line: *const u8, which: usize, half: usize) -> __m512 {
+    // SAFETY: the contract of the caller.
+    unsafe {
+        let bytes = _mm_load_si128(line.add(which * PANEL + half * LANES).cast());
+        _mm512_mul_ps(halves(head.add(64 * which), half), _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)))
     }
 }
 

@@ -17,6 +17,14 @@ pub(super) struct BlockOf {
     pub(super) minus_sum: i32,
 }
 
+impl BlockOf {
+    /// What is added for each unit that was taken from a weight.
+    #[inline(always)]
+    pub(super) fn minus_total(self) -> f32 {
+        self.scale * self.minus_sum as f32
+    }
+}
+
 /// `[rows, columns]` inputs, row by row: codes of 8 bits, and a scale for every 32 of them.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {

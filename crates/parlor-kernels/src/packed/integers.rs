@@ -9,8 +9,9 @@ use half::f16;
 
 use super::inputs::BlockOf;
 use super::parts::Part;
-use super::{BLOCK, HALVES, Inputs, LANES, Order, PANEL};
+use super::{BLOCK, HALVES, Inputs, LANES, Order, PANEL, groups};
 use crate::Write;
+use crate::blocks::of_256::GROUPS;
 use crate::scratch::Line;
 
 /// One way to compute.
@@ -64,29 +65,41 @@ pub(super) struct Tile<'a> {
     pub(super) stride: usize,
 }
 
-/// A block of a panel: scales, then the codes of either half.
-pub(super) struct Record<'a>(&'a [Line]);
+/// A block of a panel: what its record begins with, its scales, then the codes of either half.
+pub(super) struct Record<'a> {
+    head: &'a [Line],
+    own: &'a [Line],
+}
 
 impl<'a> Record<'a> {
-    pub(super) fn scales(&self, half: usize) -> &'a [f16] {
-        let scales: &[f16] = bytemuck::cast_slice(&self.0[..1]);
-        &scales[half * LANES..(half + 1) * LANES]
+    /// The scales of a half's lanes, and what is taken from each of their columns where there is such a thing.
+    pub(super) fn scales(&self, half: usize) -> ([f32; LANES], Option<[f32; LANES]>) {
+        if !self.head.is_empty() {
+            let [scales, offsets] = groups::scales_and_offsets(self.head, &self.own[0], half);
+            return (scales, Some(offsets));
+        }
+        let scales: &[f16] = bytemuck::cast_slice(&self.own[..1]);
+        (std::array::from_fn(|lane| scales[half * LANES + lane].to_f32()), None)
     }
 
     /// Line `line` of a half.
     pub(super) fn codes(&self, half: usize, line: usize) -> &'a [u8] {
-        bytemuck::cast_slice(&self.0[1 + HALVES * line + half..][..1])
+        bytemuck::cast_slice(&self.own[1 + HALVES * line + half..][..1])
     }
 }
 
 impl<'a> Tile<'a> {
     pub(super) fn records(&self) -> impl Iterator<Item = Record<'a>> {
-        self.lines.chunks_exact(self.order.lines()).map(Record)
+        let order = self.order;
+        self.lines.chunks_exact(order.lines()).flat_map(move |record| {
+            let (head, blocks) = record.split_at(order.head());
+            blocks.chunks_exact(order.block_lines()).map(move |own| Record { head, own })
+        })
     }
 
     /// The number of blocks, after a look whether so many rows have them.
     pub(super) fn blocks(&self, rows: usize) -> usize {
-        let blocks = self.lines.len() / self.order.lines();
+        let blocks = self.lines.len() / self.order.lines() * self.order.blocks();
         assert!(
             blocks == 0
                 || rows == 0
@@ -106,7 +119,11 @@ impl<'a> Tile<'a> {
 /// What is added to weights to make them unsigned.
 #[inline(always)]
 fn offset(order: Order) -> i32 {
-    if order == Order::Nibbles { 8 } else { 128 }
+    match order {
+        Order::Nibbles => 8,
+        Order::Groups => 0,
+        _ => 128,
+    }
 }
 
 impl PackedPath {
@@ -141,8 +158,8 @@ impl PackedPath {
 /// Input rows up to which reading the weights takes the time: then the rows meet a few blocks of a panel while these are in the
 /// nearest cache, and what follows is already on its way.
 const FEW: usize = 16;
-/// Those blocks.
-const NEAR: usize = 8;
+/// Those blocks: whole records.
+const NEAR: usize = GROUPS;
 
 /// Bytes of panels that many rows meet together: they stay in the second cache while rows pass by, whose inputs are read that
 /// much less often, and whose sums are written so far without a step.
@@ -164,11 +181,13 @@ fn meet(part: &Part<'_>, path: PackedPath, x: &Inputs, panels: Range<usize>, rec
     let tiles = rows.div_ceil(path.rows);
     let step = rows.div_ceil(tiles);
     let near = if rows > path.rows && rows <= FEW { NEAR } else { blocks };
-    let (lines, mut sums) = (part.weight.layout().order.lines(), [0.0f32; FEW * PANEL]);
+    let layout = part.weight.layout();
+    let (per_record, lines) = (layout.order.blocks(), layout.order.lines());
+    let mut sums = [0.0f32; FEW * PANEL];
     // Few rows: all of them over a few blocks, then over the next. Many: some over the whole panel.
     let together = if rows <= FEW { rows } else { step };
     for first in (0..rows).step_by(together) {
-        for (panel, records) in panels.clone().zip(records.chunks_exact(blocks * lines)) {
+        for (panel, records) in panels.clone().zip(records.chunks_exact(layout.panel())) {
             let rows = first..(first + together).min(rows);
             let columns = PANEL.min(outputs - panel * PANEL);
             let extent = (rows.len() - 1) * outputs + columns;
@@ -177,7 +196,7 @@ fn meet(part: &Part<'_>, path: PackedPath, x: &Inputs, panels: Range<usize>, rec
             let direct = columns == PANEL && part.bias.is_none() && part.write == Write::Replace;
             let (to, stride) = if direct { (result, outputs) } else { (sums.as_mut_ptr(), PANEL) };
             for block in (0..blocks).step_by(near) {
-                let own = block * lines..(block + near).min(blocks) * lines;
+                let own = block / per_record * lines..(block + near).min(blocks) / per_record * lines;
                 let records = &records[own];
                 for row in rows.clone().step_by(step) {
                     let count = step.min(rows.end - row);
@@ -186,7 +205,7 @@ fn meet(part: &Part<'_>, path: PackedPath, x: &Inputs, panels: Range<usize>, rec
                     let own = Sums { to, stride, rows: count, fresh: block == 0, soon };
                     let at = row * blocks + block;
                     let tile = Tile {
-                        order: part.weight.layout().order,
+                        order: layout.order,
                         lines: records,
                         codes: &x.codes()[at..],
                         about: &x.about()[at..],

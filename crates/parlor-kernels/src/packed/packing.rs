@@ -3,7 +3,7 @@
 
 use half::{bf16, f16};
 
-use super::{BLOCK, HALVES, LANES, Order, PANEL, STEP};
+use super::{BLOCK, HALVES, LANES, Order, PANEL, STEP, groups};
 use crate::scratch::Line;
 use crate::{BlockView, View};
 
@@ -25,6 +25,28 @@ pub(super) fn pack(order: Order, weight: View<'_>, columns: usize, records: &mut
 }
 
 fn pack_blocks(order: Order, weight: BlockView<'_>, columns: usize, records: &mut [Line], fast: bool) {
+    if order == Order::Groups {
+        return groups::pack(weight, columns, records, |levels, lines, first| {
+            let row = columns / 2;
+            #[cfg(target_arch = "x86_64")]
+            if fast {
+                let layout = Words {
+                    row,
+                    first,
+                    chunk: BLOCK / 2,
+                    chunks: order.blocks(),
+                    words: BLOCK / 2 / STEP,
+                    lines: order.block_lines(),
+                    skipped: 1,
+                    flip: 0,
+                };
+                // SAFETY: the instruction set is there.
+                return unsafe { avx512::pack_words(levels, layout, lines) };
+            }
+            let _ = fast;
+            groups::put_words(levels, row, lines, first);
+        });
+    }
     let blocks = columns / BLOCK;
     let bytes = weight.bytes();
     let per_block = bytes.len() / (weight.len() / BLOCK);
@@ -211,7 +233,7 @@ mod avx512 {
         for (lane, value) in values.iter_mut().enumerate() {
             let at = half * LANES + lane;
             if at < rows {
-                *value = gather(&bytes[at * row + start * chunk..], (first, chunk), count, words);
+                *value = gather(&bytes[at * row + first + start * chunk..], chunk, count, words);
             }
         }
         transpose(&mut values);
@@ -227,7 +249,7 @@ mod avx512 {
     /// The words of `count` chunks.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn gather(own: &[u8], (first, chunk): (usize, usize), count: usize, words: usize) -> __m512i {
+    fn gather(own: &[u8], chunk: usize, count: usize, words: usize) -> __m512i {
         let bytes = words * STEP;
         // Words that lie side by side.
         if chunk == bytes {
@@ -238,7 +260,7 @@ mod avx512 {
         }
         // SAFETY: a chunk's words lie in its bytes, as the slices check.
         unsafe {
-            let at = |index: usize| own[index * chunk + first..][..bytes].as_ptr();
+            let at = |index: usize| own[index * chunk..][..bytes].as_ptr();
             if bytes == 32 {
                 let low = _mm256_loadu_si256(at(0).cast());
                 let high = if count > 1 { _mm256_loadu_si256(at(1).cast()) } else { _mm256_setzero_si256() };

@@ -26,16 +26,16 @@ pub(super) unsafe fn tile(tile: Tile<'_>, sums: Sums) {
 #[inline(always)]
 fn half_panel(tile: &Tile<'_>, half: usize, sums: &mut [&mut [f32]]) {
     for (index, record) in tile.records().enumerate() {
-        let scales = record.scales(half);
+        let (scales, offsets) = record.scales(half);
         let mut weights = [[[0i32; STEP]; LANES]; BLOCK / STEP];
         for (step, weights) in weights.iter_mut().enumerate() {
             for (lane, weights) in weights.iter_mut().enumerate() {
                 for (byte, weight) in weights.iter_mut().enumerate() {
                     let at = |line: usize| i32::from(record.codes(half, line)[lane * STEP + byte]);
                     *weight = match tile.order {
-                        Order::Nibbles if step < 4 => at(step) & 15,
-                        Order::Nibbles => at(step - 4) >> 4,
-                        _ => at(step),
+                        Order::Bytes | Order::Pairs => at(step),
+                        _ if step < 4 => at(step) & 15,
+                        _ => at(step - 4) >> 4,
                     };
                 }
             }
@@ -51,8 +51,14 @@ fn half_panel(tile: &Tile<'_>, half: usize, sums: &mut [&mut [f32]]) {
                     }
                 }
             }
-            for (lane, (sum, integer)) in sums[half * LANES..][..LANES].iter_mut().zip(integers).enumerate() {
-                *sum = (integer as f32).mul_add(scales[lane].to_f32() * about.scale, *sum);
+            let sums = &mut sums[half * LANES..][..LANES];
+            for (lane, (sum, integer)) in sums.iter_mut().zip(integers).enumerate() {
+                *sum = (integer as f32).mul_add(scales[lane] * about.scale, *sum);
+            }
+            if let Some(offsets) = offsets {
+                for (sum, offset) in sums.iter_mut().zip(offsets) {
+                    *sum = offset.mul_add(about.minus_total(), *sum);
+                }
             }
         }
     }

@@ -35,6 +35,7 @@ impl Layout {
             View::Block(blocks) => match blocks.format() {
                 BlockFormat::Q8_0 => (Order::Bytes, true),
                 BlockFormat::Q4_0 => (Order::Nibbles, true),
+                BlockFormat::Q4K if columns.is_multiple_of(Order::Groups.columns()) => (Order::Groups, true),
                 format if format.is_whole() => (Order::Bytes, false),
                 _ => return None,
             },

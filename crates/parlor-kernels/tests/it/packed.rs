@@ -4,7 +4,7 @@
 //! it may round), the product of the two scales, and one fused addition per block, each by 2^-24 of what it makes: below
 //! `(blocks + 3) 2^-24` of the sum of magnitudes.
 
-use half::bf16;
+use half::{bf16, f16};
 use parlor_kernels::linear::{self, Shape};
 use parlor_kernels::packed::{self, Inputs, Output, Packed, PackedPath, PairsPath};
 use parlor_kernels::{Arithmetic, BlockFormat, Blocks, DType, MappedFile, Tensor, View, Write};
@@ -16,13 +16,34 @@ fn forward(path: PackedPath, x: &Inputs, weight: &Packed, y: &mut [f32], write: 
     packed::forward(path, x, &mut [Output { weight, y, write, bias: None }]);
 }
 
+/// The largest level times the largest scale, and the largest offset, of [`weight`].
+const LARGEST_Q4K: f64 = 0.01 * 63.0 * (15.0 + 1.0);
+
+/// Random numbers in a format; blocks of `Q4_K`, which this crate only reads, are random bits.
+fn weight(format: BlockFormat, numbers: &mut Numbers, outputs: usize, columns: usize) -> Tensor {
+    if format != BlockFormat::Q4K {
+        let values = numbers.vec(outputs * columns);
+        return Tensor::from_f32(&[outputs, columns], values).unwrap().to_dtype(DType::Block(format));
+    }
+    let mut bytes = Vec::new();
+    for _ in 0..outputs * columns / 256 {
+        for factor in numbers.vec(2) {
+            bytes.extend(f16::from_f32(0.01 * factor.abs()).to_le_bytes());
+        }
+        bytes.extend(numbers.vec(140).iter().map(|x| (x.abs() * 256.0) as u8));
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &bytes).unwrap();
+    let file = std::sync::Arc::new(MappedFile::open(file.path()).unwrap());
+    Tensor::mapped(&file, 0..bytes.len(), &[outputs, columns], DType::Block(format)).unwrap()
+}
+
 fn check(format: BlockFormat, seed: u64, rows: usize, outputs: usize, blocks: usize, write: Write) {
     let columns = 32 * blocks;
     let mut numbers = Numbers::new(seed);
-    let weight = Blocks::quantize(&numbers.vec(outputs * columns), format);
-    let mut wide = vec![0.0; outputs * columns];
-    View::Block(weight.view()).widen_into(&mut wide);
-    let packed = Packed::new(View::Block(weight.view()), columns).unwrap();
+    let weight = weight(format, &mut numbers, outputs, columns);
+    let wide = weight.to_f32_vec();
+    let packed = Packed::new(weight.view(), columns).unwrap();
     for row in 0..outputs {
         let mut own = vec![0.0; columns - 3];
         packed.widen(row, 3, &mut own);
@@ -52,10 +73,15 @@ fn check(format: BlockFormat, seed: u64, rows: usize, outputs: usize, blocks: us
                     let term =
                         f64::from(inputs.value(row, column)) * f64::from(wide[output * columns + column]);
                     want += term;
-                    magnitudes += term.abs();
+                    magnitudes += match format {
+                        // Scaled levels and offsets are summed apart.
+                        BlockFormat::Q4K => LARGEST_Q4K * f64::from(inputs.value(row, column).abs()),
+                        _ => term.abs(),
+                    };
                 }
                 let got = f64::from(y[row * outputs + output]);
-                let bound = (blocks + 4) as f64 * 2f64.powi(-24) * magnitudes;
+                let additions = if format == BlockFormat::Q4K { 2 * blocks } else { blocks };
+                let bound = (additions + 4) as f64 * 2f64.powi(-24) * magnitudes;
                 assert!((got - want).abs() <= bound, "{}: {got} and {want}, {row} {output}", path.name());
             }
         }
@@ -146,18 +172,20 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn packed_products_are_those_of_their_numbers(
-        seed: u64, rows in 0..20usize, outputs in 1..100usize, blocks in 1..5usize, four: bool, more: bool,
+        seed: u64, rows in 0..20usize, outputs in 1..100usize, blocks in 1..5usize, kind in 0..3usize, more: bool,
     ) {
-        let format = if four { BlockFormat::Q4_0 } else { BlockFormat::Q8_0 };
+        let (format, blocks) =
+            [(BlockFormat::Q4_0, blocks), (BlockFormat::Q8_0, blocks), (BlockFormat::Q4K, 8 * blocks)][kind];
         check(format, seed, rows, outputs, blocks, if more { Write::Accumulate } else { Write::Replace });
     }
 }
 
 #[test]
 fn more_rows_than_pass_by_at_once_and_more_panels_than_a_task() {
-    for format in [BlockFormat::Q8_0, BlockFormat::Q4_0] {
-        check(format, 7, 259, 33, 2, Write::Replace);
-        check(format, 8, 3, 2000, 9, Write::Replace);
+    for format in [BlockFormat::Q8_0, BlockFormat::Q4_0, BlockFormat::Q4K] {
+        let whole = if format == BlockFormat::Q4K { 8 } else { 1 };
+        check(format, 7, 259, 33, 2 * whole, Write::Replace);
+        check(format, 8, 3, 2000, 9 * whole, Write::Replace);
         // Groups of three panels in tasks of four.
         check(format, 9, 17, 2300, 64, Write::Replace);
     }
