@@ -169,21 +169,29 @@ const GROUP: usize = 256 << 10;
 pub(super) fn compute(part: &Part<'_>, path: PackedPath, x: &Inputs) {
     let panel = part.weight.layout().panel() * size_of::<Line>();
     let group = if x.rows() <= FEW { 1 } else { (GROUP / panel).max(1) };
+    let mut sums = [0.0f32; FEW * PANEL];
     for first in part.panels.clone().step_by(group) {
         let panels = first..(first + group).min(part.panels.end);
-        part.weight.0.with_panels(panels.clone(), |records| meet(part, path, x, panels, records));
+        part.weight
+            .0
+            .with_panels(panels.clone(), |records| meet(part, path, x, (panels, records), &mut sums));
     }
 }
 
-/// The products of some panels.
-fn meet(part: &Part<'_>, path: PackedPath, x: &Inputs, panels: Range<usize>, records: &[Line]) {
+/// The products of some panels; `sums` has room for those that are not made in the result itself.
+fn meet(
+    part: &Part<'_>,
+    path: PackedPath,
+    x: &Inputs,
+    (panels, records): (Range<usize>, &[Line]),
+    sums: &mut [f32; FEW * PANEL],
+) {
     let (rows, blocks, outputs) = (x.rows(), x.columns() / BLOCK, part.weight.layout().rows);
     let tiles = rows.div_ceil(path.rows);
     let step = rows.div_ceil(tiles);
     let near = if rows > path.rows && rows <= FEW { NEAR } else { blocks };
     let layout = part.weight.layout();
     let (per_record, lines) = (layout.order.blocks(), layout.order.lines());
-    let mut sums = [0.0f32; FEW * PANEL];
     // Few rows: all of them over a few blocks, then over the next. Many: some over the whole panel.
     let together = if rows <= FEW { rows } else { step };
     for first in (0..rows).step_by(together) {

@@ -163,8 +163,8 @@ mod avx512 {
         // Squares of whole registers, whose addresses are known to be good, and those at the ends.
         let whole = chunks - chunks % together;
         for half in 0..HALVES {
-            let full = (half + 1) * LANES <= rows;
-            for start in (0..if full { whole } else { 0 }).step_by(together) {
+            let squares = if (half + 1) * LANES <= rows { whole } else { 0 };
+            for start in (0..squares).step_by(together) {
                 // SAFETY: the rows of this half are there, and so are so many chunks, as was checked.
                 unsafe {
                     match words {
@@ -174,7 +174,7 @@ mod avx512 {
                     }
                 }
             }
-            for start in (if full { whole } else { 0 }..chunks).step_by(together) {
+            for start in (squares..chunks).step_by(together) {
                 edge(bytes, layout, half, start, records);
             }
         }
