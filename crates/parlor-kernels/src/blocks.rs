@@ -4,12 +4,11 @@
 //! The families of formats are in `blocks/`. Blocks run through the whole tensor, row after row, so rows may have any
 //! length; the last block is filled with zeros.
 
-mod nf4;
+pub(crate) mod nf4;
 pub(crate) mod of_256;
-mod of_32;
+pub(crate) mod of_32;
 
 use crate::threads::Parts as _;
-use half::f16;
 
 use crate::simd::dispatch;
 use nf4::Scales;
@@ -196,6 +195,35 @@ impl Blocks {
     }
 }
 
+/// The levels of 32 elements as they are stored, four to a word, the first in its lowest byte.
+pub(crate) type Words = [u32; 8];
+
+/// Those of the `group`-th 32 of a block, `bytes`.
+#[inline(always)]
+pub(crate) fn words(format: BlockFormat, bytes: &[u8], group: usize) -> Words {
+    match format {
+        BlockFormat::Q4K | BlockFormat::Q5K | BlockFormat::Q6K => of_256::words(format, bytes, group),
+        BlockFormat::Nf4 | BlockFormat::Nf4Double => nf4::words(bytes, group),
+        _ => of_32::words(format, bytes),
+    }
+}
+
+/// The words that lie in `bytes` from `from` on.
+#[inline(always)]
+fn words_at<const N: usize>(bytes: &[u8], from: usize) -> [u32; N] {
+    let mut words = [0; N];
+    for (word, four) in words.iter_mut().zip(bytes[from..from + 4 * N].chunks_exact(4)) {
+        *word = u32::from_le_bytes([four[0], four[1], four[2], four[3]]);
+    }
+    words
+}
+
+/// One by one.
+#[inline(always)]
+fn bytes_of(words: Words) -> [u8; 32] {
+    bytemuck::cast(words.map(u32::to_le))
+}
+
 /// Stores a block, filled up with zeros, and returns its largest magnitude.
 fn encode(format: BlockFormat, values: &[f32], codes: &mut [u8]) -> f32 {
     let max = values.iter().fold(0.0f32, |max, x| max.max(x.abs()));
@@ -247,9 +275,9 @@ impl<'a> BlockView<'a> {
         &self.codes[self.start / size * bytes..(self.start + self.len) / size * bytes]
     }
 
-    /// Scale and integers of block `index` of a range that begins with a block, in a format that has such.
-    pub(crate) fn integers(self, index: usize) -> (f16, [i8; 32]) {
-        of_32::integers(self.format, self.block(self.start / self.format.elements() + index))
+    /// The scale of block `index` of a range that begins with one, where it is stored apart.
+    pub(crate) fn scale(self, index: usize) -> f32 {
+        self.scales.map_or(1.0, |scales| scales.of(self.start / self.format.elements() + index))
     }
 
     /// Number of elements.

@@ -23,24 +23,27 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-mod groups;
+mod formats;
 mod inputs;
 mod integers;
+mod order;
 mod packing;
 mod pairs;
 mod parts;
 mod portable;
+mod record;
 mod records;
 mod widened;
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use half::{bf16, f16};
+use half::bf16;
 
-use crate::blocks::of_256::GROUPS;
 use crate::scratch::Line;
 use crate::{Tensor, View};
+use order::Order;
+use record::Block;
 use records::{Layout, Records};
 
 pub use inputs::Inputs;
@@ -63,53 +66,6 @@ const PANEL: usize = HALVES * LANES;
 /// Bytes that are packed before their source is let go of.
 const RUN: usize = 8 << 20;
 
-/// What a panel consists of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
-    /// Records of blocks of 32 columns, a byte each.
-    Bytes,
-    /// The same, four bits each.
-    Nibbles,
-    /// Records of 256 columns in groups of 32, four bits each, with scales and offsets.
-    Groups,
-    /// bf16, two columns at a time.
-    Pairs,
-}
-
-impl Order {
-    /// Columns of a record.
-    fn columns(self) -> usize {
-        match self {
-            Order::Pairs => 2,
-            Order::Groups => GROUPS * BLOCK,
-            Order::Bytes | Order::Nibbles => BLOCK,
-        }
-    }
-
-    /// Blocks of 32 columns in a record.
-    fn blocks(self) -> usize {
-        if self == Order::Groups { GROUPS } else { 1 }
-    }
-
-    /// Lines of a record before those of its blocks.
-    fn head(self) -> usize {
-        if self == Order::Groups { groups::HEAD } else { 0 }
-    }
-
-    /// Lines of a block: scales and codes.
-    fn block_lines(self) -> usize {
-        1 + HALVES * if self == Order::Bytes { 8 } else { 4 }
-    }
-
-    /// Lines of a record: scales and codes, or a pair of each lane.
-    fn lines(self) -> usize {
-        match self {
-            Order::Pairs => HALVES,
-            _ => self.head() + self.blocks() * self.block_lines(),
-        }
-    }
-}
-
 /// A weight, `[rows, columns]`.
 #[derive(Clone, Debug)]
 pub struct Packed(Arc<Records>);
@@ -129,13 +85,9 @@ impl Packed {
         Some(Self(Arc::new(Records::new(layout, layout.pack_all(weight, done)))))
     }
 
-    /// As [`Self::new`], of a tensor in a mapped file, which is packed at its second product; at once where its numbers do not
-    /// stay as they are.
+    /// As [`Self::new`], of a tensor in a mapped file, which is packed at its second product.
     pub(crate) fn later(weight: &Tensor) -> Option<Self> {
         let layout = Layout::of(weight.view(), *weight.shape().last()?)?;
-        if !layout.as_they_are {
-            return Self::with_each(weight.view(), layout.columns, |own| weight.release_elements(own));
-        }
         Some(Self(Arc::new(Records::of_later(layout, weight.clone()))))
     }
 
@@ -176,32 +128,15 @@ impl Packed {
             return source.view().widen_range(start..start + out.len(), out);
         }
         let (panel, row) = (row / PANEL, row % PANEL);
-        let (half, lane) = (row / LANES, row % LANES);
         for (column, out) in (from..).zip(out) {
             let (at, within) = (column / order.columns(), column % order.columns());
             let record = self.records(panel, at..at + 1);
-            match order {
-                Order::Pairs => {
-                    let pairs: &[[bf16; 2]] = bytemuck::cast_slice(record);
-                    *out = pairs[row][within].to_f32();
-                    continue;
-                }
-                Order::Groups => {
-                    *out = groups::value(record, half * LANES + lane, within);
-                    continue;
-                }
-                Order::Bytes | Order::Nibbles => {}
-            }
-            let (scales, codes): (&[f16], &[u8]) =
-                (bytemuck::cast_slice(&record[..1]), bytemuck::cast_slice(&record[1..]));
-            let (step, byte) = (within / STEP, within % STEP);
-            let at = |line: usize| codes[(line * HALVES + half) * 64 + lane * STEP + byte];
-            let value = match order {
-                Order::Nibbles if step < 4 => i32::from(at(step) & 15) - 8,
-                Order::Nibbles => i32::from(at(step - 4) >> 4) - 8,
-                _ => i32::from(at(step)) - 128,
+            *out = if order == Order::Pairs {
+                let pairs: &[[bf16; 2]] = bytemuck::cast_slice(record);
+                pairs[row][within].to_f32()
+            } else {
+                Block::of(order, record, within / BLOCK).value(row, within % BLOCK)
             };
-            *out = value as f32 * scales[row].to_f32();
         }
     }
 

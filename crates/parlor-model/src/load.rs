@@ -123,8 +123,7 @@ pub fn read_decoder(
         };
         let stays =
             is_rows(tensor.layout) && dtype == mapped.dtype() && options.storage == WeightStorage::Mapped;
-        let reordered = options.order == WeightOrder::Products
-            && matches!(dtype, DType::Block(BlockFormat::Q8_0 | BlockFormat::Q4_0 | BlockFormat::Q4K));
+        let reordered = options.order == WeightOrder::Products && matches!(dtype, DType::Block(_));
         if !stays || reordered {
             needed += dtype.bytes(mapped.len()) as u64;
         }

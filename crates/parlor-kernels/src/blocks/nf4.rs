@@ -1,6 +1,7 @@
 //! NF4 (Dettmers et al., 2023): 64 elements of 4 bits, spaced as the quantiles of a normal distribution, with and without
 //! double quantization, as bitsandbytes computes it. Scales are stored apart from the elements.
 
+use super::{Words, words_at};
 use crate::optimizer::{BLOCK as NESTED, DynamicMap, Sign};
 
 /// Elements of a block.
@@ -25,6 +26,21 @@ const LEVELS: [f32; 16] = [
     0.722_956_84,
     1.0,
 ];
+
+/// What a scale is multiplied by, and the levels that are nearest in integers times that: the one of all that rounds them least,
+/// by 0.3% of their mean square (0.4% at 127).
+pub(crate) const STEP: f32 = 1.0 / 112.0;
+pub(crate) const ROUNDED: [i8; 16] = {
+    let mut rounded = [0; 16];
+    let mut at = 0;
+    while at < 16 {
+        // To nearest.
+        let level = LEVELS[at] / STEP;
+        rounded[at] = (level + if level < 0.0 { -0.5 } else { 0.5 }) as i8;
+        at += 1;
+    }
+    rounded
+};
 
 /// Both levels of every byte, the high half first.
 static PAIRS: [[f32; 2]; 256] = {
@@ -89,6 +105,17 @@ pub(super) fn decode(scale: f32, bytes: &[u8], out: &mut [f32]) {
         let levels = PAIRS[pair as usize];
         (out[0], out[1]) = (levels[0] * scale, levels[1] * scale);
     }
+}
+
+/// The places of the levels of half `half` of a block, four to a word.
+#[inline(always)]
+pub(super) fn words(bytes: &[u8], half: usize) -> Words {
+    let own: [u32; 4] = words_at(bytes, half * ELEMENTS / 4);
+    std::array::from_fn(|step| {
+        let two = own[step / 2] >> (step % 2 * 16);
+        let apart = two & 0xFF | (two & 0xFF00) << 8;
+        apart >> 4 & 0x000F_000F | (apart & 0x000F_000F) << 8
+    })
 }
 
 /// Stores a block whose largest magnitude is `max`.

@@ -5,7 +5,7 @@
 
 use half::f16;
 
-use super::BlockFormat;
+use super::{BlockFormat, Words, bytes_of, words_at};
 
 /// Elements of a block.
 pub(super) const ELEMENTS: usize = 256;
@@ -18,31 +18,27 @@ fn f16_at(bytes: &[u8], at: usize) -> f16 {
     f16::from_le_bytes([bytes[at], bytes[at + 1]])
 }
 
-fn half_at(bytes: &[u8], at: usize) -> f32 {
-    f16_at(bytes, at).to_f32_const()
-}
-
-/// A block of `Q4_K` as it lies: what the groups' scales and offsets are multiplied by, those, and the levels, two groups in the
-/// halves of 32 bytes.
-pub(crate) struct Q4K<'a> {
+/// Scales of a block of `Q4_K` or `Q5_K`: what those of the groups and their offsets are multiplied by, and those.
+pub(crate) struct WithOffsets {
     pub(crate) factors: [f16; 2],
     pub(crate) scales: [u8; GROUPS],
     pub(crate) offsets: [u8; GROUPS],
-    pub(crate) levels: &'a [u8],
 }
 
-impl<'a> Q4K<'a> {
-    pub(crate) fn of(bytes: &'a [u8]) -> Self {
+impl WithOffsets {
+    #[inline(always)]
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         let (mut scales, mut offsets) = ([0; GROUPS], [0; GROUPS]);
         for (group, (scale, offset)) in scales.iter_mut().zip(&mut offsets).enumerate() {
             (*scale, *offset) = scale_and_offset(&bytes[4..16], group);
         }
-        Self { factors: [f16_at(bytes, 0), f16_at(bytes, 2)], scales, offsets, levels: &bytes[16..144] }
+        Self { factors: [f16_at(bytes, 0), f16_at(bytes, 2)], scales, offsets }
     }
 }
 
 /// Scale and offset of group `index` of 32, six bits each, which lie in 12 bytes: four of either whole, and above them
 /// the highest two bits of the last four, whose lower bits follow.
+#[inline(always)]
 fn scale_and_offset(bytes: &[u8], index: usize) -> (u8, u8) {
     if index < 4 {
         (bytes[index] & 63, bytes[index + 4] & 63)
@@ -52,46 +48,64 @@ fn scale_and_offset(bytes: &[u8], index: usize) -> (u8, u8) {
     }
 }
 
-/// Widens a block into `out`.
+/// What the scales of a block of `Q6_K` are multiplied by, and those of 16 elements each, with a sign.
 #[inline(always)]
-pub(super) fn decode(format: BlockFormat, bytes: &[u8], out: &mut [f32]) {
-    match format {
-        BlockFormat::Q4K => with_offsets(bytes, None, &bytes[16..], out),
-        BlockFormat::Q5K => with_offsets(bytes, Some(&bytes[16..48]), &bytes[48..], out),
-        _ => signed(bytes, out),
-    }
+pub(crate) fn scales_of_halves(bytes: &[u8]) -> (f16, &[u8]) {
+    (f16_at(bytes, 208), &bytes[192..208])
 }
 
-/// Both scales, 12 bytes of groups' scales, the fifth bits: those of group `g` are the bits `g` of 32 bytes, and
-/// then two groups in the halves of 32 bytes each.
+/// The levels of group `group` of a block, none of which has a sign, four to a word.
 #[inline(always)]
-fn with_offsets(bytes: &[u8], fifth: Option<&[u8]>, codes: &[u8], out: &mut [f32]) {
-    let (scales, offsets) = (half_at(bytes, 0), half_at(bytes, 2));
-    for (group, out) in out.chunks_exact_mut(32).enumerate() {
-        let (scale, offset) = scale_and_offset(&bytes[4..16], group);
-        let (scale, offset) = (scales * f32::from(scale), offsets * f32::from(offset));
-        let (codes, shift) = (&codes[group / 2 * 32..][..32], group % 2 * 4);
-        for (at, (out, code)) in out.iter_mut().zip(codes).enumerate() {
-            let high = fifth.map_or(0, |bits| (bits[at] >> group & 1) << 4);
-            *out = f32::from(code >> shift & 15 | high) * scale - offset;
+pub(super) fn words(format: BlockFormat, bytes: &[u8], group: usize) -> Words {
+    let (half, quarter) = (group / 4, group % 4);
+    match format {
+        // Both scales, 12 bytes of groups' scales, and then two groups in the halves of 32 bytes each.
+        BlockFormat::Q4K => nibbles(bytes, 16 + group / 2 * GROUP, group % 2),
+        // Before these the fifth bits, those of group `g` the bits `g` of 32 bytes.
+        BlockFormat::Q5K => {
+            let low = nibbles(bytes, 48 + group / 2 * GROUP, group % 2);
+            let high: Words = words_at(bytes, 16);
+            std::array::from_fn(|at| low[at] | (high[at] >> group & 0x0101_0101) << 4)
+        }
+        // Low halves of 256 elements in 128 bytes, their high two bits in 64, 16 scales of 8 bits, the scale of those; twice
+        // over for 128 elements each, whose four groups take 4 bits of the same 64 bytes and 2 of the same 32.
+        _ => {
+            let low = nibbles(bytes, half * 64 + quarter % 2 * GROUP, quarter / 2);
+            let high: Words = words_at(bytes, 128 + half * GROUP);
+            std::array::from_fn(|at| low[at] | (high[at] >> (2 * quarter) & 0x0303_0303) << 4)
         }
     }
 }
 
-/// Low halves of 256 elements in 128 bytes, their high two bits in 64, 16 scales of 8 bits, the scale of those; twice
-/// over for 128 elements each.
+/// The lower or the upper halves of 32 bytes.
 #[inline(always)]
-fn signed(bytes: &[u8], out: &mut [f32]) {
-    let scales = half_at(bytes, 208);
-    for (group, out) in out.chunks_exact_mut(16).enumerate() {
-        let scale = scales * f32::from(bytes[192 + group].cast_signed());
-        // 128 elements are a half, whose quarters of 32 take 4 bits of the same 64 bytes and 2 of the same 32.
-        let (half, quarter, within) = (group / 8, group % 8 / 2, group % 2 * 16);
-        let low = &bytes[half * 64 + quarter % 2 * 32 + within..][..16];
-        let high = &bytes[128 + half * 32 + within..][..16];
-        for ((out, low), high) in out.iter_mut().zip(low).zip(high) {
-            let level = low >> (quarter / 2 * 4) & 15 | (high >> (quarter * 2) & 3) << 4;
-            *out = f32::from(level.cast_signed() - 32) * scale;
+fn nibbles(bytes: &[u8], from: usize, upper: usize) -> Words {
+    words_at(bytes, from).map(|word| word >> (4 * upper) & 0x0F0F_0F0F)
+}
+
+/// Widens a block into `out`.
+#[inline(always)]
+pub(super) fn decode(format: BlockFormat, bytes: &[u8], out: &mut [f32]) {
+    if format == BlockFormat::Q6K {
+        let (factor, scales) = scales_of_halves(bytes);
+        for (group, (out, scales)) in out.chunks_exact_mut(GROUP).zip(scales.chunks_exact(2)).enumerate() {
+            let levels = bytes_of(words(format, bytes, group));
+            let halves = out.chunks_exact_mut(GROUP / 2).zip(levels.chunks_exact(GROUP / 2));
+            for ((out, levels), scale) in halves.zip(scales) {
+                let scale = factor.to_f32_const() * f32::from(scale.cast_signed());
+                for (out, level) in out.iter_mut().zip(levels) {
+                    *out = f32::from(level.cast_signed() - 32) * scale;
+                }
+            }
+        }
+        return;
+    }
+    let WithOffsets { factors, scales, offsets } = WithOffsets::of(bytes);
+    let [scale_of, offset_of] = factors.map(f16::to_f32_const);
+    for (group, out) in out.chunks_exact_mut(GROUP).enumerate() {
+        let (scale, offset) = (scale_of * f32::from(scales[group]), offset_of * f32::from(offsets[group]));
+        for (out, level) in out.iter_mut().zip(bytes_of(words(format, bytes, group))) {
+            *out = f32::from(level) * scale - offset;
         }
     }
 }

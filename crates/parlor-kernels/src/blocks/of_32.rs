@@ -7,7 +7,7 @@
 
 use half::f16;
 
-use super::BlockFormat;
+use super::{BlockFormat, Words, bytes_of, words_at};
 
 /// Elements of a block.
 pub(super) const ELEMENTS: usize = 32;
@@ -26,50 +26,44 @@ fn half_at(bytes: &[u8], at: usize) -> f16 {
     f16::from_le_bytes([bytes[at], bytes[at + 1]])
 }
 
-/// The integers of a block, which its scale multiplies, and the scale.
+/// The levels of a block, none of which has a sign, but for `Q8_0`, whose levels are bytes with one; four to a word.
 #[inline(always)]
-pub(super) fn integers(format: BlockFormat, bytes: &[u8]) -> (f16, [i8; ELEMENTS]) {
-    let mut values = [0; ELEMENTS];
+pub(super) fn words(format: BlockFormat, bytes: &[u8]) -> Words {
     let (fifth, from) = offsets(format);
     if format == BlockFormat::Q8_0 {
-        for (value, &code) in values.iter_mut().zip(&bytes[from..]) {
-            *value = code.cast_signed();
-        }
-    } else {
-        // What a level of zero means.
-        let zero = match format {
-            BlockFormat::Q4_0 => 8,
-            BlockFormat::Q5_0 => 16,
-            _ => 0,
-        };
-        let high = fifth
-            .map_or(0, |at| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]));
-        let bit = |element: usize| ((high >> element & 1) as u8) << 4;
-        for (at, &pair) in bytes[from..from + ELEMENTS / 2].iter().enumerate() {
-            values[at] = (pair & 15 | bit(at)).cast_signed() - zero;
-            values[at + 16] = (pair >> 4 | bit(at + 16)).cast_signed() - zero;
-        }
+        return words_at(bytes, from);
     }
-    (half_at(bytes, 0), values)
+    let both: [u32; 4] = words_at(bytes, from);
+    let [bits] = fifth.map_or([0], |at| words_at(bytes, at));
+    std::array::from_fn(|step| {
+        let low = both[step % 4] >> (step / 4 * 4) & 0x0F0F_0F0F;
+        // Four bits, a byte apart: the product's parts do not meet.
+        let high = (bits >> (4 * step) & 15) * 0x0020_4081 & 0x0101_0101;
+        low | high << 4
+    })
+}
+
+/// The scale of a block, and the smallest element where it has one.
+#[inline(always)]
+pub(crate) fn scale_and_smallest(format: BlockFormat, bytes: &[u8]) -> (f16, Option<f16>) {
+    let smallest = matches!(format, BlockFormat::Q4_1 | BlockFormat::Q5_1);
+    (half_at(bytes, 0), smallest.then(|| half_at(bytes, 2)))
 }
 
 /// Widens a block into `out`.
 #[inline(always)]
 pub(super) fn decode(format: BlockFormat, bytes: &[u8], out: &mut [f32]) {
-    let (scale, values) = integers(format, bytes);
-    let scale = scale.to_f32_const();
-    match format {
-        BlockFormat::Q4_1 | BlockFormat::Q5_1 => {
-            let smallest = half_at(bytes, 2).to_f32_const();
-            for (out, value) in out.iter_mut().zip(values) {
-                *out = f32::from(value) * scale + smallest;
-            }
-        }
-        _ => {
-            for (out, value) in out.iter_mut().zip(values) {
-                *out = f32::from(value) * scale;
-            }
-        }
+    let (scale, smallest) = scale_and_smallest(format, bytes);
+    let (scale, smallest) = (scale.to_f32_const(), smallest.map(f16::to_f32_const));
+    // What a level of zero means.
+    let zero = match format {
+        BlockFormat::Q4_0 => 8,
+        BlockFormat::Q5_0 => 16,
+        _ => 0,
+    };
+    for (out, level) in out.iter_mut().zip(bytes_of(words(format, bytes))) {
+        let product = f32::from(level.cast_signed() - zero) * scale;
+        *out = smallest.map_or(product, |smallest| product + smallest);
     }
 }
 

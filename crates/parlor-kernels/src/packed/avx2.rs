@@ -7,10 +7,11 @@
 
 use std::arch::x86_64::*;
 
-use super::groups::HEAD;
+use super::inputs::BlockOf;
 use super::integers::{Sums, Tile};
-use super::{BLOCK, Order, PANEL, STEP};
-use crate::blocks::of_256::GROUPS;
+use super::order::{Kind, Order, Scaling, by_kind, kinds};
+use super::{BLOCK, LANES, PANEL, STEP};
+use crate::blocks::nf4;
 use crate::isa::{self, Isa};
 
 /// Input rows of a tile, at most.
@@ -19,8 +20,8 @@ const STEPS: usize = BLOCK / STEP;
 /// Lanes of a register, and registers of a panel.
 const OCTET: usize = 8;
 const OCTETS: usize = PANEL / OCTET;
-/// Bytes of a line of scales, and of a step's codes.
-const SCALES: usize = 2 * PANEL;
+/// Bytes of a line, and of a step's codes.
+const LINE: usize = 64;
 const CODES: usize = STEP * PANEL;
 /// Bytes that are asked for ahead of those in use: about as many as come in the time that memory takes to answer.
 const AHEAD: usize = 6 << 10;
@@ -33,15 +34,20 @@ pub(super) fn here() -> bool {
 /// # Safety
 /// [`here`]; the sums are the caller's alone.
 pub(super) unsafe fn tile(tile: Tile<'_>, sums: Sums) {
-    let (rows, blocks) = (sums.rows, tile.blocks(sums.rows));
+    // SAFETY: the contract of the caller.
+    unsafe { by_kind!(tile.order, by_rows(tile, sums)) };
+}
+
+/// # Safety
+/// As [`tile`].
+unsafe fn by_rows<K: Kind>(tile: Tile<'_>, sums: Sums) {
+    let blocks = tile.blocks(sums.rows);
     macro_rules! by_rows {
         ($($rows:literal by $octets:literal),*) => {
-            match (rows, tile.order) {
+            match sums.rows {
                 // SAFETY: the instruction set is there, the sizes were just checked.
-                $(($rows, Order::Nibbles) => unsafe { blocks_of::<$rows, $octets, true, false>(tile, blocks, sums) },
-                ($rows, Order::Groups) => unsafe { blocks_of::<$rows, $octets, true, true>(tile, blocks, sums) },
-                ($rows, _) => unsafe { blocks_of::<$rows, $octets, false, false>(tile, blocks, sums) },)*
-                _ => assert_eq!(rows, 0, "a tile has at most {ROWS} rows"),
+                $($rows => unsafe { blocks_of::<$rows, $octets, K>(tile, blocks, sums) },)*
+                rows => assert_eq!(rows, 0, "a tile has at most {ROWS} rows"),
             }
         };
     }
@@ -53,59 +59,128 @@ pub(super) unsafe fn tile(tile: Tile<'_>, sums: Sums) {
 /// # Safety
 /// AVX2, FMA and F16C are there; `sums` holds `R` rows, `tile` so many blocks of each.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn blocks_of<const R: usize, const C: usize, const FOUR_BITS: bool, const GROUPED: bool>(
-    tile: Tile<'_>,
-    blocks: usize,
-    sums: Sums,
-) {
-    let lines = if FOUR_BITS { STEPS / 2 } else { STEPS };
+unsafe fn blocks_of<const R: usize, const C: usize, K: Kind>(tile: Tile<'_>, blocks: usize, sums: Sums) {
+    let order = const { K::ORDER };
     let (codes, about) = (tile.codes.as_ptr(), tile.about.as_ptr());
-    let mut record: *const u8 = tile.lines.as_ptr().cast();
     // SAFETY: every address lies in a row, a record or the sums, as the contract says; what is asked for
     // ahead need not be there.
     unsafe {
         for row in 0..R {
             sums.begin(row);
         }
-        let mut head = record;
+        let mut record: *const u8 = tile.lines.as_ptr().cast();
+        let mut own = record;
         for block in 0..blocks {
-            if GROUPED && block % GROUPS == 0 {
-                head = record;
-                for line in 0..HEAD {
-                    _mm_prefetch::<_MM_HINT_T0>(record.wrapping_add(AHEAD + SCALES * line).cast());
-                }
-                record = record.add(SCALES * HEAD);
+            if block % order.blocks() == 0 {
+                record = own;
+                ask_for(own, order.head());
+                own = own.add(LINE * order.head());
             }
             let about: [_; R] = std::array::from_fn(|row| &*about.add(row * tile.stride + block));
             let codes: [*const i32; R] =
                 std::array::from_fn(|row| codes.add(row * tile.stride + block).cast());
-            _mm_prefetch::<_MM_HINT_T0>(record.wrapping_add(AHEAD).cast());
+            ask_for(own, order.scale_lines());
+            let lines = own.add(LINE * order.scale_lines());
             for first in (0..OCTETS).step_by(C) {
-                let own = record.add(SCALES + first * OCTET * STEP);
-                let integers = if FOUR_BITS {
-                    let start = about.map(|about| _mm256_set1_epi32(tile.start(*about)));
-                    nibbles::<R, C>(codes, own, lines, start)
-                } else {
-                    bytes::<R, C>(codes, own, lines)
-                };
-                for c in 0..C {
-                    let octet = (first + c) * OCTET;
-                    let scales = if GROUPED { group(head, record, 0, octet) } else { halves(record, octet) };
-                    for r in 0..R {
-                        let factor = _mm256_mul_ps(scales, _mm256_set1_ps(about[r].scale));
-                        let to = sums.to.add(r * sums.stride + octet);
-                        let integers = _mm256_cvtepi32_ps(integers[r][c]);
-                        let mut total = _mm256_fmadd_ps(integers, factor, _mm256_loadu_ps(to));
-                        if GROUPED {
-                            let less = _mm256_set1_ps(about[r].minus_total());
-                            total = _mm256_fmadd_ps(group(head, record, 1, octet), less, total);
+                let lines = lines.add(first * OCTET * STEP);
+                for fold in 0..order.folds() {
+                    let integers = if order.bits() == 8 {
+                        bytes::<R, C>(codes, lines)
+                    } else if order == Order::Nf4 {
+                        looked_up::<R, C>(codes, lines)
+                    } else {
+                        let start = about.map(|about| _mm256_set1_epi32(start::<K>(about, fold)));
+                        nibbles::<R, C, K>(codes, lines, start, fold)
+                    };
+                    for c in 0..C {
+                        let octet = (first + c) * OCTET;
+                        let scales = scales_of::<K>(record, own, octet, fold);
+                        for (r, (about, integers)) in about.iter().zip(&integers).enumerate() {
+                            let factor = _mm256_mul_ps(scales, _mm256_set1_ps(about.scale));
+                            let to = sums.to.add(r * sums.stride + octet);
+                            let integers = _mm256_cvtepi32_ps(integers[c]);
+                            _mm256_storeu_ps(to, _mm256_fmadd_ps(integers, factor, _mm256_loadu_ps(to)));
                         }
-                        _mm256_storeu_ps(to, total);
+                    }
+                }
+                if matches!(order.scaling(), Scaling::Two | Scaling::Groups) {
+                    for c in 0..C {
+                        let octet = (first + c) * OCTET;
+                        let offsets = offsets_of::<K>(record, own, octet);
+                        for (r, about) in about.iter().enumerate() {
+                            let less = _mm256_set1_ps(about.minus_total);
+                            let to = sums.to.add(r * sums.stride + octet);
+                            _mm256_storeu_ps(to, _mm256_fmadd_ps(offsets, less, _mm256_loadu_ps(to)));
+                        }
                     }
                 }
             }
-            record = record.add(SCALES + CODES * lines);
+            own = own.add(LINE * order.block_lines());
         }
+    }
+}
+
+/// Asks for the lines so far ahead of some.
+#[inline(always)]
+fn ask_for(lines: *const u8, count: usize) {
+    for line in 0..count {
+        // SAFETY: what is asked for need not be there.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(lines.wrapping_add(AHEAD + LINE * line).cast()) };
+    }
+}
+
+/// Where sums of a fold begin: with what a weight's offset takes from them.
+#[inline(always)]
+fn start<K: Kind>(about: &BlockOf, fold: usize) -> i32 {
+    let sum = match K::ORDER.folds() {
+        1 => about.minus_sum,
+        _ if fold == 0 => about.minus_first,
+        _ => about.minus_sum - about.minus_first,
+    };
+    K::ORDER.zero() * sum
+}
+
+/// What the sums of a fold of eight lanes are multiplied by.
+///
+/// # Safety
+/// AVX2 and F16C are there, and the record and its block.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+unsafe fn scales_of<K: Kind>(record: *const u8, own: *const u8, octet: usize, fold: usize) -> __m256 {
+    // SAFETY: the contract of the caller.
+    unsafe {
+        match K::ORDER.scaling() {
+            Scaling::One | Scaling::Two => halves(own, octet),
+            Scaling::Groups => {
+                let own = _mm256_cvtepu8_epi32(_mm_loadl_epi64(own.add(octet).cast()));
+                _mm256_mul_ps(halves(record, octet), _mm256_cvtepi32_ps(own))
+            }
+            Scaling::Halves => {
+                let own = _mm256_cvtepi8_epi32(_mm_loadl_epi64(own.add(fold * PANEL + octet).cast()));
+                _mm256_mul_ps(halves(record, octet), _mm256_cvtepi32_ps(own))
+            }
+            Scaling::Wide => {
+                let line = record.add(LINE * (octet / LANES) * K::ORDER.block_lines());
+                _mm256_loadu_ps(line.cast::<f32>().add(octet % LANES))
+            }
+        }
+    }
+}
+
+/// What is taken from each column of eight lanes.
+///
+/// # Safety
+/// As [`scales_of`].
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+unsafe fn offsets_of<K: Kind>(record: *const u8, own: *const u8, octet: usize) -> __m256 {
+    // SAFETY: the contract of the caller.
+    unsafe {
+        if matches!(K::ORDER.scaling(), Scaling::Two) {
+            return halves(own.add(LINE), octet);
+        }
+        let own = _mm256_cvtepu8_epi32(_mm_loadl_epi64(own.add(PANEL + octet).cast()));
+        _mm256_mul_ps(halves(record.add(LINE), octet), _mm256_cvtepi32_ps(own))
     }
 }
 
@@ -118,21 +193,6 @@ unsafe fn blocks_of<const R: usize, const C: usize, const FOUR_BITS: bool, const
 unsafe fn halves(line: *const u8, octet: usize) -> __m256 {
     // SAFETY: the contract of the caller.
     unsafe { _mm256_cvtph_ps(_mm_loadu_si128(line.add(2 * octet).cast())) }
-}
-
-/// Scales (0) or offsets (1) of eight lanes in the group that begins with `line`, times those of its record.
-///
-/// # Safety
-/// AVX2 and F16C are there, and the lines are.
-#[inline]
-#[target_feature(enable = "avx2,f16c")]
-unsafe fn group(head: *const u8, line: *const u8, which: usize, octet: usize) -> __m256 {
-    // SAFETY: the contract of the caller.
-    unsafe {
-        let bytes = _mm_loadl_epi64(line.add(which * PANEL + octet).cast());
-        let own = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
-        _mm256_mul_ps(halves(head.add(SCALES * which), octet), own)
-    }
 }
 
 /// The next codes of a line, and what comes after them is asked for.
@@ -176,67 +236,132 @@ pub(super) unsafe fn broadcast(four: *const i32) -> __m256i {
     x
 }
 
+/// Sums of products of bytes with a sign.
+///
 /// # Safety
-/// AVX2 is there; `codes` are those of a block, `own` the first of so many lines of codes, a step each.
+/// AVX2 is there, and four bytes at each of `codes`.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn bytes<const R: usize, const C: usize>(
+unsafe fn add_bytes<const R: usize, const C: usize>(
+    sums: &mut [[__m256i; C]; R],
     codes: [*const i32; R],
-    own: *const u8,
-    lines: usize,
-) -> [[__m256i; C]; R] {
-    let (ones, flip) = (_mm256_set1_epi16(1), _mm256_set1_epi8(i8::MIN));
+    weights: [__m256i; C],
+) {
+    let ones = _mm256_set1_epi16(1);
+    let magnitudes = weights.map(|weights| _mm256_abs_epi8(weights));
+    for (sums, codes) in sums.iter_mut().zip(codes) {
+        // SAFETY: the contract of the caller.
+        let x = unsafe { broadcast(codes) };
+        for c in 0..C {
+            let twos = _mm256_maddubs_epi16(magnitudes[c], _mm256_sign_epi8(x, weights[c]));
+            sums[c] = _mm256_add_epi32(sums[c], _mm256_madd_epi16(twos, ones));
+        }
+    }
+}
+
+/// # Safety
+/// AVX2 is there; `codes` are those of a block, `own` the first of its lines of codes, a step each.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn bytes<const R: usize, const C: usize>(codes: [*const i32; R], own: *const u8) -> [[__m256i; C]; R] {
+    let flip = _mm256_set1_epi8(i8::MIN);
     // The weights have their sign here, so that no offset is to be taken away.
     let mut sums = [[_mm256_setzero_si256(); C]; R];
-    for step in 0..lines {
+    for step in 0..STEPS {
         // SAFETY: the contract of the caller.
-        let weights =
-            unsafe { load::<C>(own.add(step * CODES)) }.map(|weights| _mm256_xor_si256(weights, flip));
-        let magnitudes = weights.map(|weights| _mm256_abs_epi8(weights));
-        for (sums, codes) in sums.iter_mut().zip(codes) {
-            // SAFETY: as above; a step is four bytes at any address.
-            let x = unsafe { broadcast(codes.add(step)) };
-            for c in 0..C {
-                let twos = _mm256_maddubs_epi16(magnitudes[c], _mm256_sign_epi8(x, weights[c]));
-                sums[c] = _mm256_add_epi32(sums[c], _mm256_madd_epi16(twos, ones));
-            }
+        unsafe {
+            let weights = load::<C>(own.add(step * CODES)).map(|weights| _mm256_xor_si256(weights, flip));
+            add_bytes(&mut sums, codes.map(|codes| codes.add(step)), weights);
         }
     }
     sums
 }
 
-/// As [`bytes`], of lines of two steps each, the second one as many steps later; sums begin with `start`.
+/// As [`bytes`], of lines of two steps each, the second one as many steps later, in the levels of NF4.
 ///
 /// # Safety
 /// As there.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn nibbles<const R: usize, const C: usize>(
+unsafe fn looked_up<const R: usize, const C: usize>(
     codes: [*const i32; R],
     own: *const u8,
-    lines: usize,
+) -> [[__m256i; C]; R] {
+    let low = _mm256_set1_epi8(15);
+    let mut sums = [[_mm256_setzero_si256(); C]; R];
+    for line in 0..STEPS / 2 {
+        // SAFETY: the contract of the caller; the levels are 16 bytes.
+        unsafe {
+            let levels = _mm256_broadcastsi128_si256(_mm_loadu_si128(nf4::ROUNDED.as_ptr().cast()));
+            let both = load::<C>(own.add(line * CODES));
+            let own = both.map(|both| _mm256_shuffle_epi8(levels, _mm256_and_si256(both, low)));
+            add_bytes(&mut sums, codes.map(|codes| codes.add(line)), own);
+            let upper = both.map(|both| _mm256_and_si256(_mm256_srli_epi16::<4>(both), low));
+            let own = upper.map(|upper| _mm256_shuffle_epi8(levels, upper));
+            add_bytes(&mut sums, codes.map(|codes| codes.add(line + STEPS / 2)), own);
+        }
+    }
+    sums
+}
+
+/// As [`looked_up`], of a fold of levels of up to six bits, whose lines begin with those of the high bits; sums begin with `start`.
+///
+/// # Safety
+/// As there.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn nibbles<const R: usize, const C: usize, K: Kind>(
+    codes: [*const i32; R],
+    own: *const u8,
     start: [__m256i; R],
+    fold: usize,
 ) -> [[__m256i; C]; R] {
     let (ones, low) = (_mm256_set1_epi16(1), _mm256_set1_epi8(15));
-    let mut sums = [[_mm256_setzero_si256(); C]; R];
-    for line in 0..lines {
+    let high = const { K::ORDER.high() };
+    let mask = _mm256_set1_epi8(if high == 1 { 0x10 } else { 0x30 });
+    // Sums of 16 bits hold so many lines: 2 * 15 * 127 a step of four bits, twice and four times that of more.
+    let room = const { 4 >> K::ORDER.high() };
+    let mut sums = start.map(|start| [start; C]);
+    let mut bits = [[_mm256_setzero_si256(); C]; 2];
+    if high > 0 {
         // SAFETY: the contract of the caller.
-        let both = unsafe { load::<C>(own.add(line * CODES)) };
-        let mut add = |weights: [__m256i; C], step: usize| {
-            for (sums, codes) in sums.iter_mut().zip(codes) {
-                // SAFETY: as above; a step is four bytes at any address.
-                let x = unsafe { broadcast(codes.add(step)) };
-                for (sum, weights) in sums.iter_mut().zip(weights) {
-                    *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(weights, x));
-                }
-            }
-        };
-        add(both.map(|both| _mm256_and_si256(both, low)), line);
-        add(both.map(|both| _mm256_and_si256(_mm256_srli_epi16::<4>(both), low)), line + lines);
+        bits = [unsafe { load::<C>(own.add(fold * CODES)) }; 2];
     }
-    for (sums, start) in sums.iter_mut().zip(start) {
-        for sum in sums {
-            *sum = _mm256_add_epi32(start, _mm256_madd_epi16(*sum, ones));
+    let [down, up] = &mut bits;
+    for lines in (0..K::LINES).step_by(room) {
+        let mut twos = [[_mm256_setzero_si256(); C]; R];
+        for line in lines..lines + room {
+            let at = high + fold * K::LINES + line;
+            // SAFETY: the contract of the caller.
+            let both = unsafe { load::<C>(own.add(at * CODES)) };
+            let mut add = |weights: [__m256i; C], step: usize| {
+                for (twos, codes) in twos.iter_mut().zip(codes) {
+                    // SAFETY: as above; a step is four bytes at any address.
+                    let x = unsafe { broadcast(codes.add(step)) };
+                    for (two, weights) in twos.iter_mut().zip(weights) {
+                        *two = _mm256_add_epi16(*two, _mm256_maddubs_epi16(weights, x));
+                    }
+                }
+            };
+            let mut own = both.map(|both| _mm256_and_si256(both, low));
+            let mut upper = both.map(|both| _mm256_and_si256(_mm256_srli_epi16::<4>(both), low));
+            for c in 0..if high > 0 { C } else { 0 } {
+                own[c] = _mm256_or_si256(own[c], _mm256_and_si256(down[c], mask));
+                (down[c], up[c]) = if high == 1 {
+                    (_mm256_srli_epi16::<1>(down[c]), _mm256_slli_epi16::<1>(up[c]))
+                } else {
+                    (_mm256_srli_epi16::<2>(down[c]), _mm256_slli_epi16::<2>(up[c]))
+                };
+                upper[c] = _mm256_or_si256(upper[c], _mm256_and_si256(up[c], mask));
+            }
+            let step = fold * 2 * K::LINES + line;
+            add(own, step);
+            add(upper, step + K::LINES);
+        }
+        for (sums, twos) in sums.iter_mut().zip(twos) {
+            for (sum, twos) in sums.iter_mut().zip(twos) {
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(twos, ones));
+            }
         }
     }
     sums

@@ -3,15 +3,16 @@
 
 use std::arch::x86_64::*;
 
-use super::groups::HEAD;
 use super::inputs::BlockOf;
 use super::integers::{Sums, Tile};
-use super::{BLOCK, HALVES, LANES, Order, PANEL, STEP};
-use crate::blocks::of_256::GROUPS;
+use super::order::{Kind, Order, Scaling, by_kind, kinds};
+use super::{BLOCK, HALVES, LANES, PANEL};
+use crate::blocks::nf4;
 
 /// Input rows of a tile, at most.
 pub(super) const ROWS: usize = 6;
-const STEPS: usize = BLOCK / STEP;
+/// Bytes of a line.
+const LINE: usize = 64;
 /// Bytes that are asked for ahead of those in use: about as many as come in the time that memory takes to answer.
 const AHEAD: usize = 6 << 10;
 
@@ -23,15 +24,20 @@ pub(super) fn here() -> bool {
 /// # Safety
 /// [`here`]; the sums are the caller's alone.
 pub(super) unsafe fn tile(tile: Tile<'_>, sums: Sums) {
-    let (rows, blocks) = (sums.rows, tile.blocks(sums.rows));
+    // SAFETY: the contract of the caller.
+    unsafe { by_kind!(tile.order, by_rows(tile, sums)) };
+}
+
+/// # Safety
+/// As [`tile`].
+unsafe fn by_rows<K: Kind>(tile: Tile<'_>, sums: Sums) {
+    let blocks = tile.blocks(sums.rows);
     macro_rules! by_rows {
         ($($rows:literal)*) => {
-            match (rows, tile.order) {
+            match sums.rows {
                 // SAFETY: the instruction set is there, the sizes were just checked.
-                $(($rows, Order::Nibbles) => unsafe { blocks_of::<$rows, true, false>(tile, blocks, sums) },
-                ($rows, Order::Groups) => unsafe { blocks_of::<$rows, true, true>(tile, blocks, sums) },
-                ($rows, _) => unsafe { blocks_of::<$rows, false, false>(tile, blocks, sums) },)*
-                _ => assert_eq!(rows, 0, "a tile has at most {ROWS} rows"),
+                $($rows => unsafe { blocks_of::<$rows, K>(tile, blocks, sums) },)*
+                rows => assert_eq!(rows, 0, "a tile has at most {ROWS} rows"),
             }
         };
     }
@@ -41,103 +47,96 @@ pub(super) unsafe fn tile(tile: Tile<'_>, sums: Sums) {
 /// # Safety
 /// AVX-512 F, BW and VNNI are there; `sums` holds `R` rows, `tile` so many blocks of each.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn blocks_of<const R: usize, const FOUR_BITS: bool, const GROUPED: bool>(
-    tile: Tile<'_>,
-    blocks: usize,
-    sums: Sums,
-) {
-    let lines = if FOUR_BITS { STEPS / 2 } else { STEPS };
-    let low = _mm512_set1_epi8(15);
+unsafe fn blocks_of<const R: usize, K: Kind>(tile: Tile<'_>, blocks: usize, sums: Sums) {
+    let order = const { K::ORDER };
     let (codes, about) = (tile.codes.as_ptr(), tile.about.as_ptr());
-    let mut record: *const u8 = tile.lines.as_ptr().cast();
     // SAFETY: every address lies in a row, a record or the sums, as the contract says; what is asked for
     // ahead need not be there.
     unsafe {
         let mut totals = [[_mm512_setzero_ps(); HALVES]; R];
         for (r, totals) in totals.iter_mut().enumerate() {
             let soon = sums.soon.0.wrapping_add(r * sums.soon.1);
-            for half in 0..HALVES {
-                _mm_prefetch::<_MM_HINT_ET0>(soon.wrapping_add(half * LANES).cast());
-            }
             for (half, total) in totals.iter_mut().enumerate() {
+                _mm_prefetch::<_MM_HINT_ET0>(soon.wrapping_add(half * LANES).cast());
                 if !sums.fresh {
                     *total = _mm512_loadu_ps(sums.to.add(r * sums.stride + half * LANES));
                 }
             }
         }
-        let mut head = record;
+        let mut record: *const u8 = tile.lines.as_ptr().cast();
+        let mut own = record;
         for block in 0..blocks {
-            if GROUPED && block % GROUPS == 0 {
-                head = record;
-                for line in 0..HEAD {
-                    _mm_prefetch::<_MM_HINT_T0>(record.wrapping_add(AHEAD + 64 * line).cast());
+            if block % order.blocks() == 0 {
+                record = own;
+                ask_for(own, order.head());
+                own = own.add(LINE * order.head());
+            }
+            ask_for(own, order.scale_lines() + HALVES * order.high());
+            let high = own.add(LINE * order.scale_lines());
+            let first = high.add(LINE * HALVES * order.high());
+            for fold in 0..order.folds() {
+                let mut integers = [[_mm512_setzero_si512(); HALVES]; R];
+                for (r, integers) in integers.iter_mut().enumerate() {
+                    let about = &*about.add(r * tile.stride + block);
+                    *integers = [start::<K>(about, fold); HALVES];
                 }
-                record = record.add(64 * HEAD);
-            }
-            let own = record;
-            let mut integers = [[_mm512_setzero_si512(); HALVES]; R];
-            for (r, integers) in integers.iter_mut().enumerate() {
-                let about = &*about.add(r * tile.stride + block);
-                if !GROUPED {
-                    let sum = _mm512_set1_epi32(about.minus_sum);
-                    // Times 8 or 128: the offset of the format.
-                    let start =
-                        if FOUR_BITS { _mm512_slli_epi32::<3>(sum) } else { _mm512_slli_epi32::<7>(sum) };
-                    *integers = [start; HALVES];
+                // High bits on their way down, and up.
+                let mut bits = [[_mm512_setzero_si512(); HALVES]; 2];
+                if order.high() > 0 {
+                    let line = high.add(LINE * HALVES * fold);
+                    bits = [[0, LINE].map(|half| _mm512_load_si512(line.add(half).cast())); 2];
                 }
-            }
-            let mut scales = [_mm512_setzero_ps(); HALVES];
-            for (half, scales) in scales.iter_mut().enumerate() {
-                *scales = if GROUPED { group(head, own, 0, half) } else { halves(own, half) };
-            }
-            _mm_prefetch::<_MM_HINT_T0>(record.wrapping_add(AHEAD).cast());
-            record = record.add(64);
-            for line in 0..lines {
-                let at = [record.add(128 * line), record.add(128 * line + 64)];
-                let own = at.map(|at| {
-                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
-                    _mm512_load_si512(at.cast())
-                });
-                let mut add = |weights: [__m512i; HALVES], step: usize| {
-                    // One of two addresses and the stride, once or twice, make those of six rows.
-                    let four = codes.wrapping_add(block).cast::<i32>().wrapping_add(step);
-                    let stride = tile.stride * BLOCK;
-                    let fours = [four, four.wrapping_byte_add(3 * stride)];
-                    macro_rules! add_rows {
-                        ($($row:literal)*) => {
-                            $(if let Some(integers) = integers.get_mut($row) {
-                                multiply_add::<{ $row % 3 }>(integers, weights, fours[$row / 3], stride);
-                            })*
-                        };
+                for line in 0..K::LINES {
+                    let at = first.add(LINE * HALVES * (fold * K::LINES + line));
+                    ask_for(at, HALVES);
+                    let weights = [0, LINE].map(|half| _mm512_load_si512(at.add(half).cast()));
+                    // Steps that lie in the upper halves of the bytes come after all of the lower ones.
+                    let step = line + fold * 2 * K::LINES;
+                    let mut add = |weights: [__m512i; HALVES], step: usize| {
+                        // One of two addresses and the stride, once or twice, make those of six rows.
+                        let four = codes.wrapping_add(block).cast::<i32>().wrapping_add(step);
+                        let stride = tile.stride * BLOCK;
+                        let fours = [four, four.wrapping_byte_add(3 * stride)];
+                        macro_rules! add_rows {
+                            ($($row:literal)*) => {
+                                $(if let Some(integers) = integers.get_mut($row) {
+                                    multiply_add::<{ $row % 3 }>(integers, weights, fours[$row / 3], stride);
+                                })*
+                            };
+                        }
+                        add_rows!(0 1 2 3 4 5);
+                    };
+                    if order.bits() == 8 {
+                        add(weights, step);
+                        continue;
                     }
-                    add_rows!(0 1 2 3 4 5);
-                };
-                if FOUR_BITS {
-                    add(own.map(|own| _mm512_and_si512(own, low)), line);
-                    add(own.map(|own| _mm512_and_si512(_mm512_srli_epi16::<4>(own), low)), line + lines);
-                } else {
-                    add(own, line);
+                    let [down, up] = &mut bits;
+                    add(lower::<K>(weights, down), step);
+                    add(upper::<K>(weights, up), step + K::LINES);
+                }
+                let mut scales = [_mm512_setzero_ps(); HALVES];
+                for (half, scales) in scales.iter_mut().enumerate() {
+                    *scales = scales_of::<K>(record, own, half, fold);
+                }
+                for (r, (totals, integers)) in totals.iter_mut().zip(integers).enumerate() {
+                    let scale = _mm512_set1_ps((*about.add(r * tile.stride + block)).scale);
+                    for half in 0..HALVES {
+                        let factor = _mm512_mul_ps(scales[half], scale);
+                        totals[half] =
+                            _mm512_fmadd_ps(_mm512_cvtepi32_ps(integers[half]), factor, totals[half]);
+                    }
                 }
             }
-            record = record.add(64 * HALVES * lines);
-            let mut offsets = [_mm512_setzero_ps(); HALVES];
-            if GROUPED {
-                for (half, offsets) in offsets.iter_mut().enumerate() {
-                    *offsets = group(head, own, 1, half);
-                }
-            }
-            for (r, (totals, integers)) in totals.iter_mut().zip(integers).enumerate() {
-                let about = *about.add(r * tile.stride + block);
-                let scale = _mm512_set1_ps(about.scale);
-                for half in 0..HALVES {
-                    let factor = _mm512_mul_ps(scales[half], scale);
-                    totals[half] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(integers[half]), factor, totals[half]);
-                    if GROUPED {
-                        let less = _mm512_set1_ps(about.minus_total());
+            if matches!(order.scaling(), Scaling::Two | Scaling::Groups) {
+                let offsets = [0, 1].map(|half| offsets_of::<K>(record, own, half));
+                for (r, totals) in totals.iter_mut().enumerate() {
+                    let less = _mm512_set1_ps((*about.add(r * tile.stride + block)).minus_total);
+                    for half in 0..HALVES {
                         totals[half] = _mm512_fmadd_ps(offsets[half], less, totals[half]);
                     }
                 }
             }
+            own = own.add(LINE * order.block_lines());
         }
         for (r, totals) in totals.into_iter().enumerate() {
             for (half, total) in totals.into_iter().enumerate() {
@@ -145,6 +144,150 @@ unsafe fn blocks_of<const R: usize, const FOUR_BITS: bool, const GROUPED: bool>(
             }
         }
     }
+}
+
+/// Asks for the lines so far ahead of some.
+#[inline(always)]
+fn ask_for(lines: *const u8, count: usize) {
+    for line in 0..count {
+        // SAFETY: what is asked for need not be there.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(lines.wrapping_add(AHEAD + LINE * line).cast()) };
+    }
+}
+
+/// Where sums of a fold begin: with what a weight's offset takes from them.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn start<K: Kind>(about: &BlockOf, fold: usize) -> __m512i {
+    let sum = match K::ORDER.folds() {
+        1 => _mm512_set1_epi32(about.minus_sum),
+        _ if fold == 0 => _mm512_set1_epi32(about.minus_first),
+        _ => _mm512_sub_epi32(_mm512_set1_epi32(about.minus_sum), _mm512_set1_epi32(about.minus_first)),
+    };
+    match K::ORDER.zero() {
+        8 => _mm512_slli_epi32::<3>(sum),
+        16 => _mm512_slli_epi32::<4>(sum),
+        32 => _mm512_slli_epi32::<5>(sum),
+        128 => _mm512_slli_epi32::<7>(sum),
+        _ => _mm512_setzero_si512(),
+    }
+}
+
+/// The weights in the lower halves of bytes; `bits` are those of this step in their place, and afterwards those of the next.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn lower<K: Kind>(both: [__m512i; HALVES], bits: &mut [__m512i; HALVES]) -> [__m512i; HALVES] {
+    let own = both.map(|both| _mm512_and_si512(both, _mm512_set1_epi8(15)));
+    let weights = with_high::<K>(own, bits);
+    for bits in bits {
+        *bits = match K::ORDER.high() {
+            1 => _mm512_srli_epi16::<1>(*bits),
+            2 => _mm512_srli_epi16::<2>(*bits),
+            _ => *bits,
+        };
+    }
+    weights
+}
+
+/// The weights in the upper halves; the bits of the last step are brought to those of this.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn upper<K: Kind>(both: [__m512i; HALVES], bits: &mut [__m512i; HALVES]) -> [__m512i; HALVES] {
+    for bits in &mut *bits {
+        *bits = match K::ORDER.high() {
+            1 => _mm512_slli_epi16::<1>(*bits),
+            2 => _mm512_slli_epi16::<2>(*bits),
+            _ => *bits,
+        };
+    }
+    let own = both.map(|both| _mm512_and_si512(_mm512_srli_epi16::<4>(both), _mm512_set1_epi8(15)));
+    with_high::<K>(own, bits)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn with_high<K: Kind>(low: [__m512i; HALVES], bits: &[__m512i; HALVES]) -> [__m512i; HALVES] {
+    let mut weights = low;
+    for (weights, bits) in weights.iter_mut().zip(bits) {
+        let mask = match (K::ORDER, K::ORDER.high()) {
+            (Order::Nf4, _) => {
+                *weights = _mm512_shuffle_epi8(levels(), *weights);
+                continue;
+            }
+            (_, 0) => continue,
+            (_, 1) => 0x10,
+            _ => 0x30,
+        };
+        // Or of the first, and the second where the third has a bit.
+        *weights = _mm512_ternarylogic_epi32::<0xF8>(*weights, *bits, _mm512_set1_epi8(mask));
+    }
+    weights
+}
+
+/// What NF4's places stand for, 128 more.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn levels() -> __m512i {
+    const UNSIGNED: [u8; 16] = {
+        let mut levels = [0; 16];
+        let mut at = 0;
+        while at < levels.len() {
+            levels[at] = nf4::ROUNDED[at].cast_unsigned() ^ 0x80;
+            at += 1;
+        }
+        levels
+    };
+    // SAFETY: the bytes are there.
+    _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(UNSIGNED.as_ptr().cast()) })
+}
+
+/// What the sums of a fold of a half's lanes are multiplied by.
+///
+/// # Safety
+/// AVX-512F is there, and the record and its block, aligned.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn scales_of<K: Kind>(record: *const u8, own: *const u8, half: usize, fold: usize) -> __m512 {
+    // SAFETY: the contract of the caller.
+    unsafe {
+        match K::ORDER.scaling() {
+            Scaling::One | Scaling::Two => halves(own, half),
+            Scaling::Groups => _mm512_mul_ps(halves(record, half), bytes(own.add(half * LANES))),
+            Scaling::Halves => {
+                let own = _mm_load_si128(own.add(fold * PANEL + half * LANES).cast());
+                let own = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(own));
+                _mm512_mul_ps(halves(record, half), own)
+            }
+            Scaling::Wide => _mm512_load_ps(record.add(LINE * half * K::ORDER.block_lines()).cast()),
+        }
+    }
+}
+
+/// What is taken from each column of a half's lanes.
+///
+/// # Safety
+/// As [`scales_of`].
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn offsets_of<K: Kind>(record: *const u8, own: *const u8, half: usize) -> __m512 {
+    // SAFETY: the contract of the caller.
+    unsafe {
+        if matches!(K::ORDER.scaling(), Scaling::Two) {
+            return halves(own.add(LINE), half);
+        }
+        _mm512_mul_ps(halves(record.add(LINE), half), bytes(own.add(PANEL + half * LANES)))
+    }
+}
+
+/// 16 bytes without a sign.
+///
+/// # Safety
+/// AVX-512F is there, and they are, aligned.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn bytes(at: *const u8) -> __m512 {
+    // SAFETY: the contract of the caller.
+    _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(unsafe { _mm_load_si128(at.cast()) }))
 }
 
 /// The f16 of a half of a line.
@@ -156,20 +299,6 @@ unsafe fn blocks_of<const R: usize, const FOUR_BITS: bool, const GROUPED: bool>(
 unsafe fn halves(line: *const u8, half: usize) -> __m512 {
     // SAFETY: the contract of the caller.
     unsafe { _mm512_cvtph_ps(_mm256_load_si256(line.add(half * 2 * LANES).cast())) }
-}
-
-/// Scales (0) or offsets (1) of a half's lanes in the group that begins with `line`, times those of its record.
-///
-/// # Safety
-/// AVX-512F is there, and the lines, aligned.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn group(head: *const u8, line: *const u8, which: usize, half: usize) -> __m512 {
-    // SAFETY: the contract of the caller.
-    unsafe {
-        let bytes = _mm_load_si128(line.add(which * PANEL + half * LANES).cast());
-        _mm512_mul_ps(halves(head.add(64 * which), half), _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)))
-    }
 }
 
 /// `sums += weights * four`, `four` being four bytes in memory that meet every lane: those `TIMES` strides, up to two, past
@@ -233,15 +362,17 @@ pub(super) unsafe fn round(x: &[f32], codes: &mut [[i8; BLOCK]], about: &mut [Bl
             let nan = x.map(|x| not_finite(x)).into_iter().fold(0, |a, b| a | b);
             let max = _mm512_reduce_max_ps(max);
             let poison = if nan != 0 { f32::NAN } else { 0.0 };
-            about.scale = max / 127.0 + poison;
+            let scale = max / 127.0 + poison;
             let inverse = _mm512_set1_ps(if max > 0.0 { 127.0 / max } else { 0.0 });
             let bytes = x.map(|x| _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(x, inverse))));
             let bytes = _mm256_set_m128i(bytes[1], bytes[0]);
             _mm256_storeu_si256(codes.as_mut_ptr().cast(), bytes);
             let sums = _mm256_dpbusd_epi32(_mm256_setzero_si256(), ones, bytes);
-            let sums = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
-            let sums = _mm_add_epi32(sums, _mm_shuffle_epi32::<0x4E>(sums));
-            about.minus_sum = -_mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_shuffle_epi32::<0xB1>(sums)));
+            // Two sums a half, and then one.
+            let sums = _mm256_add_epi32(sums, _mm256_shuffle_epi32::<0x4E>(sums));
+            let sums = _mm256_add_epi32(sums, _mm256_shuffle_epi32::<0xB1>(sums));
+            let [first, second] = [_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums)];
+            *about = BlockOf::new(scale, [_mm_cvtsi128_si32(first), _mm_cvtsi128_si32(second)]);
         }
     }
 }

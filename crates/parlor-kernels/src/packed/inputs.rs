@@ -13,15 +13,18 @@ use crate::threads::share_out;
 pub(super) struct BlockOf {
     /// What its codes are multiplied by.
     pub(super) scale: f32,
-    /// Sum of its codes, its sign changed.
+    /// What is added for each unit that was taken from a weight.
+    pub(super) minus_total: f32,
+    /// Sum of its codes, its sign changed, and of the first half of them.
     pub(super) minus_sum: i32,
+    pub(super) minus_first: i32,
 }
 
 impl BlockOf {
-    /// What is added for each unit that was taken from a weight.
     #[inline(always)]
-    pub(super) fn minus_total(self) -> f32 {
-        self.scale * self.minus_sum as f32
+    pub(super) fn new(scale: f32, [first, second]: [i32; 2]) -> Self {
+        let minus_sum = -(first + second);
+        Self { scale, minus_total: scale * minus_sum as f32, minus_sum, minus_first: -first }
     }
 }
 
@@ -132,12 +135,15 @@ fn nearest(x: &[f32], codes: &mut [i8; BLOCK]) -> BlockOf {
     }
     let scale = max / 127.0 + poison;
     let inverse = if max > 0.0 { 127.0 / max } else { 0.0 };
-    let mut minus_sum = 0;
-    for (code, &x) in codes.iter_mut().zip(x) {
-        // 1.5 * 2^23 leaves no digits after the point: to nearest, ties to even.
-        let rounded = (x * inverse + 12_582_912.0) - 12_582_912.0;
-        *code = rounded as i8;
-        minus_sum -= i32::from(*code);
+    let mut sums = [0; 2];
+    let halves = codes.chunks_exact_mut(BLOCK / 2).zip(x.chunks_exact(BLOCK / 2));
+    for ((codes, x), sum) in halves.zip(&mut sums) {
+        for (code, &x) in codes.iter_mut().zip(x) {
+            // 1.5 * 2^23 leaves no digits after the point: to nearest, ties to even.
+            let rounded = (x * inverse + 12_582_912.0) - 12_582_912.0;
+            *code = rounded as i8;
+            *sum += i32::from(*code);
+        }
     }
-    BlockOf { scale, minus_sum }
+    BlockOf::new(scale, sums)
 }

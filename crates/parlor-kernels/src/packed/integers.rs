@@ -1,15 +1,13 @@
-//! The product of packed weights of 8 or 4 bits with inputs that are rounded to 8 bits.
+//! The product of packed weights of 4 to 8 bits with inputs that are rounded to 8 bits.
 //!
 //! Sums over a block of 32 are exact integers; blocks are added in f32, one after the other. So a result depends neither on
 //! the instruction set, nor on threads, nor on the rows that it is computed with.
 
 use std::ops::Range;
 
-use half::f16;
-
 use super::inputs::BlockOf;
 use super::parts::Part;
-use super::{BLOCK, HALVES, Inputs, LANES, Order, PANEL, groups};
+use super::{BLOCK, Inputs, Order, PANEL};
 use crate::Write;
 use crate::blocks::of_256::GROUPS;
 use crate::scratch::Line;
@@ -65,38 +63,7 @@ pub(super) struct Tile<'a> {
     pub(super) stride: usize,
 }
 
-/// A block of a panel: what its record begins with, its scales, then the codes of either half.
-pub(super) struct Record<'a> {
-    head: &'a [Line],
-    own: &'a [Line],
-}
-
-impl<'a> Record<'a> {
-    /// The scales of a half's lanes, and what is taken from each of their columns where there is such a thing.
-    pub(super) fn scales(&self, half: usize) -> ([f32; LANES], Option<[f32; LANES]>) {
-        if !self.head.is_empty() {
-            let [scales, offsets] = groups::scales_and_offsets(self.head, &self.own[0], half);
-            return (scales, Some(offsets));
-        }
-        let scales: &[f16] = bytemuck::cast_slice(&self.own[..1]);
-        (std::array::from_fn(|lane| scales[half * LANES + lane].to_f32()), None)
-    }
-
-    /// Line `line` of a half.
-    pub(super) fn codes(&self, half: usize, line: usize) -> &'a [u8] {
-        bytemuck::cast_slice(&self.own[1 + HALVES * line + half..][..1])
-    }
-}
-
-impl<'a> Tile<'a> {
-    pub(super) fn records(&self) -> impl Iterator<Item = Record<'a>> {
-        let order = self.order;
-        self.lines.chunks_exact(order.lines()).flat_map(move |record| {
-            let (head, blocks) = record.split_at(order.head());
-            blocks.chunks_exact(order.block_lines()).map(move |own| Record { head, own })
-        })
-    }
-
+impl Tile<'_> {
     /// The number of blocks, after a look whether so many rows have them.
     pub(super) fn blocks(&self, rows: usize) -> usize {
         let blocks = self.lines.len() / self.order.lines() * self.order.blocks();
@@ -107,22 +74,6 @@ impl<'a> Tile<'a> {
             "{rows} rows of {blocks} blocks"
         );
         blocks
-    }
-
-    /// Where sums of products with a block of the input begin.
-    #[inline(always)]
-    pub(super) fn start(&self, about: BlockOf) -> i32 {
-        offset(self.order) * about.minus_sum
-    }
-}
-
-/// What is added to weights to make them unsigned.
-#[inline(always)]
-fn offset(order: Order) -> i32 {
-    match order {
-        Order::Nibbles => 8,
-        Order::Groups => 0,
-        _ => 128,
     }
 }
 

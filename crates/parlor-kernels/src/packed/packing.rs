@@ -1,116 +1,39 @@
 //! From rows to panels. Formats differ in the bytes of a row that make a line of a panel, four for each lane; bringing them
 //! together is an exchange of rows and columns of 32-bit words, 16 by 16 at a time where there are registers for it.
 
-use half::{bf16, f16};
+use half::bf16;
 
-use super::{BLOCK, HALVES, LANES, Order, PANEL, STEP, groups};
+use super::{HALVES, LANES, Order, PANEL, STEP, formats};
+use crate::View;
 use crate::scratch::Line;
-use crate::{BlockView, View};
 
 /// Packs the rows of a panel, at most 32, `columns` each, into records, whatever they hold.
 pub(super) fn pack(order: Order, weight: View<'_>, columns: usize, records: &mut [Line]) {
-    #[cfg(target_arch = "x86_64")]
-    let fast = crate::isa::allows(crate::isa::Isa::Avx512);
-    #[cfg(not(target_arch = "x86_64"))]
-    let fast = false;
-    // Lanes without a row are zeros, and half bytes are put into them one by one.
-    if weight.len() < PANEL * columns || order == Order::Nibbles && !fast {
+    // Lanes without a row are zeros.
+    if weight.len() < PANEL * columns {
         records.fill(Line::default());
     }
     match weight {
-        View::Bf16(values) => pack_pairs(values, columns, records, fast),
-        View::Block(values) => pack_blocks(order, values, columns, records, fast),
+        View::Bf16(values) => pack_pairs(values, columns, records),
+        View::Block(values) => formats::pack(order, values, columns, records),
         _ => {}
     }
 }
 
-fn pack_blocks(order: Order, weight: BlockView<'_>, columns: usize, records: &mut [Line], fast: bool) {
-    if order == Order::Groups {
-        return groups::pack(weight, columns, records, |levels, lines, first| {
-            let row = columns / 2;
-            #[cfg(target_arch = "x86_64")]
-            if fast {
-                let layout = Words {
-                    row,
-                    first,
-                    chunk: BLOCK / 2,
-                    chunks: order.blocks(),
-                    words: BLOCK / 2 / STEP,
-                    lines: order.block_lines(),
-                    skipped: 1,
-                    flip: 0,
-                };
-                // SAFETY: the instruction set is there.
-                return unsafe { avx512::pack_words(levels, layout, lines) };
-            }
-            let _ = fast;
-            groups::put_words(levels, row, lines, first);
-        });
-    }
-    let blocks = columns / BLOCK;
-    let bytes = weight.bytes();
-    let per_block = bytes.len() / (weight.len() / BLOCK);
-    for (row, own) in bytes.chunks_exact(per_block * blocks).enumerate() {
-        for (code, record) in own.chunks_exact(per_block).zip(records.chunks_exact_mut(order.lines())) {
-            let scales: &mut [f16] = bytemuck::cast_slice_mut(&mut record[..1]);
-            scales[row] = f16::from_le_bytes([code[0], code[1]]);
-        }
-    }
-    #[cfg(target_arch = "x86_64")]
-    if fast {
-        let layout = Words {
-            row: per_block * blocks,
-            first: 2,
-            chunk: per_block,
-            chunks: blocks,
-            words: (per_block - 2) / STEP,
-            lines: order.lines(),
-            skipped: 1,
-            flip: if order == Order::Bytes { 0x8080_8080 } else { 0 },
-        };
-        // SAFETY: the instruction set is there.
-        return unsafe { avx512::pack_words(bytes, layout, records) };
-    }
-    let _ = fast;
-    for row in 0..weight.len() / columns {
-        let own = weight.slice(row * columns..(row + 1) * columns);
-        for (block, record) in records.chunks_exact_mut(order.lines()).enumerate() {
-            put(order, row, own.integers(block).1, bytemuck::cast_slice_mut(&mut record[1..]));
-        }
-    }
-}
-
-/// Stores a block's values, as they are in its format, for row `row` of the panel.
-fn put(order: Order, row: usize, values: [i8; BLOCK], out: &mut [u8]) {
-    for (column, value) in values.into_iter().enumerate() {
-        let (step, byte) = (column / STEP, row * STEP + column % STEP);
-        match order {
-            Order::Nibbles => {
-                let level = (value + 8).cast_unsigned();
-                out[step % 4 * 64 * HALVES + byte] |= if step < 4 { level } else { level << 4 };
-            }
-            _ => out[step * 64 * HALVES + byte] = value.cast_unsigned() ^ 0x80,
-        }
-    }
-}
-
-fn pack_pairs(weight: &[bf16], columns: usize, records: &mut [Line], fast: bool) {
-    #[cfg(target_arch = "x86_64")]
-    if fast && columns.is_multiple_of(2) {
+fn pack_pairs(weight: &[bf16], columns: usize, records: &mut [Line]) {
+    if columns.is_multiple_of(2) {
         let layout = Words {
             row: 2 * columns,
             first: 0,
             chunk: STEP,
             chunks: columns / 2,
             words: 1,
-            lines: HALVES,
+            order: Order::Pairs,
             skipped: 0,
             flip: 0,
         };
-        // SAFETY: the instruction set is there.
-        return unsafe { avx512::pack_words(bytemuck::cast_slice(weight), layout, records) };
+        return pack_words(bytemuck::cast_slice(weight), layout, records);
     }
-    let _ = fast;
     let records: &mut [[bf16; 2]] = bytemuck::cast_slice_mut(records);
     for (row, values) in weight.chunks_exact(columns).enumerate() {
         for (at, pair) in values.chunks(2).enumerate() {
@@ -120,22 +43,71 @@ fn pack_pairs(weight: &[bf16], columns: usize, records: &mut [Line], fast: bool)
 }
 
 /// Where the words of a row lie, and where their lines go.
-#[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
-struct Words {
+pub(super) struct Words {
     /// Bytes of a row.
-    row: usize,
+    pub(super) row: usize,
     /// Bytes before the first word of a chunk, bytes from one chunk to the next, and chunks of a row.
-    first: usize,
-    chunk: usize,
-    chunks: usize,
+    pub(super) first: usize,
+    pub(super) chunk: usize,
+    pub(super) chunks: usize,
     /// Words of a chunk: a power of two.
-    words: usize,
-    /// Lines of a chunk's record, of which so many come before the words'.
-    lines: usize,
-    skipped: usize,
+    pub(super) words: usize,
+    /// Whose records they go to, a chunk to a block, and the block's lines before those of the words.
+    pub(super) order: Order,
+    pub(super) skipped: usize,
     /// Bits to change in each word.
-    flip: u32,
+    pub(super) flip: u32,
+}
+
+/// Where the lines of chunks begin.
+#[derive(Clone, Copy)]
+struct Lines {
+    /// Lines of a chunk, and those before the words'.
+    per_chunk: usize,
+    skipped: usize,
+    /// Lines of a record's head, and how many times two to a record there are chunks.
+    head: usize,
+    shift: u32,
+}
+
+impl Words {
+    fn lines(self) -> Lines {
+        let (per_chunk, shift) = match self.order {
+            Order::Pairs => (HALVES, 0),
+            order => (order.block_lines(), order.blocks().ilog2()),
+        };
+        Lines { per_chunk, skipped: self.skipped, head: self.order.head(), shift }
+    }
+}
+
+impl Lines {
+    /// The first line of a chunk's words.
+    #[inline(always)]
+    fn of(self, chunk: usize) -> usize {
+        chunk * self.per_chunk + ((chunk >> self.shift) + 1) * self.head + self.skipped
+    }
+}
+
+/// Brings the words of up to 32 rows into lines.
+pub(super) fn pack_words(bytes: &[u8], layout: Words, records: &mut [Line]) {
+    #[cfg(target_arch = "x86_64")]
+    if crate::isa::allows(crate::isa::Isa::Avx512) {
+        // SAFETY: the instruction set is there.
+        return unsafe { avx512::pack_words(bytes, layout, records) };
+    }
+    let Words { row, first, chunk, words, flip, .. } = layout;
+    let lines = layout.lines();
+    let records: &mut [[u32; LANES]] = bytemuck::cast_slice_mut(records);
+    for (row, own) in bytes.chunks_exact(row).enumerate() {
+        for (index, own) in own.chunks(chunk).enumerate().take(layout.chunks) {
+            let to = &mut records[lines.of(index)..];
+            for (word, four) in own[first..].chunks_exact(STEP).take(words).enumerate() {
+                let four = u32::from_ne_bytes([four[0], four[1], four[2], four[3]]);
+                to[word * HALVES + row / LANES][row % LANES] = four ^ flip;
+            }
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -152,12 +124,14 @@ mod avx512 {
     /// AVX-512F is there.
     #[target_feature(enable = "avx512f")]
     pub(super) unsafe fn pack_words(bytes: &[u8], layout: Words, records: &mut [Line]) {
-        let Words { row, first, chunk, chunks, words, lines, .. } = layout;
+        let Words { row, first, chunk, chunks, words, .. } = layout;
+        let lines = layout.lines();
         let rows = bytes.len() / row;
         // Chunks that fill a register.
         let together = LANES / words;
         assert!(
-            first + (chunks - 1) * chunk + words * STEP <= row && chunks * lines <= records.len(),
+            first + (chunks - 1) * chunk + words * STEP <= row
+                && lines.of(chunks - 1) + words * HALVES <= records.len(),
             "words of a row, and records for them"
         );
         // Squares of whole registers, whose addresses are known to be good, and those at the ends.
@@ -169,6 +143,7 @@ mod avx512 {
                 unsafe {
                     match words {
                         1 => square::<1>(bytes, layout, half, start, records),
+                        2 => square::<2>(bytes, layout, half, start, records),
                         4 => square::<4>(bytes, layout, half, start, records),
                         _ => square::<8>(bytes, layout, half, start, records),
                     }
@@ -192,7 +167,8 @@ mod avx512 {
         start: usize,
         records: &mut [Line],
     ) {
-        let Words { row, first, chunk, lines, skipped, flip, .. } = layout;
+        let Words { row, first, chunk, flip, .. } = layout;
+        let lines = layout.lines();
         // SAFETY: the contract of the caller; what is asked for ahead need not be there.
         unsafe {
             let own = bytes.as_ptr().add(half * LANES * row + start * chunk + first);
@@ -201,7 +177,7 @@ mod avx512 {
                 let own = own.add(lane * row);
                 _mm_prefetch::<_MM_HINT_T0>(own.wrapping_add(AHEAD).cast());
                 *value = match WORDS {
-                    1 => _mm512_loadu_si512(own.cast()),
+                    1 | 2 => _mm512_loadu_si512(own.cast()),
                     8 => {
                         let low = _mm512_castsi256_si512(_mm256_loadu_si256(own.cast()));
                         _mm512_inserti64x4::<1>(low, _mm256_loadu_si256(own.add(chunk).cast()))
@@ -216,9 +192,9 @@ mod avx512 {
             }
             transpose(&mut values);
             let flip = _mm512_set1_epi32(flip.cast_signed());
-            let to = records.as_mut_ptr().add(start * lines + skipped + half);
+            let to = records.as_mut_ptr().add(half);
             for (index, value) in values.into_iter().enumerate() {
-                let to = to.add(index / WORDS * lines + index % WORDS * HALVES);
+                let to = to.add(lines.of(start + index / WORDS) + index % WORDS * HALVES);
                 _mm512_store_si512(to.cast(), _mm512_xor_si512(value, flip));
             }
         }
@@ -227,7 +203,8 @@ mod avx512 {
     /// As [`square`], of the rows and chunks that there are.
     #[target_feature(enable = "avx512f")]
     fn edge(bytes: &[u8], layout: Words, half: usize, start: usize, records: &mut [Line]) {
-        let Words { row, first, chunk, chunks, words, lines, skipped, flip } = layout;
+        let Words { row, first, chunk, chunks, words, flip, .. } = layout;
+        let lines = layout.lines();
         let (rows, count) = (bytes.len() / row, (LANES / words).min(chunks - start));
         let mut values = [_mm512_setzero_si512(); LANES];
         for (lane, value) in values.iter_mut().enumerate() {
@@ -239,7 +216,7 @@ mod avx512 {
         transpose(&mut values);
         let flip = _mm512_set1_epi32(flip.cast_signed());
         for (index, value) in values.into_iter().enumerate().take(count * words) {
-            let at = (start + index / words) * lines + skipped + index % words * HALVES + half;
+            let at = lines.of(start + index / words) + index % words * HALVES + half;
             let to: *mut Line = &raw mut records[at];
             // SAFETY: a line is 64 bytes and aligned to them.
             unsafe { _mm512_store_si512(to.cast(), _mm512_xor_si512(value, flip)) };

@@ -1,7 +1,9 @@
 //! The product in plain loops, compiled for the widest registers of the machine.
 
 use super::integers::{Sums, Tile};
-use super::{BLOCK, HALVES, LANES, Order, STEP};
+use super::order::{Kind, Order, Scaling, by_kind, kinds};
+use super::record::Block;
+use super::{BLOCK, HALVES, LANES, STEP};
 use crate::simd::dispatch;
 
 /// Input rows of a tile, at most.
@@ -16,48 +18,57 @@ pub(super) unsafe fn tile(tile: Tile<'_>, sums: Sums) {
     dispatch(
         #[inline(always)]
         || {
-            for half in 0..HALVES {
-                half_panel(&tile, half, &mut rows[..sums.rows]);
-            }
+            let rows = &mut rows[..sums.rows];
+            by_kind!(tile.order, panels(&tile, rows));
         },
     );
 }
 
 #[inline(always)]
-fn half_panel(tile: &Tile<'_>, half: usize, sums: &mut [&mut [f32]]) {
-    for (index, record) in tile.records().enumerate() {
-        let (scales, offsets) = record.scales(half);
+fn panels<K: Kind>(tile: &Tile<'_>, sums: &mut [&mut [f32]]) {
+    for half in 0..HALVES {
+        half_panel::<K>(tile, half * LANES, sums);
+    }
+}
+
+/// The lanes from `first` on.
+#[inline(always)]
+fn half_panel<K: Kind>(tile: &Tile<'_>, first: usize, sums: &mut [&mut [f32]]) {
+    let (folds, offset) = (K::ORDER.folds(), matches!(K::ORDER.scaling(), Scaling::Two | Scaling::Groups));
+    for (index, block) in Block::all(K::ORDER, tile.lines).enumerate() {
         let mut weights = [[[0i32; STEP]; LANES]; BLOCK / STEP];
         for (step, weights) in weights.iter_mut().enumerate() {
             for (lane, weights) in weights.iter_mut().enumerate() {
                 for (byte, weight) in weights.iter_mut().enumerate() {
-                    let at = |line: usize| i32::from(record.codes(half, line)[lane * STEP + byte]);
-                    *weight = match tile.order {
-                        Order::Bytes | Order::Pairs => at(step),
-                        _ if step < 4 => at(step) & 15,
-                        _ => at(step - 4) >> 4,
-                    };
+                    *weight = block.level(first + lane, step * STEP + byte);
                 }
             }
         }
+        let scales: [[f32; LANES]; 2] =
+            std::array::from_fn(|fold| std::array::from_fn(|lane| block.scale(first + lane, fold % folds)));
+        let offsets: [f32; LANES] = std::array::from_fn(|lane| block.offset(first + lane).unwrap_or(0.0));
         for (row, sums) in sums.iter_mut().enumerate() {
             let at = row * tile.stride + index;
             let (codes, about) = (&tile.codes[at], tile.about[at]);
-            let mut integers = [tile.start(about); LANES];
-            for (step, weights) in weights.iter().enumerate() {
-                for (sum, weights) in integers.iter_mut().zip(weights) {
-                    for byte in 0..STEP {
-                        *sum += weights[byte] * i32::from(codes[step * STEP + byte]);
+            let sums = &mut sums[first..][..LANES];
+            let per_fold = BLOCK / STEP / folds;
+            let parts = weights.chunks_exact(per_fold).zip(codes.chunks_exact(per_fold * STEP));
+            for ((weights, codes), scales) in parts.zip(&scales) {
+                let mut integers = [0; LANES];
+                for (weights, codes) in weights.iter().zip(codes.chunks_exact(STEP)) {
+                    for (sum, weights) in integers.iter_mut().zip(weights) {
+                        for byte in 0..STEP {
+                            *sum += weights[byte] * i32::from(codes[byte]);
+                        }
                     }
                 }
+                for ((sum, integer), scale) in sums.iter_mut().zip(integers).zip(scales) {
+                    *sum = (integer as f32).mul_add(scale * about.scale, *sum);
+                }
             }
-            let sums = &mut sums[half * LANES..][..LANES];
-            for (lane, (sum, integer)) in sums.iter_mut().zip(integers).enumerate() {
-                *sum = (integer as f32).mul_add(scales[lane] * about.scale, *sum);
-            }
-            if let Some(offsets) = offsets {
+            if offset {
                 for (sum, offset) in sums.iter_mut().zip(offsets) {
-                    *sum = offset.mul_add(about.minus_total(), *sum);
+                    *sum = offset.mul_add(about.minus_total, *sum);
                 }
             }
         }

@@ -8,11 +8,11 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::{BLOCK, Order, PANEL, RUN, packing};
+use super::{Order, PANEL, RUN, packing};
 use crate::pages::Pages;
 use crate::scratch::{self, Line, PANELS};
 use crate::threads::Parts as _;
-use crate::{BlockFormat, Blocks, Tensor, View};
+use crate::{Tensor, View};
 
 /// How a weight is cut into panels.
 #[derive(Clone, Copy, Debug)]
@@ -20,8 +20,6 @@ pub(super) struct Layout {
     pub(super) order: Order,
     pub(super) rows: usize,
     pub(super) columns: usize,
-    /// Whether the weight's numbers stay those of its format.
-    pub(super) as_they_are: bool,
 }
 
 impl Layout {
@@ -30,23 +28,17 @@ impl Layout {
     /// # Panics
     /// When `weight` is no whole number of rows.
     pub(super) fn of(weight: View<'_>, columns: usize) -> Option<Self> {
-        let (order, as_they_are) = match weight {
-            View::Bf16(_) => (Order::Pairs, true),
-            View::Block(blocks) => match blocks.format() {
-                BlockFormat::Q8_0 => (Order::Bytes, true),
-                BlockFormat::Q4_0 => (Order::Nibbles, true),
-                BlockFormat::Q4K if columns.is_multiple_of(Order::Groups.columns()) => (Order::Groups, true),
-                format if format.is_whole() => (Order::Bytes, false),
-                _ => return None,
-            },
+        let order = match weight {
+            View::Bf16(_) => Order::Pairs,
+            View::Block(blocks) => Order::of(blocks.format()),
             _ => return None,
         };
-        if columns == 0 || order != Order::Pairs && !columns.is_multiple_of(BLOCK) {
+        if columns == 0 || order != Order::Pairs && !columns.is_multiple_of(order.columns()) {
             return None;
         }
         let rows = weight.len() / columns;
         assert_eq!(weight.len(), rows * columns, "whole rows");
-        Some(Self { order, rows, columns, as_they_are })
+        Some(Self { order, rows, columns })
     }
 
     /// Records of a panel.
@@ -68,11 +60,7 @@ impl Layout {
     fn pack(self, weight: View<'_>, panel: usize, lines: &mut [Line]) {
         let first = panel * PANEL;
         let own = weight.slice(first * self.columns..(first + PANEL).min(self.rows) * self.columns);
-        if self.as_they_are {
-            return packing::pack(self.order, own, self.columns, lines);
-        }
-        let own = Blocks::quantize(&own.widened(), BlockFormat::Q8_0);
-        packing::pack(self.order, View::Block(own.view()), self.columns, lines);
+        packing::pack(self.order, own, self.columns, lines);
     }
 
     /// Packs all, and calls `done` with runs of elements that are packed, which may be let go of.

@@ -16,24 +16,70 @@ fn forward(path: PackedPath, x: &Inputs, weight: &Packed, y: &mut [f32], write: 
     packed::forward(path, x, &mut [Output { weight, y, write, bias: None }]);
 }
 
-/// The largest level times the largest scale, and the largest offset, of [`weight`].
-const LARGEST_Q4K: f64 = 0.01 * 63.0 * (15.0 + 1.0);
+/// All formats, which the kernels have an order for.
+const FORMATS: [BlockFormat; 10] = [
+    BlockFormat::Q8_0,
+    BlockFormat::Q4_0,
+    BlockFormat::Q4_1,
+    BlockFormat::Q5_0,
+    BlockFormat::Q5_1,
+    BlockFormat::Q4K,
+    BlockFormat::Q5K,
+    BlockFormat::Q6K,
+    BlockFormat::Nf4,
+    BlockFormat::Nf4Double,
+];
 
-/// Random numbers in a format; blocks of `Q4_K`, which this crate only reads, are random bits.
+/// Random numbers in a format; blocks of formats that this crate only reads are random bits, with factors of some thousandths.
 fn weight(format: BlockFormat, numbers: &mut Numbers, outputs: usize, columns: usize) -> Tensor {
-    if format != BlockFormat::Q4K {
+    if BlockFormat::MADE.contains(&format) {
         let values = numbers.vec(outputs * columns);
         return Tensor::from_f32(&[outputs, columns], values).unwrap().to_dtype(DType::Block(format));
     }
+    let (size, factors) = (format.bytes(format.elements()), factors(format));
     let mut bytes = Vec::new();
-    for _ in 0..outputs * columns / 256 {
-        for factor in numbers.vec(2) {
-            bytes.extend(f16::from_f32(0.01 * factor.abs()).to_le_bytes());
+    for _ in 0..outputs * columns / format.elements() {
+        let start = bytes.len();
+        bytes.extend(numbers.vec(size).iter().map(|x| (x.abs() * 256.0) as u8));
+        for (&at, factor) in factors.iter().zip(numbers.vec(2)) {
+            let factor = f16::from_f32(LARGEST_FACTOR * if offsets(format) { factor.abs() } else { factor });
+            bytes[start + at..][..2].copy_from_slice(&factor.to_le_bytes());
         }
-        bytes.extend(numbers.vec(140).iter().map(|x| (x.abs() * 256.0) as u8));
     }
+    mapped(&bytes, format, outputs, columns)
+}
+
+const LARGEST_FACTOR: f32 = 0.01;
+
+/// Where a block has its factors of f16.
+fn factors(format: BlockFormat) -> &'static [usize] {
+    match format {
+        BlockFormat::Q6K => &[208],
+        _ if offsets(format) => &[0, 2],
+        _ => &[0],
+    }
+}
+
+/// Whether levels have no sign, and something is added to them or taken away.
+fn offsets(format: BlockFormat) -> bool {
+    matches!(format, BlockFormat::Q4_1 | BlockFormat::Q5_1 | BlockFormat::Q4K | BlockFormat::Q5K)
+}
+
+/// The most that a scaled level and an offset of [`weight`] come to where they are summed apart.
+fn apart(format: BlockFormat) -> f64 {
+    let (levels, scales) = match format {
+        BlockFormat::Q4_1 => (16, 1),
+        BlockFormat::Q5_1 => (32, 1),
+        BlockFormat::Q4K => (16, 63),
+        _ => (32, 63),
+    };
+    f64::from(LARGEST_FACTOR * (levels * scales) as f32)
+}
+
+/// `bytes` as a weight in a file.
+fn mapped(bytes: &[u8], format: BlockFormat, outputs: usize, columns: usize) -> Tensor {
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), &bytes).unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
     let file = std::sync::Arc::new(MappedFile::open(file.path()).unwrap());
     Tensor::mapped(&file, 0..bytes.len(), &[outputs, columns], DType::Block(format)).unwrap()
 }
@@ -42,12 +88,22 @@ fn check(format: BlockFormat, seed: u64, rows: usize, outputs: usize, blocks: us
     let columns = 32 * blocks;
     let mut numbers = Numbers::new(seed);
     let weight = weight(format, &mut numbers, outputs, columns);
-    let wide = weight.to_f32_vec();
     let packed = Packed::new(weight.view(), columns).unwrap();
+    let mut wide = vec![0.0; outputs * columns];
+    packed.view().widen_into(&mut wide);
     for row in 0..outputs {
         let mut own = vec![0.0; columns - 3];
         packed.widen(row, 3, &mut own);
         assert_eq!(own, wide[row * columns + 3..(row + 1) * columns], "row {row} widened");
+    }
+    for (own, stored) in wide.chunks(64).zip(weight.to_f32_vec().chunks(64)) {
+        // Numbers are those of the format, but that the levels of NF4 are whole 112ths.
+        let max = stored.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+        let nf4 = matches!(format, BlockFormat::Nf4 | BlockFormat::Nf4Double);
+        let bound = if nf4 { 0.5001 / 112.0 * max } else { 0.0 };
+        for (own, stored) in own.iter().zip(stored) {
+            assert!((own - stored).abs() <= bound, "{own} for {stored} in {}", format.name());
+        }
     }
     let x = numbers.vec(rows * columns);
     let inputs = Inputs::quantize(&x, columns);
@@ -73,14 +129,15 @@ fn check(format: BlockFormat, seed: u64, rows: usize, outputs: usize, blocks: us
                     let term =
                         f64::from(inputs.value(row, column)) * f64::from(wide[output * columns + column]);
                     want += term;
-                    magnitudes += match format {
-                        // Scaled levels and offsets are summed apart.
-                        BlockFormat::Q4K => LARGEST_Q4K * f64::from(inputs.value(row, column).abs()),
-                        _ => term.abs(),
+                    magnitudes += match offsets(format) {
+                        true => apart(format) * f64::from(inputs.value(row, column).abs()),
+                        false => term.abs(),
                     };
                 }
                 let got = f64::from(y[row * outputs + output]);
-                let additions = if format == BlockFormat::Q4K { 2 * blocks } else { blocks };
+                // Halves of a block of `Q6_K` are added one after the other, as are scaled levels and offsets.
+                let twice = format == BlockFormat::Q6K || offsets(format);
+                let additions = if twice { 2 * blocks } else { blocks };
                 let bound = (additions + 4) as f64 * 2f64.powi(-24) * magnitudes;
                 assert!((got - want).abs() <= bound, "{}: {got} and {want}, {row} {output}", path.name());
             }
@@ -172,18 +229,18 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn packed_products_are_those_of_their_numbers(
-        seed: u64, rows in 0..20usize, outputs in 1..100usize, blocks in 1..5usize, kind in 0..3usize, more: bool,
+        seed: u64, rows in 0..20usize, outputs in 1..100usize, blocks in 1..5usize, kind in 0..FORMATS.len(),
+        more: bool,
     ) {
-        let (format, blocks) =
-            [(BlockFormat::Q4_0, blocks), (BlockFormat::Q8_0, blocks), (BlockFormat::Q4K, 8 * blocks)][kind];
-        check(format, seed, rows, outputs, blocks, if more { Write::Accumulate } else { Write::Replace });
+        let format = FORMATS[kind];
+        check(format, seed, rows, outputs, blocks * format.elements() / 32, if more { Write::Accumulate } else { Write::Replace });
     }
 }
 
 #[test]
 fn more_rows_than_pass_by_at_once_and_more_panels_than_a_task() {
-    for format in [BlockFormat::Q8_0, BlockFormat::Q4_0, BlockFormat::Q4K] {
-        let whole = if format == BlockFormat::Q4K { 8 } else { 1 };
+    for format in FORMATS {
+        let whole = format.elements() / 32;
         check(format, 7, 259, 33, 2 * whole, Write::Replace);
         check(format, 8, 3, 2000, 9 * whole, Write::Replace);
         // Groups of three panels in tasks of four.
@@ -219,7 +276,8 @@ fn what_is_not_finite_reaches_every_output() {
 #[test]
 fn other_formats_and_widths_are_not_packed() {
     let values = Numbers::new(4).vec(64 * 3);
-    assert!(Packed::new(View::Block(Blocks::quantize(&values, BlockFormat::Nf4).view()), 64).is_none());
+    assert!(Packed::new(View::Block(Blocks::quantize(&values, BlockFormat::Nf4).view()), 32).is_none());
+    assert!(Packed::new(weight(BlockFormat::Q6K, &mut Numbers::new(5), 6, 128).view(), 128).is_none());
     assert!(Packed::new(View::Block(Blocks::quantize(&values, BlockFormat::Q8_0).view()), 48).is_none());
 }
 
@@ -273,25 +331,21 @@ fn a_weight_in_a_file_answers_before_it_is_packed() {
 /// sums of a path that adds in 16 bits are at their largest.
 #[test]
 fn the_largest_codes_overflow_nothing() {
-    let (outputs, blocks) = (40, 3);
-    let columns = 32 * blocks;
+    let (outputs, columns) = (40, 512);
     let mut numbers = Numbers::new(11);
-    let directory = tempfile::tempdir().unwrap();
-    for (format, ends) in
-        [(BlockFormat::Q8_0, [0x80u8, 0x81, 0x7F, 0x80]), (BlockFormat::Q4_0, [0x00, 0xFF, 0xF0, 0x00])]
-    {
-        let per_block = format.bytes(32);
+    for format in FORMATS.into_iter().filter(|format| format.is_whole()) {
+        let ends: [u8; 4] =
+            if format == BlockFormat::Q8_0 { [0x80, 0x81, 0x7F, 0x80] } else { [0, 0xFF, 0xF0, 0] };
         let mut bytes = Vec::new();
-        for _ in 0..outputs * blocks {
-            bytes.extend_from_slice(&half::f16::ONE.to_le_bytes());
-            let same = numbers.below(2) == 0;
-            bytes.extend((2..per_block).map(|_| ends[if same { 0 } else { numbers.below(4) }]));
+        for _ in 0..outputs * columns / format.elements() {
+            let (start, same) = (bytes.len(), numbers.below(4));
+            let size = format.bytes(format.elements());
+            bytes.extend((0..size).map(|_| ends[if same < 2 { same } else { numbers.below(4) }]));
+            for &at in factors(format) {
+                bytes[start + at..][..2].copy_from_slice(&f16::ONE.to_le_bytes());
+            }
         }
-        let path = directory.path().join(format.name());
-        std::fs::write(&path, &bytes).unwrap();
-        let file = std::sync::Arc::new(MappedFile::open(&path).unwrap());
-        let shape = [outputs, columns];
-        let weight = Tensor::mapped(&file, 0..bytes.len(), &shape, DType::Block(format)).unwrap();
+        let weight = mapped(&bytes, format, outputs, columns);
         let wide = weight.to_f32_vec();
         let packed = Packed::new(weight.view(), columns).unwrap();
         let x: Vec<f32> = (0..5 * columns)
@@ -304,9 +358,14 @@ fn the_largest_codes_overflow_nothing() {
             for (at, y) in y.iter().enumerate() {
                 let (row, output) = (at / outputs, at % outputs);
                 let own = &wide[output * columns..(output + 1) * columns];
-                let want: f32 = x[row * columns..].iter().zip(own).map(|(x, w)| x * w).sum();
-                // The inputs' scale, 1 / 127, is not exact; and each block rounds once.
-                let bound = 8.0 * 2f32.powi(-24) * columns as f32 * 128.0;
+                let terms = x[row * columns..].iter().zip(own).map(|(x, w)| f64::from(*x) * f64::from(*w));
+                let want: f64 = terms.sum();
+                // The inputs' scale, 1 / 127, is not exact; and each block rounds, twice where its parts are added apart.
+                let largest = own.iter().fold(0.0f32, |most, weight| most.max(weight.abs()));
+                let apart = if offsets(format) { apart(format) / f64::from(LARGEST_FACTOR) } else { 0.0 };
+                let additions = (columns / 16 + 8) as f64;
+                let bound = additions * 2f64.powi(-24) * columns as f64 * f64::from(largest).max(apart);
+                let y = f64::from(*y);
                 assert!((y - want).abs() <= bound, "{} {}: {y} and {want}", format.name(), path.name());
             }
         }

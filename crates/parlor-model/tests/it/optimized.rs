@@ -10,7 +10,7 @@ fn decoder(dtype: DType) -> Decoder {
     use_asked_isa();
     let block = ArchitectureBlock {
         hidden_size: Some(64),
-        intermediate_size: Some(96),
+        intermediate_size: Some(128),
         num_hidden_layers: Some(2),
         num_attention_heads: Some(4),
         num_key_value_heads: Some(2),
@@ -32,16 +32,12 @@ fn check(dtype: DType) {
     for parameter in optimized.parameters() {
         let packed = matches!(parameter.tensor.view(), View::Packed(_));
         assert_eq!(packed, parameter.spec.kind == Kind::Matrix, "{}", parameter.spec.role);
-        assert_eq!(
-            parameter.tensor.to_f32_vec(),
-            stored
-                .parameters()
-                .iter()
-                .find(|p| p.spec.role == parameter.spec.role)
-                .unwrap()
-                .tensor
-                .to_f32_vec()
-        );
+        let before = stored.parameters().iter().find(|p| p.spec.role == parameter.spec.role).unwrap();
+        let (now, before) = (parameter.tensor.to_f32_vec(), before.tensor.to_f32_vec());
+        // Levels of NF4 are rounded to whole 112ths of the scale, which is no more than the largest of all; the others stay as they are.
+        let largest = before.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        let bound = if dtype == DType::Block(BlockFormat::Nf4) { 0.5001 / 112.0 * largest } else { 0.0 };
+        assert!(now.iter().zip(before).all(|(now, before)| (now - before).abs() <= bound), "{dtype:?}");
     }
     let ids: Vec<u32> = (0..40).map(|n| n * 37 % 100).collect();
     let (exact, rounded) = (logits(&stored, &ids), logits(&optimized, &ids));
@@ -68,11 +64,12 @@ fn optimized_answers_are_close_and_do_not_depend_on_how_they_are_asked_for() {
     check(DType::Bf16);
     check(DType::Block(BlockFormat::Q8_0));
     check(DType::Block(BlockFormat::Q4_0));
+    check(DType::Block(BlockFormat::Nf4));
 }
 
 #[test]
 fn what_has_no_such_order_stays_as_it_is() {
-    for dtype in [DType::F32, DType::F16, DType::Block(BlockFormat::Nf4)] {
+    for dtype in [DType::F32, DType::F16] {
         let mut optimized = decoder(DType::F32).to_dtype(dtype);
         let before = logits(&optimized, &[1, 2, 3]);
         optimized.optimize_for_inference();
