@@ -2,8 +2,8 @@
 //! of a kernel asks here.
 //!
 //! Levels are ordered and each includes those below. The widest has parts that only some of its processors have (products of
-//! bf16, of 8-bit integers); those are used where they are. On other processors than x86-64 there is one level, which the
-//! compiler makes of the machine's own vectors (NEON on aarch64).
+//! bf16, of 8-bit integers); those are used where they are, and so are aarch64's (`dotprod`, `i8mm`). Loops that are portable
+//! use the vectors that every processor of an architecture has: on aarch64 those are NEON's.
 
 use std::sync::OnceLock;
 
@@ -12,9 +12,11 @@ use std::sync::OnceLock;
 pub enum Isa {
     /// What every processor of the architecture has.
     Portable,
-    /// 256-bit vectors, with fused multiply-add.
+    /// aarch64: written out for its 128-bit vectors.
+    Neon,
+    /// x86-64: 256-bit vectors, with fused multiply-add.
     Avx2,
-    /// 512-bit vectors; with VNNI and BF16 where the processor has them.
+    /// x86-64: 512-bit vectors; with VNNI and BF16 where the processor has them.
     Avx512,
 }
 
@@ -40,12 +42,13 @@ static CHOSEN: OnceLock<Isa> = OnceLock::new();
 
 impl Isa {
     /// All levels, the least first.
-    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+    pub const ALL: [Self; 4] = [Self::Portable, Self::Neon, Self::Avx2, Self::Avx512];
 
-    /// The name in configurations: `portable`, `avx2`, `avx512`.
+    /// The name in configurations: `portable`, `neon`, `avx2`, `avx512`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
+            Self::Neon => "neon",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
         }
@@ -69,6 +72,7 @@ impl Isa {
         #[cfg(target_arch = "x86_64")]
         return match self {
             Self::Portable => true,
+            Self::Neon => false,
             Self::Avx2 => {
                 is_x86_feature_detected!("avx2")
                     && is_x86_feature_detected!("fma")
@@ -83,7 +87,7 @@ impl Isa {
             }
         };
         #[cfg(not(target_arch = "x86_64"))]
-        return self == Self::Portable;
+        return self == Self::Portable || cfg!(target_arch = "aarch64") && self == Self::Neon;
     }
 
     /// The level in use: the widest, unless [`force`] came first.

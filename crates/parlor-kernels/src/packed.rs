@@ -26,6 +26,8 @@ mod avx512;
 mod formats;
 mod inputs;
 mod integers;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod order;
 mod packing;
 mod pairs;

@@ -23,7 +23,7 @@ pub(crate) fn dispatch<R>(op: impl FnOnce() -> R) -> R {
             Some(v3) => v3.vectorize(op),
             None => op(),
         },
-        Isa::Portable => op(),
+        Isa::Portable | Isa::Neon => op(),
     };
     #[cfg(not(target_arch = "x86_64"))]
     return pulp::Arch::new().dispatch(op);

@@ -25,7 +25,7 @@ pub(super) fn here() -> bool {
 /// [`here`]; the sums are the caller's alone.
 pub(super) unsafe fn tile(tile: Tile<'_>, sums: Sums) {
     // SAFETY: the contract of the caller.
-    unsafe { by_kind!(tile.order, by_rows(tile, sums)) };
+    by_kind!(tile.order, K => unsafe { by_rows::<K>(tile, sums) });
 }
 
 /// # Safety

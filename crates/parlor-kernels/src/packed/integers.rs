@@ -10,6 +10,8 @@ use super::parts::Part;
 use super::{BLOCK, Inputs, Order, PANEL};
 use crate::Write;
 use crate::blocks::of_256::GROUPS;
+#[cfg(target_arch = "aarch64")]
+use crate::isa::{self, Isa};
 use crate::scratch::Line;
 
 /// One way to compute.
@@ -94,6 +96,17 @@ impl PackedPath {
             if super::avx2::here() {
                 paths.push(Self { name: "avx2", rows: super::avx2::ROWS, run: super::avx2::tile });
             }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if isa::allows(Isa::Neon) {
+            use std::arch::is_aarch64_feature_detected;
+
+            use super::neon::{ROWS, tile_dots, tile_matrices, tile_plain};
+            let dots = is_aarch64_feature_detected!("dotprod");
+            let matrices = dots && is_aarch64_feature_detected!("i8mm");
+            paths.extend(matrices.then_some(Self { name: "i8mm", rows: ROWS, run: tile_matrices }));
+            paths.extend(dots.then_some(Self { name: "dotprod", rows: ROWS, run: tile_dots }));
+            paths.push(Self { name: "neon", rows: ROWS, run: tile_plain });
         }
         paths.push(Self { name: "portable", rows: super::portable::ROWS, run: super::portable::tile });
         paths

@@ -160,19 +160,23 @@ pub(super) trait Kind {
     const LINES: usize = Self::ORDER.code_lines() / Self::ORDER.folds();
 }
 
-/// Calls a function that is generic in its [`Kind`] with that of an order of integers; the rest of its arguments follow.
+/// An expression for an order of integers, in which a name stands for its [`Kind`].
 macro_rules! by_kind {
-    ($order:expr, $function:ident($($argument:expr),*)) => {
+    ($order:expr, $kind:ident => $expression:expr) => {
+        $crate::packed::order::by_kind!(
+            @each $order, $kind, $expression, Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4K Q5K Q6K Nf4
+        )
+    };
+    (@each $order:expr, $kind:ident, $expression:expr, $first:ident $($name:ident)*) => {
         match $order {
-            Order::Q8_0 | Order::Pairs => $function::<kinds::Q8_0>($($argument),*),
-            Order::Q4_0 => $function::<kinds::Q4_0>($($argument),*),
-            Order::Q4_1 => $function::<kinds::Q4_1>($($argument),*),
-            Order::Q5_0 => $function::<kinds::Q5_0>($($argument),*),
-            Order::Q5_1 => $function::<kinds::Q5_1>($($argument),*),
-            Order::Q4K => $function::<kinds::Q4K>($($argument),*),
-            Order::Q5K => $function::<kinds::Q5K>($($argument),*),
-            Order::Q6K => $function::<kinds::Q6K>($($argument),*),
-            Order::Nf4 => $function::<kinds::Nf4>($($argument),*),
+            Order::$first | Order::Pairs => {
+                type $kind = kinds::$first;
+                $expression
+            }
+            $(Order::$name => {
+                type $kind = kinds::$name;
+                $expression
+            })*
         }
     };
 }

@@ -8,6 +8,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 use std::ops::Range;
@@ -15,7 +17,7 @@ use std::ops::Range;
 use super::parts::Part;
 use super::{HALVES, PANEL};
 use crate::Write;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::isa::{self, Isa};
 use crate::pointer::SharedMut;
 use crate::scratch::{self, LEFT, Line};
@@ -96,6 +98,15 @@ impl PairsPath {
                 few: true,
             }));
         }
+        #[cfg(target_arch = "aarch64")]
+        paths.extend(isa::allows(Isa::Neon).then_some(Self {
+            name: "neon",
+            rows: neon::ROWS,
+            run: neon::tile,
+            round: portable::round_wide,
+            words: 2,
+            few: true,
+        }));
         paths.push(Self {
             name: "portable",
             rows: portable::ROWS,

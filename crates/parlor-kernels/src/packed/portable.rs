@@ -19,7 +19,7 @@ pub(super) unsafe fn tile(tile: Tile<'_>, sums: Sums) {
         #[inline(always)]
         || {
             let rows = &mut rows[..sums.rows];
-            by_kind!(tile.order, panels(&tile, rows));
+            by_kind!(tile.order, K => panels::<K>(&tile, rows));
         },
     );
 }

@@ -74,16 +74,26 @@ pub(super) unsafe fn tile(tile: Tile) {
                 }
             }
             for (row, sums) in sums.iter().enumerate().take(tile.rows) {
-                for (column, &sum) in sums.iter().enumerate().take(tile.columns) {
-                    // SAFETY: the element lies in the tile's part of the result, and the bias has a value for it.
-                    unsafe {
-                        let to = tile.to.add(row * tile.outputs + column);
-                        let before = if tile.write == Write::Accumulate { *to } else { 0.0 };
-                        let bias = if tile.bias.is_null() { 0.0 } else { *tile.bias.add(column) };
-                        *to = before + (sum + bias);
-                    }
-                }
+                // SAFETY: the contract of the caller.
+                unsafe { store(&tile, row, sums) };
             }
         },
     );
+}
+
+/// Writes the sums of a row, those that are outputs.
+///
+/// # Safety
+/// As [`Tile`] says.
+#[inline(always)]
+pub(super) unsafe fn store(tile: &Tile, row: usize, sums: &[f32; PANEL]) {
+    for (column, &sum) in sums.iter().enumerate().take(tile.columns) {
+        // SAFETY: the element lies in the tile's part of the result, and the bias has a value for it.
+        unsafe {
+            let to = tile.to.add(row * tile.outputs + column);
+            let before = if tile.write == Write::Accumulate { *to } else { 0.0 };
+            let bias = if tile.bias.is_null() { 0.0 } else { *tile.bias.add(column) };
+            *to = before + (sum + bias);
+        }
+    }
 }
