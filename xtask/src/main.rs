@@ -1,9 +1,10 @@
-//! The project's chores: `cargo xtask test | tidy | docs | fixtures | isa | ranks | readers | readme | quickstart`.
+//! The project's chores: `cargo xtask test | tidy | docs | fixtures | isa | emulate | ranks | readers | readme | quickstart`.
 #![forbid(unsafe_code)]
 // A program talks to its user.
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
 mod bench_train;
+mod emulate;
 mod isa;
 mod lexer;
 mod perplexity;
@@ -40,6 +41,7 @@ fn run() -> anyhow::Result<()> {
         ["ranks"] => ranks::run(),
         ["isa"] => isa::run(),
         ["sanitize"] => sanitize::run(),
+        ["emulate"] => emulate::run(),
         ["readers"] => readers::run_all(),
         ["bench-train", python] => bench_train::run(python, 5, None),
         ["bench-train", python, rounds] => bench_train::run(python, rounds.parse()?, None),
@@ -56,6 +58,7 @@ fn run() -> anyhow::Result<()> {
              \x20 ranks       training over MPI, with a library of its own\n\
              \x20 readers     third-party readers over files that Parlor wrote\n\
              \x20 isa         the tests of kernels and model on each instruction set that this machine has\n\
+             \x20 emulate     the tests of the kernels' vectors on aarch64, by qemu\n\
              \x20 sanitize    the tests of the kernels under address and thread sanitizers\n\
              \x20 readme      the commands of README.md\n\
              \x20 quickstart  trains the bundled bot and asks it its questions (a few minutes)\n\

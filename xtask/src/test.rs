@@ -14,6 +14,7 @@ const STEPS: &[Step] = &[
     ("tests", || cargo(&["test", "--workspace", "--release"])),
     ("tests on each instruction set", crate::isa::run),
     ("sanitizers", crate::sanitize::run),
+    ("aarch64, emulated", crate::emulate::run),
     ("release build", || cargo(&["build", "--release", "--package", "parlor"])),
     ("quickstart", crate::quickstart::run),
     ("README commands", crate::readme::run),

@@ -13,7 +13,7 @@ fn names_are_known_or_listed() {
         assert_eq!(Isa::named(isa.name()), Ok(isa));
     }
     let message = Isa::named("sse9").unwrap_err().to_string();
-    assert_eq!(message, "`sse9` is no instruction set; use `auto`, `portable`, `avx2`, `avx512`");
+    assert_eq!(message, "`sse9` is no instruction set; use `auto`, `portable`, `neon`, `avx2`, `avx512`");
     assert_eq!(Isa::there().first(), Some(&Isa::Portable));
 }
 
