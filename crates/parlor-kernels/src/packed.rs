@@ -3,21 +3,19 @@
 //!
 //! A *panel* is 32 rows of the weight, its lanes; a thread reads its panels from one end to the other, in one stream.
 //!
-//! - 8 and 4 bits ([`integers`]): a panel holds a record for every block of 32 columns: the lanes' scales (one line of 64 bytes), then
+//! - 4 to 8 bits ([`integers`]): a panel holds a record for every block of 32 columns: the lanes' scales (one line of 64 bytes), then
 //!   eight *steps* of four columns: the four bytes of lane 0, those of lane 1, and so on, a line for either half of the lanes.
 //!   One instruction (`vpdpbusd`) multiplies a step by the same four columns of an input row and adds the four
 //!   products to each lane's sum. At 4 bits the low halves of bytes are one step and the high halves the one four steps later.
 //!   Weights are stored with an offset that makes them unsigned, which that instruction wants of one of its
-//!   operands; what the offset adds to a sum depends on the input alone and is where the sum begins.
-//! - `Q4_K` ([`groups`]): a record is 256 columns: two lines of what scales and offsets are multiplied by, then, for every 32 columns, a
-//!   line of scales and offsets of 8 bits and the steps of 4 bits. Its levels have no sign; what their offset takes from
-//!   a sum is added to it beside.
+//!   operands; what the offset adds to a sum depends on the input alone and is where the sum begins. Levels that have no sign in
+//!   their format have an offset that is no integer; what it takes from a sum is added to it beside.
+//!   How the formats differ in their records: [`order`].
 //! - bf16 ([`pairs`]): a panel holds, for every two columns, the pairs of all lanes, two lines: what `vpdpbf16ps` takes.
 //!
-//! Sources: GGUF's `Q8_0`, `Q4_0` and `Q4_K`, whose numbers these are; the interleaving is this crate's own.
-//! GGUF's other formats become 8 bits here: their steps are at least four times as wide (at 6 bits; at 4, sixteen times), so
-//! that what this rounds is a small part of what they have rounded already.
-//! Leaves out: NF4, whose levels are no integers; columns of 8 and 4 bits that are no multiple of 32.
+//! Sources: GGUF's formats and bitsandbytes' NF4, whose numbers these are, but that the levels of NF4 are rounded to whole 112ths of
+//! the scale; the interleaving is this crate's own.
+//! Leaves out: rows whose columns are no whole records (32, 64 or 256).
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

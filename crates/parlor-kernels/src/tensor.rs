@@ -282,9 +282,9 @@ impl Tensor {
         out
     }
 
-    /// The same numbers in the order in which products of packed weights read them, when they are bf16, or in blocks of a
-    /// format and a width that can be; their dtype stays. Those of a mapped file wait there for their second product, where
-    /// that changes nothing of them.
+    /// The same numbers in the order in which products of packed weights read them, when they are bf16, or in blocks and of a
+    /// width that can be; their dtype stays, and so do the numbers, but that NF4's levels are rounded. Those of a mapped file
+    /// wait there for their second product.
     pub fn packed(&self) -> Option<Tensor> {
         let packed = match self.storage {
             Storage::Mapped { .. } => Packed::later(self),

@@ -38,7 +38,7 @@ pub(super) fn words(format: BlockFormat, bytes: &[u8]) -> Words {
     std::array::from_fn(|step| {
         let low = both[step % 4] >> (step / 4 * 4) & 0x0F0F_0F0F;
         // Four bits, a byte apart: the product's parts do not meet.
-        let high = (bits >> (4 * step) & 15) * 0x0020_4081 & 0x0101_0101;
+        let high = ((bits >> (4 * step) & 15) * 0x0020_4081) & 0x0101_0101;
         low | high << 4
     })
 }
