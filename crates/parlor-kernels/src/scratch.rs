@@ -25,6 +25,8 @@ thread_local! {
     pub(crate) static SUMS: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
     /// Panels of a weight that is packed for one product.
     pub(crate) static PANELS: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    /// The same with a byte for each level.
+    pub(crate) static UNPACKED: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
     /// What a task of attention computes with.
     pub(crate) static ATTENTION: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
     /// Widened rows on their way into a packed operand.

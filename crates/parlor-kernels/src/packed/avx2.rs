@@ -85,7 +85,7 @@ unsafe fn blocks_of<const R: usize, const C: usize, K: Kind>(tile: Tile<'_>, blo
                 let lines = lines.add(first * OCTET * STEP);
                 for fold in 0..order.folds() {
                     let integers = if order.bits() == 8 {
-                        bytes::<R, C>(codes, lines)
+                        bytes::<R, C, K>(codes, lines, fold)
                     } else if order == Order::Nf4 {
                         looked_up::<R, C>(codes, lines)
                     } else {
@@ -259,15 +259,21 @@ unsafe fn add_bytes<const R: usize, const C: usize>(
     }
 }
 
+/// Those of a fold of bytes, a step a line.
+///
 /// # Safety
-/// AVX2 is there; `codes` are those of a block, `own` the first of its lines of codes, a step each.
+/// AVX2 is there; `codes` are those of a block, `own` the first of its lines of codes.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn bytes<const R: usize, const C: usize>(codes: [*const i32; R], own: *const u8) -> [[__m256i; C]; R] {
-    let flip = _mm256_set1_epi8(i8::MIN);
-    // The weights have their sign here, so that no offset is to be taken away.
+unsafe fn bytes<const R: usize, const C: usize, K: Kind>(
+    codes: [*const i32; R],
+    own: *const u8,
+    fold: usize,
+) -> [[__m256i; C]; R] {
+    // What has a sign has it here, so that no offset is to be taken away.
+    let flip = _mm256_set1_epi8(if K::ORDER.zero() == 128 { i8::MIN } else { 0 });
     let mut sums = [[_mm256_setzero_si256(); C]; R];
-    for step in 0..STEPS {
+    for step in fold * K::STEPS..(fold + 1) * K::STEPS {
         // SAFETY: the contract of the caller.
         unsafe {
             let weights = load::<C>(own.add(step * CODES)).map(|weights| _mm256_xor_si256(weights, flip));
@@ -354,7 +360,7 @@ unsafe fn nibbles<const R: usize, const C: usize, K: Kind>(
                 };
                 upper[c] = _mm256_or_si256(upper[c], _mm256_and_si256(up[c], mask));
             }
-            let step = fold * 2 * K::LINES + line;
+            let step = fold * K::STEPS + line;
             add(own, step);
             add(upper, step + K::LINES);
         }

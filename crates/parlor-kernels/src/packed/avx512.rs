@@ -1,6 +1,8 @@
 //! The product with `vpdpbusd` on 512-bit registers: sums of up to 6 rows by 32 outputs stay in 12 registers, the integers of
 //! a block in 12 more, and a block's weights pass by.
 
+mod unpack;
+
 use std::arch::x86_64::*;
 
 use super::inputs::BlockOf;
@@ -8,6 +10,8 @@ use super::integers::{Sums, Tile};
 use super::order::{Kind, Order, Scaling, by_kind, kinds};
 use super::{BLOCK, HALVES, LANES, PANEL};
 use crate::blocks::nf4;
+
+pub(super) use unpack::unpack;
 
 /// Input rows of a tile, at most.
 pub(super) const ROWS: usize = 6;
@@ -91,7 +95,7 @@ unsafe fn blocks_of<const R: usize, K: Kind>(tile: Tile<'_>, blocks: usize, sums
                     ask_for(at, HALVES);
                     let weights = [0, LINE].map(|half| _mm512_load_si512(at.add(half).cast()));
                     // Steps that lie in the upper halves of the bytes come after all of the lower ones.
-                    let step = line + fold * 2 * K::LINES;
+                    let step = line + fold * K::STEPS;
                     let mut add = |weights: [__m512i; HALVES], step: usize| {
                         // One of two addresses and the stride, once or twice, make those of six rows.
                         let four = codes.wrapping_add(block).cast::<i32>().wrapping_add(step);

@@ -7,12 +7,13 @@ use std::ops::Range;
 
 use super::inputs::BlockOf;
 use super::parts::Part;
+use super::records::Layout;
 use super::{BLOCK, Inputs, Order, PANEL};
 use crate::Write;
 use crate::blocks::of_256::GROUPS;
 #[cfg(target_arch = "aarch64")]
 use crate::isa::{self, Isa};
-use crate::scratch::Line;
+use crate::scratch::{self, Line, UNPACKED};
 
 /// One way to compute.
 #[derive(Clone, Copy)]
@@ -21,10 +22,13 @@ pub struct PackedPath {
     /// Input rows of a tile, at most.
     rows: usize,
     run: Run,
+    /// Makes records of [`Order::unpacked`], where many rows gain by that.
+    unpack: Option<Unpack>,
 }
 
 /// Computes the products of a tile.
 type Run = unsafe fn(Tile<'_>, Sums);
+type Unpack = unsafe fn(Order, &[Line], &mut [Line]);
 
 /// Where a tile's sums go: rows of 32, `stride` apart.
 #[derive(Clone, Copy)]
@@ -91,10 +95,12 @@ impl PackedPath {
         #[cfg(target_arch = "x86_64")]
         {
             if super::avx512::here() {
-                paths.push(Self { name: "avx512vnni", rows: super::avx512::ROWS, run: super::avx512::tile });
+                use super::avx512::{ROWS, tile, unpack};
+                paths.push(Self { name: "avx512vnni", rows: ROWS, run: tile, unpack: Some(unpack) });
             }
             if super::avx2::here() {
-                paths.push(Self { name: "avx2", rows: super::avx2::ROWS, run: super::avx2::tile });
+                let (rows, run) = (super::avx2::ROWS, super::avx2::tile as Run);
+                paths.push(Self { name: "avx2", rows, run, unpack: None });
             }
         }
         #[cfg(target_arch = "aarch64")]
@@ -104,11 +110,13 @@ impl PackedPath {
             use super::neon::{ROWS, tile_dots, tile_matrices, tile_plain};
             let dots = is_aarch64_feature_detected!("dotprod");
             let matrices = dots && is_aarch64_feature_detected!("i8mm");
-            paths.extend(matrices.then_some(Self { name: "i8mm", rows: ROWS, run: tile_matrices }));
-            paths.extend(dots.then_some(Self { name: "dotprod", rows: ROWS, run: tile_dots }));
-            paths.push(Self { name: "neon", rows: ROWS, run: tile_plain });
+            let path = |name, run: Run| Self { name, rows: ROWS, run, unpack: None };
+            paths.extend(matrices.then(|| path("i8mm", tile_matrices)));
+            paths.extend(dots.then(|| path("dotprod", tile_dots)));
+            paths.push(path("neon", tile_plain));
         }
-        paths.push(Self { name: "portable", rows: super::portable::ROWS, run: super::portable::tile });
+        let (rows, run) = (super::portable::ROWS, super::portable::tile as Run);
+        paths.push(Self { name: "portable", rows, run, unpack: None });
         paths
     }
 
@@ -129,16 +137,29 @@ const NEAR: usize = GROUPS;
 /// much less often, and whose sums are written so far without a step.
 const GROUP: usize = 256 << 10;
 
+/// Rows from which on levels of few bits are taken apart once for all: that costs what two or three tiles spend on it.
+const MANY: usize = 32;
+
 /// The products of a task.
 pub(super) fn compute(part: &Part<'_>, path: PackedPath, x: &Inputs) {
-    let panel = part.weight.layout().panel() * size_of::<Line>();
+    let stored = part.weight.layout();
+    let unpack = path.unpack.filter(|_| x.rows() >= MANY && stored.order != stored.order.unpacked());
+    let layout = if unpack.is_some() { Layout { order: stored.order.unpacked(), ..stored } } else { stored };
+    let panel = layout.panel() * size_of::<Line>();
     let group = if x.rows() <= FEW { 1 } else { (GROUP / panel).max(1) };
     let mut sums = [0.0f32; FEW * PANEL];
     for first in part.panels.clone().step_by(group) {
         let panels = first..(first + group).min(part.panels.end);
-        part.weight
-            .0
-            .with_panels(panels.clone(), |records| meet(part, path, x, (panels, records), &mut sums));
+        part.weight.0.with_panels(panels.clone(), |records| {
+            let Some(unpack) = unpack else {
+                return meet(part, path, x, (panels, layout, records), &mut sums);
+            };
+            scratch::with(&UNPACKED, panels.len() * layout.panel(), |lines: &mut [Line]| {
+                // SAFETY: a path exists only where its instruction set does.
+                unsafe { unpack(stored.order, records, lines) };
+                meet(part, path, x, (panels, layout, lines), &mut sums);
+            });
+        });
     }
 }
 
@@ -147,14 +168,13 @@ fn meet(
     part: &Part<'_>,
     path: PackedPath,
     x: &Inputs,
-    (panels, records): (Range<usize>, &[Line]),
+    (panels, layout, records): (Range<usize>, Layout, &[Line]),
     sums: &mut [f32; FEW * PANEL],
 ) {
-    let (rows, blocks, outputs) = (x.rows(), x.columns() / BLOCK, part.weight.layout().rows);
+    let (rows, blocks, outputs) = (x.rows(), x.columns() / BLOCK, layout.rows);
     let tiles = rows.div_ceil(path.rows);
     let step = rows.div_ceil(tiles);
     let near = if rows > path.rows && rows <= FEW { NEAR } else { blocks };
-    let layout = part.weight.layout();
     let (per_record, lines) = (layout.order.blocks(), layout.order.lines());
     // Few rows: all of them over a few blocks, then over the next. Many: some over the whole panel.
     let together = if rows <= FEW { rows } else { step };

@@ -275,7 +275,7 @@ unsafe fn blocks_of<const R: usize, M: Multiply, K: Kind>(tile: Tile<'_>, sums: 
 #[inline(always)]
 fn start<K: Kind>(about: &BlockOf, fold: usize) -> i32 {
     // Bytes have their sign here.
-    let zero = if matches!(K::ORDER, Order::Q8_0 | Order::Nf4) { 0 } else { K::ORDER.zero() };
+    let zero = if K::ORDER.zero() == 128 { 0 } else { K::ORDER.zero() };
     let sum = match K::ORDER.folds() {
         1 => about.minus_sum,
         _ if fold == 0 => about.minus_first,
@@ -306,10 +306,10 @@ unsafe fn fold_of<const R: usize, M: Multiply, K: Kind>(
         for pair in (0..K::LINES).step_by(2) {
             let at = order.high() + fold * K::LINES + pair;
             let lines = [0, 1].map(|line| load(own.add(next * (at + line))));
-            let step = pair + fold * 2 * K::LINES;
+            let step = pair + fold * K::STEPS;
             let at = |step: usize| codes.map(|codes| codes.add(step * QUAD));
             if order.bits() == 8 {
-                let flip = vdupq_n_u8(0x80);
+                let flip = vdupq_n_u8(if K::ORDER.zero() == 128 { 0x80 } else { 0 });
                 let weights = lines.map(|line| line.map(|own| vreinterpretq_s8_u8(veorq_u8(own, flip))));
                 M::add(&mut sums, weights, at(step));
                 continue;

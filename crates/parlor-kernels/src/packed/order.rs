@@ -25,6 +25,11 @@ pub(super) enum Order {
     Q5K,
     Q6K,
     Nf4,
+    /// Levels of eight bits, as others become for many rows, with the scales that they have ([`Order::unpacked`]).
+    Bytes1,
+    BytesK,
+    Bytes6K,
+    BytesNf4,
 }
 
 /// What the levels of a block are multiplied by.
@@ -58,11 +63,23 @@ impl Order {
         }
     }
 
+    /// That of the same weight with a byte for each level.
+    pub(super) const fn unpacked(self) -> Self {
+        match self {
+            Self::Q4_0 | Self::Q5_0 => Self::Q8_0,
+            Self::Q4_1 | Self::Q5_1 => Self::Bytes1,
+            Self::Q4K | Self::Q5K => Self::BytesK,
+            Self::Q6K => Self::Bytes6K,
+            Self::Nf4 => Self::BytesNf4,
+            other => other,
+        }
+    }
+
     /// Bits of a weight.
     pub(super) const fn bits(self) -> usize {
         match self {
             Self::Pairs => 16,
-            Self::Q8_0 => 8,
+            Self::Q8_0 | Self::Bytes1 | Self::BytesK | Self::Bytes6K | Self::BytesNf4 => 8,
             Self::Q6K => 6,
             Self::Q5_0 | Self::Q5_1 | Self::Q5K => 5,
             Self::Q4_0 | Self::Q4_1 | Self::Q4K | Self::Nf4 => 4,
@@ -71,10 +88,10 @@ impl Order {
 
     pub(super) const fn scaling(self) -> Scaling {
         match self {
-            Self::Q4_1 | Self::Q5_1 => Scaling::Two,
-            Self::Q4K | Self::Q5K => Scaling::Groups,
-            Self::Q6K => Scaling::Halves,
-            Self::Nf4 => Scaling::Wide,
+            Self::Q4_1 | Self::Q5_1 | Self::Bytes1 => Scaling::Two,
+            Self::Q4K | Self::Q5K | Self::BytesK => Scaling::Groups,
+            Self::Q6K | Self::Bytes6K => Scaling::Halves,
+            Self::Nf4 | Self::BytesNf4 => Scaling::Wide,
             Self::Pairs | Self::Q8_0 | Self::Q4_0 | Self::Q5_0 => Scaling::One,
         }
     }
@@ -158,13 +175,16 @@ pub(super) trait Kind {
     const ORDER: Order;
     /// Lines of codes in a fold, for one half of the lanes.
     const LINES: usize = Self::ORDER.code_lines() / Self::ORDER.folds();
+    /// Steps in a fold.
+    const STEPS: usize = BLOCK / STEP / Self::ORDER.folds();
 }
 
 /// An expression for an order of integers, in which a name stands for its [`Kind`].
 macro_rules! by_kind {
     ($order:expr, $kind:ident => $expression:expr) => {
         $crate::packed::order::by_kind!(
-            @each $order, $kind, $expression, Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4K Q5K Q6K Nf4
+            @each $order, $kind, $expression,
+            Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4K Q5K Q6K Nf4 Bytes1 BytesK Bytes6K BytesNf4
         )
     };
     (@each $order:expr, $kind:ident, $expression:expr, $first:ident $($name:ident)*) => {
@@ -194,5 +214,5 @@ pub(super) mod kinds {
             })*
         };
     }
-    kinds!(Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4K Q5K Q6K Nf4);
+    kinds!(Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4K Q5K Q6K Nf4 Bytes1 BytesK Bytes6K BytesNf4);
 }
