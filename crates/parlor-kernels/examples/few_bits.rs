@@ -16,7 +16,8 @@ fn main() {
         limits.read / 1e9,
         limits.int8.unwrap_or(0.0) / 1e9
     );
-    for format in [DType::Bf16, DType::Block(BlockFormat::Q8_0), DType::Block(BlockFormat::Q4_0)] {
+    let blocks = [BlockFormat::Q8_0, BlockFormat::Q4_0, BlockFormat::Nf4].map(DType::Block);
+    for format in std::iter::once(DType::Bf16).chain(blocks) {
         for (outputs, columns) in [(896, 896), (4864, 896), (896, 4864)] {
             let numbers =
                 |n: usize| (0..n).map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0).collect::<Vec<f32>>();

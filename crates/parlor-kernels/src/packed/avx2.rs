@@ -135,7 +135,7 @@ fn start<K: Kind>(about: &BlockOf, fold: usize) -> i32 {
     let sum = match K::ORDER.folds() {
         1 => about.minus_sum,
         _ if fold == 0 => about.minus_first,
-        _ => about.minus_sum - about.minus_first,
+        _ => about.minus_second,
     };
     K::ORDER.zero() * sum
 }

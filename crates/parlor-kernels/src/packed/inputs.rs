@@ -15,16 +15,18 @@ pub(super) struct BlockOf {
     pub(super) scale: f32,
     /// What is added for each unit that was taken from a weight.
     pub(super) minus_total: f32,
-    /// Sum of its codes, its sign changed, and of the first half of them.
+    /// Sum of its codes, its sign changed, and of either half of them.
     pub(super) minus_sum: i32,
     pub(super) minus_first: i32,
+    pub(super) minus_second: i32,
 }
 
 impl BlockOf {
     #[inline(always)]
     pub(super) fn new(scale: f32, [first, second]: [i32; 2]) -> Self {
         let minus_sum = -(first + second);
-        Self { scale, minus_total: scale * minus_sum as f32, minus_sum, minus_first: -first }
+        let minus_total = scale * minus_sum as f32;
+        Self { scale, minus_total, minus_sum, minus_first: -first, minus_second: -second }
     }
 }
 
