@@ -15,8 +15,21 @@ use crate::process::{root, target_dir};
 /// Tokens of a piece.
 const CONTEXT: usize = 256;
 
-/// Formats, and how far apart the perplexities may be.
-const FORMATS: [(&str, f64); 3] = [("f32", 0.001), ("q8_0", 0.001), ("q4_0", 0.01)];
+/// Formats, and how far apart the perplexities may be: a format's weights are the same numbers for both, inputs are rounded to
+/// 8 bits in other blocks.
+const FORMATS: [(&str, f64); 9] = [
+    ("f32", 0.001),
+    ("q8_0", 0.001),
+    ("q4_0", 0.01),
+    ("q4_1", 0.01),
+    ("q5_0", 0.01),
+    ("q5_1", 0.01),
+    ("q4_K_S", 0.01),
+    ("q5_K_S", 0.01),
+    ("q6_K", 0.01),
+];
+/// Those that the script writes; the others are made of f32 by llama.cpp's `llama-quantize`.
+const WRITTEN: [&str; 3] = ["f32", "q8_0", "q4_0"];
 
 const TRAINING: &[&str] = &[
     "training.training_type=from_scratch",
@@ -34,7 +47,7 @@ const TRAINING: &[&str] = &[
     "monitoring.mlflow.enabled=false",
 ];
 
-/// Measures; `program` is llama.cpp's `llama-perplexity`, `python` has the packages of `xtask/bench/gguf_of.py`.
+/// Measures; `program` is llama.cpp's `llama-perplexity`, with its `llama-quantize` beside it; `python` has the packages of `xtask/bench/gguf_of.py`.
 pub(crate) fn run(program: &str, python: &str) -> anyhow::Result<()> {
     let scratch = target_dir().join("perplexity");
     std::fs::create_dir_all(&scratch)?;
@@ -67,9 +80,15 @@ pub(crate) fn run(program: &str, python: &str) -> anyhow::Result<()> {
     let mut wrong = Vec::new();
     for (format, bound) in FORMATS {
         let file = format!("{format}.gguf");
-        let script = root().join("xtask/bench/gguf_of.py").display().to_string();
-        said(&scratch, Path::new(python), &[&script, "model", format, &file])?;
-        let (own, peer) = (own(&scratch, &file)?, peer(&scratch, program, &file)?);
+        if WRITTEN.contains(&format) {
+            let script = root().join("xtask/bench/gguf_of.py").display().to_string();
+            said(&scratch, Path::new(python), &[&script, "model", format, &file])?;
+        } else {
+            let quantize = Path::new(program).with_file_name("llama-quantize");
+            said(&scratch, &quantize, &["--pure", "f32.gguf", &file, &format.to_uppercase()])?;
+        }
+        let (own, pieces) = own(&scratch, &file)?;
+        let peer = peer(&scratch, program, &file, pieces)?;
         let apart = own / peer - 1.0;
         writeln!(table, "| {format} | {own:.4} | {peer:.4} | {:+.3}% |", 100.0 * apart)?;
         if apart.abs() > bound {
@@ -81,7 +100,8 @@ pub(crate) fn run(program: &str, python: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn own(scratch: &Path, file: &str) -> anyhow::Result<f64> {
+/// The perplexity, and of how many pieces.
+fn own(scratch: &Path, file: &str) -> anyhow::Result<(f64, usize)> {
     let tokens: Value =
         serde_json::from_str(&parlor(scratch, &["tokenize", "-m", file, "--json", "--file", "text.txt"])?)?;
     let ids = tokens["ids"].as_array().context("no ids")?;
@@ -99,16 +119,25 @@ fn own(scratch: &Path, file: &str) -> anyhow::Result<f64> {
         }
     }
     ensure!(count > 0, "the text is shorter than a piece");
-    Ok((sum / f64::from(count)).exp())
+    Ok(((sum / f64::from(count)).exp(), ids.len() / CONTEXT))
 }
 
-fn peer(scratch: &Path, program: &str, file: &str) -> anyhow::Result<f64> {
+/// That of all `pieces`. The program's last words are sometimes lost when it ends, so that it is asked again.
+fn peer(scratch: &Path, program: &str, file: &str, pieces: usize) -> anyhow::Result<f64> {
     let context = CONTEXT.to_string();
     let arguments = ["-m", file, "-f", "text.txt", "-c", &context, "-b", &context, "-t", "2"];
-    // `[1]308.5,[2]313.0,...`: after each piece, that of all so far.
-    let output = said(scratch, Path::new(program), &arguments)?;
-    let last = output.trim().trim_end_matches(',').rsplit(']').next();
-    last.and_then(|last| last.trim().parse().ok()).context("llama-perplexity gave no estimate")
+    for _ in 0..5 {
+        // `[1]308.5,[2]313.0,...`: after each piece, that of all so far.
+        let output = said(scratch, Path::new(program), &arguments)?;
+        let last =
+            output.trim().trim_end_matches(',').rsplit_once('[').and_then(|(_, last)| last.split_once(']'));
+        if let Some((index, perplexity)) = last
+            && index.parse() == Ok(pieces)
+        {
+            return perplexity.trim().parse().context("llama-perplexity gave no estimate");
+        }
+    }
+    bail!("llama-perplexity never came to piece {pieces}")
 }
 
 fn parlor(scratch: &Path, arguments: &[&str]) -> anyhow::Result<String> {
