@@ -4,8 +4,9 @@
 //! Three ways: `smmla` (i8mm) multiplies two rows by two lanes over eight columns, `sdot` (dotprod) four lanes by four columns of
 //! one row, and where there is neither, four instructions do what `sdot` does. All of them take bytes with a sign: weights of
 //! 8 bits have theirs here, and those of fewer are below 64 as they are.
-//!
-//! Written out because the standard library's names for these instructions are not stable yet.
+
+mod multiply;
+mod scales;
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -13,8 +14,10 @@ use std::arch::asm;
 use super::inputs::BlockOf;
 use super::integers::{Sums, Tile};
 use super::order::{Kind, Order, Scaling, by_kind, kinds};
-use super::{HALVES, LANES, PANEL};
+use super::{HALVES, LANES};
 use crate::blocks::nf4;
+use multiply::{Dots, Matrices, Multiply, Plain};
+use scales::{offsets_of, scales_of};
 
 /// Input rows of a tile, at most.
 pub(super) const ROWS: usize = 4;
@@ -27,134 +30,6 @@ const QUADS: usize = LANES / QUAD;
 type Weights = [int8x16_t; QUADS];
 /// Sums of a row's 16 lanes; as [`Matrices`] has them, those of two rows lie together until they are done.
 type Integers = [int32x4_t; QUADS];
-
-/// How four lanes meet inputs.
-trait Multiply {
-    /// Rows that are computed together.
-    const TOGETHER: usize;
-
-    /// Adds the products of two steps, one after the other in the inputs at `codes`.
-    ///
-    /// # Safety
-    /// The instructions are there, and eight bytes at each of `codes`.
-    unsafe fn add<const R: usize>(sums: &mut [Integers; R], weights: [Weights; 2], codes: [*const i8; R]);
-
-    /// The sums of rows.
-    fn done<const R: usize>(sums: [Integers; R]) -> [Integers; R] {
-        sums
-    }
-}
-
-/// With what every processor of the architecture has.
-struct Plain;
-/// With `sdot`.
-struct Dots;
-/// With `smmla`.
-struct Matrices;
-
-impl Multiply for Plain {
-    const TOGETHER: usize = 1;
-
-    #[inline(always)]
-    unsafe fn add<const R: usize>(sums: &mut [Integers; R], weights: [Weights; 2], codes: [*const i8; R]) {
-        for (step, weights) in weights.into_iter().enumerate() {
-            for (sums, codes) in sums.iter_mut().zip(codes) {
-                // SAFETY: the contract of the caller. No sum of two products overflows: a code is -127 to 127.
-                unsafe {
-                    let x = four(codes, step);
-                    for (sum, weights) in sums.iter_mut().zip(weights) {
-                        let low = vmull_s8(vget_low_s8(weights), vget_low_s8(x));
-                        let twos = vpaddq_s16(low, vmull_high_s8(weights, x));
-                        *sum = vpadalq_s16(*sum, twos);
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Multiply for Dots {
-    const TOGETHER: usize = 1;
-
-    #[inline(always)]
-    unsafe fn add<const R: usize>(sums: &mut [Integers; R], weights: [Weights; 2], codes: [*const i8; R]) {
-        for (step, weights) in weights.into_iter().enumerate() {
-            for (sums, codes) in sums.iter_mut().zip(codes) {
-                // SAFETY: the contract of the caller; the instruction reads and writes the registers it is given.
-                unsafe {
-                    let x = four(codes, step);
-                    for (sum, weights) in sums.iter_mut().zip(weights) {
-                        asm!(
-                            ".arch_extension dotprod",
-                            "sdot {sum:v}.4s, {weights:v}.16b, {x:v}.16b",
-                            sum = inout(vreg) *sum,
-                            weights = in(vreg) weights,
-                            x = in(vreg) x,
-                            options(pure, nomem, nostack, preserves_flags),
-                        );
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Multiply for Matrices {
-    const TOGETHER: usize = 2;
-
-    #[inline(always)]
-    unsafe fn add<const R: usize>(sums: &mut [Integers; R], weights: [Weights; 2], codes: [*const i8; R]) {
-        let [first, second] = weights;
-        for quad in 0..QUADS {
-            // SAFETY: the contract of the caller; the instruction reads and writes the registers it is given.
-            unsafe {
-                // Eight columns of lanes 0 and 1, and of 2 and 3.
-                let (a, b) = (vreinterpretq_s32_s8(first[quad]), vreinterpretq_s32_s8(second[quad]));
-                let lanes = [vzip1q_s32(a, b), vzip2q_s32(a, b)];
-                for (sums, codes) in sums.chunks_exact_mut(2).zip(codes.chunks_exact(2)) {
-                    let x = vcombine_s8(vld1_s8(codes[0]), vld1_s8(codes[1]));
-                    for (sums, lanes) in sums.iter_mut().zip(lanes) {
-                        asm!(
-                            ".arch_extension i8mm",
-                            "smmla {sum:v}.4s, {x:v}.16b, {lanes:v}.16b",
-                            sum = inout(vreg) sums[quad],
-                            lanes = in(vreg) lanes,
-                            x = in(vreg) x,
-                            options(pure, nomem, nostack, preserves_flags),
-                        );
-                    }
-                }
-            }
-        }
-    }
-
-    /// Two rows of lanes 0 and 1, and of 2 and 3, become four lanes of either row.
-    #[inline(always)]
-    fn done<const R: usize>(mut sums: [Integers; R]) -> [Integers; R] {
-        for pair in sums.chunks_exact_mut(2) {
-            for quad in 0..QUADS {
-                // SAFETY: every processor of the architecture has these.
-                let [low, high] = unsafe { [pair[0][quad], pair[1][quad]].map(|x| vreinterpretq_s64_s32(x)) };
-                // SAFETY: as above.
-                unsafe {
-                    pair[0][quad] = vreinterpretq_s32_s64(vzip1q_s64(low, high));
-                    pair[1][quad] = vreinterpretq_s32_s64(vzip2q_s64(low, high));
-                }
-            }
-        }
-        sums
-    }
-}
-
-/// Four bytes of the inputs in every lane.
-///
-/// # Safety
-/// They are there, at any address.
-#[inline(always)]
-unsafe fn four(codes: *const i8, step: usize) -> int8x16_t {
-    // SAFETY: the contract of the caller.
-    unsafe { vreinterpretq_s8_s32(vdupq_n_s32(codes.cast::<i32>().add(step).read_unaligned())) }
-}
 
 /// With what every processor of the architecture has.
 ///
@@ -358,112 +233,4 @@ unsafe fn fold_of<const R: usize, M: Multiply, K: Kind>(
 unsafe fn load(line: *const u8) -> [uint8x16_t; QUADS] {
     // SAFETY: the contract of the caller.
     [0, 16, 32, 48].map(|at| unsafe { vld1q_u8(line.add(at)) })
-}
-
-/// What the sums of a fold of a half's lanes are multiplied by.
-///
-/// # Safety
-/// The record is there, and its block.
-#[inline(always)]
-unsafe fn scales_of<K: Kind>(
-    record: *const u8,
-    own: *const u8,
-    half: usize,
-    fold: usize,
-) -> [float32x4_t; QUADS] {
-    // SAFETY: the contract of the caller.
-    unsafe {
-        match K::ORDER.scaling() {
-            Scaling::One | Scaling::Two => halves(own, half),
-            Scaling::Groups => scaled(halves(record, half), unsigned(own.add(half * LANES))),
-            Scaling::Halves => scaled(halves(record, half), signed(own.add(fold * PANEL + half * LANES))),
-            Scaling::Wide => {
-                let line: *const f32 = record.add(LINE * half * K::ORDER.block_lines()).cast();
-                [0, 4, 8, 12].map(|at| vld1q_f32(line.add(at)))
-            }
-        }
-    }
-}
-
-/// What is taken from each column of a half's lanes.
-///
-/// # Safety
-/// As [`scales_of`].
-#[inline(always)]
-unsafe fn offsets_of<K: Kind>(record: *const u8, own: *const u8, half: usize) -> [float32x4_t; QUADS] {
-    // SAFETY: the contract of the caller.
-    unsafe {
-        if matches!(K::ORDER.scaling(), Scaling::Two) {
-            return halves(own.add(LINE), half);
-        }
-        scaled(halves(record.add(LINE), half), unsigned(own.add(PANEL + half * LANES)))
-    }
-}
-
-#[inline(always)]
-fn scaled(factors: [float32x4_t; QUADS], own: [float32x4_t; QUADS]) -> [float32x4_t; QUADS] {
-    // SAFETY: every processor of the architecture has this.
-    std::array::from_fn(|quad| unsafe { vmulq_f32(factors[quad], own[quad]) })
-}
-
-/// The f16 of a half of a line.
-///
-/// # Safety
-/// The line is there.
-#[inline(always)]
-unsafe fn halves(line: *const u8, half: usize) -> [float32x4_t; QUADS] {
-    [0, 4, 8, 12].map(|lane| {
-        let wide: float32x4_t;
-        // SAFETY: the contract of the caller; the instruction reads and writes the registers it is given.
-        unsafe {
-            let own = vld1_u16(line.cast::<u16>().add(half * LANES + lane));
-            asm!(
-                "fcvtl {wide:v}.4s, {own:v}.4h",
-                wide = out(vreg) wide,
-                own = in(vreg) own,
-                options(pure, nomem, nostack, preserves_flags),
-            );
-        }
-        wide
-    })
-}
-
-/// 16 bytes without a sign.
-///
-/// # Safety
-/// They are there.
-#[inline(always)]
-unsafe fn unsigned(at: *const u8) -> [float32x4_t; QUADS] {
-    // SAFETY: the contract of the caller.
-    unsafe {
-        let bytes = vld1q_u8(at);
-        let [low, high] = [vmovl_u8(vget_low_u8(bytes)), vmovl_high_u8(bytes)];
-        [
-            vmovl_u16(vget_low_u16(low)),
-            vmovl_high_u16(low),
-            vmovl_u16(vget_low_u16(high)),
-            vmovl_high_u16(high),
-        ]
-        .map(|own| vcvtq_f32_u32(own))
-    }
-}
-
-/// 16 bytes with one.
-///
-/// # Safety
-/// They are there.
-#[inline(always)]
-unsafe fn signed(at: *const u8) -> [float32x4_t; QUADS] {
-    // SAFETY: the contract of the caller.
-    unsafe {
-        let bytes = vld1q_s8(at.cast());
-        let [low, high] = [vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes)];
-        [
-            vmovl_s16(vget_low_s16(low)),
-            vmovl_high_s16(low),
-            vmovl_s16(vget_low_s16(high)),
-            vmovl_high_s16(high),
-        ]
-        .map(|own| vcvtq_f32_s32(own))
-    }
 }
