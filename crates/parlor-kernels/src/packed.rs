@@ -42,7 +42,7 @@ use half::bf16;
 
 use crate::scratch::Line;
 use crate::{Tensor, View};
-use order::Order;
+use order::{Kind, Order, by_kind, kinds};
 use record::Block;
 use records::{Layout, Records};
 
@@ -127,16 +127,23 @@ impl Packed {
             let start = row * columns + from;
             return source.view().widen_range(start..start + out.len(), out);
         }
-        let (panel, row) = (row / PANEL, row % PANEL);
-        for (column, out) in (from..).zip(out) {
-            let (at, within) = (column / order.columns(), column % order.columns());
-            let record = self.records(panel, at..at + 1);
-            *out = if order == Order::Pairs {
-                let pairs: &[[bf16; 2]] = bytemuck::cast_slice(record);
-                pairs[row][within].to_f32()
-            } else {
-                Block::of(order, record, within / BLOCK).value(row, within % BLOCK)
-            };
+        let (panel, lane) = (row / PANEL, row % PANEL);
+        if order == Order::Pairs {
+            let pairs: &[[bf16; 2]] = bytemuck::cast_slice(self.records(panel, 0..columns.div_ceil(2)));
+            for (column, out) in (from..).zip(out) {
+                *out = pairs[column / 2 * PANEL + lane][column % 2].to_f32();
+            }
+            return;
+        }
+        let (mut column, mut out) = (from, out);
+        while !out.is_empty() {
+            let (block, within) = (column / BLOCK, column % BLOCK);
+            let (own, rest) = out.split_at_mut((BLOCK - within).min(out.len()));
+            let (record, block) = (block / order.blocks(), block % order.blocks());
+            let record = self.records(panel, record..record + 1);
+            by_kind!(order, K => Block::of(K::ORDER, record, block).widen(lane, within, own));
+            column += own.len();
+            out = rest;
         }
     }
 

@@ -91,10 +91,15 @@ impl<'a> Block<'a> {
         i32::from(high << 4 | low) - order.zero()
     }
 
-    /// The number of a lane in a column of the block.
-    pub(super) fn value(self, lane: usize, column: usize) -> f32 {
-        let fold = column * self.order.folds() / BLOCK;
-        self.level(lane, column) as f32 * self.scale(lane, fold) - self.offset(lane).unwrap_or(0.0)
+    /// Widens a lane's columns of the block from `from` on into `out`.
+    #[inline(always)]
+    pub(super) fn widen(self, lane: usize, from: usize, out: &mut [f32]) {
+        let folds = self.order.folds();
+        let scales: [f32; 2] = std::array::from_fn(|fold| self.scale(lane, fold % folds));
+        let offset = self.offset(lane).unwrap_or(0.0);
+        for (column, out) in (from..BLOCK).zip(out) {
+            *out = self.level(lane, column) as f32 * scales[column * folds / BLOCK] - offset;
+        }
     }
 }
 
