@@ -57,7 +57,7 @@ impl BlockFormat {
     }
 
     /// Bytes of a block, without scales that are stored apart.
-    fn code_bytes(self) -> usize {
+    pub(crate) fn code_bytes(self) -> usize {
         match self {
             Self::Q8_0 => 34,
             Self::Q4_0 => 18,

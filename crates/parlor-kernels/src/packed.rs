@@ -63,6 +63,9 @@ const HALVES: usize = 2;
 /// Rows of a panel.
 const PANEL: usize = HALVES * LANES;
 
+/// Bytes of a line.
+const LINE: usize = size_of::<Line>();
+
 /// Bytes that are packed before their source is let go of.
 const RUN: usize = 8 << 20;
 

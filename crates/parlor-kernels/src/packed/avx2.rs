@@ -3,14 +3,14 @@
 //!
 //! `vpmaddubsw` multiplies bytes without a sign by bytes with one and adds two neighbours in 16 bits. Weights of 8 bits give it
 //! their magnitudes, and the input their signs: two products are at most 2 * 128 * 127, which 16 bits hold. Weights of 4
-//! bits are below 16, and all eight steps of a block (8 * 2 * 15 * 127) fit before they are widened.
+//! bits are below 16, and all eight steps of a block (8 * 2 * 15 * 127) fit before they are widened; of 5 bits four, of 6 two.
 
 use std::arch::x86_64::*;
 
 use super::inputs::BlockOf;
 use super::integers::{Sums, Tile};
 use super::order::{Kind, Order, Scaling, by_kind, kinds};
-use super::{BLOCK, LANES, PANEL, STEP};
+use super::{BLOCK, LANES, LINE, PANEL, STEP};
 use crate::blocks::nf4;
 use crate::isa::{self, Isa};
 
@@ -20,8 +20,7 @@ const STEPS: usize = BLOCK / STEP;
 /// Lanes of a register, and registers of a panel.
 const OCTET: usize = 8;
 const OCTETS: usize = PANEL / OCTET;
-/// Bytes of a line, and of a step's codes.
-const LINE: usize = 64;
+/// Bytes of a step's codes.
 const CODES: usize = STEP * PANEL;
 /// Bytes that are asked for ahead of those in use: about as many as come in the time that memory takes to answer.
 const AHEAD: usize = 6 << 10;
@@ -103,7 +102,7 @@ unsafe fn blocks_of<const R: usize, const C: usize, K: Kind>(tile: Tile<'_>, blo
                         }
                     }
                 }
-                if matches!(order.scaling(), Scaling::Two | Scaling::Groups) {
+                if order.has_offsets() {
                     for c in 0..C {
                         let octet = (first + c) * OCTET;
                         let offsets = offsets_of::<K>(record, own, octet);
@@ -122,7 +121,7 @@ unsafe fn blocks_of<const R: usize, const C: usize, K: Kind>(tile: Tile<'_>, blo
 
 /// Asks for the lines so far ahead of some.
 #[inline(always)]
-fn ask_for(lines: *const u8, count: usize) {
+pub(super) fn ask_for(lines: *const u8, count: usize) {
     for line in 0..count {
         // SAFETY: what is asked for need not be there.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(lines.wrapping_add(AHEAD + LINE * line).cast()) };
@@ -132,12 +131,7 @@ fn ask_for(lines: *const u8, count: usize) {
 /// Where sums of a fold begin: with what a weight's offset takes from them.
 #[inline(always)]
 fn start<K: Kind>(about: &BlockOf, fold: usize) -> i32 {
-    let sum = match K::ORDER.folds() {
-        1 => about.minus_sum,
-        _ if fold == 0 => about.minus_first,
-        _ => about.minus_second,
-    };
-    K::ORDER.zero() * sum
+    K::ORDER.zero() * about.minus_sum_of::<K>(fold)
 }
 
 /// What the sums of a fold of eight lanes are multiplied by.

@@ -6,10 +6,11 @@ mod unpack;
 
 use std::arch::x86_64::*;
 
+use super::avx2::ask_for;
 use super::inputs::BlockOf;
 use super::integers::{Sums, Tile};
-use super::order::{Kind, Order, Scaling, by_kind, kinds};
-use super::{BLOCK, HALVES, LANES};
+use super::order::{Kind, Order, by_kind, kinds};
+use super::{BLOCK, HALVES, LANES, LINE};
 use crate::blocks::nf4;
 
 use scales::{offsets_of, scales_of};
@@ -17,10 +18,6 @@ pub(super) use unpack::unpack;
 
 /// Input rows of a tile, at most.
 pub(super) const ROWS: usize = 6;
-/// Bytes of a line.
-const LINE: usize = 64;
-/// Bytes that are asked for ahead of those in use: about as many as come in the time that memory takes to answer.
-const AHEAD: usize = 6 << 10;
 
 /// Whether the instructions are there.
 pub(super) fn here() -> bool {
@@ -86,12 +83,7 @@ unsafe fn blocks_of<const R: usize, K: Kind>(tile: Tile<'_>, blocks: usize, sums
                     let about = &*about.add(r * tile.stride + block);
                     *integers = [start::<K>(about, fold); HALVES];
                 }
-                // High bits on their way down, and up.
-                let mut bits = [[_mm512_setzero_si512(); HALVES]; 2];
-                if order.high() > 0 {
-                    let line = high.add(LINE * HALVES * fold);
-                    bits = [[0, LINE].map(|half| _mm512_load_si512(line.add(half).cast())); 2];
-                }
+                let [mut down, mut up] = high_bits::<K>(high, fold);
                 for line in 0..K::LINES {
                     let at = first.add(LINE * HALVES * (fold * K::LINES + line));
                     ask_for(at, HALVES);
@@ -116,9 +108,8 @@ unsafe fn blocks_of<const R: usize, K: Kind>(tile: Tile<'_>, blocks: usize, sums
                         add(weights, step);
                         continue;
                     }
-                    let [down, up] = &mut bits;
-                    add(lower::<K>(weights, down), step);
-                    add(upper::<K>(weights, up), step + K::LINES);
+                    add(lower::<K>(weights, &mut down), step);
+                    add(upper::<K>(weights, &mut up), step + K::LINES);
                 }
                 let mut scales = [_mm512_setzero_ps(); HALVES];
                 for (half, scales) in scales.iter_mut().enumerate() {
@@ -132,7 +123,7 @@ unsafe fn blocks_of<const R: usize, K: Kind>(tile: Tile<'_>, blocks: usize, sums
                     }
                 }
             }
-            if matches!(order.scaling(), Scaling::Two | Scaling::Groups) {
+            if order.has_offsets() {
                 let offsets = [0, 1].map(|half| offsets_of::<K>(record, own, half));
                 for (r, totals) in totals.iter_mut().enumerate() {
                     let less = broadcast(&raw const (*about.add(r * tile.stride + block)).minus_total);
@@ -148,15 +139,6 @@ unsafe fn blocks_of<const R: usize, K: Kind>(tile: Tile<'_>, blocks: usize, sums
                 _mm512_storeu_ps(sums.to.add(r * sums.stride + half * LANES), total);
             }
         }
-    }
-}
-
-/// Asks for the lines so far ahead of some.
-#[inline(always)]
-fn ask_for(lines: *const u8, count: usize) {
-    for line in 0..count {
-        // SAFETY: what is asked for need not be there.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(lines.wrapping_add(AHEAD + LINE * line).cast()) };
     }
 }
 
@@ -204,31 +186,45 @@ fn add_to(total: &mut __m512, a: __m512, b: __m512) {
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn start<K: Kind>(about: &BlockOf, fold: usize) -> __m512i {
+    let sum = about.minus_sum_of::<K>(fold);
     macro_rules! shifted {
-        ($sum:expr, $by:literal) => {{
-            let (at, x): (*const i32, __m512i);
-            at = &raw const $sum;
+        ($by:literal) => {{
+            let x: __m512i;
             // SAFETY: the instruction reads four bytes.
             unsafe {
                 std::arch::asm!(
                     concat!("vpslld {x}, dword ptr [{at}]{{1to16}}, ", $by),
                     x = out(zmm_reg) x,
-                    at = in(reg) at,
+                    at = in(reg) &raw const *sum,
                     options(pure, readonly, nostack, preserves_flags),
                 );
             }
             x
         }};
     }
-    match (K::ORDER.zero(), K::ORDER.folds(), fold) {
-        (0, ..) => _mm512_setzero_si512(),
-        (8, ..) => shifted!(about.minus_sum, 3),
-        (16, ..) => shifted!(about.minus_sum, 4),
-        (128, 1, _) => shifted!(about.minus_sum, 7),
-        (32, _, 0) => shifted!(about.minus_first, 5),
-        (32, ..) => shifted!(about.minus_second, 5),
-        (_, _, 0) => shifted!(about.minus_first, 7),
-        _ => shifted!(about.minus_second, 7),
+    match K::ORDER.zero() {
+        0 => _mm512_setzero_si512(),
+        8 => shifted!(3),
+        16 => shifted!(4),
+        32 => shifted!(5),
+        _ => shifted!(7),
+    }
+}
+
+/// The high bits of a fold, whose first lines are at `high`: on their way down, and up; nothing where there are none.
+///
+/// # Safety
+/// AVX-512F is there, and the lines, aligned.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn high_bits<K: Kind>(high: *const u8, fold: usize) -> [[__m512i; HALVES]; 2] {
+    if K::ORDER.high() == 0 {
+        return [[_mm512_setzero_si512(); HALVES]; 2];
+    }
+    // SAFETY: the contract of the caller.
+    unsafe {
+        let line = high.add(LINE * HALVES * fold);
+        [[_mm512_load_si512(line.cast()), _mm512_load_si512(line.add(LINE).cast())]; 2]
     }
 }
 
@@ -263,6 +259,7 @@ fn upper<K: Kind>(both: [__m512i; HALVES], bits: &mut [__m512i; HALVES]) -> [__m
     with_high::<K>(own, bits)
 }
 
+/// The weights of half bytes, `bits` being theirs above the fourth, among others.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn with_high<K: Kind>(low: [__m512i; HALVES], bits: &[__m512i; HALVES]) -> [__m512i; HALVES] {

@@ -81,7 +81,7 @@ fn stage(weight: BlockView<'_>, nibbles: &mut [u8], high: &mut [u8]) {
 fn stage_as(format: BlockFormat, weight: BlockView<'_>, nibbles: &mut [u8], high: &mut [u8]) {
     let order = Order::of(format);
     let groups = format.elements() / BLOCK;
-    let per_block = weight.bytes().len() / (weight.len() / format.elements());
+    let per_block = format.code_bytes();
     let nibbles = nibbles.chunks_exact_mut(groups * NIBBLES);
     let mut high = high.chunks_exact_mut((groups * order.high() * STEP).max(1));
     for (bytes, nibbles) in weight.bytes().chunks_exact(per_block).zip(nibbles) {
@@ -108,7 +108,7 @@ fn stage_as(format: BlockFormat, weight: BlockView<'_>, nibbles: &mut [u8], high
 /// The scales of all blocks, and their offsets.
 fn put_scales(order: Order, weight: BlockView<'_>, columns: usize, records: &mut [Line]) {
     let format = weight.format();
-    let per_block = weight.bytes().len() / (weight.len() / format.elements());
+    let per_block = format.code_bytes();
     let per_row = columns / format.elements();
     let rows = weight.bytes().chunks_exact(per_block * per_row).enumerate();
     for (row, own) in rows {

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use super::BLOCK;
+use super::order::Kind;
 use crate::pointer::SharedMut;
 use crate::simd::dispatch;
 use crate::threads::share_out;
@@ -27,6 +28,16 @@ impl BlockOf {
         let minus_sum = -(first + second);
         let minus_total = scale * minus_sum as f32;
         Self { scale, minus_total, minus_sum, minus_first: -first, minus_second: -second }
+    }
+
+    /// The sum of a fold's codes, its sign changed.
+    #[inline(always)]
+    pub(super) fn minus_sum_of<K: Kind>(&self, fold: usize) -> &i32 {
+        match K::ORDER.folds() {
+            1 => &self.minus_sum,
+            _ if fold == 0 => &self.minus_first,
+            _ => &self.minus_second,
+        }
     }
 }
 

@@ -13,16 +13,15 @@ use std::arch::asm;
 
 use super::inputs::BlockOf;
 use super::integers::{Sums, Tile};
-use super::order::{Kind, Order, Scaling, by_kind, kinds};
-use super::{HALVES, LANES};
+use super::order::{Kind, Order, by_kind, kinds};
+use super::{HALVES, LANES, LINE};
 use crate::blocks::nf4;
 use multiply::{Dots, Matrices, Multiply, Plain};
 use scales::{offsets_of, scales_of};
 
 /// Input rows of a tile, at most.
 pub(super) const ROWS: usize = 4;
-/// Bytes of a line; lanes of a register, and registers of a line.
-const LINE: usize = 64;
+/// Lanes of a register, and registers of a line.
 const QUAD: usize = 4;
 const QUADS: usize = LANES / QUAD;
 
@@ -117,20 +116,20 @@ unsafe fn blocks_of<const R: usize, M: Multiply, K: Kind>(tile: Tile<'_>, sums: 
             for half in 0..HALVES {
                 let lanes = half * LANES;
                 for fold in 0..order.folds() {
-                    let starts = about.map(|about| [vdupq_n_s32(start::<K>(about, fold)); QUADS]);
                     let integers = fold_of::<R, M, K>(codes, first.add(LINE * half), fold);
                     let scales = scales_of::<K>(record, own, half, fold);
                     for (row, about) in about.iter().enumerate() {
                         let to = sums.to.add(row * sums.stride + lanes);
+                        let start = vdupq_n_s32(start::<K>(about, fold));
                         for quad in 0..QUADS {
-                            let integers = vaddq_s32(integers[row][quad], starts[row][quad]);
+                            let integers = vaddq_s32(integers[row][quad], start);
                             let factor = vmulq_n_f32(scales[quad], about.scale);
                             let to = to.add(quad * QUAD);
                             vst1q_f32(to, vfmaq_f32(vld1q_f32(to), vcvtq_f32_s32(integers), factor));
                         }
                     }
                 }
-                if matches!(order.scaling(), Scaling::Two | Scaling::Groups) {
+                if order.has_offsets() {
                     let offsets = offsets_of::<K>(record, own, half);
                     for (row, about) in about.iter().enumerate() {
                         let to = sums.to.add(row * sums.stride + lanes);
@@ -151,12 +150,7 @@ unsafe fn blocks_of<const R: usize, M: Multiply, K: Kind>(tile: Tile<'_>, sums: 
 fn start<K: Kind>(about: &BlockOf, fold: usize) -> i32 {
     // Bytes have their sign here.
     let zero = if K::ORDER.zero() == 128 { 0 } else { K::ORDER.zero() };
-    let sum = match K::ORDER.folds() {
-        1 => about.minus_sum,
-        _ if fold == 0 => about.minus_first,
-        _ => about.minus_second,
-    };
-    zero * sum
+    zero * about.minus_sum_of::<K>(fold)
 }
 
 /// The sums of a fold's products of half a panel, whose lines of high bits and codes begin at `own`.
@@ -192,24 +186,15 @@ unsafe fn fold_of<const R: usize, M: Multiply, K: Kind>(
             let mut lower = lines.map(|line| line.map(|own| vandq_u8(own, vdupq_n_u8(15))));
             let mut upper = lines.map(|line| line.map(|own| vshrq_n_u8::<4>(own)));
             for (lower, upper) in lower.iter_mut().zip(&mut upper) {
-                for quad in 0..QUADS {
-                    match order.high() {
-                        1 => {
-                            let mask = vdupq_n_u8(0x10);
-                            lower[quad] = vorrq_u8(lower[quad], vandq_u8(down[quad], mask));
-                            down[quad] = vshrq_n_u8::<1>(down[quad]);
-                            up[quad] = vshlq_n_u8::<1>(up[quad]);
-                            upper[quad] = vorrq_u8(upper[quad], vandq_u8(up[quad], mask));
-                        }
-                        2 => {
-                            let mask = vdupq_n_u8(0x30);
-                            lower[quad] = vorrq_u8(lower[quad], vandq_u8(down[quad], mask));
-                            down[quad] = vshrq_n_u8::<2>(down[quad]);
-                            up[quad] = vshlq_n_u8::<2>(up[quad]);
-                            upper[quad] = vorrq_u8(upper[quad], vandq_u8(up[quad], mask));
-                        }
-                        _ => {}
-                    }
+                for quad in 0..if order.high() > 0 { QUADS } else { 0 } {
+                    let mask = vdupq_n_u8(if order.high() == 1 { 0x10 } else { 0x30 });
+                    lower[quad] = vorrq_u8(lower[quad], vandq_u8(down[quad], mask));
+                    (down[quad], up[quad]) = if order.high() == 1 {
+                        (vshrq_n_u8::<1>(down[quad]), vshlq_n_u8::<1>(up[quad]))
+                    } else {
+                        (vshrq_n_u8::<2>(down[quad]), vshlq_n_u8::<2>(up[quad]))
+                    };
+                    upper[quad] = vorrq_u8(upper[quad], vandq_u8(up[quad], mask));
                 }
             }
             let signed = |weights: [[uint8x16_t; QUADS]; 2]| {

@@ -96,6 +96,11 @@ impl Order {
         }
     }
 
+    /// Whether levels have no sign, and something that is no level is taken from them.
+    pub(super) const fn has_offsets(self) -> bool {
+        matches!(self.scaling(), Scaling::Two | Scaling::Groups)
+    }
+
     /// What is added to a weight to make it unsigned, as it is stored.
     pub(super) const fn zero(self) -> i32 {
         match self.scaling() {

@@ -1,7 +1,7 @@
 //! The product in plain loops, compiled for the widest registers of the machine.
 
 use super::integers::{Sums, Tile};
-use super::order::{Kind, Order, Scaling, by_kind, kinds};
+use super::order::{Kind, Order, by_kind, kinds};
 use super::record::Block;
 use super::{BLOCK, HALVES, LANES, STEP};
 use crate::simd::dispatch;
@@ -34,7 +34,7 @@ fn panels<K: Kind>(tile: &Tile<'_>, sums: &mut [&mut [f32]]) {
 /// The lanes from `first` on.
 #[inline(always)]
 fn half_panel<K: Kind>(tile: &Tile<'_>, first: usize, sums: &mut [&mut [f32]]) {
-    let (folds, offset) = (K::ORDER.folds(), matches!(K::ORDER.scaling(), Scaling::Two | Scaling::Groups));
+    let (folds, offset) = (K::ORDER.folds(), K::ORDER.has_offsets());
     for (index, block) in Block::all(K::ORDER, tile.lines).enumerate() {
         let mut weights = [[[0i32; STEP]; LANES]; BLOCK / STEP];
         for (step, weights) in weights.iter_mut().enumerate() {
@@ -51,8 +51,7 @@ fn half_panel<K: Kind>(tile: &Tile<'_>, first: usize, sums: &mut [&mut [f32]]) {
             let at = row * tile.stride + index;
             let (codes, about) = (&tile.codes[at], tile.about[at]);
             let sums = &mut sums[first..][..LANES];
-            let per_fold = BLOCK / STEP / folds;
-            let parts = weights.chunks_exact(per_fold).zip(codes.chunks_exact(per_fold * STEP));
+            let parts = weights.chunks_exact(K::STEPS).zip(codes.chunks_exact(K::STEPS * STEP));
             for ((weights, codes), scales) in parts.zip(&scales) {
                 let mut integers = [0; LANES];
                 for (weights, codes) in weights.iter().zip(codes.chunks_exact(STEP)) {

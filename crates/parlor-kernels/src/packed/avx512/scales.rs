@@ -2,9 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::LINE;
 use crate::packed::order::{Kind, Scaling};
-use crate::packed::{LANES, PANEL};
+use crate::packed::{LANES, LINE, PANEL};
 
 /// What the sums of a fold of a half's lanes are multiplied by.
 ///

@@ -3,9 +3,9 @@
 
 use std::arch::x86_64::*;
 
-use super::{LINE, lower, upper};
-use crate::packed::HALVES;
+use super::{high_bits, lower, upper};
 use crate::packed::order::{Kind, Order, by_kind, kinds};
+use crate::packed::{HALVES, LINE};
 use crate::scratch::Line;
 
 /// # Safety
@@ -39,16 +39,11 @@ unsafe fn records_of<K: Kind>(records: usize, from: *const Line, to: *mut Line) 
                 let first = high.add(LINE * HALVES * order.high());
                 let to: *mut u8 = to.add(order.scale_lines()).cast();
                 for fold in 0..order.folds() {
-                    let mut bits = [[_mm512_setzero_si512(); HALVES]; 2];
-                    if order.high() > 0 {
-                        let line = high.add(LINE * HALVES * fold);
-                        bits = [[0, LINE].map(|half| _mm512_load_si512(line.add(half).cast())); 2];
-                    }
-                    let [down, up] = &mut bits;
+                    let [mut down, mut up] = high_bits::<K>(high, fold);
                     for line in 0..K::LINES {
                         let at = first.add(LINE * HALVES * (fold * K::LINES + line));
                         let both = [0, LINE].map(|half| _mm512_load_si512(at.add(half).cast()));
-                        let steps = [lower::<K>(both, down), upper::<K>(both, up)];
+                        let steps = [lower::<K>(both, &mut down), upper::<K>(both, &mut up)];
                         for (later, weights) in steps.into_iter().enumerate() {
                             let step = fold * K::STEPS + later * K::LINES + line;
                             let to = to.add(LINE * HALVES * step);

@@ -35,18 +35,13 @@ impl Multiply for Plain {
 
     #[inline(always)]
     unsafe fn add<const R: usize>(sums: &mut [Integers; R], weights: [Weights; 2], codes: [*const i8; R]) {
-        for (step, weights) in weights.into_iter().enumerate() {
-            for (sums, codes) in sums.iter_mut().zip(codes) {
-                // SAFETY: the contract of the caller. No sum of two products overflows: a code is -127 to 127.
-                unsafe {
-                    let x = four(codes, step);
-                    for (sum, weights) in sums.iter_mut().zip(weights) {
-                        let low = vmull_s8(vget_low_s8(weights), vget_low_s8(x));
-                        let twos = vpaddq_s16(low, vmull_high_s8(weights, x));
-                        *sum = vpadalq_s16(*sum, twos);
-                    }
-                }
-            }
+        // SAFETY: the contract of the caller; every processor of the architecture has these instructions. No sum of two products
+        // overflows: a code is -127 to 127.
+        unsafe {
+            row_by_row(sums, weights, codes, |sum, weights, x| {
+                let low = vmull_s8(vget_low_s8(weights), vget_low_s8(x));
+                vpadalq_s16(sum, vpaddq_s16(low, vmull_high_s8(weights, x)))
+            });
         }
     }
 }
@@ -56,22 +51,40 @@ impl Multiply for Dots {
 
     #[inline(always)]
     unsafe fn add<const R: usize>(sums: &mut [Integers; R], weights: [Weights; 2], codes: [*const i8; R]) {
-        for (step, weights) in weights.into_iter().enumerate() {
-            for (sums, codes) in sums.iter_mut().zip(codes) {
-                // SAFETY: the contract of the caller; the instruction reads and writes the registers it is given.
-                unsafe {
-                    let x = four(codes, step);
-                    for (sum, weights) in sums.iter_mut().zip(weights) {
-                        asm!(
-                            ".arch_extension dotprod",
-                            "sdot {sum:v}.4s, {weights:v}.16b, {x:v}.16b",
-                            sum = inout(vreg) *sum,
-                            weights = in(vreg) weights,
-                            x = in(vreg) x,
-                            options(pure, nomem, nostack, preserves_flags),
-                        );
-                    }
-                }
+        // SAFETY: the contract of the caller; the instruction reads and writes the registers it is given.
+        unsafe {
+            row_by_row(sums, weights, codes, |mut sum, weights, x| {
+                asm!(
+                    ".arch_extension dotprod",
+                    "sdot {sum:v}.4s, {weights:v}.16b, {x:v}.16b",
+                    sum = inout(vreg) sum,
+                    weights = in(vreg) weights,
+                    x = in(vreg) x,
+                    options(pure, nomem, nostack, preserves_flags),
+                );
+                sum
+            });
+        }
+    }
+}
+
+/// Adds products by `dot`, which adds those of four lanes by four columns of one row.
+///
+/// # Safety
+/// Eight bytes are at each of `codes`.
+#[inline(always)]
+unsafe fn row_by_row<const R: usize>(
+    sums: &mut [Integers; R],
+    weights: [Weights; 2],
+    codes: [*const i8; R],
+    dot: impl Fn(int32x4_t, int8x16_t, int8x16_t) -> int32x4_t,
+) {
+    for (step, weights) in weights.into_iter().enumerate() {
+        for (sums, codes) in sums.iter_mut().zip(codes) {
+            // SAFETY: the contract of the caller.
+            let x = unsafe { four(codes, step) };
+            for (sum, weights) in sums.iter_mut().zip(weights) {
+                *sum = dot(*sum, weights, x);
             }
         }
     }

@@ -3,9 +3,9 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::{LINE, QUADS};
+use super::QUADS;
 use crate::packed::order::{Kind, Scaling};
-use crate::packed::{LANES, PANEL};
+use crate::packed::{LANES, LINE, PANEL};
 
 /// What the sums of a fold of a half's lanes are multiplied by.
 ///
