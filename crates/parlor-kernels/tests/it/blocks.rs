@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parlor_kernels::linear::{self, Shape};
 use parlor_kernels::{Arithmetic, BlockFormat, Blocks, DType, MappedFile, Tensor, TensorError, View, Write};
 
+use crate::packed::FORMATS;
 use crate::{Numbers, close_within, wide};
 
 fn widened(blocks: &Blocks) -> Vec<f32> {
@@ -166,17 +167,7 @@ fn blocks_in_a_file_hold_what_gguf_says() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/gguf/blocks.safetensors");
     let file = Arc::new(MappedFile::open(&path).unwrap());
     let tensors = safetensors::SafeTensors::deserialize(file.bytes()).unwrap();
-    let formats = [
-        BlockFormat::Q8_0,
-        BlockFormat::Q4_0,
-        BlockFormat::Q4_1,
-        BlockFormat::Q5_0,
-        BlockFormat::Q5_1,
-        BlockFormat::Q4K,
-        BlockFormat::Q5K,
-        BlockFormat::Q6K,
-    ];
-    for format in formats {
+    for format in FORMATS.into_iter().filter(|format| format.is_whole()) {
         let name = format.name();
         let want: Vec<u32> = tensors
             .tensor(&format!("{name}.values"))

@@ -16,8 +16,8 @@ fn forward(path: PackedPath, x: &Inputs, weight: &Packed, y: &mut [f32], write: 
     packed::forward(path, x, &mut [Output { weight, y, write, bias: None }]);
 }
 
-/// All formats, which the kernels have an order for.
-const FORMATS: [BlockFormat; 10] = [
+/// All formats.
+pub(crate) const FORMATS: [BlockFormat; 10] = [
     BlockFormat::Q8_0,
     BlockFormat::Q4_0,
     BlockFormat::Q4_1,
@@ -242,9 +242,9 @@ proptest! {
 #[test]
 fn more_rows_than_pass_by_at_once_and_more_panels_than_a_task() {
     for format in FORMATS {
-        let whole = |blocks: usize| blocks.next_multiple_of(format.elements() / 32);
-        check(format, 7, 259, 33, whole(2), Write::Replace);
-        check(format, 8, 3, 2000, whole(9), Write::Replace);
+        let whole = format.elements() / 32;
+        check(format, 7, 259, 33, 2 * whole, Write::Replace);
+        check(format, 8, 3, 2000, 9 * whole, Write::Replace);
     }
     // Groups of three panels in tasks of four, and other such.
     for format in [BlockFormat::Q8_0, BlockFormat::Q4_0, BlockFormat::Q4K, BlockFormat::Q6K] {
