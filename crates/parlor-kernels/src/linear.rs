@@ -13,7 +13,7 @@ use crate::few;
 use crate::isa::Isa;
 use crate::matmul::{Mat, MatMut, On, matmul};
 use crate::packed::{self, Packed};
-use crate::product::{Along, Band, Operand, Path, Product, Size, product, product_all};
+use crate::product::{Along, Band, Operand, Path, Product, Size, Thin, product, product_all};
 use crate::simd::{Element, dispatch};
 use crate::threads::Parts as _;
 use crate::{Arithmetic, ValuesMut, View, Write};
@@ -46,6 +46,32 @@ pub struct Layer<'a> {
     pub write: Write,
     /// Numbers of the same shape that are added, instead of those that `y` holds.
     pub base: Option<&'a [f32]>,
+    /// A product with `B` that is added.
+    pub beside: Option<Beside<'a>>,
+}
+
+/// A low-rank factor beside a weight, and what it is multiplied with: the product is added while the sums of the weight's are
+/// near (LoRA: Hu et al., 2021).
+#[derive(Clone, Copy, Debug)]
+pub struct Beside<'a> {
+    /// `[rows, rank]`: the input times `A`, or the output's gradient times `B`, scaled.
+    pub h: View<'a>,
+    /// `B` `[outputs, rank]` where the weight makes an output, `A` `[rank, inputs]` where it makes the gradient of an input.
+    pub factor: View<'a>,
+    /// Length of its sums.
+    pub rank: usize,
+}
+
+impl<'a> Beside<'a> {
+    /// As a part of the weight's product, whose result is `width` wide.
+    fn thin(&self, along: Along, width: usize) -> Thin<'a> {
+        let step = if along == Along::Depth { self.rank } else { width };
+        Thin {
+            left: stored(self.h, self.rank, Along::Depth),
+            right: stored(self.factor, step, along),
+            depth: self.rank,
+        }
+    }
 }
 
 impl<'a> Layer<'a> {
@@ -84,13 +110,13 @@ pub fn forward<'a>(
 ) {
     let x = x.into();
     check(shape, x.len(), weight.len(), y.len());
-    forward_all(x, shape, &mut [Layer { weight, bias, y, write, base: None }]);
+    forward_all(x, shape, &mut [Layer { weight, bias, y, write, base: None, beside: None }]);
 }
 
 /// As [`forward`], of several layers that share their input, which is prepared once for all of them; `shape.outputs` are
 /// those of all together.
 pub fn forward_all(x: View<'_>, shape: Shape, layers: &mut [Layer<'_>]) {
-    let Shape { rows, inputs, mut arithmetic, .. } = shape;
+    let Shape { rows, inputs, arithmetic, .. } = shape;
     let outputs: usize = layers.iter().map(|layer| layer.weight.len() / inputs.max(1)).sum();
     assert!(x.len() == rows * inputs && (outputs == shape.outputs || inputs == 0), "layers of {shape:?}");
     if rows == 0 || inputs == 0 {
@@ -100,7 +126,7 @@ pub fn forward_all(x: View<'_>, shape: Shape, layers: &mut [Layer<'_>]) {
     layers.iter().filter_map(Layer::packed).for_each(Packed::before_product);
     if packed && packed::are_widened(rows, layers.iter().filter_map(Layer::packed)) {
         // As inputs of packed bf16 are rounded when they are few.
-        arithmetic = Arithmetic::Bf16;
+        forward_stored(x, Shape { arithmetic: Arithmetic::Bf16, ..shape }, layers, Thins::Apart);
     } else if packed {
         layers.iter_mut().for_each(Layer::settle);
         let outputs = layers.iter_mut().filter_map(|layer| {
@@ -108,8 +134,30 @@ pub fn forward_all(x: View<'_>, shape: Shape, layers: &mut [Layer<'_>]) {
             Some(packed::Output { weight, y: layer.y, bias, write })
         });
         let mut outputs: Vec<_> = outputs.collect();
-        return packed::forward_best(&x.widened(), &mut outputs);
+        packed::forward_best(&x.widened(), &mut outputs);
+    } else {
+        forward_stored(x, shape, layers, Thins::Within);
     }
+    for layer in layers {
+        if let Some(Beside { h, factor, rank }) = layer.beside {
+            let shape = Shape { rows, inputs: rank, outputs: layer.weight.len() / inputs, arithmetic };
+            forward(h, factor, None, layer.y, Write::Accumulate, shape);
+        }
+    }
+}
+
+/// Where products with low-rank factors are made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Thins {
+    /// With the weights' products.
+    Within,
+    /// After them, in another arithmetic.
+    Apart,
+}
+
+/// [`forward_all`] of weights that are widened on the way. Takes what is [`Layer::beside`] where that is added already.
+fn forward_stored(x: View<'_>, shape: Shape, layers: &mut [Layer<'_>], thins: Thins) {
+    let Shape { rows, inputs, arithmetic, .. } = shape;
     let in_few = rows <= few::ROWS && arithmetic == Arithmetic::F32;
     let plain = |layer: &Layer<'_>| by_gemm(arithmetic) && matches!(layer.weight, View::F32(_));
     if in_few || layers.iter().any(plain) {
@@ -132,10 +180,13 @@ pub fn forward_all(x: View<'_>, shape: Shape, layers: &mut [Layer<'_>]) {
         }
     } else {
         let (mut weights, mut results) = (Vec::new(), Vec::new());
-        for Layer { weight, y, write, base, .. } in &mut *layers {
+        for Layer { weight, y, write, base, beside, .. } in &mut *layers {
             let operand = stored(*weight, inputs, Along::Depth);
-            weights.push(Band { operand, lanes: weight.len() / inputs });
-            results.push(Product { to: (&mut **y).into(), write: *write, base: *base });
+            let outputs = weight.len() / inputs;
+            let beside = if thins == Thins::Within { beside.take() } else { None };
+            let thin = beside.map(|beside| beside.thin(Along::Depth, outputs));
+            weights.push(Band { operand, lanes: outputs });
+            results.push(Product { to: (&mut **y).into(), write: *write, base: *base, thin });
         }
         let x = Band { operand: stored(x, inputs, Along::Depth), lanes: rows };
         product_all(Path::best(arithmetic), (&[x], &weights), inputs, &mut results);
@@ -168,16 +219,33 @@ pub fn backward_input<'a>(
     write: Write,
     shape: Shape,
 ) {
-    let dy = dy.into();
+    backward_input_beside(dy.into(), (weight, None), dx, write, shape);
+}
+
+/// As [`backward_input`], and what is beside the weight.
+pub fn backward_input_beside(
+    dy: View<'_>,
+    (weight, beside): (View<'_>, Option<Beside<'_>>),
+    dx: &mut [f32],
+    write: Write,
+    shape: Shape,
+) {
     let Shape { rows, inputs, outputs, arithmetic } = shape;
     check(shape, dx.len(), weight.len(), dy.len());
     if let (true, View::F32(weight), View::F32(dy)) = (by_gemm(arithmetic), weight, dy) {
         let (dy, weight) = (Mat::new(dy, rows, outputs, outputs), Mat::new(weight, outputs, inputs, inputs));
-        return matmul(MatMut::new(dx, rows, inputs, inputs), dy, weight, 1.0, write, On::Pool);
+        matmul(MatMut::new(dx, rows, inputs, inputs), dy, weight, 1.0, write, On::Pool);
+        if let Some(Beside { h, factor, rank }) = beside {
+            let shape = Shape { outputs: rank, ..shape };
+            backward_input(h, factor, dx, Write::Accumulate, shape);
+        }
+        return;
     }
-    let operands = (stored(dy, outputs, Along::Depth), stored(weight, inputs, Along::Lanes));
-    let size = Size { rows, columns: inputs, depth: outputs };
-    product(Path::best(arithmetic), dx, operands, size, write);
+    let dy = Band { operand: stored(dy, outputs, Along::Depth), lanes: rows };
+    let weight = Band { operand: stored(weight, inputs, Along::Lanes), lanes: inputs };
+    let thin = beside.map(|beside| beside.thin(Along::Lanes, inputs));
+    let result = Product { to: dx.into(), write, base: None, thin };
+    product_all(Path::best(arithmetic), (&[dy], &[weight]), outputs, &mut [result]);
 }
 
 /// `dW += dy^T x`: the gradient of the weight, f32 `[outputs, inputs]`.
@@ -206,7 +274,7 @@ pub fn backward_weights(x: View<'_>, shape: Shape, layers: &mut [LayerGradient<'
             }
             (_, _, dy, dw) => {
                 lefts.push(Band { operand: stored(dy, outputs, Along::Lanes), lanes: outputs });
-                results.push(Product { to: dw.reborrow(), write: layer.write, base: None });
+                results.push(Product { to: dw.reborrow(), write: layer.write, base: None, thin: None });
             }
         }
     }

@@ -14,6 +14,7 @@ mod narrow;
 mod operand;
 mod path;
 mod portable;
+mod task;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -25,10 +26,11 @@ use std::ops::Range;
 use crate::threads::Parts as _;
 
 use crate::pointer::SharedMut;
-use crate::scratch::{self, LEFT, RIGHT, SUMS};
+use crate::scratch::{self, RIGHT};
 use crate::{ValuesMut, Write};
-use kernel::{Kernel, Panels, STEPS, Tile};
+use kernel::{Kernel, Panels, STEPS};
 use narrow::Narrow;
+use task::task;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::tail_of_eight;
@@ -71,6 +73,19 @@ pub struct Product<'a> {
     pub write: Write,
     /// Numbers of the same shape that are added, instead of those that `to` holds, where that is f32.
     pub base: Option<&'a [f32]>,
+    /// A product of few steps that is added, where there is one left band and `to` is f32.
+    pub thin: Option<Thin<'a>>,
+}
+
+/// A second product of the same shape and of few steps, added to each tile while that is near: low-rank factors beside a weight.
+#[derive(Clone, Copy, Debug)]
+pub struct Thin<'a> {
+    /// Its lanes are the rows of the result.
+    pub left: Operand<'a>,
+    /// Its lanes are the columns of the result.
+    pub right: Operand<'a>,
+    /// Length of its sums.
+    pub depth: usize,
 }
 
 /// Where a product goes.
@@ -94,6 +109,8 @@ pub(crate) struct Job<'a> {
     depth: usize,
     /// Of each left band with each right one, in this order.
     to: &'a [Place],
+    /// What is added to each of them, in the same order.
+    thin: &'a [Option<Thin<'a>>],
     path: Path,
 }
 
@@ -123,7 +140,12 @@ pub fn product(
 ) {
     let left = Band { operand: left, lanes: size.rows };
     let right = Band { operand: right, lanes: size.columns };
-    product_all(path, (&[left], &[right]), size.depth, &mut [Product { to: dst.into(), write, base: None }]);
+    product_all(
+        path,
+        (&[left], &[right]),
+        size.depth,
+        &mut [Product { to: dst.into(), write, base: None, thin: None }],
+    );
 }
 
 /// The products of each left band with each right one, in this order, over the same `depth`.
@@ -136,6 +158,8 @@ pub fn product_all(
     depth: usize,
     results: &mut [Product<'_>],
 ) {
+    let some = |thin: &Thin<'_>| thin.depth > 0;
+    let thin: Vec<_> = results.iter().map(|result| result.thin.filter(some)).collect();
     let held = left.iter().chain(right).all(|band| band.operand.holds(band.lanes, depth));
     let pairs = left.iter().flat_map(|left| right.iter().map(|right| left.lanes * right.lanes));
     assert!(
@@ -143,9 +167,14 @@ pub fn product_all(
             && results.iter().all(|result| {
                 let wide = matches!(result.to, ValuesMut::F32(_));
                 result.base.is_none_or(|base| wide && base.len() == result.to.len())
+                    && result.thin.is_none_or(|_| wide && left.len() == 1 && depth > 0)
             }),
         "products over {depth} of {left:?} and {right:?}"
     );
+    for (thin, right) in thin.iter().zip(right).filter_map(|(thin, right)| Some((thin.as_ref()?, right))) {
+        let fits = thin.left.holds(left[0].lanes, thin.depth) && thin.right.holds(right.lanes, thin.depth);
+        assert!(fits, "a thin product {thin:?} beside {right:?}");
+    }
     if depth == 0 {
         for result in &mut *results {
             match (result.base, result.write) {
@@ -164,7 +193,7 @@ pub fn product_all(
             ValuesMut::Bf16(to) => Place::Narrow(Narrow { to: SharedMut::new(to), write: result.write }),
         };
         let to: Vec<_> = results.iter_mut().map(place).collect();
-        (path.run)(&Job { left, right, depth, to: &to, path });
+        (path.run)(&Job { left, right, depth, to: &to, thin: &thin, path });
     }
 }
 
@@ -313,90 +342,14 @@ fn pack_right<K: Kernel>(
     }
 }
 
-/// The tiles of `rows` and `columns` over one chunk.
-fn task<K: Kernel>(
-    job: &Job<'_>,
-    layout: &Layout<'_>,
-    chunk: &Chunk<'_, K::Element>,
-    rows: &Range<usize>,
-    columns: &Range<usize>,
-) {
-    let Layout { block, left, right, .. } = *layout;
-    let per_block = chunk.columns.len() / K::COLUMNS * right.len();
-    let at = |index: usize, column: usize| {
-        index * per_block + (column - chunk.columns.start) / K::COLUMNS * right.len()
-    };
-    let per_left = rows.len().div_ceil(K::ROWS) * left.len();
-    let room = per_left * chunk.depth.len().div_ceil(block);
-    let narrow = job.to.iter().any(|place| matches!(place, Place::Narrow(_)));
-    let width = K::NEAR * K::COLUMNS;
-    let sums = if narrow { rows.len() * width } else { 0 };
-    scratch::with_two(((&LEFT, room), (&SUMS, sums)), |own: &mut [K::Element], sums: &mut [f32]| {
-        for near in steps_of(columns.clone(), width) {
-            for (index, depth) in steps_of(chunk.depth.clone(), block).enumerate() {
-                let steps = depth.len().div_ceil(K::GROUP);
-                let panels = &chunk.packed[at(index, near.start)..];
-                let own = own[index * per_left..].chunks_exact_mut(left.len());
-                for (own, place) in own.zip(rows.clone().step_by(K::ROWS)) {
-                    let Some(own_rows) = layout.rows.pieces(place..place + K::ROWS).next() else { continue };
-                    if near.start == columns.start {
-                        let (lanes, depth) = (own_rows.lanes.clone(), depth.clone());
-                        // SAFETY: a path exists only where its instruction set does.
-                        unsafe { own_rows.operand.pack::<K>(lanes, depth, 0, left, job.path.rounding, own) };
-                    }
-                    for columns in layout.columns.pieces(near.clone()) {
-                        let panels = &panels[(columns.place - near.start) / K::COLUMNS * right.len()..];
-                        let first = columns.lanes.start;
-                        let steps_of_columns = steps_of(columns.lanes.clone(), K::COLUMNS);
-                        for (panel, lanes) in panels.chunks_exact(right.len()).zip(steps_of_columns) {
-                            let extent = |stride: usize| (own_rows.lanes.len() - 1) * stride + lanes.len();
-                            let (to, from, stride) = match job.place(own_rows.band, columns.band) {
-                                Place::Wide { to, from } => {
-                                    let stride = job.right[columns.band].lanes;
-                                    let at = own_rows.lanes.start * stride + lanes.start;
-                                    let to = to.offset(at, extent(stride));
-                                    let from = match (depth.start == 0, from.is_null()) {
-                                        (true, true) => from,
-                                        (true, false) => from.wrapping_add(at),
-                                        (false, _) => to,
-                                    };
-                                    (to, from, stride)
-                                }
-                                Place::Narrow(_) => {
-                                    let at = (place - rows.start) * width + columns.place - near.start
-                                        + (lanes.start - first);
-                                    let to = sums[at..at + extent(width)].as_mut_ptr();
-                                    (to, if index == 0 { std::ptr::null() } else { to.cast_const() }, width)
-                                }
-                            };
-                            let tile =
-                                Tile { to, stride, rows: own_rows.lanes.len(), columns: lanes.len(), from };
-                            // SAFETY: the panels hold `steps` steps; this task alone owns its rows and columns of
-                            // the result, or the sums, whose bounds were checked.
-                            unsafe { K::tile(steps, own.as_ptr(), panel.as_ptr(), tile) };
-                        }
-                    }
-                }
-            }
-            for own_rows in layout.rows.pieces(rows.clone()) {
-                for columns in layout.columns.pieces(near.clone()) {
-                    if let Place::Narrow(narrow) = job.place(own_rows.band, columns.band) {
-                        let at = (own_rows.place - rows.start) * width + columns.place - near.start;
-                        let stride = job.right[columns.band].lanes;
-                        // SAFETY: this task alone owns these rows and columns of the result.
-                        unsafe {
-                            narrow.write((&sums[at..], width), (&own_rows.lanes, &columns.lanes), stride)
-                        };
-                    }
-                }
-            }
-        }
-    });
-}
-
 impl Job<'_> {
     /// Where the product of a left band and a right one goes.
     fn place(&self, left: usize, right: usize) -> Place {
         self.to[left * self.right.len() + right]
+    }
+
+    /// What is added to the product with a right band.
+    fn thin(&self, right: usize) -> Option<Thin<'_>> {
+        self.thin.get(right).copied().flatten()
     }
 }

@@ -21,6 +21,8 @@ thread_local! {
     pub(crate) static LEFT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
     /// A product's right operand, packed.
     pub(crate) static RIGHT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    /// Panels of a thin product beside another.
+    pub(crate) static THIN: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
     /// Sums of a product before they are rounded.
     pub(crate) static SUMS: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
     /// Panels of a weight that is packed for one product.

@@ -1,10 +1,11 @@
 //! Linear layers in every dtype and number of rows.
 
 use half::{bf16, f16};
-use parlor_kernels::linear::{self, Shape};
-use parlor_kernels::{Arithmetic, View, Write};
+use parlor_kernels::linear::{self, Beside, Layer, Shape};
+use parlor_kernels::packed::Packed;
+use parlor_kernels::{Arithmetic, BlockFormat, Blocks, View, Write};
 
-use crate::{Numbers, close, wide};
+use crate::{Numbers, close, close_within, wide};
 
 fn reference(x: &[f64], w: &[f64], bias: &[f64], shape: Shape) -> Vec<f64> {
     let Shape { rows, inputs, outputs, .. } = shape;
@@ -123,5 +124,64 @@ fn nan_and_infinity_are_not_hidden() {
         x[3] = f32::INFINITY;
         linear::forward(&x, View::F32(&w), None, &mut y, Write::Replace, shape);
         assert!(y[..5].iter().all(|&y| y == f32::INFINITY), "{y:?}");
+    }
+}
+
+/// What is beside a weight is added to its product whatever way that is computed: in f32 by one library or another, in few rows,
+/// in bf16, from packed bytes. Layers have it or not.
+#[test]
+fn low_rank_factors_are_added_on_every_way() {
+    let (inputs, outputs, rank) = (64, 40, 5);
+    for rows in [1, 3, 33] {
+        let mut numbers = Numbers::new(rows as u64);
+        let x = numbers.vec(rows * inputs);
+        let (h, b, a) = (numbers.vec(rows * rank), numbers.vec(outputs * rank), numbers.vec(rank * inputs));
+        let (weight, dy) = (numbers.vec(outputs * inputs), numbers.vec(rows * outputs));
+        let bf16: Vec<bf16> = weight.iter().map(|&w| bf16::from_f32(w)).collect();
+        let blocks = Blocks::quantize(&weight, BlockFormat::Q8_0);
+        let packed = Packed::new(View::Block(blocks.view()), inputs).unwrap();
+        let beside = |factor| Some(Beside { h: View::F32(&h), factor, rank });
+        for arithmetic in [Arithmetic::F32, Arithmetic::Bf16] {
+            let shape = Shape { rows, inputs, outputs, arithmetic };
+            // Five products and what they are added to, each sum rounded, on both sides; magnitudes are twice the largest.
+            let near = |got: &[f32], want: &[f32]| {
+                close_within(&format!("{shape:?}"), got, &wide(want), 24.0 * 2f64.powi(-24));
+            };
+            for weight in [View::F32(&weight), View::Bf16(&bf16), View::Packed(packed.view())] {
+                let mut want = vec![0.0; rows * outputs];
+                linear::forward(&x, weight, None, &mut want, Write::Replace, shape);
+                let plain = want.clone();
+                linear::forward(
+                    &h,
+                    View::F32(&b),
+                    None,
+                    &mut want,
+                    Write::Accumulate,
+                    Shape { inputs: rank, ..shape },
+                );
+                let mut y = [vec![f32::NAN; rows * outputs], vec![f32::NAN; rows * outputs]];
+                let [first, second] = &mut y;
+                let layer =
+                    |y, beside| Layer { weight, bias: None, y, write: Write::Replace, base: None, beside };
+                let mut layers = [layer(first, beside(View::F32(&b))), layer(second, None)];
+                linear::forward_all(View::F32(&x), Shape { outputs: 2 * outputs, ..shape }, &mut layers);
+                near(&y[0], &want);
+                assert_eq!(y[1], plain, "{rows} {arithmetic:?} {weight:?}");
+
+                let mut want = vec![1.0; rows * inputs];
+                linear::backward_input(&dy, weight, &mut want, Write::Accumulate, shape);
+                linear::backward_input(
+                    &h,
+                    View::F32(&a),
+                    &mut want,
+                    Write::Accumulate,
+                    Shape { outputs: rank, ..shape },
+                );
+                let mut dx = vec![1.0; rows * inputs];
+                let both = (weight, beside(View::F32(&a)));
+                linear::backward_input_beside(View::F32(&dy), both, &mut dx, Write::Accumulate, shape);
+                near(&dx, &want);
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@
 //! are exact in f32.
 
 use half::{bf16, f16};
-use parlor_kernels::product::{Along, Band, Operand, Path, Product, Size, product, product_all};
+use parlor_kernels::product::{Along, Band, Operand, Path, Product, Size, Thin, product, product_all};
 use parlor_kernels::{Arithmetic, ValuesMut, View, Write};
 use proptest::prelude::*;
 
@@ -164,7 +164,12 @@ fn results_of_bf16_are_rounded_once() {
                     let left = Band { operand: left, lanes: rows };
                     let right = Band { operand: right, lanes: columns };
                     let to = ValuesMut::Bf16(&mut narrow);
-                    product_all(path, (&[left], &[right]), depth, &mut [Product { to, write, base: None }]);
+                    product_all(
+                        path,
+                        (&[left], &[right]),
+                        depth,
+                        &mut [Product { to, write, base: None, thin: None }],
+                    );
                     let want = wide.iter().zip(&before).map(|(&sum, before)| match write {
                         Write::Replace => bf16::from_f32(sum),
                         Write::Accumulate => bf16::from_f32(before.to_f32() + sum),
@@ -209,11 +214,66 @@ proptest! {
                     }
                 }
                 let results = together.iter_mut().zip(&kinds);
-                let mut results: Vec<_> = results.map(|(to, &write)| Product { to: to.into(), write, base: None }).collect();
+                let mut results: Vec<_> = results.map(|(to, &write)| Product { to: to.into(), write, base: None, thin: None }).collect();
                 let band = |&(operand, lanes): &(_, _)| Band { operand, lanes };
                 let bands: [Vec<_>; 2] = [left.iter().map(band).collect(), right.iter().map(band).collect()];
                 product_all(path, (&bands[0], &bands[1]), depth, &mut results);
                 prop_assert_eq!(&alone, &together, "{}", path.name());
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A thin product beside another makes, bit for bit, what a second product makes that is added afterwards.
+    #[test]
+    fn thin_products_are_added_as_second_ones_are(
+        seed in any::<u32>(),
+        rows in 0usize..60,
+        columns in prop::collection::vec((0usize..300, prop::option::of(0usize..70)), 1..4),
+        depth in 1usize..900,
+    ) {
+        let mut numbers = Numbers::new(u64::from(seed));
+        let left = Stored::new(&mut numbers, rows, depth);
+        let each = columns.iter().map(|&(columns, rank)| {
+            let right = Stored::new(&mut numbers, columns, depth);
+            let thin = rank.map(|rank| {
+                (Stored::new(&mut numbers, rows, rank), Stored::new(&mut numbers, columns, rank), rank)
+            });
+            (columns, right, thin)
+        });
+        let each: Vec<_> = each.collect();
+        for arithmetic in [Arithmetic::F32, Arithmetic::Bf16] {
+            for path in Path::available(arithmetic) {
+                let mut apart = Vec::new();
+                for (columns, right, thin) in &each {
+                    let mut to = vec![f32::NAN; rows * columns];
+                    let size = Size { rows, columns: *columns, depth };
+                    product(path, &mut to, (left.operand(), right.operand()), size, Write::Replace);
+                    if let Some((left, right, depth)) = thin {
+                        let size = Size { depth: *depth, ..size };
+                        product(path, &mut to, (left.operand(), right.operand()), size, Write::Accumulate);
+                    }
+                    apart.push(to);
+                }
+                let mut together: Vec<_> = apart.iter().map(|to| vec![f32::NAN; to.len()]).collect();
+                let results = together.iter_mut().zip(&each).map(|(to, (.., thin))| Product {
+                    to: to.into(),
+                    write: Write::Replace,
+                    base: None,
+                    thin: thin.as_ref().map(|(left, right, depth)| Thin {
+                        left: left.operand(),
+                        right: right.operand(),
+                        depth: *depth,
+                    }),
+                });
+                let mut results: Vec<_> = results.collect();
+                let bands = each.iter().map(|(lanes, right, _)| Band { operand: right.operand(), lanes: *lanes });
+                let left = Band { operand: left.operand(), lanes: rows };
+                product_all(path, (&[left], &bands.collect::<Vec<_>>()), depth, &mut results);
+                prop_assert_eq!(&apart, &together, "{}", path.name());
             }
         }
     }

@@ -97,6 +97,7 @@ fn products_read_bf16_as_they_round_f32() {
                 y,
                 write: Write::Replace,
                 base: None,
+                beside: None,
             });
             let mut layers: Vec<_> = layers.collect();
             if one_by_one {
