@@ -3,15 +3,13 @@
 //!
 //! Under dropout the adapted part sees what is left of the input, and the rest the whole of it, as PEFT computes it.
 
-use std::borrow::Cow;
-
 use parlor_kernels::low_rank::{column_products, row_norms, scale_columns};
 use parlor_kernels::{View, Write, linear};
 
 use crate::gradients::Gradients;
 use crate::linear::{Linear, Sink};
-use crate::lora::LowRank;
-use crate::pass::{Pass, dropped};
+use crate::lora::{LowRank, factors};
+use crate::pass::Pass;
 
 impl Linear {
     /// Per output: the magnitude over the norm of the adapted row, and that norm.
@@ -34,20 +32,19 @@ impl Linear {
 
     pub(crate) fn dora_forward(&self, pass: &Pass<'_>, x: &[f32], y: &mut [f32], write: Write) {
         let mut out = self.product(pass, x);
-        for (rows, at) in pass.low_rank(self) {
-            let (x, out) = (&x[self.inside(&rows)], &mut out[self.outside(&rows)]);
-            let dropout = pass.dropout(at, rows.start);
-            let kept = dropout.map_or(Cow::Borrowed(x), |dropout| Cow::Owned(dropped(dropout, View::F32(x))));
-            match (self.magnitudes(pass, at), dropout) {
-                (None, _) => self.add_low_rank(pass, at, View::F32(&kept), out),
+        for factors in factors::meet(pass, View::F32(x), std::iter::once(self)) {
+            let at = (self, factors.at);
+            let out = &mut out[self.outside(&factors.rows)];
+            match (self.magnitudes(pass, factors.at), &factors.kept) {
+                (None, _) => factors.add(pass, at, out),
                 (Some((ratio, _)), None) => {
-                    self.add_low_rank(pass, at, View::F32(&kept), out);
+                    factors.add(pass, at, out);
                     scale_columns(out, &ratio);
                 }
-                (Some((ratio, _)), Some(_)) => {
-                    let base = self.product(pass, &kept);
+                (Some((ratio, _)), Some(kept)) => {
+                    let base = self.product(pass, kept);
                     let mut adapted = base.clone();
-                    self.add_low_rank(pass, at, View::F32(&kept), &mut adapted);
+                    factors.add(pass, at, &mut adapted);
                     scale_columns(&mut adapted, &ratio);
                     for ((out, adapted), base) in out.iter_mut().zip(&adapted).zip(&base) {
                         *out += adapted - base;
@@ -72,33 +69,33 @@ impl Linear {
         mut dx: Sink<'_>,
         gradients: &mut Gradients,
     ) {
-        // The gradient that reaches the base weight's product with the whole input.
-        let mut d_base = dy.to_vec();
+        let mut met = factors::meet(pass, View::F32(x), std::iter::once(self));
+        // The gradient that reaches the base weight's product with the whole input, and the one that reaches the adapter.
+        let (mut d_base, mut d_adapted) = (dy.to_vec(), dy.to_vec());
         // What dropout lets through to the input, by rows.
         let mut masked = Vec::new();
-        for (rows, at) in pass.low_rank(self) {
+        for factors in &met {
+            let (rows, at) = (factors.rows.clone(), factors.at);
             let (x, dy) = (&x[self.inside(&rows)], &dy[self.outside(&rows)]);
             let Some((ratio, norms)) = self.magnitudes(pass, at) else { continue };
-            let dropout = pass.dropout(at, rows.start);
-            let kept = dropout.map_or(Cow::Borrowed(x), |dropout| Cow::Owned(dropped(dropout, View::F32(x))));
             if let Some(gradient) = at.magnitude.and_then(|id| gradients.get_mut(id)) {
-                let mut adapted = self.product(pass, &kept);
-                self.add_low_rank(pass, at, View::F32(&kept), &mut adapted);
+                let mut adapted = self.product(pass, factors.kept.as_deref().unwrap_or(x));
+                factors.add(pass, (self, at), &mut adapted);
                 let mut sums = vec![0.0; self.outputs];
                 column_products(dy, &adapted, &mut sums);
                 for ((gradient, sum), norm) in gradient[at.rows.clone()].iter_mut().zip(&sums).zip(&norms) {
                     *gradient += sum / norm;
                 }
             }
-            let d_base = &mut d_base[self.outside(&rows)];
-            match dropout {
-                None => scale_columns(d_base, &ratio),
+            scale_columns(&mut d_adapted[self.outside(&rows)], &ratio);
+            match factors.dropout {
+                None => scale_columns(&mut d_base[self.outside(&rows)], &ratio),
                 Some(dropout) => {
                     let less: Vec<f32> = ratio.iter().map(|ratio| ratio - 1.0).collect();
                     let mut d_kept = dy.to_vec();
                     scale_columns(&mut d_kept, &less);
                     let mut d = vec![0.0; x.len()];
-                    let shape = self.shape(pass, x.len() / self.inputs);
+                    let shape = self.shape(pass, rows.len());
                     linear::backward_input(&d_kept, pass.weight(self.weight), &mut d, Write::Replace, shape);
                     masked.push((rows, dropout, d));
                 }
@@ -111,14 +108,7 @@ impl Linear {
                 dropout.apply_backward(&d, &mut dx[self.inside(&rows)]);
             }
         }
-        for (rows, at) in pass.low_rank(self) {
-            let mut d = dy[self.outside(&rows)].to_vec();
-            if let Some((ratio, _)) = self.magnitudes(pass, at) {
-                scale_columns(&mut d, &ratio);
-            }
-            let dx = dx.as_mut().map(|(dx, _)| &mut dx[self.inside(&rows)]);
-            let x = View::F32(&x[self.inside(&rows)]);
-            self.low_rank_backward(pass, (at, rows.start), x, View::F32(&d), dx, gradients);
-        }
+        factors::gradients_of_b(pass, &mut met, &[(*self, View::F32(&d_adapted))], gradients);
+        factors::gradients_of_a(pass, &mut met, View::F32(x), dx.map(|(dx, _)| dx), gradients);
     }
 }

@@ -4,13 +4,13 @@
 use std::ops::Range;
 
 use parlor_kernels::linear::{self, Layer, Shape};
-use parlor_kernels::{View, Write, low_rank};
+use parlor_kernels::{View, Write};
 
 use crate::decoder::ParameterId;
 use crate::gradients::Gradients;
-use crate::lora::LowRank;
+use crate::lora::factors;
 use crate::parameter::Site;
-use crate::pass::{Pass, dropped};
+use crate::pass::Pass;
 
 /// A linear layer, by the places of its parameters.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +39,12 @@ pub(crate) type Output<'a> = (Linear, &'a mut [f32], Option<&'a [f32]>);
 pub(crate) fn forward_all(pass: &Pass<'_>, x: View<'_>, layers: &mut [Output<'_>]) {
     let Some(inputs) = layers.first().map(|(linear, ..)| linear.inputs) else { return };
     let rows = x.len() / inputs;
+    // DoRA's layers are computed apart.
+    let met = factors::meet(
+        pass,
+        x,
+        layers.iter().map(|(linear, ..)| linear).filter(|linear| !linear.is_dora(pass)),
+    );
     let mut plain = Vec::with_capacity(layers.len());
     let mut outputs = 0;
     for (linear, y, base) in layers.iter_mut() {
@@ -52,19 +58,14 @@ pub(crate) fn forward_all(pass: &Pass<'_>, x: View<'_>, layers: &mut [Output<'_>
             outputs += linear.outputs;
             let bias = linear.bias.map(|id| pass.vector(id));
             let weight = pass.weight(linear.weight);
-            plain.push(Layer { weight, bias, y, write: Write::Replace, base: *base });
+            let beside = factors::beside(pass, &met, linear);
+            plain.push(Layer { weight, bias, y, write: Write::Replace, base: *base, beside });
         }
     }
     let shape = Shape { rows, inputs, outputs, arithmetic: pass.arithmetic };
     linear::forward_all(x, shape, &mut plain);
-    // DoRA's layers have theirs already.
     for (linear, y, _) in layers.iter_mut().filter(|(linear, ..)| !linear.is_dora(pass)) {
-        for (rows, at) in pass.low_rank(linear) {
-            let x = x.slice(linear.inside(&rows));
-            let kept = pass.dropout(at, rows.start).map(|dropout| dropped(dropout, x));
-            let x = kept.as_deref().map_or(x, View::F32);
-            linear.add_low_rank(pass, at, x, &mut y[linear.outside(&rows)]);
-        }
+        factors::add(pass, &met, linear, y);
     }
 }
 
@@ -79,6 +80,10 @@ pub(crate) fn backward_all(
 ) {
     let Some((first, dy)) = layers.first() else { return };
     let (inputs, rows) = (first.inputs, dy.len() / first.outputs);
+    // DoRA's layers are computed apart, other adapters beside them included.
+    let plain: Vec<_> = layers.iter().filter(|(linear, _)| !linear.is_dora(pass)).copied().collect();
+    let mut met = factors::meet(pass, x, plain.iter().map(|(linear, _)| linear));
+    factors::gradients_of_b(pass, &mut met, &plain, gradients);
     let mut of_weights = Vec::with_capacity(layers.len());
     for (linear, dy) in layers {
         if let Some(gradient) = linear.bias.and_then(|bias| gradients.get_mut(pass.resolve(bias))) {
@@ -92,8 +97,9 @@ pub(crate) fn backward_all(
         let id = pass.resolve(linear.weight);
         of_weights.extend(gradients.take_to_fill(id).map(|gradient| (id, *dy, gradient)));
         if let Some((dx, write)) = to {
-            let shape = linear.shape(pass, rows);
-            linear::backward_input(*dy, pass.weight(linear.weight), dx, write, shape);
+            let beside = factors::beside_backward(pass, &mut met, linear);
+            let (shape, weight) = (linear.shape(pass, rows), pass.weight(linear.weight));
+            linear::backward_input_beside(*dy, (weight, beside), dx, write, shape);
         }
     }
     let mut shared = Vec::with_capacity(of_weights.len());
@@ -108,14 +114,7 @@ pub(crate) fn backward_all(
     for (id, _, (gradient, _)) in of_weights {
         gradients.put(id, gradient);
     }
-    // DoRA's layers have theirs already, those of other adapters beside them included.
-    for (linear, dy) in layers.iter().filter(|(linear, _)| !linear.is_dora(pass)) {
-        for (rows, at) in pass.low_rank(linear) {
-            let dx = dx.as_mut().map(|(dx, _)| &mut dx[linear.inside(&rows)]);
-            let (x, dy) = (x.slice(linear.inside(&rows)), dy.slice(linear.outside(&rows)));
-            linear.low_rank_backward(pass, (at, rows.start), x, dy, dx, gradients);
-        }
-    }
+    factors::gradients_of_a(pass, &mut met, x, dx.map(|(dx, _)| dx), gradients);
 }
 
 impl Linear {
@@ -153,74 +152,5 @@ impl Linear {
     /// Elements of an output that are of these rows.
     pub(crate) fn outside(&self, rows: &Range<usize>) -> Range<usize> {
         rows.start * self.outputs..rows.end * self.outputs
-    }
-
-    fn factors<'a>(&self, pass: &Pass<'a>, at: &LowRank) -> (View<'a>, View<'a>) {
-        let rows = at.rows.start * at.rank..at.rows.end * at.rank;
-        (pass.decoder.weight(at.a), pass.decoder.weight(at.b).slice(rows))
-    }
-
-    /// The product with an adapter's `A`.
-    fn shape_a(&self, pass: &Pass<'_>, at: &LowRank, rows: usize) -> Shape {
-        Shape { rows, inputs: self.inputs, outputs: at.rank, arithmetic: pass.arithmetic }
-    }
-
-    /// The product with an adapter's `B`.
-    fn shape_b(&self, pass: &Pass<'_>, at: &LowRank, rows: usize) -> Shape {
-        Shape { rows, inputs: at.rank, outputs: self.outputs, arithmetic: pass.arithmetic }
-    }
-
-    /// `scale * x A^T`, `[rows, rank]`.
-    fn thin(&self, pass: &Pass<'_>, (a, at): (View<'_>, &LowRank), x: View<'_>) -> Vec<f32> {
-        let rows = x.len() / self.inputs;
-        let mut h = vec![0.0; rows * at.rank];
-        linear::forward(x, a, None, &mut h, Write::Replace, self.shape_a(pass, at, rows));
-        low_rank::scale(&mut h, at.scale);
-        h
-    }
-
-    /// `y += scale * x A^T B^T`.
-    pub(crate) fn add_low_rank(&self, pass: &Pass<'_>, at: &LowRank, x: View<'_>, y: &mut [f32]) {
-        let (a, b) = self.factors(pass, at);
-        let h = self.thin(pass, (a, at), x);
-        linear::forward(&h, b, None, y, Write::Accumulate, self.shape_b(pass, at, x.len() / self.inputs));
-    }
-
-    /// The gradients of [`Self::add_low_rank`], whose input was `x` less what dropout took.
-    pub(crate) fn low_rank_backward(
-        &self,
-        pass: &Pass<'_>,
-        (at, row): (&LowRank, usize),
-        x: View<'_>,
-        dy: View<'_>,
-        dx: Option<&mut [f32]>,
-        gradients: &mut Gradients,
-    ) {
-        let (a, b) = self.factors(pass, at);
-        let dropout = pass.dropout(at, row);
-        let rows = x.len() / self.inputs;
-        let kept = dropout.map(|dropout| dropped(dropout, x));
-        let x = kept.as_deref().map_or(x, View::F32);
-        let (to_a, to_b) = (self.shape_a(pass, at, rows), self.shape_b(pass, at, rows));
-        if let Some(gradient) = gradients.get_mut(at.b) {
-            let h = self.thin(pass, (a, at), x);
-            let own = at.rows.start * at.rank..at.rows.end * at.rank;
-            linear::backward_weight(&h, dy, &mut gradient[own], to_b);
-        }
-        let mut dh = vec![0.0; rows * at.rank];
-        linear::backward_input(dy, b, &mut dh, Write::Replace, to_b);
-        low_rank::scale(&mut dh, at.scale);
-        if let Some(gradient) = gradients.get_mut(at.a) {
-            linear::backward_weight(x, &dh, gradient, to_a);
-        }
-        match (dx, dropout) {
-            (None, _) => {}
-            (Some(dx), None) => linear::backward_input(&dh, a, dx, Write::Accumulate, to_a),
-            (Some(dx), Some(dropout)) => {
-                let mut d = vec![0.0; dx.len()];
-                linear::backward_input(&dh, a, &mut d, Write::Replace, to_a);
-                dropout.apply_backward(&d, dx);
-            }
-        }
     }
 }

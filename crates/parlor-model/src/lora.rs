@@ -5,6 +5,7 @@
 //! embeddings and of the output head, and of convolutions.
 
 mod config;
+pub(crate) mod factors;
 mod files;
 mod merge;
 mod modules;
