@@ -58,14 +58,15 @@ fn tiles<K: Kernel>(
                 thin.pack_right::<K>(&product, &columns, columns.place - near.start);
             }
         }
-        let own = own[index * per_left..].chunks_exact_mut(left.len());
-        for (own, place) in own.zip(rows.clone().step_by(K::ROWS)) {
+        let own = &mut own[index * per_left..];
+        for piece in layout.rows.pieces(rows.clone()).filter(|_| near.start == columns.start) {
+            // All at once, so that rows that run along the lanes are read from one end to the other.
+            let out = &mut own[(piece.place - rows.start) / K::ROWS * left.len()..];
+            // SAFETY: a path exists only where its instruction set does.
+            unsafe { piece.operand.pack::<K>(piece.lanes, depth.clone(), 0, left, job.path.rounding, out) };
+        }
+        for (own, place) in own.chunks_exact(left.len()).zip(rows.clone().step_by(K::ROWS)) {
             let Some(own_rows) = layout.rows.pieces(place..place + K::ROWS).next() else { continue };
-            if near.start == columns.start {
-                let (lanes, depth) = (own_rows.lanes.clone(), depth.clone());
-                // SAFETY: a path exists only where its instruction set does.
-                unsafe { own_rows.operand.pack::<K>(lanes, depth, 0, left, job.path.rounding, own) };
-            }
             for columns in layout.columns.pieces(near.clone()) {
                 let from_near = columns.place - near.start;
                 let panels = &panels[from_near / K::COLUMNS * right.len()..];
