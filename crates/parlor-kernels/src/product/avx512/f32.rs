@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 
 use half::bf16;
 
-use super::packing::{across_f32, along_f32};
+use super::packing::{across_f32, across_widened, along_f32, along_widened};
 use super::{prefetch, store, tail};
 use crate::product::avx2::Avx2;
 use crate::product::kernel::{Kernel, Panels, Rounding, Rows, Tile};
@@ -82,12 +82,22 @@ impl Kernel for Avx512 {
 
     unsafe fn pack_across_bf16(rows: Rows<'_, bf16>, layout: Panels, out: &mut [f32]) {
         // SAFETY: the contract of the caller.
-        unsafe { Avx2::pack_across_bf16(rows, layout, out) }
+        unsafe {
+            match layout.stride == LEFT {
+                true => Avx2::pack_across_bf16(rows, layout, out),
+                false => across_widened(rows, layout, out),
+            }
+        }
     }
 
     unsafe fn pack_along_bf16(rows: Rows<'_, bf16>, first_step: usize, layout: Panels, out: &mut [f32]) {
         // SAFETY: the contract of the caller.
-        unsafe { Avx2::pack_along_bf16(rows, first_step, layout, out) }
+        unsafe {
+            match layout.stride == LEFT {
+                true => Avx2::pack_along_bf16(rows, first_step, layout, out),
+                false => along_widened(rows, first_step, layout, out),
+            }
+        }
     }
 }
 

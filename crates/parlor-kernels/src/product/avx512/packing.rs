@@ -164,6 +164,37 @@ pub(super) unsafe fn along_f32<const ROUND: bool>(
     each_line((rows.count, rows.width), 1, (first_step, layout), get, bytemuck::cast_slice_mut(out));
 }
 
+/// bf16 as f32: row `row`'s values `at..at + 16` that `mask` asks for, zeros where there are none.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn widened(rows: &Rows<'_, bf16>, row: usize, at: usize, mask: __mmask16) -> __m512i {
+    let values = rows.part(row, at, at + 16);
+    _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(ALONG_A_ROW).cast());
+    // SAFETY: the mask leaves out what lies past the values.
+    let x = unsafe { _mm256_maskz_loadu_epi16(mask & tail(values.len()), values.as_ptr().cast()) };
+    _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(x))
+}
+
+/// bf16 rows, widened.
+///
+/// # Safety
+/// As [`Kernel::pack_across`](super::Kernel).
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+pub(super) unsafe fn across_widened(rows: Rows<'_, bf16>, layout: Panels, out: &mut [f32]) {
+    let get = |row, at| widened(&rows, row, at, u16::MAX);
+    each_square((rows.count, rows.width), 16, layout, get, bytemuck::cast_slice_mut(out));
+}
+
+/// bf16 rows, widened.
+///
+/// # Safety
+/// As [`Kernel::pack_along`](super::Kernel).
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+pub(super) unsafe fn along_widened(rows: Rows<'_, bf16>, first_step: usize, layout: Panels, out: &mut [f32]) {
+    let get = |row, at, mask| widened(&rows, row, at, mask);
+    each_line((rows.count, rows.width), 1, (first_step, layout), get, bytemuck::cast_slice_mut(out));
+}
+
 /// # Safety
 /// As [`Kernel::pack_along`](super::Kernel).
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
