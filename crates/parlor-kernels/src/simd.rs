@@ -29,6 +29,12 @@ pub(crate) fn dispatch<R>(op: impl FnOnce() -> R) -> R {
     return pulp::Arch::new().dispatch(op);
 }
 
+/// `a * b + c`, in one rounding where every processor of the architecture has an instruction for it: elsewhere that is a call.
+#[inline(always)]
+pub(crate) fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
+    if cfg!(any(target_feature = "fma", target_arch = "aarch64")) { a.mul_add(b, c) } else { a * b + c }
+}
+
 /// Widens bf16 to f32: a shift.
 pub(crate) fn widen_bf16(values: &[bf16], out: &mut [f32]) {
     dispatch(

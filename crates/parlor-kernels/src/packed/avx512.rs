@@ -1,6 +1,7 @@
 //! The product with `vpdpbusd` on 512-bit registers: sums of up to 6 rows by 32 outputs stay in 12 registers, the integers of
 //! a block in 12 more, and a block's weights pass by.
 
+mod lanes;
 mod scales;
 mod unpack;
 
@@ -13,6 +14,7 @@ use super::order::{Kind, Order, by_kind, kinds};
 use super::{BLOCK, HALVES, LANES, LINE};
 use crate::blocks::nf4;
 
+pub(super) use lanes::meet_all_lanes;
 use scales::{offsets_of, scales_of};
 pub(super) use unpack::unpack;
 
@@ -298,9 +300,7 @@ fn levels() -> __m512i {
 }
 
 /// `sums += weights * four`, `four` being four bytes in memory that meet every lane: those `TIMES` strides, up to two, past
-/// an address. The instructions are written out because as intrinsics the compiler fetches the bytes of many
-/// steps early, for which there are no registers, and puts sums in memory instead: a third of the time. The bytes are fetched
-/// once for both halves, since a processor fetches less often than it multiplies where two programs share it.
+/// an address.
 ///
 /// # Safety
 /// AVX-512F and VNNI are there, and four bytes at that address.
@@ -312,32 +312,8 @@ unsafe fn multiply_add<const TIMES: usize>(
     four: *const i32,
     stride: usize,
 ) {
-    macro_rules! with {
-        ($address:literal $(, $index:ident)?) => {
-            // SAFETY: the instructions read four bytes and write the registers they are given.
-            std::arch::asm!(
-                concat!("vpbroadcastd {x}, dword ptr [", $address, "]"),
-                "vpdpbusd {low}, {own_low}, {x}",
-                "vpdpbusd {high}, {own_high}, {x}",
-                x = out(zmm_reg) _,
-                low = inout(zmm_reg) sums[0],
-                high = inout(zmm_reg) sums[1],
-                own_low = in(zmm_reg) weights[0],
-                own_high = in(zmm_reg) weights[1],
-                four = in(reg) four,
-                $($index = in(reg) $index,)?
-                options(pure, readonly, nostack, preserves_flags),
-            )
-        };
-    }
-    // SAFETY: as in the macro.
-    unsafe {
-        match TIMES {
-            0 => with!("{four}"),
-            1 => with!("{four} + {stride}", stride),
-            _ => with!("{four} + 2 * {stride}", stride),
-        }
-    }
+    // SAFETY: the contract of the caller.
+    unsafe { meet_all_lanes!("vpbroadcastd" "vpdpbusd", sums, weights, (four, stride, TIMES)) };
 }
 
 /// As `inputs::nearest`, bit for bit, block by block.

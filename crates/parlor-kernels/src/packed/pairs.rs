@@ -34,8 +34,8 @@ pub struct PairsPath {
     round: unsafe fn(&[f32], &mut [u32]),
     /// One, a pair of bf16; or two, both as f32, which an instruction takes as they are.
     words: usize,
-    /// Whether it is for few rows only.
-    few: bool,
+    /// Rows up to which it is the faster way: more are met by panels of f32.
+    most: usize,
 }
 
 /// Where a tile's operands lie and its sums go.
@@ -75,7 +75,7 @@ impl PairsPath {
                 run: avx512::tile_widened,
                 round: portable::round_wide,
                 words: 2,
-                few: true,
+                most: 1024,
             });
             let pairs = isa::bf16().then_some(Self {
                 name: "avx512bf16",
@@ -83,7 +83,7 @@ impl PairsPath {
                 run: avx512::tile,
                 round: avx512::round,
                 words: 1,
-                few: false,
+                most: usize::MAX,
             });
             paths.extend(pairs.into_iter().chain(fma));
             if !crate::product::fast_bf16() {
@@ -95,7 +95,7 @@ impl PairsPath {
                 run: avx2::tile,
                 round: portable::round,
                 words: 1,
-                few: true,
+                most: 256,
             }));
         }
         #[cfg(target_arch = "aarch64")]
@@ -105,7 +105,7 @@ impl PairsPath {
             run: neon::tile,
             round: portable::round_wide,
             words: 2,
-            few: true,
+            most: 32,
         }));
         paths.push(Self {
             name: "portable",
@@ -113,14 +113,14 @@ impl PairsPath {
             run: portable::tile,
             round: portable::round,
             words: 1,
-            few: true,
+            most: usize::MAX,
         });
         paths
     }
 
     /// Whether so many rows are better met by f32 panels.
     pub(super) fn widens(&self, rows: usize) -> bool {
-        self.few && rows > WIDENED
+        rows > self.most
     }
 
     /// The fastest.
@@ -132,8 +132,6 @@ impl PairsPath {
 
 /// Rows up to which a panel is read in one stream.
 const FEW: usize = 16;
-/// Rows up to which panels of f32, which a multiply-add takes as they are, do not pay for being made.
-const WIDENED: usize = 32;
 /// Steps of a block of depth, at most.
 const STEPS: usize = 384;
 /// Panels of a group, whose block of depth stays in the second-level cache.

@@ -3,6 +3,7 @@
 //! `body` functions are inlined into functions that are compiled for one instruction set (see `path.rs`).
 
 use super::kernel::{BUNDLE, Kernel, Panels, Rounding, Rows, Tile, round_to_bf16};
+use crate::simd::multiply_add;
 
 const ROWS: usize = 6;
 const COLUMNS: usize = 16;
@@ -38,25 +39,10 @@ impl Kernel for Portable {
     }
 }
 
-/// `a * b + c`, in one rounding where that is an instruction and not a call.
-#[inline(always)]
-fn multiply_add(a: f32, b: f32, c: f32, fused: bool) -> f32 {
-    if fused { a.mul_add(b, c) } else { a * b + c }
-}
-
 /// # Safety
 /// As [`Kernel::tile`].
 #[inline(always)]
 pub(crate) unsafe fn tile_body(steps: usize, left: *const f32, right: *const f32, tile: Tile) {
-    let fused = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
-    // SAFETY: the contract of the caller.
-    unsafe { tile_with(steps, left, right, tile, fused) }
-}
-
-/// # Safety
-/// As [`Kernel::tile`].
-#[inline(always)]
-pub(crate) unsafe fn tile_with(steps: usize, left: *const f32, right: *const f32, tile: Tile, fused: bool) {
     // SAFETY: both panels hold `steps` steps.
     let (left, right) = unsafe {
         (std::slice::from_raw_parts(left, steps * BUNDLE), std::slice::from_raw_parts(right, steps * COLUMNS))
@@ -65,7 +51,7 @@ pub(crate) unsafe fn tile_with(steps: usize, left: *const f32, right: *const f32
     for (left, right) in left.chunks_exact(BUNDLE).zip(right.chunks_exact(COLUMNS)) {
         for row in 0..ROWS {
             for column in 0..COLUMNS {
-                sums[row][column] = multiply_add(left[row], right[column], sums[row][column], fused);
+                sums[row][column] = multiply_add(left[row], right[column], sums[row][column]);
             }
         }
     }

@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use super::Tile;
 use crate::Write;
+use crate::packed::avx512::meet_all_lanes;
 use crate::product::tail;
 
 /// Rows of a tile, at most: 28 sums, two registers of a panel's step, one of an input's pair.
@@ -46,6 +47,18 @@ macro_rules! by_rows {
     };
 }
 
+/// Addresses from which those of all rows are up to two strides away.
+const BASES: usize = ROWS.div_ceil(3);
+
+/// Each row's value, of four bytes, meets the panel.
+macro_rules! by_row {
+    ($fetch:literal $multiply:literal, $sums:ident, $panel:ident, ($rows:ident, $stride:ident), $($row:literal)*) => {
+        $(if let Some(sums) = $sums.get_mut($row) {
+            meet_all_lanes!($fetch $multiply, sums, $panel, ($rows[$row / 3], $stride, $row % 3));
+        })*
+    };
+}
+
 /// # Safety
 /// AVX-512F and BF16 are there; otherwise as [`Tile`] says.
 pub(super) unsafe fn tile(tile: Tile) {
@@ -56,26 +69,21 @@ pub(super) unsafe fn tile(tile: Tile) {
 /// As [`tile`], with `R` rows.
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn tile_of<const R: usize>(tile: Tile) {
-    let Tile { mut left, stride, mut right, .. } = tile;
+    let Tile { left, stride, mut right, .. } = tile;
+    let stride = stride * size_of::<u32>();
+    let mut rows: [*const u32; BASES] = std::array::from_fn(|base| left.wrapping_byte_add(3 * base * stride));
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
     for _ in 0..tile.steps {
-        // SAFETY: the pointers walk over the steps of the operands; what is asked for ahead need not be there. A register of
-        // pairs is 512 bits whatever the type is called.
+        // SAFETY: the pointers walk over the steps of the operands; what is asked for ahead need not be there.
         unsafe {
-            let mut panel = [std::mem::transmute::<__m512i, __m512bh>(_mm512_setzero_si512()); 2];
+            let mut panel = [_mm512_setzero_si512(); 2];
             for (v, panel) in panel.iter_mut().enumerate() {
                 let at = right.add(16 * v);
                 _mm_prefetch::<_MM_HINT_T0>(at.cast::<i8>().wrapping_add(AHEAD));
-                *panel = std::mem::transmute::<__m512i, __m512bh>(_mm512_load_si512(at.cast()));
+                *panel = _mm512_load_si512(at.cast());
             }
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let pair = _mm512_set1_epi32((*left.add(r * stride)).cast_signed());
-                let pair = std::mem::transmute::<__m512i, __m512bh>(pair);
-                for (sum, panel) in sums.iter_mut().zip(panel) {
-                    *sum = _mm512_dpbf16_ps(*sum, panel, pair);
-                }
-            }
-            left = left.add(1);
+            by_row!("vpbroadcastd" "vdpbf16ps", sums, panel, (rows, stride), 0 1 2 3 4 5 6 7 8 9 10 11 12 13);
+            rows = rows.map(|row| row.wrapping_add(1));
             right = right.add(32);
         }
     }
@@ -94,30 +102,25 @@ pub(super) unsafe fn tile_widened(tile: Tile) {
 #[target_feature(enable = "avx512f")]
 unsafe fn widened_of<const R: usize>(tile: Tile) {
     let Tile { left, stride, mut right, .. } = tile;
-    let mut left = left.cast::<f32>();
+    let stride = stride * size_of::<f32>();
+    let mut rows: [*const u32; BASES] = std::array::from_fn(|base| left.wrapping_byte_add(3 * base * stride));
     let high = _mm512_set1_epi32(0xFFFF_0000_u32.cast_signed());
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
     for _ in 0..tile.steps {
         // SAFETY: the pointers walk over the steps of the operands; what is asked for ahead need not be there.
         unsafe {
-            // Loops, not closures, which a function without the instruction set would not take in.
-            let mut panel = [[_mm512_setzero_ps(); 2]; 2];
-            for (v, panel) in panel.iter_mut().enumerate() {
+            let mut panel = [[_mm512_setzero_si512(); 2]; 2];
+            for v in 0..2 {
                 let at = right.add(16 * v);
                 _mm_prefetch::<_MM_HINT_T0>(at.cast::<i8>().wrapping_add(AHEAD));
                 let pairs = _mm512_load_si512(at.cast());
-                panel[0] = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs));
-                panel[1] = _mm512_castsi512_ps(_mm512_and_si512(pairs, high));
+                panel[0][v] = _mm512_slli_epi32::<16>(pairs);
+                panel[1][v] = _mm512_and_si512(pairs, high);
             }
-            for within in 0..2 {
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let x = _mm512_set1_ps(*left.add(r * stride + within));
-                    for (sum, panel) in sums.iter_mut().zip(&panel) {
-                        *sum = _mm512_fmadd_ps(panel[within], x, *sum);
-                    }
-                }
+            for panel in panel {
+                by_row!("vbroadcastss" "vfmadd231ps", sums, panel, (rows, stride), 0 1 2 3 4 5 6 7 8 9 10 11);
+                rows = rows.map(|row| row.wrapping_add(1));
             }
-            left = left.add(2);
             right = right.add(32);
         }
     }

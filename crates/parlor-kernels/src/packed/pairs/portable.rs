@@ -6,7 +6,7 @@ use super::Tile;
 use crate::Write;
 use crate::packed::PANEL;
 use crate::product::kernel::round_to_bf16;
-use crate::simd::{dispatch, widen};
+use crate::simd::{dispatch, multiply_add, widen};
 
 /// Rows of a tile, at most.
 pub(super) const ROWS: usize = 4;
@@ -68,8 +68,8 @@ pub(super) unsafe fn tile(tile: Tile) {
                     let [even, odd] = both(unsafe { *tile.left.add(row * tile.stride + step) });
                     for (sum, &pair) in sums.iter_mut().zip(right) {
                         let [low, high] = both(pair);
-                        *sum = low.mul_add(even, *sum);
-                        *sum = high.mul_add(odd, *sum);
+                        *sum = multiply_add(low, even, *sum);
+                        *sum = multiply_add(high, odd, *sum);
                     }
                 }
             }
