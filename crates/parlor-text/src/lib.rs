@@ -22,8 +22,10 @@ mod stream;
 mod survey;
 mod template;
 mod template_source;
+mod texts;
 mod tokenizer;
 mod vocabulary;
+mod word_by_word;
 
 pub use assistant::{Encoded, MaskError, MaskSource, encode_conversation};
 pub use bpe_training::{BpeOptions, train_bpe};
@@ -46,5 +48,6 @@ pub use preference::{
 pub use stream::StreamDecoder;
 pub use survey::{Duplicate, Lengths, bytes, characters, duplicates, each_text};
 pub use template::{ChatTemplate, RenderOptions, Rendered, TemplateError};
+pub use texts::Texts;
 pub use tokenizer::{SpecialToken, SpecialTokens, Tokenizer, TokenizerError};
-pub use vocabulary::{Spelling, TokenKind, Vocabulary};
+pub use vocabulary::{Spelling, TokenKind, Vocabulary, merge_halves};

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
@@ -13,9 +14,9 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{
-    DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerImpl,
-};
+
+use crate::vocabulary::{Large, Pipeline};
+use crate::word_by_word::WordByWord;
 
 /// Why a tokenizer could not be loaded, used or saved.
 #[derive(Debug, thiserror::Error)]
@@ -73,12 +74,69 @@ pub struct SpecialToken {
 /// Text to ids and back. A clone shares the vocabulary.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
-    inner: Arc<tokenizers::Tokenizer>,
+    inner: Arc<Inner>,
     vocab_size: usize,
     /// `tokenizer_config.json`, without the template.
     config: Map<String, Value>,
     /// Computed when it is asked for: spelling out a large vocabulary takes longer than loading it.
     hash: Arc<OnceLock<String>>,
+}
+
+/// The crate's tokenizer, or what it can be built of.
+#[derive(Debug)]
+struct Inner {
+    whole: OnceLock<tokenizers::Tokenizer>,
+    large: Option<Large>,
+    /// Bytes that were encoded without the whole.
+    encoded: AtomicUsize,
+}
+
+/// So much text is encoded word by word before the whole vocabulary is built.
+const WORD_BY_WORD: usize = 1 << 14;
+
+impl Inner {
+    fn whole(&self) -> Result<&tokenizers::Tokenizer, TokenizerError> {
+        if let (None, Some(large)) = (self.whole.get(), &self.large) {
+            // Two threads may both build it; one of them keeps it.
+            let _ = self.whole.set(large.whole()?);
+        }
+        self.whole.get().ok_or_else(|| TokenizerError::Use("there is no vocabulary".to_owned()))
+    }
+
+    /// What encodes a text of so many bytes.
+    fn for_text(&self, bytes: usize) -> Result<Built<'_>, TokenizerError> {
+        if let (None, Some(large)) = (self.whole.get(), &self.large) {
+            let before = self.encoded.fetch_add(bytes, Ordering::Relaxed);
+            if before.saturating_add(bytes) <= WORD_BY_WORD {
+                return Ok(Built::WordByWord(&large.quick));
+            }
+        }
+        self.whole().map(Built::Whole)
+    }
+
+    /// What knows the tokens.
+    fn built(&self) -> Result<Built<'_>, TokenizerError> {
+        match (self.whole.get(), &self.large) {
+            (None, Some(large)) => Ok(Built::WordByWord(&large.quick)),
+            _ => self.whole().map(Built::Whole),
+        }
+    }
+}
+
+/// As much of a tokenizer as is built.
+enum Built<'a> {
+    Whole(&'a tokenizers::Tokenizer),
+    WordByWord(&'a Pipeline<WordByWord>),
+}
+
+/// The same call to either.
+macro_rules! call {
+    ($built:expr, $tokenizer:ident => $call:expr) => {
+        match $built {
+            Built::Whole($tokenizer) => $call,
+            Built::WordByWord($tokenizer) => $call,
+        }
+    };
 }
 
 /// Files may hold large vocabularies, but not arbitrarily large ones.
@@ -144,6 +202,21 @@ impl Tokenizer {
         config: Map<String, Value>,
         vocab_size: usize,
     ) -> Self {
+        Self::of(OnceLock::from(inner), None, config, vocab_size)
+    }
+
+    /// The same of a vocabulary that is built when much text comes.
+    pub(crate) fn from_large(large: Large, config: Map<String, Value>, vocab_size: usize) -> Self {
+        Self::of(OnceLock::new(), Some(large), config, vocab_size)
+    }
+
+    fn of(
+        whole: OnceLock<tokenizers::Tokenizer>,
+        large: Option<Large>,
+        config: Map<String, Value>,
+        vocab_size: usize,
+    ) -> Self {
+        let inner = Inner { whole, large, encoded: AtomicUsize::new(0) };
         Self { inner: Arc::new(inner), vocab_size, config, hash: Arc::default() }
     }
 
@@ -152,7 +225,9 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::Use`] when the tokenizer cannot represent it.
     pub fn encode(&self, text: &str, special: SpecialTokens) -> Result<Vec<u32>, TokenizerError> {
-        let encoding = self.inner.encode_fast(text, special == SpecialTokens::Include);
+        let special = special == SpecialTokens::Include;
+        let built = self.inner.for_text(text.len())?;
+        let encoding = call!(built, tokenizer => tokenizer.encode_fast(text, special));
         Ok(encoding.map_err(|error| TokenizerError::Use(error.to_string()))?.get_ids().to_vec())
     }
 
@@ -165,7 +240,7 @@ impl Tokenizer {
         texts: Vec<String>,
         special: SpecialTokens,
     ) -> Result<Vec<Vec<u32>>, TokenizerError> {
-        let encodings = self.inner.encode_batch_fast(texts, special == SpecialTokens::Include);
+        let encodings = self.inner.whole()?.encode_batch_fast(texts, special == SpecialTokens::Include);
         let encodings = encodings.map_err(|error| TokenizerError::Use(error.to_string()))?;
         Ok(encodings.iter().map(|encoding| encoding.get_ids().to_vec()).collect())
     }
@@ -175,8 +250,9 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::Use`] when the tokenizer cannot represent it.
     pub fn encode_with_offsets(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>, TokenizerError> {
-        let encoding =
-            self.inner.encode(text, false).map_err(|error| TokenizerError::Use(error.to_string()))?;
+        let built = self.inner.for_text(text.len())?;
+        let encoding = call!(built, tokenizer => tokenizer.encode(text, false));
+        let encoding = encoding.map_err(|error| TokenizerError::Use(error.to_string()))?;
         let ranges = encoding.get_offsets().iter().map(|&(start, end)| start..end);
         Ok(encoding.get_ids().iter().copied().zip(ranges).collect())
     }
@@ -186,7 +262,8 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::Use`] when the decoder fails.
     pub fn decode(&self, ids: &[u32], special: SpecialTokens) -> Result<String, TokenizerError> {
-        let text = self.inner.decode(ids, special == SpecialTokens::Omit);
+        let special = special == SpecialTokens::Omit;
+        let text = call!(self.inner.built()?, tokenizer => tokenizer.decode(ids, special));
         text.map_err(|error| TokenizerError::Use(error.to_string()))
     }
 
@@ -197,12 +274,12 @@ impl Tokenizer {
 
     /// The token with this id, as the vocabulary spells it.
     pub fn token(&self, id: u32) -> Option<String> {
-        self.inner.id_to_token(id)
+        call!(self.inner.built().ok()?, tokenizer => tokenizer.id_to_token(id))
     }
 
     /// The id of a token, as the vocabulary spells it.
     pub fn id(&self, token: &str) -> Option<u32> {
-        self.inner.token_to_id(token)
+        call!(self.inner.built().ok()?, tokenizer => tokenizer.token_to_id(token))
     }
 
     /// Beginning of a sequence.
@@ -224,7 +301,8 @@ impl Tokenizer {
     pub fn content_hash(&self) -> &str {
         self.hash.get_or_init(|| {
             // What was read or built can be written.
-            let text = self.inner.to_string(false).unwrap_or_default();
+            let text =
+                self.inner.whole().ok().and_then(|whole| whole.to_string(false).ok()).unwrap_or_default();
             Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
         })
     }
@@ -250,7 +328,8 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::Use`] when the vocabulary cannot be written down.
     pub fn files(&self) -> Result<[(&'static str, String); 3], TokenizerError> {
-        let text = self.inner.to_string(true).map_err(|error| TokenizerError::Use(error.to_string()))?;
+        let text =
+            self.inner.whole()?.to_string(true).map_err(|error| TokenizerError::Use(error.to_string()))?;
         let mut config = self.config.clone();
         config.insert("tokenizer_class".to_owned(), "PreTrainedTokenizerFast".into());
         config.remove("auto_map");
@@ -278,8 +357,7 @@ fn token_text(value: &Value) -> Option<String> {
 fn parse(path: &Path) -> Result<tokenizers::Tokenizer, TokenizerError> {
     /// A tokenizer whose kind of model is known before it is read: where it is to be found out, the crate holds all of it as
     /// JSON values first, which takes three times as long.
-    type OfBpe =
-        TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
+    type OfBpe = Pipeline<BPE>;
     let bytes = read_limited(path)?;
     if let Ok(tokenizer) = serde_json::from_slice::<OfBpe>(&bytes) {
         return Ok(tokenizer.into());

@@ -3,7 +3,8 @@
 //!
 //! Two kinds: byte-level BPE with merges (`tokenizers`' `ByteLevel`), and SentencePiece's BPE with scores, whose merges are
 //! all pairs of pieces that make a piece, the likeliest first (`SentencePieceExtractor` in transformers). What is built
-//! is what the same vocabulary's `tokenizer.json` would make. Leaves out: Unigram, WordPiece.
+//! is what the same vocabulary's `tokenizer.json` would make. A large one of the first kind is built when much text comes; until
+//! then words are split one by one (`word_by_word.rs`). Leaves out: Unigram, WordPiece.
 
 use rayon::prelude::*;
 use serde_json::Map;
@@ -11,19 +12,26 @@ use tokenizers::decoders::byte_fallback::ByteFallback;
 use tokenizers::decoders::fuse::Fuse;
 use tokenizers::decoders::sequence::Sequence as DecoderSequence;
 use tokenizers::decoders::strip::Strip;
-use tokenizers::models::bpe::{BPE, BpeBuilder, Vocab};
+use tokenizers::models::bpe::{BPE, BpeBuilder, Merges, Vocab};
 use tokenizers::normalizers::{NFC, Prepend, Replace, Sequence as NormalizerSequence};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{AddedToken, SplitDelimiterBehavior};
+use tokenizers::{
+    AddedToken, DecoderWrapper, Model, NormalizerWrapper, PostProcessorWrapper, SplitDelimiterBehavior,
+    TokenizerImpl,
+};
 
+use crate::texts::Texts;
 use crate::tokenizer::{Tokenizer, TokenizerError};
+use crate::word_by_word::WordByWord;
 
 /// Longest piece in bytes: all its cuts are looked at, which takes the square of its length. Runs of spaces are the longest.
 const LONGEST_PIECE: usize = 1024;
+/// Tokens of a vocabulary that is built at once: it takes a millisecond.
+const BUILT_AT_ONCE: usize = 1 << 12;
 /// SentencePiece's sign for a space.
 const SPACE: &str = "▁";
 
@@ -53,8 +61,8 @@ pub enum Spelling {
         nfc: bool,
         /// Whether a word that is a token is that token, whatever the merges.
         whole_words: bool,
-        /// Pairs of tokens to join, the first ones first.
-        merges: Vec<(String, String)>,
+        /// Pairs of tokens to join, `left right`, the first ones first.
+        merges: Texts,
     },
     /// SentencePiece's BPE.
     Pieces {
@@ -69,7 +77,7 @@ pub enum Spelling {
 #[derive(Clone, Debug)]
 pub struct Vocabulary {
     /// The tokens, as the vocabulary spells them.
-    pub tokens: Vec<String>,
+    pub tokens: Texts,
     /// What each is for; as many as there are tokens.
     pub kinds: Vec<TokenKind>,
     /// How text is split.
@@ -90,19 +98,19 @@ impl Tokenizer {
     /// The tokenizer of a vocabulary.
     ///
     /// # Errors
-    /// [`TokenizerError::Use`] when its parts contradict each other: a merge of or into no token, say.
+    /// [`TokenizerError::Use`] when its parts contradict each other: a merge of or into no token, say, unless it is
+    /// so large that it is built later; then such a merge is never made.
     pub fn from_vocabulary(vocabulary: Vocabulary) -> Result<Self, TokenizerError> {
         let Vocabulary { tokens, kinds, spelling, special, add_bos, add_eos } = vocabulary;
         if tokens.len() != kinds.len() {
             return Err(failed(format!("{} tokens have {} kinds", tokens.len(), kinds.len())));
         }
         let size = tokens.len();
-        let text = |id: u32| tokens.get(id as usize).cloned();
+        let text = |id: u32| tokens.get(id as usize).map(str::to_owned);
         let named = |name: &str| {
             let id = special.iter().find(|(known, _)| *known == name).map(|(_, id)| *id)?;
             Some((id, text(id)?))
         };
-        let (begin, end) = (named("bos_token").filter(|_| add_bos), named("eos_token").filter(|_| add_eos));
         let mut config = Map::new();
         config.insert("tokenizer_class".to_owned(), "PreTrainedTokenizerFast".into());
         config.insert("clean_up_tokenization_spaces".to_owned(), false.into());
@@ -112,77 +120,133 @@ impl Tokenizer {
             }
         }
         let added = tokens.iter().zip(&kinds).filter_map(|(token, kind)| match kind {
-            TokenKind::Control | TokenKind::Unknown => Some(AddedToken::from(token.clone(), true)),
-            TokenKind::UserDefined => Some(AddedToken::from(token.clone(), false).normalized(false)),
+            TokenKind::Control | TokenKind::Unknown => Some(AddedToken::from(token, true)),
+            TokenKind::UserDefined => Some(AddedToken::from(token, false).normalized(false)),
             TokenKind::Normal | TokenKind::Byte => None,
         });
-        let added: Vec<AddedToken> = added.collect();
-        let mut inner = match spelling {
+        let around = Around {
+            begin: named("bos_token").filter(|_| add_bos),
+            end: named("eos_token").filter(|_| add_eos),
+            added: added.collect(),
+        };
+        match spelling {
             Spelling::Bytes { words, nfc, whole_words, merges } => {
-                let model = bytes_model(tokens, merges, whole_words)?;
-                bytes_steps(tokenizers::Tokenizer::new(model), words, nfc)?
+                let steps = BytesSteps { words, nfc, around };
+                if size <= BUILT_AT_ONCE {
+                    let whole = steps.around(bytes_model(&tokens, &merges, whole_words)?)?;
+                    return Ok(Self::from_sized(whole.into(), config, size));
+                }
+                let quick = steps.around(WordByWord::new(tokens, merges, whole_words))?;
+                Ok(Self::from_large(Large { quick, steps }, config, size))
             }
             Spelling::Pieces { scores, space_prefix } => {
                 let model = pieces_model(&tokens, &kinds, &scores)?;
-                pieces_steps(tokenizers::Tokenizer::new(model), space_prefix)?
+                let mut whole = TokenizerImpl::new(model);
+                pieces_steps(&mut whole, space_prefix)?;
+                around.put(&mut whole)?;
+                Ok(Self::from_sized(whole.into(), config, size))
             }
-        };
-        if begin.is_some() || end.is_some() {
-            inner.with_post_processor(Some(framing(begin, end)?));
         }
-        inner.add_tokens(added).map_err(failed)?;
-        Ok(Self::from_sized(inner, config, size))
+    }
+}
+
+/// A model and what is before and after it.
+pub(crate) type Pipeline<M> =
+    TokenizerImpl<M, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
+
+/// A vocabulary that is not built yet.
+#[derive(Debug)]
+pub(crate) struct Large {
+    pub(crate) quick: Pipeline<WordByWord>,
+    steps: BytesSteps,
+}
+
+impl Large {
+    /// The tokenizer that it is.
+    pub(crate) fn whole(&self) -> Result<tokenizers::Tokenizer, TokenizerError> {
+        let (tokens, merges, whole_words) = self.quick.get_model().parts();
+        Ok(self.steps.around(bytes_model(tokens, merges, whole_words)?)?.into())
+    }
+}
+
+/// What every kind of vocabulary has around its model.
+#[derive(Debug)]
+struct Around {
+    begin: Option<(u32, String)>,
+    end: Option<(u32, String)>,
+    added: Vec<AddedToken>,
+}
+
+impl Around {
+    fn put<M: Model>(&self, pipeline: &mut Pipeline<M>) -> Result<(), TokenizerError> {
+        if self.begin.is_some() || self.end.is_some() {
+            pipeline.with_post_processor(Some(framing(self.begin.clone(), self.end.clone())?));
+        }
+        pipeline.add_tokens(self.added.clone()).map_err(failed)?;
+        Ok(())
+    }
+}
+
+/// The same of byte-level BPE.
+#[derive(Debug)]
+struct BytesSteps {
+    words: &'static [&'static str],
+    nfc: bool,
+    around: Around,
+}
+
+impl BytesSteps {
+    fn around<M: Model>(&self, model: M) -> Result<Pipeline<M>, TokenizerError> {
+        let mut pipeline = Pipeline::new(model);
+        let mut steps: Vec<PreTokenizerWrapper> = Vec::with_capacity(self.words.len() + 1);
+        for words in self.words {
+            let pattern = SplitPattern::Regex((*words).to_owned());
+            let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false);
+            steps.push(split.map_err(failed)?.into());
+        }
+        steps.push(ByteLevel::new(false, true, false).into());
+        pipeline.with_pre_tokenizer(Some(Sequence::new(steps)));
+        pipeline.with_decoder(Some(ByteLevel::default()));
+        if self.nfc {
+            pipeline.with_normalizer(Some(NFC)).map_err(failed)?;
+        }
+        self.around.put(&mut pipeline)?;
+        Ok(pipeline)
     }
 }
 
 /// Token to id. Where a spelling is there twice, text becomes the first.
-fn ids(tokens: Vec<String>) -> Vocab {
+fn ids(tokens: &Texts) -> Vocab {
     let mut ids = Vocab::with_capacity(tokens.len());
-    for (id, token) in tokens.into_iter().enumerate() {
-        ids.entry(token).or_insert(id as u32);
+    for (id, token) in tokens.iter().enumerate() {
+        ids.entry(token.to_owned()).or_insert(id as u32);
     }
     ids
 }
 
-/// The crate joins a pair in a buffer as long as the longest token: a longer pair is no token, and must not get there.
-fn check_merges(tokens: &[String], merges: &[(String, String)]) -> Result<(), TokenizerError> {
-    let longest = tokens.iter().map(String::len).max().unwrap_or(0);
-    match merges.iter().find(|(left, right)| left.len() + right.len() > longest) {
-        Some((left, right)) => Err(failed(format!("the merge of `{left}` and `{right}` makes no token"))),
-        None => Ok(()),
-    }
+/// The two tokens of a merge. A token may be a space only at its beginning.
+pub fn merge_halves(merge: &str) -> Option<(&str, &str)> {
+    let (at, _) = merge.char_indices().skip(1).find(|(_, c)| *c == ' ')?;
+    Some((&merge[..at], &merge[at + 1..]))
 }
 
-fn bytes_model(
-    tokens: Vec<String>,
-    merges: Vec<(String, String)>,
-    whole_words: bool,
-) -> Result<BPE, TokenizerError> {
-    check_merges(&tokens, &merges)?;
-    let builder = BpeBuilder::new().vocab_and_merges(ids(tokens), merges).ignore_merges(whole_words);
+fn bytes_model(tokens: &Texts, merges: &Texts, whole_words: bool) -> Result<BPE, TokenizerError> {
+    let mut pairs = Merges::with_capacity(merges.len());
+    // The crate joins a pair in a buffer as long as the longest token: a longer pair is no token, and must not get there.
+    let longest = tokens.iter().map(str::len).max().unwrap_or(0);
+    for merge in merges.iter() {
+        let (left, right) =
+            merge_halves(merge).ok_or_else(|| failed(format!("the merge `{merge}` is no pair")))?;
+        if left.len() + right.len() > longest {
+            return Err(failed(format!("the merge of `{left}` and `{right}` makes no token")));
+        }
+        pairs.push((left.to_owned(), right.to_owned()));
+    }
+    let builder = BpeBuilder::new().vocab_and_merges(ids(tokens), pairs).ignore_merges(whole_words);
     builder.build().map_err(failed)
 }
 
-fn bytes_steps(
-    mut inner: tokenizers::Tokenizer,
-    words: &[&str],
-    nfc: bool,
-) -> Result<tokenizers::Tokenizer, TokenizerError> {
-    let mut steps: Vec<PreTokenizerWrapper> = Vec::with_capacity(words.len() + 1);
-    for words in words {
-        let pattern = SplitPattern::Regex((*words).to_owned());
-        steps.push(Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(failed)?.into());
-    }
-    steps.push(ByteLevel::new(false, true, false).into());
-    inner.with_pre_tokenizer(Some(Sequence::new(steps)));
-    inner.with_decoder(Some(ByteLevel::default()));
-    if nfc {
-        inner.with_normalizer(Some(NFC)).map_err(failed)?;
-    }
-    Ok(inner)
-}
-
-fn pieces_model(tokens: &[String], kinds: &[TokenKind], scores: &[f32]) -> Result<BPE, TokenizerError> {
+fn pieces_model(tokens: &Texts, kinds: &[TokenKind], scores: &[f32]) -> Result<BPE, TokenizerError> {
     if tokens.len() != scores.len() {
         return Err(failed(format!("{} tokens have {} scores", tokens.len(), scores.len())));
     }
@@ -193,14 +257,13 @@ fn pieces_model(tokens: &[String], kinds: &[TokenKind], scores: &[f32]) -> Resul
     if let Some((token, _)) = long {
         return Err(failed(format!("a piece has {} bytes; at most {LONGEST_PIECE} are read", token.len())));
     }
-    let ids = ids(tokens.to_vec());
+    let ids = ids(tokens);
     // Every way to make a token out of two; only pieces of text are made.
-    let mut pairs: Vec<(f32, u32, u32, &str, &str)> = tokens
-        .par_iter()
-        .zip(kinds)
-        .zip(scores)
-        .filter(|((_, kind), _)| **kind == TokenKind::Normal)
-        .flat_map_iter(|((token, _), &score)| {
+    let mut pairs: Vec<(f32, u32, u32, &str, &str)> = (0..tokens.len().min(kinds.len()))
+        .into_par_iter()
+        .filter(|&id| kinds[id] == TokenKind::Normal)
+        .filter_map(|id| Some((tokens.get(id)?, scores[id])))
+        .flat_map_iter(|(token, score)| {
             let cuts = token.char_indices().skip(1);
             cuts.filter_map(|(at, _)| {
                 let (left, right) = token.split_at(at);
@@ -216,15 +279,12 @@ fn pieces_model(tokens: &[String], kinds: &[TokenKind], scores: &[f32]) -> Resul
     let unknown = tokens.iter().zip(kinds).find(|(_, kind)| **kind == TokenKind::Unknown);
     let mut builder = BpeBuilder::new().vocab_and_merges(ids, merges).fuse_unk(true).byte_fallback(true);
     if let Some((token, _)) = unknown {
-        builder = builder.unk_token(token.clone());
+        builder = builder.unk_token(token.to_owned());
     }
     builder.build().map_err(failed)
 }
 
-fn pieces_steps(
-    mut inner: tokenizers::Tokenizer,
-    space_prefix: bool,
-) -> Result<tokenizers::Tokenizer, TokenizerError> {
+fn pieces_steps(inner: &mut Pipeline<BPE>, space_prefix: bool) -> Result<(), TokenizerError> {
     let spaces = Replace::new(" ", SPACE).map_err(failed)?;
     let mut steps = vec![spaces.into()];
     if space_prefix {
@@ -240,7 +300,7 @@ fn pieces_steps(
         steps.push(Strip::new(' ', 1, 0).into());
     }
     inner.with_decoder(Some(DecoderSequence::new(steps)));
-    Ok(inner)
+    Ok(())
 }
 
 /// `bos $A eos`, as far as they are.

@@ -5,6 +5,7 @@ use parlor_text::{
 };
 use proptest::prelude::*;
 use serde_json::Value;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use crate::{fixture, json};
 
@@ -201,7 +202,7 @@ fn older_byte_level_files_are_read() {
 fn vocabularies_that_contradict_themselves() {
     let refuse = |tokens: &[&str], spelling: Spelling, words: &str| {
         let vocabulary = Vocabulary {
-            tokens: tokens.iter().map(|token| (*token).to_owned()).collect(),
+            tokens: tokens.iter().copied().collect(),
             kinds: vec![TokenKind::Normal; tokens.len()],
             spelling,
             special: Vec::new(),
@@ -212,7 +213,7 @@ fn vocabularies_that_contradict_themselves() {
         assert!(error.contains(words), "{error}");
     };
     let bytes = |left: &str, right: &str| {
-        let merges = vec![(left.to_owned(), right.to_owned())];
+        let merges = [&*format!("{left} {right}")].into_iter().collect();
         Spelling::Bytes { words: &["."], nfc: false, whole_words: false, merges }
     };
     refuse(&["a", "b"], bytes("a", "b"), "`a` and `b`");
@@ -221,4 +222,82 @@ fn vocabularies_that_contradict_themselves() {
     let pieces = |scores: usize| Spelling::Pieces { scores: vec![0.0; scores], space_prefix: true };
     refuse(&["a", "b"], pieces(3), "3 scores");
     refuse(&["a", &"a".repeat(2000)], pieces(2), "2000 bytes");
+}
+
+/// A byte-level vocabulary of 6,000 tokens, each but the bytes made of two that were there before.
+fn large_vocabulary(seed: u64, whole_words: bool, nfc: bool) -> Vocabulary {
+    let mut random = seed;
+    let mut below = |n: usize| {
+        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (random >> 33) as usize % n
+    };
+    let mut tokens: Vec<String> = ByteLevel::alphabet().iter().map(char::to_string).collect();
+    tokens.sort();
+    // Few letters, so that merges meet the texts below.
+    let mut parts: Vec<String> = ["a", "b", "c", "Ġ", "Ã", "©"].map(str::to_owned).to_vec();
+    let mut merges = Vec::new();
+    while tokens.len() < 6000 {
+        let (left, right) = (parts[below(parts.len())].clone(), parts[below(parts.len())].clone());
+        let both = format!("{left}{right}");
+        if both.len() < 24 {
+            merges.push(format!("{left} {right}"));
+            // A token that is made in two ways is there once; a merge that is there twice counts as the later one.
+            if !tokens.contains(&both) {
+                tokens.push(both.clone());
+                parts.push(both);
+            }
+        }
+    }
+    tokens.extend(["<|end|>", "<tool>"].map(str::to_owned));
+    let mut kinds = vec![TokenKind::Normal; tokens.len()];
+    kinds[6000] = TokenKind::Control;
+    kinds[6001] = TokenKind::UserDefined;
+    Vocabulary {
+        kinds,
+        tokens: tokens.iter().map(String::as_str).collect(),
+        spelling: Spelling::Bytes {
+            words: &[r"\s?\w+|\s+|[^\s\w]+"],
+            nfc,
+            whole_words,
+            merges: merges.iter().map(String::as_str).collect(),
+        },
+        special: vec![("eos_token", 6000)],
+        add_bos: false,
+        add_eos: true,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Words that are split one by one have the tokens of the whole vocabulary.
+    #[test]
+    fn a_vocabulary_that_is_not_built_yet_splits_as_when_it_is(
+        seed in any::<u64>(),
+        whole_words: bool,
+        nfc: bool,
+        texts in prop::collection::vec("[abcé ,]{0,60}|(a|<tool>|<.end.>|e\u{301}|\n| |ß|b)*", 1..6),
+    ) {
+        let vocabulary = large_vocabulary(seed, whole_words, nfc);
+        let later = Tokenizer::from_vocabulary(vocabulary.clone()).unwrap();
+        let built = Tokenizer::from_vocabulary(vocabulary).unwrap();
+        // Written down, it is built.
+        built.files().unwrap();
+        for text in &texts {
+            for special in [SpecialTokens::Include, SpecialTokens::Omit] {
+                let ids = built.encode(text, special).unwrap();
+                prop_assert_eq!(&later.encode(text, special).unwrap(), &ids, "{:?}", text);
+                prop_assert_eq!(later.decode(&ids, special).unwrap(), built.decode(&ids, special).unwrap());
+            }
+            prop_assert_eq!(later.encode_with_offsets(text).unwrap(), built.encode_with_offsets(text).unwrap());
+        }
+        for id in [0, 255, 256, 5999, 6000, 6001, 6002] {
+            prop_assert_eq!(later.token(id), built.token(id));
+            prop_assert_eq!(later.token(id).and_then(|token| later.id(&token)), built.token(id).and_then(|token| built.id(&token)));
+        }
+        // Much text has it built, and several at once.
+        let long = texts.concat().repeat(400) + &"ab é".repeat(5000);
+        prop_assert_eq!(later.encode(&long, SpecialTokens::Include).unwrap(), built.encode(&long, SpecialTokens::Include).unwrap());
+        prop_assert_eq!(later.content_hash(), built.content_hash());
+    }
 }

@@ -109,15 +109,15 @@ unsafe fn widened_of<const R: usize>(tile: Tile) {
     for _ in 0..tile.steps {
         // SAFETY: the pointers walk over the steps of the operands; what is asked for ahead need not be there.
         unsafe {
-            let mut panel = [[_mm512_setzero_si512(); 2]; 2];
-            for v in 0..2 {
+            let [mut even, mut odd] = [[_mm512_setzero_si512(); 2]; 2];
+            for (v, (even, odd)) in even.iter_mut().zip(&mut odd).enumerate() {
                 let at = right.add(16 * v);
                 _mm_prefetch::<_MM_HINT_T0>(at.cast::<i8>().wrapping_add(AHEAD));
                 let pairs = _mm512_load_si512(at.cast());
-                panel[0][v] = _mm512_slli_epi32::<16>(pairs);
-                panel[1][v] = _mm512_and_si512(pairs, high);
+                *even = _mm512_slli_epi32::<16>(pairs);
+                *odd = _mm512_and_si512(pairs, high);
             }
-            for panel in panel {
+            for panel in [even, odd] {
                 by_row!("vbroadcastss" "vfmadd231ps", sums, panel, (rows, stride), 0 1 2 3 4 5 6 7 8 9 10 11);
                 rows = rows.map(|row| row.wrapping_add(1));
             }

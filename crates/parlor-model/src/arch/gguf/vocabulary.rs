@@ -3,8 +3,7 @@
 //! Source: `llama-vocab.cpp` in llama.cpp, for what absent keys mean. Leaves out: WordPiece, Unigram and RWKV
 //! vocabularies, which no supported family has; templates beside the one for conversations.
 
-use parlor_text::{Spelling, TokenKind, Vocabulary};
-use rayon::prelude::*;
+use parlor_text::{Spelling, Texts, TokenKind, Vocabulary, merge_halves};
 
 use super::pre_tokenizers::{self, PreTokenizer};
 use crate::error::{LoadErrorKind, ModelLoadError};
@@ -55,7 +54,7 @@ pub(crate) fn vocabulary(
             let pre = pre_tokenizer(metadata, warnings)?;
             let merges = metadata.texts(MERGES)?.ok_or_else(|| metadata.missing(MERGES))?;
             let (words, nfc, whole_words) = (pre.words, pre.nfc, pre.whole_words);
-            (Spelling::Bytes { words, nfc, whole_words, merges: pairs(metadata, &merges)? }, pre.add_bos)
+            (Spelling::Bytes { words, nfc, whole_words, merges: pairs(metadata, merges)? }, pre.add_bos)
         }
         "llama" => {
             let mut scores = metadata.numbers(SCORES)?.ok_or_else(|| metadata.missing(SCORES))?;
@@ -82,7 +81,7 @@ pub(crate) fn vocabulary(
         }
     }
     Ok(Some(Vocabulary {
-        tokens: tokens.into_par_iter().map(str::to_owned).collect(),
+        tokens: tokens.into_iter().collect(),
         kinds,
         spelling,
         special,
@@ -152,14 +151,10 @@ fn pre_tokenizer(
     })
 }
 
-/// `left right` each. A token may be a space only at its beginning.
-fn pairs(metadata: &Metadata, merges: &[&str]) -> Result<Vec<(String, String)>, ModelLoadError> {
-    merges
-        .par_iter()
-        .map(|merge| {
-            let at = merge.char_indices().skip(1).find(|(_, c)| *c == ' ').map(|(at, _)| at)?;
-            Some((merge[..at].to_owned(), merge[at + 1..].to_owned()))
-        })
-        .collect::<Option<_>>()
-        .ok_or_else(|| metadata.wrong(MERGES, "pairs of tokens with a space between"))
+/// `left right` each.
+fn pairs(metadata: &Metadata, merges: Vec<&str>) -> Result<Texts, ModelLoadError> {
+    match merges.iter().all(|merge| merge_halves(merge).is_some()) {
+        true => Ok(merges.into_iter().collect()),
+        false => Err(metadata.wrong(MERGES, "pairs of tokens with a space between")),
+    }
 }

@@ -1,0 +1,115 @@
+//! Byte-level BPE of which only what a word can meet is made: until much text comes, a vocabulary of 150,000 tokens need not be
+//! brought into the form in which the `tokenizers` crate wants all of it, which takes longer than a short prompt's first answer.
+//!
+//! A word is split by the crate's own model of the tokens and merges that lie in that word: no others can occur while it is split,
+//! so the tokens are those of the whole vocabulary.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use tokenizers::models::bpe::{BpeBuilder, BpeTrainer, Merges, Vocab};
+use tokenizers::{Model, Result, Token};
+
+use crate::texts::{Found, Places, Texts};
+use crate::vocabulary::merge_halves;
+
+/// A vocabulary as it was read, and where everything is in it.
+#[derive(Clone, Debug)]
+pub(crate) struct WordByWord {
+    tokens: Texts,
+    ids: Places,
+    /// `left right` each, the first ones first.
+    merges: Texts,
+    ranks: Places,
+    /// Bytes of the longest token.
+    longest: usize,
+    whole_words: bool,
+}
+
+impl WordByWord {
+    pub(crate) fn new(tokens: Texts, merges: Texts, whole_words: bool) -> Self {
+        Self {
+            ids: Places::of(&tokens, Found::First),
+            ranks: Places::of(&merges, Found::Last),
+            longest: tokens.iter().map(str::len).max().unwrap_or(0),
+            tokens,
+            merges,
+            whole_words,
+        }
+    }
+
+    /// Tokens, merges, and whether a word that is a token is that token.
+    pub(crate) fn parts(&self) -> (&Texts, &Texts, bool) {
+        (&self.tokens, &self.merges, self.whole_words)
+    }
+
+    /// The tokens that lie in `word`.
+    fn tokens_in(&self, word: &str) -> Vocab {
+        let mut found = Vocab::default();
+        for (start, _) in word.char_indices() {
+            let rest = &word[start..];
+            let ends = rest.char_indices().skip(1).map(|(end, _)| end).chain([rest.len()]);
+            for token in ends.take_while(|&end| end <= self.longest).map(|end| &rest[..end]) {
+                if let Some(id) = self.token_to_id(token) {
+                    found.insert(token.to_owned(), id);
+                }
+            }
+        }
+        found
+    }
+
+    /// The merges that make one of `tokens` out of two others.
+    fn merges_of(&self, tokens: &Vocab) -> Merges {
+        let (mut found, mut line) = (Vec::new(), String::new());
+        for token in tokens.keys() {
+            for (at, _) in token.char_indices().skip(1) {
+                let (left, right) = token.split_at(at);
+                if tokens.contains_key(left) && tokens.contains_key(right) {
+                    line.clear();
+                    line.extend([left, " ", right]);
+                    let rank = self.ranks.find(&self.merges, &line);
+                    let rank = rank.filter(|_| merge_halves(&line) == Some((left, right)));
+                    found.extend(rank.map(|rank| (rank, (left.to_owned(), right.to_owned()))));
+                }
+            }
+        }
+        found.sort_unstable_by_key(|(rank, _)| *rank);
+        found.into_iter().map(|(_, merge)| merge).collect()
+    }
+}
+
+impl Model for WordByWord {
+    type Trainer = BpeTrainer;
+
+    fn tokenize(&self, word: &str) -> Result<Vec<Token>> {
+        let tokens = self.tokens_in(word);
+        let merges = self.merges_of(&tokens);
+        let model = BpeBuilder::new().cache_capacity(0).vocab_and_merges(tokens, merges);
+        model.ignore_merges(self.whole_words).build()?.tokenize(word)
+    }
+
+    fn token_to_id(&self, token: &str) -> Option<u32> {
+        self.ids.find(&self.tokens, token)
+    }
+
+    fn id_to_token(&self, id: u32) -> Option<String> {
+        self.tokens.get(id as usize).map(str::to_owned)
+    }
+
+    fn get_vocab(&self) -> HashMap<String, u32> {
+        let ids = self.tokens.iter().filter_map(|token| Some((token.to_owned(), self.token_to_id(token)?)));
+        ids.collect()
+    }
+
+    fn get_vocab_size(&self) -> usize {
+        self.tokens.len()
+    }
+
+    fn save(&self, _: &Path, _: Option<&str>) -> Result<Vec<PathBuf>> {
+        Err("only whole vocabularies are written".into())
+    }
+
+    fn get_trainer(&self) -> BpeTrainer {
+        BpeTrainer::default()
+    }
+}
