@@ -18,6 +18,7 @@ mod mixture;
 mod order;
 mod preference;
 mod python_json;
+mod splitter;
 mod stream;
 mod survey;
 mod template;

@@ -6,7 +6,6 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
@@ -15,8 +14,8 @@ use sha2::{Digest, Sha256};
 use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
+use crate::splitter::{Built, Splitter, call};
 use crate::vocabulary::{Large, Pipeline};
-use crate::word_by_word::WordByWord;
 
 /// Why a tokenizer could not be loaded, used or saved.
 #[derive(Debug, thiserror::Error)]
@@ -74,69 +73,12 @@ pub struct SpecialToken {
 /// Text to ids and back. A clone shares the vocabulary.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
-    inner: Arc<Inner>,
+    inner: Arc<Splitter>,
     vocab_size: usize,
     /// `tokenizer_config.json`, without the template.
     config: Map<String, Value>,
     /// Computed when it is asked for: spelling out a large vocabulary takes longer than loading it.
     hash: Arc<OnceLock<String>>,
-}
-
-/// The crate's tokenizer, or what it can be built of.
-#[derive(Debug)]
-struct Inner {
-    whole: OnceLock<tokenizers::Tokenizer>,
-    large: Option<Large>,
-    /// Bytes that were encoded without the whole.
-    encoded: AtomicUsize,
-}
-
-/// So much text is encoded word by word before the whole vocabulary is built.
-const WORD_BY_WORD: usize = 1 << 14;
-
-impl Inner {
-    fn whole(&self) -> Result<&tokenizers::Tokenizer, TokenizerError> {
-        if let (None, Some(large)) = (self.whole.get(), &self.large) {
-            // Two threads may both build it; one of them keeps it.
-            let _ = self.whole.set(large.whole()?);
-        }
-        self.whole.get().ok_or_else(|| TokenizerError::Use("there is no vocabulary".to_owned()))
-    }
-
-    /// What encodes a text of so many bytes.
-    fn for_text(&self, bytes: usize) -> Result<Built<'_>, TokenizerError> {
-        if let (None, Some(large)) = (self.whole.get(), &self.large) {
-            let before = self.encoded.fetch_add(bytes, Ordering::Relaxed);
-            if before.saturating_add(bytes) <= WORD_BY_WORD {
-                return Ok(Built::WordByWord(&large.quick));
-            }
-        }
-        self.whole().map(Built::Whole)
-    }
-
-    /// What knows the tokens.
-    fn built(&self) -> Result<Built<'_>, TokenizerError> {
-        match (self.whole.get(), &self.large) {
-            (None, Some(large)) => Ok(Built::WordByWord(&large.quick)),
-            _ => self.whole().map(Built::Whole),
-        }
-    }
-}
-
-/// As much of a tokenizer as is built.
-enum Built<'a> {
-    Whole(&'a tokenizers::Tokenizer),
-    WordByWord(&'a Pipeline<WordByWord>),
-}
-
-/// The same call to either.
-macro_rules! call {
-    ($built:expr, $tokenizer:ident => $call:expr) => {
-        match $built {
-            Built::Whole($tokenizer) => $call,
-            Built::WordByWord($tokenizer) => $call,
-        }
-    };
 }
 
 /// Files may hold large vocabularies, but not arbitrarily large ones.
@@ -202,21 +144,15 @@ impl Tokenizer {
         config: Map<String, Value>,
         vocab_size: usize,
     ) -> Self {
-        Self::of(OnceLock::from(inner), None, config, vocab_size)
+        Self::of(Splitter::of(inner), config, vocab_size)
     }
 
     /// The same of a vocabulary that is built when much text comes.
     pub(crate) fn from_large(large: Large, config: Map<String, Value>, vocab_size: usize) -> Self {
-        Self::of(OnceLock::new(), Some(large), config, vocab_size)
+        Self::of(Splitter::of_large(large), config, vocab_size)
     }
 
-    fn of(
-        whole: OnceLock<tokenizers::Tokenizer>,
-        large: Option<Large>,
-        config: Map<String, Value>,
-        vocab_size: usize,
-    ) -> Self {
-        let inner = Inner { whole, large, encoded: AtomicUsize::new(0) };
+    fn of(inner: Splitter, config: Map<String, Value>, vocab_size: usize) -> Self {
         Self { inner: Arc::new(inner), vocab_size, config, hash: Arc::default() }
     }
 
