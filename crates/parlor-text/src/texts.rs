@@ -31,6 +31,11 @@ impl Texts {
         self.all.get(start..end)
     }
 
+    /// Bytes of the longest; 0 when there is none.
+    pub(crate) fn longest(&self) -> usize {
+        self.iter().map(str::len).max().unwrap_or(0)
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         (0..self.len()).filter_map(|index| self.get(index))

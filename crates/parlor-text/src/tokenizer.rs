@@ -15,7 +15,7 @@ use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use crate::splitter::{Built, Splitter, call};
-use crate::vocabulary::{Large, Pipeline};
+use crate::vocabulary::{Large, Pipeline, failed};
 
 /// Why a tokenizer could not be loaded, used or saved.
 #[derive(Debug, thiserror::Error)]
@@ -127,7 +127,7 @@ impl Tokenizer {
         // A ragged batch has no padding, and rows are cut by `data.max_length`: both settings would only hide
         // text from it.
         inner.with_padding(None);
-        inner.with_truncation(None).map_err(|error| TokenizerError::Use(error.to_string()))?;
+        inner.with_truncation(None).map_err(failed)?;
         config.remove("chat_template");
         // So many tokens on as many ids from 0 leave none for a higher one; a copy of the whole vocabulary takes longer.
         let count = inner.get_vocab_size(true);
@@ -164,7 +164,7 @@ impl Tokenizer {
         let special = special == SpecialTokens::Include;
         let built = self.inner.for_text(text.len())?;
         let encoding = call!(built, tokenizer => tokenizer.encode_fast(text, special));
-        Ok(encoding.map_err(|error| TokenizerError::Use(error.to_string()))?.get_ids().to_vec())
+        Ok(encoding.map_err(failed)?.get_ids().to_vec())
     }
 
     /// Ids of each text, computed on all cores.
@@ -177,7 +177,7 @@ impl Tokenizer {
         special: SpecialTokens,
     ) -> Result<Vec<Vec<u32>>, TokenizerError> {
         let encodings = self.inner.whole()?.encode_batch_fast(texts, special == SpecialTokens::Include);
-        let encodings = encodings.map_err(|error| TokenizerError::Use(error.to_string()))?;
+        let encodings = encodings.map_err(failed)?;
         Ok(encodings.iter().map(|encoding| encoding.get_ids().to_vec()).collect())
     }
 
@@ -188,7 +188,7 @@ impl Tokenizer {
     pub fn encode_with_offsets(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>, TokenizerError> {
         let built = self.inner.for_text(text.len())?;
         let encoding = call!(built, tokenizer => tokenizer.encode(text, false));
-        let encoding = encoding.map_err(|error| TokenizerError::Use(error.to_string()))?;
+        let encoding = encoding.map_err(failed)?;
         let ranges = encoding.get_offsets().iter().map(|&(start, end)| start..end);
         Ok(encoding.get_ids().iter().copied().zip(ranges).collect())
     }
@@ -200,7 +200,7 @@ impl Tokenizer {
     pub fn decode(&self, ids: &[u32], special: SpecialTokens) -> Result<String, TokenizerError> {
         let special = special == SpecialTokens::Omit;
         let text = call!(self.inner.built()?, tokenizer => tokenizer.decode(ids, special));
-        text.map_err(|error| TokenizerError::Use(error.to_string()))
+        text.map_err(failed)
     }
 
     /// Rows that an embedding needs: the highest id plus one, added tokens included.
@@ -264,8 +264,7 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::Use`] when the vocabulary cannot be written down.
     pub fn files(&self) -> Result<[(&'static str, String); 3], TokenizerError> {
-        let text =
-            self.inner.whole()?.to_string(true).map_err(|error| TokenizerError::Use(error.to_string()))?;
+        let text = self.inner.whole()?.to_string(true).map_err(failed)?;
         let mut config = self.config.clone();
         config.insert("tokenizer_class".to_owned(), "PreTrainedTokenizerFast".into());
         config.remove("auto_map");

@@ -90,7 +90,8 @@ pub struct Vocabulary {
     pub add_eos: bool,
 }
 
-fn failed(error: impl std::fmt::Display) -> TokenizerError {
+/// What the crate says.
+pub(crate) fn failed(error: impl std::fmt::Display) -> TokenizerError {
     TokenizerError::Use(error.to_string())
 }
 
@@ -233,7 +234,7 @@ pub fn merge_halves(merge: &str) -> Option<(&str, &str)> {
 fn bytes_model(tokens: &Texts, merges: &Texts, whole_words: bool) -> Result<BPE, TokenizerError> {
     let mut pairs = Merges::with_capacity(merges.len());
     // The crate joins a pair in a buffer as long as the longest token: a longer pair is no token, and must not get there.
-    let longest = tokens.iter().map(str::len).max().unwrap_or(0);
+    let longest = tokens.longest();
     for merge in merges.iter() {
         let (left, right) =
             merge_halves(merge).ok_or_else(|| failed(format!("the merge `{merge}` is no pair")))?;

@@ -31,7 +31,7 @@ impl WordByWord {
         Self {
             ids: Places::of(&tokens, Found::First),
             ranks: Places::of(&merges, Found::Last),
-            longest: tokens.iter().map(str::len).max().unwrap_or(0),
+            longest: tokens.longest(),
             tokens,
             merges,
             whole_words,

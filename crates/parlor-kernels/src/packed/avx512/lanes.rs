@@ -3,7 +3,6 @@
 //! are fetched once for both halves of a panel, since a processor fetches less often than it multiplies where two programs share it.
 
 /// `sums += weights * four` for both halves, by these instructions; `four` lies some strides in bytes, up to two, past an address.
-/// A number of bytes more may be named.
 ///
 /// # Safety
 /// The instructions are there, and the bytes.
