@@ -110,24 +110,58 @@ pub(super) unsafe fn across<const ROUND: bool, T: Octet>(rows: Rows<'_, T>, layo
     for (index, panel) in panels.enumerate() {
         let end = ((index + 1) * layout.used).min(rows.count);
         for first in (0..layout.stride).step_by(OCTET) {
-            let own = &mut panel[..rows.width * layout.stride];
-            for (block, panel) in own.chunks_mut(OCTET * layout.stride).enumerate() {
-                let values = std::array::from_fn(|lane| {
-                    let row = index * layout.used + first + lane;
-                    if first + lane >= layout.used || row >= end {
-                        return _mm256_setzero_ps();
-                    }
-                    let values = rows.part(row, block * OCTET, (block + 1) * OCTET);
-                    _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(ALONG_A_ROW).cast());
-                    // SAFETY: the contract of the caller.
-                    unsafe { T::octet::<ROUND>(values) }
-                });
-                for (step, value) in panel.chunks_exact_mut(layout.stride).zip(transpose(values)) {
-                    let lanes = &mut step[first..first + OCTET];
-                    // SAFETY: the store fills these lanes.
-                    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), value) };
+            let row = (index * layout.used + first).min(end);
+            let own: [&[T]; OCTET] = std::array::from_fn(|lane| match row + lane < end {
+                true => rows.part(row + lane, 0, rows.width),
+                false => &[],
+            });
+            let to = &mut panel[..rows.width * layout.stride];
+            // SAFETY: the contract of the caller.
+            unsafe {
+                match end - row {
+                    6 => squares::<6, ROUND, T>(own, (first, layout.stride), to),
+                    lanes if lanes >= OCTET => squares::<OCTET, ROUND, T>(own, (first, layout.stride), to),
+                    _ => squares::<0, ROUND, T>(own, (first, layout.stride), to),
                 }
             }
+        }
+    }
+}
+
+/// Packs `rows`, of which the first `LANES` are as long as the panel, into eight lanes from `first` on.
+///
+/// # Safety
+/// AVX2 is there.
+#[target_feature(enable = "avx2")]
+unsafe fn squares<const LANES: usize, const ROUND: bool, T: Octet>(
+    rows: [&[T]; OCTET],
+    (first, stride): (usize, usize),
+    panel: &mut [f32],
+) {
+    let width = panel.len() / stride;
+    assert!(rows[..LANES].iter().all(|row| row.len() == width), "rows of {width} values");
+    for (block, panel) in panel.chunks_mut(OCTET * stride).enumerate() {
+        let at = block * OCTET;
+        let mut values = [_mm256_setzero_ps(); OCTET];
+        // Bounds are those of whole rows, so that nothing is asked for each square.
+        if at + OCTET <= width && LANES > 0 {
+            for (value, row) in values.iter_mut().zip(&rows[..LANES]) {
+                let from = row.as_ptr().wrapping_add(at);
+                _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(ALONG_A_ROW).cast());
+                // SAFETY: the row is as long as the panel, which has this square.
+                *value = unsafe { T::octet::<ROUND>(std::slice::from_raw_parts(from, OCTET)) };
+            }
+        } else {
+            for (value, row) in values.iter_mut().zip(&rows) {
+                let part = &row[at.min(row.len())..(at + OCTET).min(row.len())];
+                // SAFETY: the contract of the caller.
+                *value = unsafe { T::octet::<ROUND>(part) };
+            }
+        }
+        for (step, value) in panel.chunks_exact_mut(stride).zip(transpose(values)) {
+            let lanes = &mut step[first..first + OCTET];
+            // SAFETY: the store fills these lanes.
+            unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), value) };
         }
     }
 }
@@ -143,18 +177,30 @@ pub(super) unsafe fn along<const ROUND: bool, T: Octet>(
     layout: Panels,
     out: &mut [f32],
 ) {
+    let Rows { values, stride, count, width } = rows;
+    assert!(count == 0 || (count - 1) * stride + width <= values.len(), "{count} rows of {width} values");
     // A few rows at a time across all panels: a row's lines are read once, from one end to the other. More rows than the
     // nearest cache has ways would push each other out where rows are a power of two apart.
-    for first in (0..rows.count).step_by(STEPS_AT_ONCE) {
-        let own = first..(first + STEPS_AT_ONCE).min(rows.count);
-        let panels = out.chunks_exact_mut(layout.len()).take(rows.width.div_ceil(layout.used));
+    for first in (0..count).step_by(STEPS_AT_ONCE) {
+        let own = first..(first + STEPS_AT_ONCE).min(count);
+        let panels = out.chunks_exact_mut(layout.len()).take(width.div_ceil(layout.used));
         for (index, panel) in panels.enumerate() {
+            let at = index * layout.used;
+            let whole = at + layout.stride <= width;
             let lines = panel[(first_step + first) * layout.stride..].chunks_exact_mut(layout.stride);
             for (line, row) in lines.zip(own.clone()) {
+                let from = values.as_ptr().wrapping_add(row * stride + at);
+                // A task has a short part of each row: what is asked for ahead is that of the rows that come next.
+                _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(STEPS_AT_ONCE * stride).cast());
                 for (octet, lanes) in line.chunks_exact_mut(OCTET).enumerate() {
                     // Lanes that a panel does not use may hold anything: no tile writes their sums.
-                    let at = index * layout.used + octet * OCTET;
-                    let values = rows.part(row, at, at + OCTET);
+                    let values = match whole {
+                        // SAFETY: rows lie within the values, and these within the row.
+                        true => unsafe {
+                            std::slice::from_raw_parts(from.wrapping_add(octet * OCTET), OCTET)
+                        },
+                        false => rows.part(row, at + octet * OCTET, at + (octet + 1) * OCTET),
+                    };
                     // SAFETY: the contract of the caller; the store fills these lanes.
                     unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), T::octet::<ROUND>(values)) };
                 }
