@@ -49,7 +49,7 @@ const WORKS: &[Work] = &[
     Work {
         name: "m_lora",
         tokens: 512.0,
-        peer: &["bf16"],
+        peer: &["f32", "bf16"],
         own: &[("bf16", &["training.bf16=true"])],
         set: &[
             "model.name=large",
@@ -66,7 +66,7 @@ const WORKS: &[Work] = &[
     Work {
         name: "m_full",
         tokens: 512.0,
-        peer: &["bf16"],
+        peer: &["f32", "bf16"],
         own: &[
             ("bf16", &["training.bf16=true"]),
             ("bf16 weights", &["training.pure_bf16=true", "training.optimizer=adamw_8bit"]),

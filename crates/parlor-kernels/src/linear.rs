@@ -3,10 +3,9 @@
 //! gradients of their weights.
 //!
 //! f32 products of f32 weights are those of the `gemm` crate, which chooses its instructions itself, unless less than the
-//! machine has is asked for; bf16 products, and products of narrower weights, pack
-//! and widen their operands a panel at a time, so that a widened copy of a whole matrix never exists. Few rows
-//! (decode) read each weight once, as dot products in f32. Packed weights meet inputs that are rounded to 8 bits, forward only
-//! (see [`packed`]).
+//! machine has is asked for, or the processor has 512-bit registers; all others pack and widen their operands a panel at a
+//! time, so that a widened copy of a whole matrix never exists. Few rows (decode) read each weight once, as dot products in
+//! f32. Packed weights meet inputs that are rounded to 8 bits, forward only (see [`packed`]).
 //! Leaves out: weights that stay packed between calls.
 
 use crate::few;
@@ -284,9 +283,10 @@ pub fn backward_weights(x: View<'_>, shape: Shape, layers: &mut [LayerGradient<'
     }
 }
 
-/// Whether the `gemm` crate computes.
+/// Whether the `gemm` crate computes: its tiles are as fast as these, or faster, but for those of 512-bit registers.
 fn by_gemm(arithmetic: Arithmetic) -> bool {
-    arithmetic == Arithmetic::F32 && Isa::there().last() == Some(&Isa::current())
+    let isa = Isa::current();
+    arithmetic == Arithmetic::F32 && isa != Isa::Avx512 && Isa::there().last() == Some(&isa)
 }
 
 fn stored(view: View<'_>, width: usize, along: Along) -> Operand<'_> {
