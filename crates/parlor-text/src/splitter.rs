@@ -13,12 +13,15 @@ const WORD_BY_WORD: usize = 1 << 14;
 
 /// The crate's tokenizer, or what it can be built of.
 #[derive(Debug)]
-pub(crate) struct Splitter {
-    /// Or why it cannot be.
-    whole: OnceLock<Result<tokenizers::Tokenizer, String>>,
-    large: Option<Large>,
-    /// Bytes that were asked about without the whole.
-    split: AtomicUsize,
+pub(crate) enum Splitter {
+    Whole(Box<tokenizers::Tokenizer>),
+    Large {
+        large: Box<Large>,
+        /// What was built of it, or why it cannot be.
+        whole: OnceLock<Result<Box<tokenizers::Tokenizer>, String>>,
+        /// Bytes that were asked about without the whole.
+        split: AtomicUsize,
+    },
 }
 
 /// As much of it as is built.
@@ -41,28 +44,33 @@ pub(crate) use call;
 
 impl Splitter {
     pub(crate) fn of(whole: tokenizers::Tokenizer) -> Self {
-        Self { whole: OnceLock::from(Ok(whole)), large: None, split: AtomicUsize::new(0) }
+        Self::Whole(Box::new(whole))
     }
 
     pub(crate) fn of_large(large: Large) -> Self {
-        Self { whole: OnceLock::new(), large: Some(large), split: AtomicUsize::new(0) }
+        Self::Large { large: Box::new(large), whole: OnceLock::new(), split: AtomicUsize::new(0) }
     }
 
     /// All of it, built now if it is not there; who else asks meanwhile waits.
     pub(crate) fn whole(&self) -> Result<&tokenizers::Tokenizer, TokenizerError> {
-        let built = self.whole.get_or_init(|| match self.large.as_ref().map(Large::whole) {
-            Some(Ok(whole)) => Ok(whole),
-            Some(Err(TokenizerError::Use(why))) => Err(why),
-            Some(Err(other)) => Err(other.to_string()),
-            None => Err("there is no vocabulary".to_owned()),
+        let (large, whole) = match self {
+            Self::Whole(whole) => return Ok(whole),
+            Self::Large { large, whole, .. } => (large, whole),
+        };
+        let built = whole.get_or_init(|| match large.whole() {
+            Ok(whole) => Ok(Box::new(whole)),
+            Err(TokenizerError::Use(why)) => Err(why),
+            Err(other) => Err(other.to_string()),
         });
-        built.as_ref().map_err(|why| TokenizerError::Use(why.clone()))
+        built.as_ref().map(Box::as_ref).map_err(|why| TokenizerError::Use(why.clone()))
     }
 
     /// What splits a text of so many bytes.
     pub(crate) fn for_text(&self, bytes: usize) -> Result<Built<'_>, TokenizerError> {
-        if let (None, Some(large)) = (self.whole.get(), &self.large) {
-            let before = self.split.fetch_add(bytes, Ordering::Relaxed);
+        if let Self::Large { large, whole, split } = self
+            && whole.get().is_none()
+        {
+            let before = split.fetch_add(bytes, Ordering::Relaxed);
             if before.saturating_add(bytes) <= WORD_BY_WORD {
                 return Ok(Built::WordByWord(&large.quick));
             }
@@ -71,11 +79,13 @@ impl Splitter {
     }
 
     /// What knows the tokens.
-    pub(crate) fn built(&self) -> Result<Built<'_>, TokenizerError> {
-        match (self.whole.get(), &self.large) {
-            (Some(Ok(whole)), _) => Ok(Built::Whole(whole)),
-            (_, Some(large)) => Ok(Built::WordByWord(&large.quick)),
-            _ => self.whole().map(Built::Whole),
+    pub(crate) fn built(&self) -> Built<'_> {
+        match self {
+            Self::Whole(whole) => Built::Whole(whole),
+            Self::Large { large, whole, .. } => match whole.get() {
+                Some(Ok(whole)) => Built::Whole(whole),
+                _ => Built::WordByWord(&large.quick),
+            },
         }
     }
 }

@@ -199,7 +199,7 @@ impl Tokenizer {
     /// [`TokenizerError::Use`] when the decoder fails.
     pub fn decode(&self, ids: &[u32], special: SpecialTokens) -> Result<String, TokenizerError> {
         let special = special == SpecialTokens::Omit;
-        let text = call!(self.inner.built()?, tokenizer => tokenizer.decode(ids, special));
+        let text = call!(self.inner.built(), tokenizer => tokenizer.decode(ids, special));
         text.map_err(failed)
     }
 
@@ -210,12 +210,12 @@ impl Tokenizer {
 
     /// The token with this id, as the vocabulary spells it.
     pub fn token(&self, id: u32) -> Option<String> {
-        call!(self.inner.built().ok()?, tokenizer => tokenizer.id_to_token(id))
+        call!(self.inner.built(), tokenizer => tokenizer.id_to_token(id))
     }
 
     /// The id of a token, as the vocabulary spells it.
     pub fn id(&self, token: &str) -> Option<u32> {
-        call!(self.inner.built().ok()?, tokenizer => tokenizer.token_to_id(token))
+        call!(self.inner.built(), tokenizer => tokenizer.token_to_id(token))
     }
 
     /// Beginning of a sequence.

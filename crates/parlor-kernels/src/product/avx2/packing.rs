@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 use half::bf16;
 
-use super::{OCTET, tail_of_eight};
+use super::{OCTET, ROWS, tail_of_eight};
 use crate::product::kernel::{Panels, Rows};
 
 /// Values that are asked for ahead in a row that is read from one end to the other.
@@ -119,7 +119,7 @@ pub(super) unsafe fn across<const ROUND: bool, T: Octet>(rows: Rows<'_, T>, layo
             // SAFETY: the contract of the caller.
             unsafe {
                 match end - row {
-                    6 => squares::<6, ROUND, T>(own, (first, layout.stride), to),
+                    ROWS => squares::<ROWS, ROUND, T>(own, (first, layout.stride), to),
                     lanes if lanes >= OCTET => squares::<OCTET, ROUND, T>(own, (first, layout.stride), to),
                     _ => squares::<0, ROUND, T>(own, (first, layout.stride), to),
                 }
@@ -128,7 +128,8 @@ pub(super) unsafe fn across<const ROUND: bool, T: Octet>(rows: Rows<'_, T>, layo
     }
 }
 
-/// Packs `rows`, of which the first `LANES` are as long as the panel, into eight lanes from `first` on.
+/// Packs `rows` into eight lanes from `first` on. The first `LANES` are as long as the panel and the others empty, so that nothing
+/// is asked for each square; with 0 any of them may be.
 ///
 /// # Safety
 /// AVX2 is there.
@@ -143,7 +144,6 @@ unsafe fn squares<const LANES: usize, const ROUND: bool, T: Octet>(
     for (block, panel) in panel.chunks_mut(OCTET * stride).enumerate() {
         let at = block * OCTET;
         let mut values = [_mm256_setzero_ps(); OCTET];
-        // Bounds are those of whole rows, so that nothing is asked for each square.
         if at + OCTET <= width && LANES > 0 {
             for (value, row) in values.iter_mut().zip(&rows[..LANES]) {
                 let from = row.as_ptr().wrapping_add(at);
