@@ -78,6 +78,12 @@ impl Message {
         self.0.get("tool_calls").and_then(Value::as_array).filter(|calls| !calls.is_empty())
     }
 
+    /// Whether the assistant's part of it is trained: not where the row says `weight: 0` or `train: false`.
+    pub fn is_trained(&self) -> bool {
+        self.0.get("train") != Some(&Value::Bool(false))
+            && self.0.get("weight").and_then(Value::as_f64) != Some(0.0)
+    }
+
     /// The content when it is plain text.
     pub fn text(&self) -> Option<&str> {
         self.0.get("content").and_then(Value::as_str)

@@ -269,13 +269,13 @@ impl<'a> Encoder<'a> {
         messages: &[Message],
         tools: Option<&[serde_json::Value]>,
     ) -> Result<Weighted, MaskError> {
+        let options = RenderOptions { tools: tools.map(<[_]>::to_vec), ..RenderOptions::default() };
         if self.options.train_on == TrainOn::All {
-            let options = RenderOptions { tools: tools.map(<[_]>::to_vec), ..RenderOptions::default() };
             let text = template.render(messages, &options)?.text;
             let ids = self.tokenizer.encode(&text, SpecialTokens::Omit)?;
             return Ok(counted(ids));
         }
-        let encoded = encode_conversation(self.tokenizer, template, messages, tools)?;
+        let encoded = encode_conversation(self.tokenizer, template, messages, &options)?;
         let weights = encoded.assistant_mask.iter().map(|&own| if own { 1.0 } else { 0.0 }).collect();
         Ok((encoded.ids, weights))
     }

@@ -13,11 +13,11 @@ mod convert;
 mod dataset_config;
 mod datasets;
 mod encode;
+mod jinja;
 mod long_rows;
 mod mixture;
 mod order;
 mod preference;
-mod python_json;
 mod splitter;
 mod stream;
 mod survey;
@@ -28,7 +28,10 @@ mod tokenizer;
 mod vocabulary;
 mod word_by_word;
 
-pub use assistant::{Encoded, MaskError, MaskSource, encode_conversation};
+pub use assistant::{
+    Encoded, MaskError, MaskSource, MaskedText, assistant_spans, encode_conversation, encode_for_training,
+    training_spans,
+};
 pub use bpe_training::{BpeOptions, train_bpe};
 pub use chat::Message;
 pub use config::{DataConfig, DataType, OnBadRow, OnLongRow, data_problems};
@@ -49,6 +52,7 @@ pub use preference::{
 pub use stream::StreamDecoder;
 pub use survey::{Duplicate, Lengths, bytes, characters, duplicates, each_text};
 pub use template::{ChatTemplate, RenderOptions, Rendered, TemplateError};
+pub use template_source::Named as NamedTemplates;
 pub use texts::Texts;
 pub use tokenizer::{SpecialToken, SpecialTokens, Tokenizer, TokenizerError};
 pub use vocabulary::{Spelling, TokenKind, Vocabulary, merge_halves};
