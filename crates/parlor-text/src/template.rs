@@ -86,6 +86,7 @@ pub struct ChatTemplate {
     source: Arc<str>,
     environment: Arc<Environment<'static>>,
     special: Map<String, Json>,
+    kwargs: Map<String, Json>,
     marked: bool,
 }
 
@@ -106,7 +107,13 @@ impl ChatTemplate {
         };
         let mut environment = environment().map_err(compile)?;
         environment.add_template_owned(NAME, prepared).map_err(compile)?;
-        Ok(Self { source: source.into(), environment: Arc::new(environment), special, marked })
+        Ok(Self {
+            source: source.into(),
+            environment: Arc::new(environment),
+            special,
+            kwargs: Map::new(),
+            marked,
+        })
     }
 
     /// The template of a model directory, if it has one.
@@ -123,6 +130,18 @@ impl ChatTemplate {
     /// None in practice: the template is part of the program and tested.
     pub fn chatml(tokenizer: &Tokenizer) -> Result<Self, TemplateError> {
         Self::new(include_str!("chatml.jinja"), tokenizer.special_texts())
+    }
+
+    /// The same with values for further variables (`enable_thinking`, ...), which those of [`RenderOptions`] override.
+    #[must_use]
+    pub fn with_kwargs(mut self, kwargs: &Map<String, Json>) -> Self {
+        self.kwargs.extend(kwargs.iter().map(|(name, value)| (name.clone(), value.clone())));
+        self
+    }
+
+    /// The variables of [`Self::with_kwargs`].
+    pub fn kwargs(&self) -> &Map<String, Json> {
+        &self.kwargs
     }
 
     /// The template's source, as it was given.
@@ -150,6 +169,7 @@ impl ChatTemplate {
         let mut variables: Vec<(String, Value)> = self
             .special
             .iter()
+            .chain(&self.kwargs)
             .chain(&options.kwargs)
             .map(|(name, value)| (name.clone(), Value::from(Serde(value))))
             .collect();
