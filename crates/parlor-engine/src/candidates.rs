@@ -67,16 +67,21 @@ impl Candidates {
         }
     }
 
-    /// Draws one; `uniform` is from 0 up to but not 1. In id order, so that the draw does not depend on how the
-    /// candidates were selected.
-    pub(crate) fn draw(mut self, uniform: f64) -> Option<u32> {
+    /// Each with its probability, in id order.
+    pub(crate) fn distribution(mut self) -> Vec<(u32, f64)> {
         self.list.sort_unstable_by_key(|candidate| candidate.id);
         let probabilities = self.probabilities();
+        self.list.iter().map(|candidate| candidate.id).zip(probabilities).collect()
+    }
+
+    /// Draws one; `uniform` is from 0 up to but not 1. In id order, so that the draw does not depend on how the
+    /// candidates were selected.
+    pub(crate) fn draw(self, uniform: f64) -> Option<u32> {
         let mut left = uniform;
         let mut last = None;
-        for (candidate, probability) in self.list.iter().zip(&probabilities) {
-            if *probability > 0.0 {
-                last = Some(candidate.id);
+        for (id, probability) in self.distribution() {
+            if probability > 0.0 {
+                last = Some(id);
                 left -= probability;
                 if left < 0.0 {
                     break;

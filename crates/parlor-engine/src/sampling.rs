@@ -52,6 +52,16 @@ impl Sampler {
         Ok(id)
     }
 
+    /// The tokens that the next one would be drawn from, by their ids, with their probabilities; the logits are
+    /// changed. None when there is no token to choose. Greedy choice draws from nothing: its temperature counts as 1.
+    pub fn distribution(&self, logits: &mut [f32]) -> Vec<(u32, f64)> {
+        process(&self.params, &self.ends, &self.history, logits);
+        let temperature = if self.params.temperature == 0.0 { 1.0 } else { self.params.temperature };
+        let mut candidates = Candidates::new(logits, temperature);
+        candidates.filter(&self.params);
+        candidates.distribution()
+    }
+
     fn draw(&mut self, logits: &[f32]) -> Option<u32> {
         let mut candidates = Candidates::new(logits, self.params.temperature);
         candidates.filter(&self.params);

@@ -104,6 +104,51 @@ fn a_seed_repeats_a_draw() {
 }
 
 #[test]
+fn extreme_values_give_what_they_say() {
+    let next = |params: SamplingParams, logits: &[f32]| sampler(params, &[]).next(&mut logits.to_vec());
+    let logits = [3.0, -80.0, 2.9, 80.0, 79.9, 80.0, -3.0];
+    for temperature in [f32::MIN_POSITIVE, 1e-45, 1e-38, 1e-20, 1e-6] {
+        for seed in 0..20 {
+            let params = SamplingParams { temperature, seed: Some(seed), ..off() };
+            assert!(matches!(next(params, &logits), Ok(3 | 5)), "temperature {temperature}");
+        }
+    }
+    for params in [
+        SamplingParams { top_p: 0.0, ..off() },
+        SamplingParams { top_p: 1e-45, ..off() },
+        SamplingParams { top_k: 1, ..off() },
+        SamplingParams { min_p: 1.0, ..off() },
+        SamplingParams { epsilon_cutoff: 0.999, ..off() },
+        SamplingParams { temperature: f32::MAX, top_k: 1, ..off() },
+    ] {
+        assert_eq!(next(params.clone(), &LOGITS), Ok(0), "{params:?}");
+    }
+    // Any temperature of that size makes all tokens alike.
+    let flat =
+        sampler(SamplingParams { temperature: f32::MAX, ..off() }, &[]).distribution(&mut LOGITS.to_vec());
+    assert_eq!(flat.len(), 5);
+    assert!(flat.iter().all(|(_, probability)| (probability - 0.2).abs() < 1e-12), "{flat:?}");
+    // What is infinitely likelier than the rest is taken, and what is no number is not.
+    let infinite = [1.0, f32::INFINITY, f32::NAN, 5.0];
+    for temperature in [0.0, 1e-38, 1.0, f32::MAX] {
+        assert_eq!(next(SamplingParams { temperature, ..off() }, &infinite), Ok(1));
+    }
+    let params = SamplingParams { repetition_penalty: 1e-40, ..off() };
+    assert_eq!(sampler(params, &[3]).next(&mut [1.0, 2.0, 3.0, 4.0]), Ok(3));
+}
+
+#[test]
+fn that_no_token_is_left_is_said() {
+    let params = SamplingParams { suppress_tokens: vec![0, 1], ..SamplingParams::greedy(1) };
+    assert_eq!(sampler(params.clone(), &[]).next(&mut [1.0, 2.0]), Err(NoToken::Forbidden));
+    assert_eq!(sampler(params, &[]).next(&mut [f32::NAN, f32::NEG_INFINITY]), Err(NoToken::NotFinite));
+    let params = SamplingParams { forced_bos_token_id: Some(9), ..SamplingParams::greedy(1) };
+    assert_eq!(sampler(params, &[1]).next(&mut [1.0, 2.0]), Err(NoToken::Forbidden));
+    let params = SamplingParams { remove_invalid_values: true, ..SamplingParams::greedy(1) };
+    assert_eq!(sampler(params, &[]).next(&mut [f32::NEG_INFINITY, f32::NAN]), Ok(1));
+}
+
+#[test]
 fn values_out_of_range_are_named() {
     let params = SamplingParams {
         temperature: -1.0,
