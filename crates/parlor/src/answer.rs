@@ -78,6 +78,16 @@ pub(crate) fn sampling(
     Ok(resolved.params)
 }
 
+/// Says that nothing ends the model's answers but their longest length, where that is so.
+pub(crate) fn say_endless(model: &LoadedModel, params: &SamplingParams) {
+    if model.eos_token_ids().is_empty() && params.stop.is_empty() && !params.ignore_eos {
+        note(
+            "warning: neither the model nor its tokenizer names an end-of-sequence token: answers end by their length \
+             only; set `eos_token_id` in generation_config.json, or give a text to stop at with `--stop`",
+        );
+    }
+}
+
 /// Ids of a raw prompt.
 pub(crate) fn text_prompt(model: &LoadedModel, text: &str) -> Result<Vec<u32>, Failure> {
     Ok(tokenizer(model)?.encode(text, SpecialTokens::Include)?)

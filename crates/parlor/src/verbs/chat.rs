@@ -8,7 +8,7 @@ use parlor::text::Message;
 use rustyline::error::ReadlineError;
 use serde_json::{Map, Value};
 
-use crate::answer::{AnswerRow, answer, chat_prompt, chosen, sampling};
+use crate::answer::{AnswerRow, answer, chat_prompt, chosen, sampling, say_endless};
 use crate::cli::ChatArgs;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -25,6 +25,7 @@ Ctrl-C stops an answer.";
 pub(super) fn run(context: &Context, args: &ChatArgs) -> Result<(), Failure> {
     let model = load(context, &args.model)?;
     let params = sampling(&chosen(context, &args.sampling)?, &model.generation)?;
+    say_endless(&model, &params);
     let kwargs = template_kwargs(context, &args.template)?;
     talk(context, &model, &params, &kwargs, args.system.as_deref())
 }

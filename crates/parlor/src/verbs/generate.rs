@@ -1,6 +1,6 @@
 //! `parlor generate`: one answer, streamed as it is made.
 
-use crate::answer::{AnswerRow, answer, chat_prompt, chosen, sampling, text_prompt};
+use crate::answer::{AnswerRow, answer, chat_prompt, chosen, sampling, say_endless, text_prompt};
 use crate::cli::GenerateArgs;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -17,6 +17,7 @@ pub(super) fn run(context: &Context, args: &GenerateArgs) -> Result<(), Failure>
     let conversation = args.prompt.messages.as_deref().map(super::messages::read).transpose()?;
     let model = load(context, &args.model)?;
     let params = sampling(&chosen(context, &args.sampling)?, &model.generation)?;
+    say_endless(&model, &params);
     let prompt = match (&args.prompt.prompt, &args.prompt.ids, conversation) {
         (_, Some(ids), _) => ids.clone(),
         (_, _, Some(conversation)) => {

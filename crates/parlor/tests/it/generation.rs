@@ -114,9 +114,13 @@ fn template_variables_reach_the_template() {
     let flag = r#"{"style": "terse", "documents": [{"text": "D "}]}"#;
     assert_eq!(rendered(&["--template-kwargs", flag]), "terse:D Hi");
     assert_eq!(rendered(&["--set", "model.chat_template_kwargs.style=long"]), "long:Hi");
-    let both =
-        ["--set", "model.chat_template_kwargs.style=long", "--template-kwargs", r#"{"style": "terse"}"#];
-    assert_eq!(rendered(&both), "terse:Hi");
+    let both = [
+        "--set",
+        "model.chat_template_kwargs.style=long",
+        "--template-kwargs",
+        r#"{"style": "as short as can be"}"#,
+    ];
+    assert_eq!(rendered(&both), "as short as can be:Hi");
     // The same prompt in every verb that goes through the template.
     let tokens = |args: &[&str]| {
         let prompt = render(args).ok().json()["ids"].as_array().unwrap().len();
