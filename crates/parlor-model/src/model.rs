@@ -12,6 +12,7 @@ use crate::decoder::Decoder;
 use crate::decoder_config::DecoderConfig;
 use crate::error::{LoadErrorKind, ModelLoadError};
 use crate::generation_config::GenerationConfig;
+use crate::generation_file;
 use crate::gguf::{Gguf, is_gguf};
 use crate::load::{LoadOptions, MaxLength, read_decoder, read_object};
 use crate::safetensors_files::name_the_file;
@@ -51,6 +52,14 @@ pub struct LoadedModel {
 }
 
 impl LoadedModel {
+    /// Tokens that end an answer: those that the model names, else the end-of-sequence token of its tokenizer.
+    pub fn eos_token_ids(&self) -> Vec<u32> {
+        match (self.generation.eos_token_ids.as_slice(), &self.tokenizer) {
+            ([], Some(tokenizer)) => tokenizer.eos().map(|token| token.id).into_iter().collect(),
+            (own, _) => own.to_vec(),
+        }
+    }
+
     /// Sends its warnings and that it is there as events.
     fn announce(&self) {
         for warning in &self.warnings {
@@ -141,9 +150,9 @@ pub fn load_directory(dir: &Path, options: &LoadOptions) -> Result<LoadedModel, 
     let max_length = check_max_length(options.max_length, &config, &config_path)?;
 
     let generation_path = dir.join("generation_config.json");
-    let generation_map = generation_path.is_file().then(|| read_object(&generation_path)).transpose()?;
+    let generation_file = generation_file::read(&generation_path)?;
     let generation = GenerationConfig::read(
-        generation_map.as_ref().map(|map| (map, generation_path.as_path())),
+        generation_file.map.as_ref().map(|map| (map, generation_path.as_path())),
         (&hf_config, &config_path),
     )?;
 
@@ -158,6 +167,7 @@ pub fn load_directory(dir: &Path, options: &LoadOptions) -> Result<LoadedModel, 
     );
     let (decoder, mut warnings) = weights?;
     let (text_files, (tokenizer, chat_template)) = text?;
+    warnings.extend(generation_file.warning);
     for id in &generation.eos_token_ids {
         if *id as usize >= config.vocab_size {
             warnings.push(format!(

@@ -61,7 +61,7 @@ pub fn evaluate(request: &EvaluateRequest, stop: &AtomicBool) -> Result<Option<E
     let manager =
         ModelManager::with_options(request.model.clone(), options).with_adapters(request.adapters.clone());
     let model = manager.load_model().map_err(|error| TrainError::Model(Box::new(error)))?;
-    let text = TextSide::of(&model)?;
+    let text = TextSide::of(&model)?.with_template_kwargs(&request.model.template_kwargs());
     let options = EncodeOptions {
         max_length: request.data.max_length.min(model.max_length),
         batch_size: request.data.batch_size,

@@ -136,6 +136,7 @@ impl Groundwork {
                 (decoder, architecture, None, text)
             }
         };
+        let text = text.with_template_kwargs(&model.template_kwargs());
         // Zeros take no memory, what was converted while it was loaded does.
         let owned = |decoder: &Decoder| {
             decoder.parameters().iter().map(|parameter| parameter.tensor.owned_bytes() as u64).sum::<u64>()

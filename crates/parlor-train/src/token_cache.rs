@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use parlor_text::{DataConfig, EncodeOptions, EncodeReport, data_files};
+use parlor_text::{ChatTemplate, DataConfig, EncodeOptions, EncodeReport, data_files};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -88,6 +88,7 @@ impl TokensKey {
             "max_length": options.max_length,
             "train_on": options.train_on,
             "on_long_row": options.on_long_row,
+            "chat_template_kwargs": text.template.as_ref().map(ChatTemplate::kwargs),
         });
         Self {
             program: env!("CARGO_PKG_VERSION").to_owned(),

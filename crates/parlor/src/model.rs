@@ -9,8 +9,9 @@ use parlor::model::{
     locate_model, read_gguf_text,
 };
 use parlor::text::{ChatTemplate, Tokenizer};
+use serde_json::{Map, Value};
 
-use crate::cli::ModelArgs;
+use crate::cli::{ModelArgs, TemplateArgs, TemplateKwargs};
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -38,6 +39,18 @@ pub(crate) fn section(context: &Context, args: &ModelArgs) -> Result<ModelConfig
         section.torch_dtype = dtype.into();
     }
     Ok(section)
+}
+
+/// Variables of the chat template: those of the flags over the config's.
+pub(crate) fn template_kwargs(
+    context: &Context,
+    flags: &TemplateArgs,
+) -> Result<Map<String, Value>, Failure> {
+    let mut kwargs = context.config()?.model.template_kwargs();
+    if let Some(TemplateKwargs(more)) = &flags.template_kwargs {
+        kwargs.extend(more.clone());
+    }
+    Ok(kwargs)
 }
 
 /// A length that someone chose must fit; the default follows the model.

@@ -8,6 +8,7 @@ mod equalities;
 mod fixture;
 mod freezing;
 mod fuzz;
+mod generation;
 mod gguf;
 mod hf_configs;
 mod loading;

@@ -9,6 +9,7 @@ mod chat;
 mod config;
 mod data;
 mod documents;
+mod generation;
 mod gguf;
 mod help;
 #[cfg(target_os = "linux")]

@@ -5,6 +5,7 @@
 
 mod pre_tokenizers;
 mod rope_factors;
+mod sampling;
 mod vocabulary;
 
 use super::Architecture;

@@ -7,16 +7,22 @@ use serde_json::{Value, json};
 
 use super::measure::{Measured, Part, measure, text_side};
 use super::text;
-use crate::cli::ModelArgs;
+use crate::cli::{ModelArgs, TemplateArgs};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{self, Colours};
 use crate::progress::grouped;
 
-pub(super) fn run(context: &Context, path: &Path, args: &ModelArgs, count: usize) -> Result<(), Failure> {
+pub(super) fn run(
+    context: &Context,
+    path: &Path,
+    args: &ModelArgs,
+    template: &TemplateArgs,
+    count: usize,
+) -> Result<(), Failure> {
     let config = context.config()?;
     let Dataset { rows, report } = read_with(path, &config.data.read_options())?;
-    let side = text_side(context, args)?;
+    let side = text_side(context, args, template)?;
     let measured = measure(&config, &rows, &side)?;
     let limit = config.data.max_length;
     if context.output.is_json() {

@@ -7,9 +7,10 @@ use parlor::text::{
 };
 use parlor::train::materials::{TextSide, encode_rows, train_on};
 
-use crate::cli::ModelArgs;
+use crate::cli::{ModelArgs, TemplateArgs};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::model::template_kwargs;
 
 /// A row as tokens: parts with a name each, where a row has several.
 pub(super) struct Measured {
@@ -35,10 +36,15 @@ impl Measured {
 }
 
 /// The text side of the model that the arguments, or the config, name.
-pub(super) fn text_side(context: &Context, args: &ModelArgs) -> Result<TextSide, Failure> {
+pub(super) fn text_side(
+    context: &Context,
+    args: &ModelArgs,
+    template: &TemplateArgs,
+) -> Result<TextSide, Failure> {
+    let kwargs = template_kwargs(context, template)?;
     let side = crate::model::TextSide::read(context, args)?;
     let template = side.find_template()?;
-    Ok(TextSide { tokenizer: side.tokenizer, template })
+    Ok(TextSide { tokenizer: side.tokenizer, template }.with_template_kwargs(&kwargs))
 }
 
 /// Rows as tokens.
