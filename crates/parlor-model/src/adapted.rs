@@ -96,8 +96,13 @@ pub fn load_adapted(
     }
     if let [only] = adapters {
         let files = TextFiles::read(only)?;
-        let (tokenizer, template) = read_text_side(only, &files, model.decoder.config().vocab_size)?;
+        let (tokenizer, template, warnings) =
+            read_text_side(only, &files, model.decoder.config().vocab_size)?;
         if tokenizer.is_some() {
+            for warning in warnings {
+                tracing::warn!(adapter = %only.display(), "{warning}");
+                model.warnings.push(warning);
+            }
             model.tokenizer = tokenizer;
             model.chat_template = template;
             model.text_files = files;

@@ -47,6 +47,19 @@ pub enum TokenizerError {
         /// What the parser says.
         why: String,
     },
+    /// A token that the model has no vector for.
+    #[error(
+        "the token {token:?} has the id {id}, and the model's embedding has {rows} rows: leave the token out of the text, or \
+         use a model that has it"
+    )]
+    NoRow {
+        /// The token.
+        token: String,
+        /// Its id.
+        id: u32,
+        /// Rows of the embedding.
+        rows: usize,
+    },
     /// Text that could not be encoded, or ids that could not be decoded.
     #[error("the tokenizer failed: {0}")]
     Use(String),
@@ -75,6 +88,8 @@ pub struct SpecialToken {
 pub struct Tokenizer {
     inner: Arc<Splitter>,
     vocab_size: usize,
+    /// Rows of the model's embedding, where they are fewer.
+    rows: Option<usize>,
     /// `tokenizer_config.json`, without the template.
     config: Map<String, Value>,
     /// Computed when it is asked for: spelling out a large vocabulary takes longer than loading it.
@@ -153,7 +168,25 @@ impl Tokenizer {
     }
 
     fn of(inner: Splitter, config: Map<String, Value>, vocab_size: usize) -> Self {
-        Self { inner: Arc::new(inner), vocab_size, config, hash: Arc::default() }
+        Self { inner: Arc::new(inner), vocab_size, rows: None, config, hash: Arc::default() }
+    }
+
+    /// The same beside an embedding of so many rows: a text with a token beyond them cannot be encoded.
+    #[must_use]
+    pub fn with_rows(self, rows: usize) -> Self {
+        Self { rows: (rows < self.vocab_size).then_some(rows), ..self }
+    }
+
+    /// An error when one of `ids` has no row in the embedding.
+    ///
+    /// # Errors
+    /// [`TokenizerError::NoRow`].
+    pub fn require_rows(&self, ids: &[u32]) -> Result<(), TokenizerError> {
+        let Some(rows) = self.rows else { return Ok(()) };
+        match ids.iter().find(|&&id| id as usize >= rows) {
+            None => Ok(()),
+            Some(&id) => Err(TokenizerError::NoRow { token: self.token(id).unwrap_or_default(), id, rows }),
+        }
     }
 
     /// Ids of `text`.
@@ -164,7 +197,9 @@ impl Tokenizer {
         let special = special == SpecialTokens::Include;
         let built = self.inner.for_text(text.len())?;
         let encoding = call!(built, tokenizer => tokenizer.encode_fast(text, special));
-        Ok(encoding.map_err(failed)?.get_ids().to_vec())
+        let encoding = encoding.map_err(failed)?;
+        self.require_rows(encoding.get_ids())?;
+        Ok(encoding.get_ids().to_vec())
     }
 
     /// Ids of each text, computed on all cores.
@@ -178,6 +213,7 @@ impl Tokenizer {
     ) -> Result<Vec<Vec<u32>>, TokenizerError> {
         let encodings = self.inner.whole()?.encode_batch_fast(texts, special == SpecialTokens::Include);
         let encodings = encodings.map_err(failed)?;
+        encodings.iter().try_for_each(|encoding| self.require_rows(encoding.get_ids()))?;
         Ok(encodings.iter().map(|encoding| encoding.get_ids().to_vec()).collect())
     }
 
@@ -189,6 +225,7 @@ impl Tokenizer {
         let built = self.inner.for_text(text.len())?;
         let encoding = call!(built, tokenizer => tokenizer.encode(text, false));
         let encoding = encoding.map_err(failed)?;
+        self.require_rows(encoding.get_ids())?;
         let ranges = encoding.get_offsets().iter().map(|&(start, end)| start..end);
         Ok(encoding.get_ids().iter().copied().zip(ranges).collect())
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parlor::model::{
-    LoadOptions, LoadedModel, MaxLength, ModelConfig, ModelManager, WeightOrder, locate_adapted,
+    LoadOptions, LoadedModel, MaxLength, ModelConfig, ModelManager, TextFiles, WeightOrder, locate_adapted,
     locate_model, read_gguf_text,
 };
 use parlor::text::{ChatTemplate, Tokenizer};
@@ -122,10 +122,14 @@ impl TextSide {
             // An adapter that came without a tokenizer has its base's.
             path = locate_adapted(&path, &[], cache_dir)?.0;
         }
-        if let Some((tokenizer, template, _)) = read_gguf_text(&path)? {
+        if let Some((tokenizer, template, warnings)) = read_gguf_text(&path)? {
+            for warning in warnings {
+                tracing::warn!(model = %path.display(), "{warning}");
+            }
             let tokenizer = tokenizer.ok_or_else(|| no_tokenizer(&path))?;
             return Ok(Self { path, tokenizer, template });
         }
+        TextFiles::refuse_pointers(&path)?;
         let tokenizer = Tokenizer::from_dir(&path)?;
         Ok(Self { path, tokenizer, template: None })
     }

@@ -18,7 +18,7 @@ use crate::safetensors_writer::{Outgoing, write_safetensors};
 use crate::save::SaveError;
 use crate::staged::{write_file, write_json, write_staged};
 use crate::text_files::TextFiles;
-use crate::weight_files::WeightFiles;
+use crate::weight_files::{TensorEntry, WeightFiles};
 
 /// The file that says what an adapter is.
 pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";
@@ -71,14 +71,16 @@ pub fn load_adapter(
 ) -> Result<AdapterInfo, ModelLoadError> {
     let config = read_adapter_config(dir)?;
     let other_base = match config.base_model_name_or_path.as_deref().filter(|base| !base.is_empty()) {
-        Some(base) => {
-            format!("the adapter was made for `{base}`, and this is a {architecture} model: take that one")
-        }
-        None => format!("this is a {architecture} model: take the one that the adapter was made for"),
+        Some(base) => format!(
+            "the adapter was made for `{base}`; if this {architecture} model is another one, name that one with `-m`"
+        ),
+        None => format!(
+            "if this {architecture} model is not the one that the adapter was made for, name that one with `-m`"
+        ),
     };
     let mut plan = AdapterPlan::new(decoder, architecture, config).map_err(|error| ModelLoadError {
         place: dir.join(ADAPTER_CONFIG).display().to_string(),
-        help: other_base.clone(),
+        help: format!("correct `{ADAPTER_CONFIG}`; {other_base}"),
         ..error
     })?;
     let path = dir.join(ADAPTER_WEIGHTS);
@@ -113,6 +115,9 @@ fn read_values(
         };
         let specs: Vec<&ParameterSpec> = plan.specs()[tensor.parameters.clone()].iter().collect();
         let shape = disk_shape(tensor.layout, &specs);
+        if let Some(error) = resized(&name, entry, &shape).filter(|_| tensor.is_own()) {
+            return Err(error);
+        }
         if entry.shape() != shape {
             return Err(ModelLoadError::new(
                 LoadErrorKind::Incompatible,
@@ -146,12 +151,50 @@ fn read_values(
         |name: &str| plan.tensors().iter().any(|tensor| name.strip_prefix(PREFIX) == Some(&tensor.name));
     let unused: Vec<String> =
         files.iter().map(|(name, _)| name.to_owned()).filter(|name| !known(name)).collect();
+    let vocabulary = |name: &str| {
+        let module = name.trim_end_matches(".weight").rsplit('.').next().unwrap_or_default();
+        ["embed_tokens", "wte", "lm_head"].contains(&module)
+    };
+    if let Some((name, entry)) = files.iter().find(|(name, _)| !known(name) && vocabulary(name)) {
+        return Err(ModelLoadError::new(
+            LoadErrorKind::Incompatible,
+            entry.place(name),
+            format!(
+                "the adapter brings the model's embedding or head along ({:?}), as PEFT saves them when the vocabulary was \
+                 resized",
+                entry.shape()
+            ),
+            "work the adapter into its model in Python (`model.resize_token_embeddings(ROWS)`, \
+             `PeftModel.from_pretrained(model, DIR).merge_and_unload().save_pretrained(NEW_DIR)`) and name NEW_DIR; or, if \
+             nothing was added to the vocabulary, save the adapter with `save_embedding_layers=False`",
+        ));
+    }
     if !unused.is_empty() {
         let what =
             format!("tensors that have no place beside this model ({}): {}", unused.len(), shown(&unused));
         return Err(ModelLoadError::new(LoadErrorKind::Incompatible, path.display(), what, other_base));
     }
     Ok(values)
+}
+
+/// The error for an embedding or head whose number of rows is another than the model's, which PEFT loads only into a model
+/// that was resized before.
+fn resized(name: &str, entry: &TensorEntry, shape: &[usize]) -> Option<ModelLoadError> {
+    let (&[rows, width], &[own_rows, own_width]) = (entry.shape(), shape) else { return None };
+    (rows != own_rows && width == own_width).then(|| {
+        ModelLoadError::new(
+            LoadErrorKind::Incompatible,
+            entry.place(name),
+            format!(
+                "the adapter was trained with a vocabulary of {rows} rows, and this model has {own_rows}: it belongs to a model \
+                 that was resized"
+            ),
+            format!(
+                "resize the model as the adapter's was, and name the result with `-m`: in Python, \
+                 `model.resize_token_embeddings({rows})`, `model.save_pretrained(DIR)`"
+            ),
+        )
+    })
 }
 
 /// Writes adapter `id` of `decoder` into `dir`, with the tokenizer and the template that it was trained with.
