@@ -13,6 +13,7 @@ mod convert;
 mod dataset_config;
 mod datasets;
 mod encode;
+mod lfs;
 mod long_rows;
 mod mixture;
 mod order;
@@ -41,6 +42,7 @@ pub use datasets::{
 pub use encode::{
     EncodeError, EncodeOptions, EncodeReport, Encoder, Example, TrainOn, encode_pretraining, encode_sft,
 };
+pub use lfs::{LFS_POINTER, is_lfs_pointer, is_lfs_pointer_file};
 pub use mixture::{TooFewRows, kept_rows, mix, split};
 pub use order::{Cursor, ShuffleBuffer, epoch_order};
 pub use preference::{

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
+use crate::lfs::{LFS_POINTER, is_lfs_pointer};
 use crate::splitter::{Built, Splitter, call};
 use crate::vocabulary::{Large, Pipeline, failed};
 
@@ -356,7 +357,11 @@ pub(crate) fn read_limited(path: &Path) -> Result<Vec<u8>, TokenizerError> {
         let why = format!("it has {size} bytes; at most {MAX_FILE} are read");
         return Err(TokenizerError::Corrupt { path: path.to_owned(), why });
     }
-    std::fs::read(path).map_err(io)
+    let bytes = std::fs::read(path).map_err(io)?;
+    match is_lfs_pointer(&bytes) {
+        true => Err(TokenizerError::Corrupt { path: path.to_owned(), why: LFS_POINTER.to_owned() }),
+        false => Ok(bytes),
+    }
 }
 
 /// A JSON file that must hold an object.

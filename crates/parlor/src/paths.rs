@@ -30,7 +30,7 @@ pub(crate) fn resolve(config: &mut Config, manager: &ConfigManager<Config>) -> V
         if named.as_os_str().is_empty() || named.is_absolute() || is_there(named) {
             return None;
         }
-        let beside = directory.join(named);
+        let beside = directory.join(named.strip_prefix(".").unwrap_or(named));
         if is_there(&beside) {
             return Some(beside);
         }

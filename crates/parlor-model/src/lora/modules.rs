@@ -79,7 +79,7 @@ fn matches(regex: &Regex, path: &str) -> Result<bool, String> {
 }
 
 /// Whether `path` is `name`, or ends with it after a dot.
-fn ends_with(path: &str, name: &str) -> bool {
+pub(crate) fn ends_with(path: &str, name: &str) -> bool {
     path == name || path.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
 }
 

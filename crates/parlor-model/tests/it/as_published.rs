@@ -5,11 +5,13 @@ use std::fs;
 use std::path::Path;
 
 use parlor_model::{
-    Head, LoadErrorKind, LoadOptions, LoadedModel, ModelLoadError, Saved, load_directory, read_gguf_text,
+    Batch, Head, LoadErrorKind, LoadOptions, LoadedModel, ModelLoadError, Saved, Targets, load_adapted,
+    load_directory, locate_adapted, read_gguf_text,
 };
 use parlor_text::SpecialTokens;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::directories::{copy, edit_json, fixture};
 use crate::fixture::{Expected, relative};
@@ -250,4 +252,122 @@ fn the_tensor_that_is_not_finite_is_named() {
         assert_eq!(model.tensor_not_finite().as_deref(), Some(tensor));
         assert!(model.why_not_finite().contains(tensor));
     }
+}
+
+fn adapter(name: &str) -> TempDir {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/adapters").join(name);
+    let dir = tempfile::tempdir().unwrap();
+    for file in ["adapter_config.json", ADAPTER] {
+        fs::copy(from.join(file), dir.path().join(file)).unwrap();
+    }
+    dir
+}
+
+const ADAPTER: &str = "adapter_model.safetensors";
+const EMBEDDING: &str = "base_model.model.model.embed_tokens";
+
+/// Rewrites an adapter's tensors: each may be copied under other names, or grow by rows of ones.
+fn rewrite_adapter(dir: &Path, copies: &[&str], rows: usize) {
+    let bytes = fs::read(dir.join(ADAPTER)).unwrap();
+    let old = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+    for (name, view) in old.iter() {
+        let (mut shape, mut data) = (view.shape().to_vec(), view.data().to_vec());
+        if let Some(module) = name.strip_suffix(".weight").filter(|module| *module == EMBEDDING) {
+            shape[0] += rows;
+            data.extend(1.0f32.to_le_bytes().repeat(rows * shape[1]));
+            tensors.extend(
+                copies.iter().map(|part| (format!("{module}.{part}.weight"), shape.clone(), data.clone())),
+            );
+        }
+        tensors.push((name.to_owned(), shape, data));
+    }
+    let views: Vec<_> = tensors
+        .iter()
+        .map(|(name, shape, data)| (name, TensorView::new(Dtype::F32, shape.clone(), data).unwrap()))
+        .collect();
+    let bytes = safetensors::serialize(views, None).unwrap();
+    fs::write(dir.join(ADAPTER), bytes).unwrap();
+}
+
+/// PEFT saves the embedding along when the vocabulary was resized, whether or not `modules_to_save` names it.
+#[test]
+fn an_adapter_that_brings_its_embedding_along() {
+    let base = fixture("qwen2");
+    let difference = |dir: &TempDir| {
+        let model = load_adapted(&base, &[dir.path().to_owned()], &LoadOptions::default());
+        let model = model.unwrap_or_else(|error| panic!("{error}"));
+        let wanted = Expected::of_directory(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/adapters/own_embedding"),
+        );
+        let rows: Vec<usize> = (0..wanted.batch.len()).collect();
+        let logits = model.decoder.logits(&wanted.batch, &rows, None, &mut Saved::default()).unwrap();
+        relative(&logits, &wanted.tensors["logits"])
+    };
+    let named = adapter("own_embedding");
+    assert!(difference(&named) < LOGITS);
+    // Unnamed, it takes the place of the model's, which is tied to the head. The numbers are PEFT 0.21's, in f32.
+    let unnamed = adapter("own_embedding");
+    edit_json(unnamed.path(), "adapter_config.json", |map| {
+        map.insert("modules_to_save".to_owned(), Value::Null);
+    });
+    let model = load_adapted(&base, &[unnamed.path().to_owned()], &LoadOptions::default());
+    let model = model.unwrap_or_else(|error| panic!("{error}"));
+    let batch = Batch::of_sequences([&[1, 60, 7, 9][..]]);
+    let targets = Targets::next_token(&batch, &[1.0; 4]);
+    let found = model.decoder.evaluate(&batch, &targets, &mut Saved::default()).unwrap();
+    for (found, wanted) in found.iter().zip([-5.46255, -5.28767, -4.26603f32]) {
+        assert!((found - wanted).abs() < 2e-5, "{found}, want {wanted}");
+    }
+    let copied = adapter("own_embedding");
+    rewrite_adapter(copied.path(), &["modules_to_save", "original_module"], 0);
+    assert!(difference(&copied) < LOGITS);
+}
+
+#[test]
+fn an_adapter_of_a_resized_vocabulary_says_how_to_resize() {
+    let dir = adapter("own_embedding");
+    rewrite_adapter(dir.path(), &[], 2);
+    let error =
+        load_adapted(&fixture("qwen2"), &[dir.path().to_owned()], &LoadOptions::default()).unwrap_err();
+    assert!(error.what.contains("a vocabulary of 99 rows, and this model has 97"), "{error}");
+    assert!(error.help.contains("resize_token_embeddings(99)"), "{error}");
+}
+
+#[test]
+fn a_pattern_that_is_none_names_its_key() {
+    for (key, value) in [
+        ("target_modules", json!("([")),
+        ("exclude_modules", json!("([")),
+        ("rank_pattern", json!({ "([": 4 })),
+        ("alpha_pattern", json!({ "([": 4 })),
+    ] {
+        let dir = adapter("plain");
+        edit_json(dir.path(), "adapter_config.json", |map| {
+            map.insert(key.to_owned(), value);
+        });
+        let error =
+            load_adapted(&fixture("qwen2"), &[dir.path().to_owned()], &LoadOptions::default()).unwrap_err();
+        assert!(error.what.contains(key) && error.what.contains("no regular expression"), "{error}");
+    }
+}
+
+/// A base that is named by a relative path may lie beside the adapter.
+#[test]
+fn the_base_of_an_adapter_beside_it() {
+    let dir = adapter("plain");
+    let named = |base: &str| {
+        edit_json(dir.path(), "adapter_config.json", |map| {
+            map.insert("base_model_name_or_path".to_owned(), json!(base));
+        });
+        locate_adapted(dir.path(), &[], None)
+    };
+    fs::create_dir(dir.path().join("its-base")).unwrap();
+    let (base, adapters) = named("its-base").unwrap();
+    assert_eq!((base, adapters), (dir.path().join("its-base"), vec![dir.path().to_owned()]));
+    let error = named("no-base").unwrap_err();
+    assert!(
+        error.what.contains("neither no-base nor") && error.what.contains("that model is not found"),
+        "{error}"
+    );
 }
