@@ -151,9 +151,10 @@ pub fn load_directory(dir: &Path, options: &LoadOptions) -> Result<LoadedModel, 
 
     let generation_path = dir.join("generation_config.json");
     let generation_file = generation_file::read(&generation_path)?;
+    let (token_ids, odd_ids) = config_token_ids(&hf_config);
     let generation = GenerationConfig::read(
         generation_file.map.as_ref().map(|map| (map, generation_path.as_path())),
-        (&hf_config, &config_path),
+        (&token_ids, &config_path),
     )?;
 
     let files = WeightFiles::open(dir)?;
@@ -165,8 +166,12 @@ pub fn load_directory(dir: &Path, options: &LoadOptions) -> Result<LoadedModel, 
         },
         || read_decoder(&files, architecture, &config, options),
     );
-    let (decoder, mut warnings) = weights?;
-    let (text_files, (tokenizer, chat_template)) = text?;
+    let (decoder, extra) = weights?;
+    let (text_files, (tokenizer, chat_template, larger)) = text?;
+    let mut warnings = architecture.notices(&hf_config, &config_path);
+    warnings.extend(odd_ids);
+    warnings.extend(extra);
+    warnings.extend(larger);
     warnings.extend(generation_file.warning);
     for id in &generation.eos_token_ids {
         if *id as usize >= config.vocab_size {
@@ -193,6 +198,31 @@ pub fn load_directory(dir: &Path, options: &LoadOptions) -> Result<LoadedModel, 
     };
     model.announce();
     Ok(model)
+}
+
+/// The special tokens of a `config.json`, less ids below 0, which no token has, and what to say of those. transformers
+/// keeps such ids, and they never match: -1 is how files say "none".
+fn config_token_ids(hf_config: &Map<String, Value>) -> (Map<String, Value>, Option<String>) {
+    const EOS: &str = "eos_token_id";
+    let is_token = |value: &Value| value.as_i64().is_none_or(|id| id >= 0);
+    let mut ids = Map::new();
+    for key in ["bos_token_id", EOS, "pad_token_id"] {
+        let kept = match hf_config.get(key) {
+            Some(Value::Array(list)) => {
+                Value::Array(list.iter().filter(|id| is_token(id)).cloned().collect())
+            }
+            Some(value) if is_token(value) => value.clone(),
+            _ => continue,
+        };
+        ids.insert(key.to_owned(), kept);
+    }
+    let found = hf_config.get(EOS).filter(|found| ids.get(EOS) != Some(found));
+    let warning = found.map(|found| {
+        format!(
+            "config.json has `{EOS}: {found}`: no token has an id below 0, so none of these ends an answer"
+        )
+    });
+    (ids, warning)
 }
 
 /// The text side, and the weights beside it. A vocabulary of 150,000 tokens takes a fifth of a second on one thread; until it is

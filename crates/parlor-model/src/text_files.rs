@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use parlor_text::{ChatTemplate, Tokenizer, TokenizerError};
 
 use crate::error::ModelLoadError;
+use crate::lfs;
 
 /// Names that belong to the tokenizer and the chat template, in Hugging Face layout.
 const NAMES: [&str; 10] = [
@@ -75,6 +76,14 @@ impl TextFiles {
         Self { files: Vec::new(), source: Some(source) }
     }
 
+    /// An error when one of those in `dir` is the pointer that Git LFS leaves for a file that was not fetched.
+    ///
+    /// # Errors
+    /// `NotFound`, naming the file.
+    pub fn refuse_pointers(dir: &Path) -> Result<(), ModelLoadError> {
+        NAMES.iter().try_for_each(|name| lfs::refuse_file(&dir.join(name)))
+    }
+
     /// Those of `dir` that exist.
     ///
     /// # Errors
@@ -85,6 +94,7 @@ impl TextFiles {
             let path = dir.join(name);
             if path.is_file() {
                 let bytes = std::fs::read(&path).map_err(|error| ModelLoadError::reading(&path, &error))?;
+                lfs::refuse(&path, &bytes)?;
                 files.set(name, bytes);
             }
         }

@@ -14,6 +14,7 @@ mod dataset_config;
 mod datasets;
 mod encode;
 mod jinja;
+mod lfs;
 mod long_rows;
 mod mixture;
 mod order;
@@ -44,6 +45,7 @@ pub use datasets::{
 pub use encode::{
     EncodeError, EncodeOptions, EncodeReport, Encoder, Example, TrainOn, encode_pretraining, encode_sft,
 };
+pub use lfs::{LFS_POINTER, is_lfs_pointer, is_lfs_pointer_file};
 pub use mixture::{TooFewRows, kept_rows, mix, split};
 pub use order::{Cursor, ShuffleBuffer, epoch_order};
 pub use preference::{

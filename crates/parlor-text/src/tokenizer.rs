@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
+use crate::lfs::{LFS_POINTER, is_lfs_pointer};
 use crate::splitter::{Built, Splitter, call};
 use crate::vocabulary::{Large, Pipeline, failed};
 
@@ -47,6 +48,19 @@ pub enum TokenizerError {
         /// What the parser says.
         why: String,
     },
+    /// A token that the model has no vector for.
+    #[error(
+        "the token {token:?} has the id {id}, and the model's embedding has {rows} rows: leave the token out of the text, or \
+         use a model that has it"
+    )]
+    NoRow {
+        /// The token.
+        token: String,
+        /// Its id.
+        id: u32,
+        /// Rows of the embedding.
+        rows: usize,
+    },
     /// Text that could not be encoded, or ids that could not be decoded.
     #[error("the tokenizer failed: {0}")]
     Use(String),
@@ -75,6 +89,8 @@ pub struct SpecialToken {
 pub struct Tokenizer {
     inner: Arc<Splitter>,
     vocab_size: usize,
+    /// Rows of the model's embedding, where they are fewer.
+    rows: Option<usize>,
     /// `tokenizer_config.json`, without the template.
     config: Map<String, Value>,
     /// Computed when it is asked for: spelling out a large vocabulary takes longer than loading it.
@@ -153,7 +169,25 @@ impl Tokenizer {
     }
 
     fn of(inner: Splitter, config: Map<String, Value>, vocab_size: usize) -> Self {
-        Self { inner: Arc::new(inner), vocab_size, config, hash: Arc::default() }
+        Self { inner: Arc::new(inner), vocab_size, rows: None, config, hash: Arc::default() }
+    }
+
+    /// The same beside an embedding of so many rows: a text with a token beyond them cannot be encoded.
+    #[must_use]
+    pub fn with_rows(self, rows: usize) -> Self {
+        Self { rows: (rows < self.vocab_size).then_some(rows), ..self }
+    }
+
+    /// An error when one of `ids` has no row in the embedding.
+    ///
+    /// # Errors
+    /// [`TokenizerError::NoRow`].
+    pub fn require_rows(&self, ids: &[u32]) -> Result<(), TokenizerError> {
+        let Some(rows) = self.rows else { return Ok(()) };
+        match ids.iter().find(|&&id| id as usize >= rows) {
+            None => Ok(()),
+            Some(&id) => Err(TokenizerError::NoRow { token: self.token(id).unwrap_or_default(), id, rows }),
+        }
     }
 
     /// Ids of `text`.
@@ -164,7 +198,9 @@ impl Tokenizer {
         let special = special == SpecialTokens::Include;
         let built = self.inner.for_text(text.len())?;
         let encoding = call!(built, tokenizer => tokenizer.encode_fast(text, special));
-        Ok(encoding.map_err(failed)?.get_ids().to_vec())
+        let encoding = encoding.map_err(failed)?;
+        self.require_rows(encoding.get_ids())?;
+        Ok(encoding.get_ids().to_vec())
     }
 
     /// Ids of each text, computed on all cores.
@@ -178,6 +214,7 @@ impl Tokenizer {
     ) -> Result<Vec<Vec<u32>>, TokenizerError> {
         let encodings = self.inner.whole()?.encode_batch_fast(texts, special == SpecialTokens::Include);
         let encodings = encodings.map_err(failed)?;
+        encodings.iter().try_for_each(|encoding| self.require_rows(encoding.get_ids()))?;
         Ok(encodings.iter().map(|encoding| encoding.get_ids().to_vec()).collect())
     }
 
@@ -189,6 +226,7 @@ impl Tokenizer {
         let built = self.inner.for_text(text.len())?;
         let encoding = call!(built, tokenizer => tokenizer.encode(text, false));
         let encoding = encoding.map_err(failed)?;
+        self.require_rows(encoding.get_ids())?;
         let ranges = encoding.get_offsets().iter().map(|&(start, end)| start..end);
         Ok(encoding.get_ids().iter().copied().zip(ranges).collect())
     }
@@ -319,7 +357,11 @@ pub(crate) fn read_limited(path: &Path) -> Result<Vec<u8>, TokenizerError> {
         let why = format!("it has {size} bytes; at most {MAX_FILE} are read");
         return Err(TokenizerError::Corrupt { path: path.to_owned(), why });
     }
-    std::fs::read(path).map_err(io)
+    let bytes = std::fs::read(path).map_err(io)?;
+    match is_lfs_pointer(&bytes) {
+        true => Err(TokenizerError::Corrupt { path: path.to_owned(), why: LFS_POINTER.to_owned() }),
+        false => Ok(bytes),
+    }
 }
 
 /// A JSON file that must hold an object.

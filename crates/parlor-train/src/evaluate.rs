@@ -84,6 +84,13 @@ pub fn evaluate(request: &EvaluateRequest, stop: &AtomicBool) -> Result<Option<E
         rows: vec![request.data_path.display().to_string()],
         source: Box::new(source),
     })?;
+    if let Some(broken) = evaluation.as_ref().filter(|evaluation| !evaluation.loss.is_finite()) {
+        return Err(TrainError::EvaluatedNonFinite {
+            data: request.data_path.display().to_string(),
+            loss: broken.loss,
+            why: model.why_not_finite(),
+        });
+    }
     Ok(evaluation.map(|evaluation| EvaluateSummary {
         loss: evaluation.loss,
         perplexity: evaluation.perplexity(),

@@ -4,7 +4,9 @@ use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use parlor::engine::{Answer, Answerer, FinishReason, SamplingOverrides, SamplingParams, generate, resolve};
+use parlor::engine::{
+    Answer, Answerer, FinishReason, GenerateError, SamplingOverrides, SamplingParams, generate, resolve,
+};
 use parlor::model::{GenerationConfig, LoadedModel};
 use parlor::text::{
     ChatTemplate, Message, RenderOptions, SpecialTokens, TemplateError, Tokenizer, TokenizerError,
@@ -125,8 +127,7 @@ pub(crate) fn answer(
     params: &SamplingParams,
     on_text: &mut dyn FnMut(&str) -> Result<(), Failure>,
 ) -> Result<Answer, Failure> {
-    let vocab = model.decoder.config().vocab_size;
-    check_ids(prompt, vocab)?;
+    check_ids(prompt, model)?;
     let eos_token_ids = model.eos_token_ids();
     let answerer = Answerer {
         decoder: &model.decoder,
@@ -144,12 +145,22 @@ pub(crate) fn answer(
     });
     match failure {
         Some(failure) => Err(failure),
-        None => Ok(result?),
+        None => match result {
+            Err(GenerateError::NotFinite { position }) => Err(Failure::failed(format!(
+                "the model's output at position {position} holds no number: {}",
+                model.why_not_finite()
+            ))),
+            result => Ok(result?),
+        },
     }
 }
 
 /// Refuses ids that the model has no vector for.
-pub(crate) fn check_ids(ids: &[u32], vocab: usize) -> Result<(), Failure> {
+pub(crate) fn check_ids(ids: &[u32], model: &LoadedModel) -> Result<(), Failure> {
+    if let Some(tokenizer) = &model.tokenizer {
+        tokenizer.require_rows(ids)?;
+    }
+    let vocab = model.decoder.config().vocab_size;
     match ids.iter().find(|&&id| id as usize >= vocab) {
         None => Ok(()),
         Some(id) => Err(Failure::input(format!(

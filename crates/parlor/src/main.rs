@@ -11,6 +11,7 @@ mod interrupt;
 mod logging;
 mod model;
 mod output;
+mod paths;
 mod progress;
 mod ranks;
 mod sampler;

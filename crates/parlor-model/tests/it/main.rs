@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod adapters;
+mod as_published;
 mod bad_input;
 mod directories;
 mod equalities;
@@ -17,3 +18,4 @@ mod managing;
 mod optimized;
 mod parity;
 mod saving;
+mod spellings;

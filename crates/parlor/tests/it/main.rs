@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod adapters;
+mod as_published;
 mod bad_data;
 mod bad_models;
 mod bench;
