@@ -6,8 +6,6 @@
 
 use std::ops::Range;
 
-use serde_json::Value;
-
 use crate::chat::Message;
 use crate::template::{ChatTemplate, RenderOptions, TemplateError};
 use crate::tokenizer::{Tokenizer, TokenizerError};
@@ -65,14 +63,13 @@ pub fn encode_conversation(
     tokenizer: &Tokenizer,
     template: &ChatTemplate,
     messages: &[Message],
-    tools: Option<&[Value]>,
+    options: &RenderOptions,
 ) -> Result<Encoded, MaskError> {
-    let options = RenderOptions { tools: tools.map(<[Value]>::to_vec), ..RenderOptions::default() };
-    let whole = template.render(messages, &options)?;
+    let whole = template.render(messages, options)?;
     let (spans, how) = if template.marks_generation() {
-        (whole.generated, MaskSource::Generation)
+        (trained(whole.generated, messages), MaskSource::Generation)
     } else {
-        (spans_by_prefix(template, messages, &options, &whole.text)?, MaskSource::Prefix)
+        (spans_by_prefix(template, messages, options, &whole.text)?, MaskSource::Prefix)
     };
     let tokens = tokenizer.encode_with_offsets(&whole.text)?;
     let assistant_mask = tokens
@@ -81,6 +78,15 @@ pub fn encode_conversation(
         .collect();
     let ids = tokens.iter().map(|(id, _)| *id).collect();
     Ok(Encoded { text: whole.text, ids, assistant_mask, how })
+}
+
+/// The spans of the messages that are trained, where each of the assistant's has one.
+fn trained(spans: Vec<Range<usize>>, messages: &[Message]) -> Vec<Range<usize>> {
+    let own: Vec<&Message> = messages.iter().filter(|message| message.role() == "assistant").collect();
+    if own.len() != spans.len() {
+        return spans;
+    }
+    spans.into_iter().zip(own).filter(|(_, message)| message.is_trained()).map(|(span, _)| span).collect()
 }
 
 fn spans_by_prefix(
@@ -100,7 +106,9 @@ fn spans_by_prefix(
                 return Err(MaskError::Prefix { message: index, byte: same });
             }
         }
-        spans.push(before.len()..after.len());
+        if messages[index].is_trained() {
+            spans.push(before.len()..after.len());
+        }
     }
     Ok(spans)
 }

@@ -19,6 +19,9 @@ use crate::token_file::TokenFile;
 /// Name of the directory.
 pub(crate) const TOKENS: &str = "tokens";
 
+/// Counts up when the same rows of the same files become other tokens than before.
+const ROWS: u32 = 2;
+
 /// What rows are read from, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RowsKey {
@@ -90,7 +93,7 @@ impl TokensKey {
             "on_long_row": options.on_long_row,
         });
         Self {
-            program: env!("CARGO_PKG_VERSION").to_owned(),
+            program: format!("{} rows {ROWS}", env!("CARGO_PKG_VERSION")),
             rows,
             tokenizer: text.tokenizer.content_hash().to_owned(),
             template: text.template.as_ref().map(|template| template.content_hash()),

@@ -10,6 +10,8 @@ mod formats;
 mod mixture;
 mod order;
 mod preference;
+mod row_encoding;
+mod row_layouts;
 mod survey;
 mod template_parity;
 mod templates;

@@ -66,9 +66,9 @@ fn conversations_encode_as_the_reference() {
     let (tokenizer, template) = chat_model();
     let cases = json("models/qwen2_chat/render.json");
     for case in cases.as_array().unwrap() {
-        let tools = case["tools"].as_array().map(Vec::as_slice);
+        let options = RenderOptions { tools: case["tools"].as_array().cloned(), ..RenderOptions::default() };
         let encoded =
-            encode_conversation(&tokenizer, &template, &messages(&case["messages"]), tools).unwrap();
+            encode_conversation(&tokenizer, &template, &messages(&case["messages"]), &options).unwrap();
         let mask: Vec<u64> = encoded.assistant_mask.iter().map(|&own| u64::from(own)).collect();
         assert_eq!(encoded.text, case["text"].as_str().unwrap(), "{}", case["name"]);
         assert_eq!(Value::from(encoded.ids), case["ids"], "{}", case["name"]);

@@ -56,12 +56,12 @@ fn a_template_comes_from_where_models_keep_it() {
 #[test]
 fn the_assistant_s_tokens_are_found_without_marks_too() {
     let (tokenizer, template) = chat_model();
-    let marked = encode_conversation(&tokenizer, &template, &hello(), None).unwrap();
+    let marked = encode_conversation(&tokenizer, &template, &hello(), &RenderOptions::default()).unwrap();
     assert_eq!(marked.how, MaskSource::Generation);
     let plain = template.source().replace("{%- generation %}", "").replace("{%- endgeneration %}", "");
     let plain = plain.replace("{% generation %}", "").replace("{% endgeneration %}", "");
     let plain = ChatTemplate::new(&plain, tokenizer.special_texts()).unwrap();
-    let by_prefix = encode_conversation(&tokenizer, &plain, &hello(), None).unwrap();
+    let by_prefix = encode_conversation(&tokenizer, &plain, &hello(), &RenderOptions::default()).unwrap();
     assert_eq!(by_prefix.how, MaskSource::Prefix);
     let own = |encoded: &parlor_text::Encoded| {
         let ids: Vec<u32> = encoded
@@ -82,7 +82,7 @@ fn a_template_that_rewrites_the_past_is_refused() {
     let (tokenizer, _) = chat_model();
     let source = "{{ messages | length }}{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}";
     let template = ChatTemplate::new(source, Map::new()).unwrap();
-    let error = encode_conversation(&tokenizer, &template, &hello(), None).unwrap_err();
+    let error = encode_conversation(&tokenizer, &template, &hello(), &RenderOptions::default()).unwrap_err();
     insta::assert_snapshot!(error, @"cannot tell which tokens are the assistant's: with message 1 the template renders the text before it differently (from byte 0 on). Put {% generation %} and {% endgeneration %} around the assistant's part of the template, or train on all tokens with `training.sft.train_on: all`");
 }
 
