@@ -167,6 +167,11 @@ impl Checker<'_> {
                     ))
                 } else if types.contains(&"string") && !scalar.value.is_null() {
                     Some(format!("put it in quotes: \"{}\"", short(&scalar.text)))
+                } else if types.contains(&"array") && scalar.value.is_null() {
+                    Some(
+                        "write a list, which begins with `- ` on the next line, or leave the key out"
+                            .to_owned(),
+                    )
                 } else if types.contains(&"array") {
                     Some(format!("write a list: [{}]", short(&scalar.text)))
                 } else {

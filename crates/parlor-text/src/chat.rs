@@ -12,6 +12,22 @@ pub struct Message(Map<String, Value>);
 /// Names under which messages carry what the model thought.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
+/// What a field that says whether a message is trained may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flag {
+    Bool,
+    Weight,
+}
+
+const MASKED: &str = "masked";
+const FLAGS: &[(&str, Flag)] = &[
+    ("weight", Flag::Weight),
+    ("train", Flag::Bool),
+    ("training", Flag::Bool),
+    ("loss", Flag::Bool),
+    (MASKED, Flag::Bool),
+];
+
 impl Message {
     /// A message of plain text.
     pub fn new(role: &str, content: &str) -> Self {
@@ -21,13 +37,13 @@ impl Message {
         Self(map)
     }
 
-    /// Checks a row's message. Arguments of its `tool_calls` that are JSON in a text, as OpenAI writes them, become
-    /// what they say: that is what chat templates expect, and what vLLM gives them.
+    /// Checks a row's message. Arguments of its `tool_calls` stay as they are, a text a text: `apply_chat_template` gives
+    /// templates what the row holds.
     ///
     /// # Errors
     /// What is wrong with it, as the end of a sentence that names the message.
     pub fn from_value(value: Value) -> Result<Self, String> {
-        let Value::Object(mut map) = value else {
+        let Value::Object(map) = value else {
             return Err(format!("is {}, but an object with `role` and `content` was expected", kind(&value)));
         };
         match map.get("role") {
@@ -41,8 +57,10 @@ impl Message {
             Some(other) => return Err(format!("has {} as `content`; a text was expected", kind(other))),
             None => return Err("has no `content`".to_owned()),
         }
-        parse_arguments(&mut map)?;
-        Ok(Self(map))
+        match map.get("tool_calls") {
+            None | Some(Value::Null | Value::Array(_)) => Ok(Self(map)),
+            Some(other) => Err(format!("has {} as `tool_calls`; a list was expected", kind(other))),
+        }
     }
 
     /// `system`, `user`, `assistant`, `tool`, ...
@@ -78,10 +96,65 @@ impl Message {
         self.0.get("tool_calls").and_then(Value::as_array).filter(|calls| !calls.is_empty())
     }
 
-    /// Whether the assistant's part of it is trained: not where the row says `weight: 0` or `train: false`.
+    /// Whether the assistant's part of it is trained: not where the row says `weight: 0` (OpenAI, Mistral), `train: false`
+    /// or `training: false` (ShareGPT, Axolotl), `loss: false` (ms-swift), or `masked: true` (torchtune).
     pub fn is_trained(&self) -> bool {
-        self.0.get("train") != Some(&Value::Bool(false))
-            && self.0.get("weight").and_then(Value::as_f64) != Some(0.0)
+        FLAGS.iter().all(|(name, _)| match self.0.get(*name) {
+            Some(Value::Bool(flag)) => *flag != (*name == MASKED),
+            Some(Value::Number(weight)) => weight.as_f64() != Some(0.0),
+            _ => true,
+        })
+    }
+
+    /// The same message, trained.
+    pub(crate) fn trained(&self) -> Self {
+        let mut map = self.0.clone();
+        map.retain(|name, _| !FLAGS.iter().any(|(flag, _)| flag == name));
+        Self(map)
+    }
+
+    /// Checks what a row says of its training.
+    ///
+    /// # Errors
+    /// What is wrong with it, as the end of a sentence that names the message.
+    pub(crate) fn check_flags(&self) -> Result<(), String> {
+        for (name, expected) in FLAGS {
+            let fits = match self.0.get(*name) {
+                None | Some(Value::Null) => true,
+                Some(Value::Bool(_)) => expected == &Flag::Bool,
+                Some(Value::Number(weight)) => {
+                    expected == &Flag::Weight && [Some(0.0), Some(1.0)].contains(&weight.as_f64())
+                }
+                Some(_) => false,
+            };
+            if !fits {
+                let value = self.0.get(*name).map(Value::to_string).unwrap_or_default();
+                let expected = match expected {
+                    Flag::Bool => "true or false",
+                    Flag::Weight => "0 or 1",
+                };
+                return Err(format!("has `{name}: {value}`; {expected} was expected"));
+            }
+        }
+        let asks = |name: &&&str| self.0.get(**name) == Some(&Value::Bool(true));
+        if self.role() != "assistant"
+            && let Some(name) = ["train", "training", "loss"].iter().find(asks)
+        {
+            let role = self.role();
+            return Err(format!("has `{name}: true`, but a message of `{role}` is never trained on its own"));
+        }
+        let detail = |name: &&&str| self.0.get(**name).is_some_and(|ranges| !is_nothing(ranges));
+        match ["train_detail", "training_detail"].iter().find(detail) {
+            Some(name) => {
+                Err(format!("has `{name}`; parts of a message cannot be chosen, only whole messages"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Its fields.
+    pub(crate) fn fields(&self) -> &Map<String, Value> {
+        &self.0
     }
 
     /// The content when it is plain text.
@@ -94,31 +167,15 @@ fn calls_tools(message: &Map<String, Value>) -> bool {
     message.get("tool_calls").is_some_and(|calls| !calls.is_null())
 }
 
-fn parse_arguments(message: &mut Map<String, Value>) -> Result<(), String> {
-    let calls = match message.get_mut("tool_calls") {
-        None | Some(Value::Null) => return Ok(()),
-        Some(Value::Array(calls)) => calls,
-        Some(other) => return Err(format!("has {} as `tool_calls`; a list was expected", kind(other))),
-    };
-    for (index, call) in calls.iter_mut().enumerate() {
-        // OpenAI's `function` holds the call; some write the call alone.
-        let Some(arguments) = call.pointer("/function/arguments").or_else(|| call.get("arguments")) else {
-            continue;
-        };
-        let Value::String(text) = arguments else { continue };
-        let parsed = match text.trim() {
-            "" => Value::Object(Map::new()),
-            text => serde_json::from_str(text).map_err(|cause| {
-                format!("calls a tool with arguments that are not JSON (`tool_calls[{index}]`): {cause}")
-            })?,
-        };
-        let place =
-            if call.pointer("/function/arguments").is_some() { "/function/arguments" } else { "/arguments" };
-        if let Some(place) = call.pointer_mut(place) {
-            *place = parsed;
-        }
+/// Whether a value says nothing: null, or an empty text, list or object.
+pub(crate) fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.trim().is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
     }
-    Ok(())
 }
 
 /// What a JSON value is, with its article.

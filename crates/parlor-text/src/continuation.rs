@@ -6,7 +6,7 @@
 
 use crate::assistant::MaskError;
 use crate::chat::Message;
-use crate::datasets::Content;
+use crate::datasets::{Content, TemplateInputs};
 use crate::template::{ChatTemplate, RenderOptions};
 use crate::tokenizer::{SpecialTokens, Tokenizer, TokenizerError};
 
@@ -23,8 +23,8 @@ impl Continuation {
         prompt: &str,
         completion: &str,
     ) -> Result<Self, TokenizerError> {
-        let whole = tokenizer.encode(&format!("{prompt}{completion}"), SpecialTokens::Include)?;
-        let prompt = tokenizer.encode(prompt, SpecialTokens::Include)?;
+        let whole = text_ids(tokenizer, &format!("{prompt}{completion}"))?;
+        let prompt = text_ids(tokenizer, prompt)?;
         Ok(Self { prompt, whole: ended(tokenizer, whole) })
     }
 
@@ -34,11 +34,12 @@ impl Continuation {
         template: &ChatTemplate,
         prompt: &[Message],
         completion: &[Message],
+        options: &RenderOptions,
     ) -> Result<Self, MaskError> {
-        let asked = RenderOptions { add_generation_prompt: true, ..RenderOptions::default() };
+        let asked = RenderOptions { add_generation_prompt: true, ..options.clone() };
         let before = template.render(prompt, &asked)?.text;
         let whole: Vec<Message> = prompt.iter().chain(completion).cloned().collect();
-        let whole = template.render(&whole, &RenderOptions::default())?.text;
+        let whole = template.render(&whole, options)?.text;
         Ok(Self {
             prompt: tokenizer.encode(&before, SpecialTokens::Omit)?,
             whole: tokenizer.encode(&whole, SpecialTokens::Omit)?,
@@ -51,13 +52,15 @@ impl Continuation {
         template: Option<&ChatTemplate>,
         prompt: &Content,
         completion: &Content,
+        inputs: &TemplateInputs,
     ) -> Result<Self, String> {
         match (prompt, completion, template) {
             (Content::Text(prompt), Content::Text(completion), _) => {
                 Self::plain(tokenizer, prompt, completion).map_err(|error| error.to_string())
             }
             (Content::Messages(prompt), Content::Messages(completion), Some(template)) => {
-                Self::rendered(tokenizer, template, prompt, completion).map_err(|error| error.to_string())
+                Self::rendered(tokenizer, template, prompt, completion, &inputs.render_options())
+                    .map_err(|error| error.to_string())
             }
             (Content::Messages(_), Content::Messages(_), None) => Err(NO_TEMPLATE.to_owned()),
             _ => Err("prompt and answers are of different kinds: texts and messages".to_owned()),
@@ -71,6 +74,28 @@ impl Continuation {
 }
 
 pub(crate) const NO_TEMPLATE: &str = "a conversation needs a chat template, and the model has none: put a chat_template.jinja into the model's directory";
+
+/// The ids of plain text with the tokens that frame it. What a text begins or ends with already, as one that a template
+/// rendered does, is not put there again.
+pub(crate) fn text_ids(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, TokenizerError> {
+    let mut framed = tokenizer.encode(text, SpecialTokens::Include)?;
+    let twice = |ids: &[u32]| ids.len() > 1 && ids[0] == ids[1];
+    let at_end: Vec<u32> = framed.iter().rev().take(2).copied().collect();
+    if !twice(&framed) && !twice(&at_end) {
+        return Ok(framed);
+    }
+    let alone = tokenizer.encode(text, SpecialTokens::Omit)?;
+    let Some(before) = framed.windows(alone.len().max(1)).rposition(|part| part == alone) else {
+        return Ok(framed);
+    };
+    if alone.last().is_some() && framed.get(before + alone.len()) == alone.last() {
+        framed.remove(before + alone.len());
+    }
+    if before > 0 && framed.get(before - 1) == alone.first() {
+        framed.remove(before - 1);
+    }
+    Ok(framed)
+}
 
 /// `ids` with EOS last, where the tokenizer has one.
 pub(crate) fn ended(tokenizer: &Tokenizer, mut ids: Vec<u32>) -> Vec<u32> {

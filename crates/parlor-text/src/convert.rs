@@ -1,11 +1,12 @@
 //! Rows of one kind as rows of another, in the shapes that TRL, LLaMA-Factory and Parlor itself read.
 //!
-//! Only what loses nothing that counts is done: a text has no turns, and a verdict alone has no better answer.
+//! Only what loses nothing is done: a text has no turns, a label alone has no better answer, and where a shape has no place
+//! for tools, template variables or turns before a request, a row that has them is not written in it.
 
 use serde_json::{Map, Value, json};
 
 use crate::chat::Message;
-use crate::datasets::{Content, Row};
+use crate::datasets::{Content, HISTORY, Row, SYSTEM, SourcedRow, TemplateInputs};
 
 /// Shapes that rows are written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,19 +33,20 @@ pub enum ConvertTo {
 ///
 /// # Errors
 /// Why it cannot be, as the end of a sentence that names the row.
-pub fn convert(row: &Row, to: ConvertTo) -> Result<Vec<Value>, String> {
-    let one = |value: Value| Ok(vec![value]);
+pub fn convert(sourced: &SourcedRow, to: ConvertTo) -> Result<Vec<Value>, String> {
+    let SourcedRow { row, inputs, .. } = sourced;
+    let one = |value: Value| Ok(vec![with(inputs, value)]);
     let impossible = || Err(format!("a row of kind `{}` cannot become {}", row.kind(), name(to)));
     match to {
         ConvertTo::Same => one(same(row)),
         ConvertTo::Messages => match conversation(row) {
-            Some((messages, tools)) => one(with_tools(json!({ "messages": messages }), tools)),
+            Some(messages) => one(json!({ "messages": messages })),
             None => impossible(),
         },
         ConvertTo::Conversations => match conversation(row) {
-            Some((messages, tools)) => {
+            Some(messages) => {
                 let turns: Vec<Value> = messages.iter().map(share_gpt).collect::<Result<_, _>>()?;
-                one(with_tools(json!({ "conversations": turns }), tools))
+                one(json!({ "conversations": turns }))
             }
             None => impossible(),
         },
@@ -54,18 +56,8 @@ pub fn convert(row: &Row, to: ConvertTo) -> Result<Vec<Value>, String> {
                 one(json!({ "instruction": prompt, "input": "", "output": answer }))
             }
             _ => match conversation(row) {
-                Some((messages, None)) => match &messages[..] {
-                    [asked, said] if asked.role() == "user" && said.role() == "assistant" => {
-                        match (asked.text(), said.text()) {
-                            (Some(asked), Some(said)) => {
-                                one(json!({ "instruction": asked, "input": "", "output": said }))
-                            }
-                            _ => impossible(),
-                        }
-                    }
-                    _ => Err("only one question with one answer can become an instruction".to_owned()),
-                },
-                _ => impossible(),
+                Some(messages) => one(as_instruction(messages)?),
+                None => impossible(),
             },
         },
         ConvertTo::PromptCompletion => match row {
@@ -74,9 +66,9 @@ pub fn convert(row: &Row, to: ConvertTo) -> Result<Vec<Value>, String> {
                 one(json!({ "prompt": value(prompt), "completion": value(chosen) }))
             }
             _ => match conversation(row) {
-                Some((messages, tools)) => match messages.split_last() {
+                Some(messages) => match messages.split_last() {
                     Some((answer, prompt)) if answer.role() == "assistant" && !prompt.is_empty() => {
-                        one(with_tools(json!({ "prompt": prompt, "completion": [answer] }), tools))
+                        one(json!({ "prompt": prompt, "completion": [answer] }))
                     }
                     _ => Err("the conversation does not end with an answer of the assistant".to_owned()),
                 },
@@ -90,7 +82,10 @@ pub fn convert(row: &Row, to: ConvertTo) -> Result<Vec<Value>, String> {
         ConvertTo::Unpaired => match row {
             Row::Unpaired { .. } => one(same(row)),
             Row::Preference { prompt, chosen, rejected } => {
-                let row = |answer, label| json!({ "prompt": value(prompt), "completion": value(answer), "label": label });
+                let row = |answer, label| {
+                    let row = json!({ "prompt": value(prompt), "completion": value(answer), "label": label });
+                    with(inputs, row)
+                };
                 Ok(vec![row(chosen, true), row(rejected, false)])
             }
             _ => impossible(),
@@ -125,18 +120,20 @@ fn value(content: &Content) -> Value {
     }
 }
 
-fn with_tools(mut row: Value, tools: Option<&Vec<Value>>) -> Value {
-    if let Some(tools) = tools {
-        row["tools"] = json!(tools);
+fn with(inputs: &TemplateInputs, mut row: Value) -> Value {
+    if let Value::Object(map) = &mut row {
+        inputs.write(map);
     }
     row
 }
 
 fn same(row: &Row) -> Value {
     match row {
-        Row::Messages { messages, tools } => with_tools(json!({ "messages": messages }), tools.as_ref()),
-        Row::Instruction { instruction, input, output } => {
-            json!({ "instruction": instruction, "input": input, "output": output })
+        Row::Messages { messages } => json!({ "messages": messages }),
+        Row::Instruction { instruction, input, output, lead } => {
+            let mut row = json!({ "instruction": instruction, "input": input, "output": output });
+            put_lead(&mut row, lead);
+            row
         }
         Row::PromptCompletion { prompt, completion } => {
             json!({ "prompt": value(prompt), "completion": value(completion) })
@@ -151,29 +148,60 @@ fn same(row: &Row) -> Value {
     }
 }
 
-/// The row as a conversation, with its tools; none when it is not one.
-fn conversation(row: &Row) -> Option<(Vec<Message>, Option<&Vec<Value>>)> {
-    let turns = |prompt: &Content, answer: &Content| match (prompt, answer) {
+/// Writes turns before a request as `system` and `history`.
+fn put_lead(row: &mut Value, lead: &[Message]) {
+    let (system, turns) = match lead.split_first() {
+        Some((first, turns)) if is_plain(first, "system") => (first.text(), turns),
+        _ => (None, lead),
+    };
+    if let Some(system) = system {
+        row[SYSTEM] = system.into();
+    }
+    let pair = |turns: &[Message]| match turns {
+        [request, answer] if is_plain(request, "user") && is_plain(answer, "assistant") => {
+            Some(json!([request.text(), answer.text()]))
+        }
+        _ => None,
+    };
+    let pairs: Option<Vec<Value>> = turns.chunks(2).map(pair).collect();
+    if !turns.is_empty() {
+        row[HISTORY] = pairs.map_or_else(|| json!(turns), Value::Array);
+    }
+}
+
+/// Whether a message is a text of this role and nothing more.
+fn is_plain(message: &Message, role: &str) -> bool {
+    message.role() == role && message.text().is_some() && message.fields().len() == 2
+}
+
+/// A conversation whose last turn is one request with its answer.
+fn as_instruction(messages: Vec<Message>) -> Result<Value, String> {
+    match &messages[..] {
+        [lead @ .., request, answer] if is_plain(request, "user") && is_plain(answer, "assistant") => {
+            let mut row = json!({ "instruction": request.text(), "input": "", "output": answer.text() });
+            put_lead(&mut row, lead);
+            Ok(row)
+        }
+        _ => Err(
+            "only a conversation that ends with a request and its answer, both plain text, can become an \
+                  instruction"
+                .to_owned(),
+        ),
+    }
+}
+
+/// The row as a conversation: text prompts are the user's, text answers the assistant's. None when it is not one.
+fn conversation(row: &Row) -> Option<Vec<Message>> {
+    let texts = |prompt: &Content, answer: &Content| match (prompt, answer) {
         (Content::Text(prompt), Content::Text(answer)) => {
-            vec![Message::new("user", prompt), Message::new("assistant", answer)]
+            Some(vec![Message::new("user", prompt), Message::new("assistant", answer)])
         }
-        (prompt, answer) => {
-            let messages = |content: &Content| match content {
-                Content::Messages(messages) => messages.clone(),
-                Content::Text(_) => Vec::new(),
-            };
-            [messages(prompt), messages(answer)].concat()
-        }
+        _ => row.conversation(),
     };
     match row {
-        Row::Messages { messages, tools } => Some((messages.clone(), tools.as_ref())),
-        Row::Instruction { instruction, input, output } => {
-            let asked =
-                if input.is_empty() { instruction.clone() } else { format!("{instruction}\n\n{input}") };
-            Some((vec![Message::new("user", &asked), Message::new("assistant", output)], None))
-        }
-        Row::PromptCompletion { prompt, completion } => Some((turns(prompt, completion), None)),
-        Row::Preference { prompt, chosen, .. } => Some((turns(prompt, chosen), None)),
+        Row::Messages { .. } | Row::Instruction { .. } => row.conversation(),
+        Row::PromptCompletion { prompt, completion: answer }
+        | Row::Preference { prompt, chosen: answer, .. } => texts(prompt, answer),
         Row::Text(_) | Row::Unpaired { .. } => None,
     }
 }
@@ -188,8 +216,7 @@ fn share_gpt(message: &Message) -> Result<Value, String> {
     let mut turn = Map::new();
     match (message.text(), message.tool_calls()) {
         (text, Some(calls)) if text.is_none_or(str::is_empty) => {
-            let call = |call: &Value| call.get("function").unwrap_or(call).clone();
-            let calls: Vec<Value> = calls.iter().map(call).collect();
+            let calls: Vec<Value> = calls.iter().map(function).collect::<Result<_, _>>()?;
             turn.insert("from".to_owned(), "function_call".into());
             turn.insert("value".to_owned(), json!(calls).to_string().into());
         }
@@ -201,5 +228,25 @@ fn share_gpt(message: &Message) -> Result<Value, String> {
             return Err("a message that is not plain text cannot become a turn of `conversations`".to_owned());
         }
     }
+    let said = ["role", "content", "tool_calls"];
+    for (name, field) in message.fields() {
+        if !said.contains(&name.as_str()) && !field.is_null() {
+            turn.insert(name.clone(), field.clone());
+        }
+    }
     Ok(Value::Object(turn))
+}
+
+/// A call as ShareGPT has it: the function, with the call's id.
+fn function(call: &Value) -> Result<Value, String> {
+    let Some(Value::Object(function)) = call.get("function") else { return Ok(call.clone()) };
+    let mut function = function.clone();
+    for (name, field) in call.as_object().into_iter().flatten() {
+        match name.as_str() {
+            "function" | "type" => {}
+            "id" => _ = function.insert(name.clone(), field.clone()),
+            _ => return Err(format!("a tool call with `{name}` cannot become a turn of `conversations`")),
+        }
+    }
+    Ok(Value::Object(function))
 }

@@ -48,8 +48,14 @@ pub struct Columns {
     pub messages: Option<String>,
     /// Column of a system prompt beside the conversation; may be absent from rows.
     pub system: Option<String>,
+    /// Column of earlier turns, pairs of a request and its answer; may be absent from rows.
+    pub history: Option<String>,
     /// Column of the tools' schemas; may be absent from rows.
     pub tools: Option<String>,
+    /// Column of documents for the chat template; may be absent from rows.
+    pub documents: Option<String>,
+    /// Column of further variables of the chat template; may be absent from rows.
+    pub chat_template_kwargs: Option<String>,
     /// Column of the prompt.
     pub prompt: Option<String>,
     /// Column of the answer to `prompt`.
@@ -76,7 +82,10 @@ impl Columns {
         let all = [
             ("messages", &self.messages),
             ("system", &self.system),
+            ("history", &self.history),
             ("tools", &self.tools),
+            ("documents", &self.documents),
+            ("chat_template_kwargs", &self.chat_template_kwargs),
             ("prompt", &self.prompt),
             ("completion", &self.completion),
             ("chosen", &self.chosen),

@@ -6,11 +6,12 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::assistant::{MaskError, encode_conversation};
+use crate::assistant::{encode_conversation, encode_for_training};
+use crate::bad_rows::BadRows;
 use crate::chat::Message;
-use crate::config::OnLongRow;
-use crate::continuation::{Continuation, NO_TEMPLATE, ended};
-use crate::datasets::{Row, RowSource, SourcedRow};
+use crate::config::{OnBadRow, OnLongRow};
+use crate::continuation::{Continuation, NO_TEMPLATE, ended, text_ids};
+use crate::datasets::{Content, KEPT_PROBLEMS, Row, RowProblem, RowSource, SourcedRow, shown};
 use crate::long_rows::LongRows;
 use crate::template::{ChatTemplate, RenderOptions};
 use crate::tokenizer::{SpecialTokens, Tokenizer, TokenizerError};
@@ -47,6 +48,8 @@ pub struct EncodeOptions {
     pub train_on: TrainOn,
     /// What happens to rows that are longer than `max_length`; not read where long rows become several examples.
     pub on_long_row: OnLongRow,
+    /// What happens to rows that cannot be rendered, or whose answers cannot be told apart.
+    pub on_bad_row: OnBadRow,
 }
 
 /// What came of the rows.
@@ -64,6 +67,39 @@ pub struct EncodeReport {
     pub dropped: usize,
     /// Rows left out because no token of them would be trained.
     pub untrained: usize,
+    /// The first of those.
+    #[serde(default)]
+    pub untrained_rows: Vec<RowProblem>,
+    /// Rows left out because they cannot be used (`data.on_bad_row: skip`).
+    #[serde(default)]
+    pub bad: usize,
+    /// The first of those.
+    #[serde(default)]
+    pub bad_rows: Vec<RowProblem>,
+}
+
+impl EncodeReport {
+    /// What the user should know of rows that were left out.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.bad > 0 {
+            let list = shown(&self.bad_rows, self.bad);
+            warnings.push(format!("{} rows are left out because they cannot be used:{list}", self.bad));
+        }
+        if self.untrained > 0 {
+            let (count, list) = (self.untrained, shown(&self.untrained_rows, self.untrained));
+            warnings
+                .push(format!("{count} rows are left out because no token of them would be trained:{list}"));
+        }
+        warnings
+    }
+
+    pub(crate) fn untrained(&mut self, source: &RowSource, why: &str) {
+        self.untrained += 1;
+        if self.untrained_rows.len() < KEPT_PROBLEMS {
+            self.untrained_rows.push(source.problem(&why));
+        }
+    }
 }
 
 /// Why rows could not become examples.
@@ -76,6 +112,18 @@ pub enum EncodeError {
         source_row: RowSource,
         /// Why.
         why: String,
+    },
+    /// All rows that cannot be used, where all must be.
+    #[error(
+        "{}{}\n  correct them, or leave them out by `data.on_bad_row: skip`",
+        if *.count == 1 { "1 row cannot be used:".to_owned() } else { format!("{} rows cannot be used:", .count) },
+        shown(.problems, *.count)
+    )]
+    Rows {
+        /// How many.
+        count: usize,
+        /// The first of them.
+        problems: Vec<RowProblem>,
     },
     /// Rows that are too long, where none may be.
     #[error(
@@ -186,6 +234,19 @@ pub struct Encoder<'a> {
     rows: usize,
     report: EncodeReport,
     long: LongRows,
+    bad: BadRows,
+}
+
+/// Why a row makes no example.
+pub(crate) enum Unusable {
+    /// It is of a kind that this use of rows does not take, or the model has no template: so are others.
+    Unfit(EncodeError),
+    /// The row itself.
+    Bad(String),
+}
+
+pub(crate) fn bad(error: &dyn std::fmt::Display) -> Unusable {
+    Unusable::Bad(error.to_string())
 }
 
 pub(crate) fn row_error(sourced: &SourcedRow, error: &dyn std::fmt::Display) -> EncodeError {
@@ -196,8 +257,9 @@ impl<'a> Encoder<'a> {
     /// As [`encode_sft`].
     pub fn sft(tokenizer: &'a Tokenizer, template: Option<&'a ChatTemplate>, options: EncodeOptions) -> Self {
         let long = LongRows::new(options.on_long_row, options.max_length.max(2));
+        let bad = BadRows::new(options.on_bad_row);
         let report = EncodeReport::default();
-        Self { tokenizer, template, options, texts: Long::Cut, rows: 0, report, long }
+        Self { tokenizer, template, options, texts: Long::Cut, rows: 0, report, long, bad }
     }
 
     /// As [`encode_pretraining`].
@@ -211,73 +273,116 @@ impl<'a> Encoder<'a> {
     }
 
     /// Hands the examples of the next rows to `take`, in the order of the rows, on however many threads they are made.
+    /// Rows that cannot be used are noted for [`Self::check`].
     ///
     /// # Errors
-    /// [`EncodeError`] naming the first row that cannot be encoded.
+    /// [`EncodeError`] when rows are of another kind than this takes.
     pub fn batch(&mut self, rows: &[SourcedRow], take: &mut dyn FnMut(Example)) -> Result<(), EncodeError> {
         self.rows += rows.len();
         let encoded: Vec<_> = rows.par_iter().map(|sourced| self.row(sourced)).collect();
         for (sourced, encoded) in rows.iter().zip(encoded) {
-            let (ids, weights) = encoded?;
-            self.push(&ids, &weights, sourced, take);
+            match encoded {
+                Ok((ids, weights)) => self.push(&ids, &weights, sourced, take),
+                Err(Unusable::Unfit(error)) => return Err(error),
+                Err(Unusable::Bad(why)) => self.bad.add(&sourced.source, &why),
+            }
         }
         Ok(())
     }
 
-    fn row(&self, sourced: &SourcedRow) -> Result<Weighted, EncodeError> {
-        let wrong = |error: &dyn std::fmt::Display| row_error(sourced, error);
-        let plain = |prompt: &str, completion: &str| self.plain(prompt, completion).map_err(|e| wrong(&e));
+    /// Whether all rows so far can be used, or those that cannot may be left out.
+    ///
+    /// # Errors
+    /// [`EncodeError::Rows`].
+    pub fn check(&self) -> Result<(), EncodeError> {
+        self.bad.check()
+    }
+
+    /// The first of the rows so far that cannot be used.
+    pub fn bad_rows(&self) -> &[RowProblem] {
+        self.bad.first()
+    }
+
+    fn row(&self, sourced: &SourcedRow) -> Result<Weighted, Unusable> {
+        let inputs = &sourced.inputs;
         match &sourced.row {
-            Row::Messages { messages, tools } => {
-                let template = self.template(sourced)?;
-                self.conversation(template, messages, tools.as_deref()).map_err(|error| wrong(&error))
-            }
-            Row::Instruction { instruction, input, output } => match self.template {
-                Some(template) => {
-                    let request = if input.is_empty() {
-                        instruction.clone()
-                    } else {
-                        format!("{instruction}\n\n{input}")
-                    };
-                    let messages = [Message::new("user", &request), Message::new("assistant", output)];
-                    self.conversation(template, &messages, None).map_err(|error| wrong(&error))
+            Row::Messages { messages } => self.conversation(sourced, messages),
+            row @ Row::Instruction { instruction, input, output, lead } => match self.template {
+                None if lead.is_empty() && inputs.is_empty() => {
+                    self.plain(&alpaca(instruction, input), output).map_err(|error| bad(&error))
                 }
-                None => plain(&alpaca(instruction, input), output),
+                _ => self.conversation(sourced, &row.conversation().unwrap_or_default()),
             },
-            Row::PromptCompletion { prompt, completion } => {
-                let ids = Continuation::of(self.tokenizer, self.template, prompt, completion);
-                Ok(self.after(ids.map_err(|error| wrong(&error))?))
+            row @ Row::PromptCompletion { prompt, completion } => {
+                let (tokenizer, template) = (self.tokenizer, self.template);
+                if matches!(prompt, Content::Messages(_)) {
+                    self.template(sourced)?;
+                }
+                let ids = Continuation::of(tokenizer, template, prompt, completion, inputs);
+                let (ids, mut weights) = self.after(ids.map_err(Unusable::Bad)?);
+                let whole = row.conversation().unwrap_or_default();
+                self.spare(&whole, &inputs.render_options(), &ids, &mut weights).map_err(Unusable::Bad)?;
+                Ok((ids, weights))
             }
             Row::Text(text) => {
-                let ids =
-                    self.tokenizer.encode(text, SpecialTokens::Include).map_err(|error| wrong(&error))?;
+                let ids = text_ids(self.tokenizer, text).map_err(|error| bad(&error))?;
                 Ok(self.ended(ids))
             }
-            Row::Preference { .. } | Row::Unpaired { .. } => Err(wrong(
+            Row::Preference { .. } | Row::Unpaired { .. } => Err(Unusable::Unfit(row_error(
+                sourced,
                 &"a row with judged answers (`chosen` and `rejected`, or `label`) is for `training.training_type: dpo`",
-            )),
+            ))),
         }
     }
 
-    fn template(&self, sourced: &SourcedRow) -> Result<&ChatTemplate, EncodeError> {
-        self.template.ok_or_else(|| row_error(sourced, &NO_TEMPLATE))
+    fn template(&self, sourced: &SourcedRow) -> Result<&ChatTemplate, Unusable> {
+        self.template.ok_or_else(|| Unusable::Unfit(row_error(sourced, &NO_TEMPLATE)))
     }
 
-    fn conversation(
-        &self,
-        template: &ChatTemplate,
-        messages: &[Message],
-        tools: Option<&[serde_json::Value]>,
-    ) -> Result<Weighted, MaskError> {
-        let options = RenderOptions { tools: tools.map(<[_]>::to_vec), ..RenderOptions::default() };
+    fn conversation(&self, sourced: &SourcedRow, messages: &[Message]) -> Result<Weighted, Unusable> {
+        let (template, options) = (self.template(sourced)?, sourced.inputs.render_options());
         if self.options.train_on == TrainOn::All {
-            let text = template.render(messages, &options)?.text;
-            let ids = self.tokenizer.encode(&text, SpecialTokens::Omit)?;
-            return Ok(counted(ids));
+            let text = template.render(messages, &options).map_err(|error| bad(&error))?.text;
+            let ids = self.tokenizer.encode(&text, SpecialTokens::Omit).map_err(|error| bad(&error))?;
+            let (ids, mut weights) = counted(ids);
+            self.spare(messages, &options, &ids, &mut weights).map_err(Unusable::Bad)?;
+            return Ok((ids, weights));
         }
-        let encoded = encode_conversation(self.tokenizer, template, messages, &options)?;
+        let encoded = encode_for_training(self.tokenizer, template, messages, &options);
+        let encoded = encoded.map_err(|error| bad(&error))?;
         let weights = encoded.assistant_mask.iter().map(|&own| if own { 1.0 } else { 0.0 }).collect();
         Ok((encoded.ids, weights))
+    }
+
+    /// Takes the weight from what messages say that are not to be trained: the tokens that are the assistant's only when
+    /// every message is.
+    fn spare(
+        &self,
+        messages: &[Message],
+        options: &RenderOptions,
+        ids: &[u32],
+        weights: &mut [f32],
+    ) -> Result<(), String> {
+        let Some(template) = self.template else { return Ok(()) };
+        if messages.iter().all(Message::is_trained) {
+            return Ok(());
+        }
+        let mask = |messages: &[Message]| {
+            let encoded = encode_conversation(self.tokenizer, template, messages, options);
+            encoded.map_err(|error| error.to_string())
+        };
+        let own = mask(messages)?;
+        let all = mask(&messages.iter().map(Message::trained).collect::<Vec<_>>())?;
+        if own.ids != ids || all.ids != ids {
+            return Err("the chat template renders what says whether a message is trained".to_owned());
+        }
+        for (weight, (own, all)) in weights.iter_mut().zip(own.assistant_mask.iter().zip(all.assistant_mask))
+        {
+            if all && !own {
+                *weight = 0.0;
+            }
+        }
+        Ok(())
     }
 
     fn plain(&self, prompt: &str, completion: &str) -> Result<Weighted, TokenizerError> {
@@ -326,7 +431,10 @@ impl<'a> Encoder<'a> {
             start = end - 1;
         }
         if self.report.examples == before {
-            self.report.untrained += 1;
+            let cut = long == Long::Cut && ids.len() > limit;
+            let why =
+                if cut { "its answers are beyond `data.max_length`" } else { "nothing in it is trained" };
+            self.report.untrained(&sourced.source, why);
         }
     }
 
@@ -335,8 +443,13 @@ impl<'a> Encoder<'a> {
     /// # Errors
     /// [`EncodeError`] when rows were too long that must not be, or nothing would be trained.
     pub fn finish(mut self) -> Result<EncodeReport, EncodeError> {
+        self.check()?;
         self.long.check()?;
         self.report.dropped = self.long.dropped();
+        if self.report.examples == 0 && self.bad.count() > 0 {
+            return Err(self.bad.error());
+        }
+        (self.report.bad, self.report.bad_rows) = self.bad.take();
         if self.report.examples == 0 {
             return Err(EncodeError::NothingTrained {
                 rows: self.rows,

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod assistant;
+mod bad_rows;
 mod bpe_training;
 mod chat;
 mod config;
@@ -40,7 +41,7 @@ pub use convert::{ConvertTo, convert};
 pub use dataset_config::{Columns, DatasetConfig, StoppingStrategy, Tags};
 pub use datasets::{
     BatchLimits, Content, DataError, DataReport, Dataset, ReadOptions, Row, RowKind, RowProblem, RowSource,
-    SourcedRow, data_files, read, read_batches, read_with, write_rows,
+    SourcedRow, TemplateInputs, UnusedColumns, data_files, read, read_batches, read_with, write_rows,
 };
 pub use encode::{
     EncodeError, EncodeOptions, EncodeReport, Encoder, Example, TrainOn, encode_pretraining, encode_sft,

@@ -7,10 +7,11 @@
 
 use rayon::prelude::*;
 
+use crate::bad_rows::BadRows;
 use crate::config::{OnBadRow, OnLongRow};
-use crate::continuation::Continuation;
+use crate::continuation::{Continuation, NO_TEMPLATE};
 use crate::datasets::{Content, Row, RowSource, SourcedRow};
-use crate::encode::{EncodeError, EncodeReport, row_error};
+use crate::encode::{EncodeError, EncodeReport, Unusable, row_error};
 use crate::long_rows::LongRows;
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
@@ -71,10 +72,12 @@ pub fn encode_preference(
 ) -> Result<(Vec<PreferenceExample>, EncodeReport), EncodeError> {
     let ids = |sourced: &SourcedRow| {
         let Row::Preference { prompt, chosen, rejected } = &sourced.row else {
-            return Err(wrong_kind(sourced, r#"pairs: {"prompt": ..., "chosen": ..., "rejected": ...}"#));
+            let expected = r#"pairs: {"prompt": ..., "chosen": ..., "rejected": ...}"#;
+            return Err(Unusable::Unfit(wrong_kind(sourced, expected)));
         };
+        has_template(sourced, template, prompt)?;
         let of = |answer| {
-            Continuation::of(tokenizer, template, prompt, answer).map_err(|error| row_error(sourced, &error))
+            Continuation::of(tokenizer, template, prompt, answer, &sourced.inputs).map_err(Unusable::Bad)
         };
         Ok((of(chosen)?, of(rejected)?))
     };
@@ -82,23 +85,26 @@ pub fn encode_preference(
     let mut encoder = Encoder::new(options);
     let mut examples = Vec::with_capacity(rows.len());
     for (sourced, ids) in rows.iter().zip(ids) {
-        let (a, b) = ids?;
+        let (a, b) = match ids {
+            Ok(ids) => ids,
+            Err(Unusable::Unfit(error)) => return Err(error),
+            Err(Unusable::Bad(why)) => {
+                encoder.bad.add(&sourced.source, &why);
+                continue;
+            }
+        };
         let boundary = a.boundary().min(b.boundary());
         let mut prompt = a.whole[..boundary].to_vec();
         let (mut chosen, mut rejected) = (a.whole[boundary..].to_vec(), b.whole[boundary..].to_vec());
-        if encoder.is_bad(sourced, chosen.is_empty() || rejected.is_empty(), EMPTY)?
-            || encoder.is_bad(
-                sourced,
-                chosen == rejected,
-                "`chosen` and `rejected` are the same in tokens",
-            )?
+        if encoder.is_bad(sourced, chosen.is_empty() || rejected.is_empty(), EMPTY)
+            || encoder.is_bad(sourced, chosen == rejected, "`chosen` and `rejected` are the same in tokens")
             || !encoder.fits(sourced, &prompt, chosen.len().max(rejected.len()))
         {
             continue;
         }
         encoder.cut(&mut prompt, &mut [&mut chosen, &mut rejected]);
         if chosen == rejected {
-            encoder.report.untrained += 1;
+            encoder.report.untrained(&sourced.source, "its answers are the same up to `max_length`");
             continue;
         }
         encoder.count(prompt.len(), chosen.len() + rejected.len());
@@ -141,14 +147,24 @@ pub fn encode_unpaired(
     }
     let ids: Vec<_> = answers
         .par_iter()
-        .map(|(_, prompt, answer, _)| Continuation::of(tokenizer, template, prompt, answer))
+        .map(|(sourced, prompt, answer, _)| {
+            has_template(sourced, template, prompt)?;
+            Continuation::of(tokenizer, template, prompt, answer, &sourced.inputs).map_err(Unusable::Bad)
+        })
         .collect();
     let mut encoder = Encoder::new(options);
     let mut whole = Vec::with_capacity(answers.len());
     for ((sourced, _, _, desirable), ids) in answers.into_iter().zip(ids) {
-        let ids = ids.map_err(|error| row_error(sourced, &error))?;
+        let ids = match ids {
+            Ok(ids) => ids,
+            Err(Unusable::Unfit(error)) => return Err(error),
+            Err(Unusable::Bad(why)) => {
+                encoder.bad.add(&sourced.source, &why);
+                continue;
+            }
+        };
         let (prompt, completion) = ids.whole.split_at(ids.boundary());
-        if !encoder.is_bad(sourced, completion.is_empty(), EMPTY)?
+        if !encoder.is_bad(sourced, completion.is_empty(), EMPTY)
             && encoder.fits(sourced, prompt, completion.len())
         {
             whole.push((prompt.to_vec(), completion.to_vec(), desirable, sourced.source.clone()));
@@ -169,6 +185,18 @@ pub fn encode_unpaired(
     encoder.finish(rows.len(), examples)
 }
 
+/// Messages need a template, whatever the row.
+fn has_template(
+    sourced: &SourcedRow,
+    template: Option<&ChatTemplate>,
+    prompt: &Content,
+) -> Result<(), Unusable> {
+    if template.is_none() && matches!(prompt, Content::Messages(_)) {
+        return Err(Unusable::Unfit(row_error(sourced, &NO_TEMPLATE)));
+    }
+    Ok(())
+}
+
 const EMPTY: &str = "an answer is empty: it adds no token to the prompt";
 
 fn wrong_kind(sourced: &SourcedRow, expected: &str) -> EncodeError {
@@ -183,28 +211,22 @@ fn wrong_kind(sourced: &SourcedRow, expected: &str) -> EncodeError {
 struct Encoder<'a> {
     options: &'a PreferenceOptions,
     report: EncodeReport,
-    /// Rows left out by `on_bad_row`.
-    bad: usize,
+    bad: BadRows,
     long: LongRows,
 }
 
 impl<'a> Encoder<'a> {
     fn new(options: &'a PreferenceOptions) -> Self {
         let long = LongRows::new(options.on_long_row, options.max_length);
-        Self { options, report: EncodeReport::default(), bad: 0, long }
+        Self { options, report: EncodeReport::default(), bad: BadRows::new(options.on_bad_row), long }
     }
 
-    /// Refuses a row that is `bad`, or counts it as left out.
-    fn is_bad(&mut self, sourced: &SourcedRow, bad: bool, why: &str) -> Result<bool, EncodeError> {
+    /// Notes a row that is `bad`.
+    fn is_bad(&mut self, sourced: &SourcedRow, bad: bool, why: &str) -> bool {
         if bad {
-            let error = row_error(sourced, &why);
-            if self.options.on_bad_row == OnBadRow::Error {
-                return Err(error);
-            }
-            tracing::warn!("{error}: left out");
-            self.bad += 1;
+            self.bad.add(&sourced.source, &why);
         }
-        Ok(bad)
+        bad
     }
 
     /// Tokens of this prompt that are kept.
@@ -220,7 +242,8 @@ impl<'a> Encoder<'a> {
         let fits = self.kept(prompt) < self.options.max_length;
         if !fits {
             self.report.truncated += 1;
-            self.report.untrained += 1;
+            self.report
+                .untrained(&sourced.source, "its prompt leaves no room for an answer within `max_length`");
         }
         fits
     }
@@ -246,11 +269,16 @@ impl<'a> Encoder<'a> {
     }
 
     fn finish<T>(mut self, rows: usize, examples: Vec<T>) -> Result<(Vec<T>, EncodeReport), EncodeError> {
+        self.bad.check()?;
         self.long.check()?;
         self.report.dropped = self.long.dropped();
+        if examples.is_empty() && self.bad.count() == rows {
+            return Err(self.bad.error());
+        }
+        (self.report.bad, self.report.bad_rows) = self.bad.take();
         if examples.is_empty() {
             let EncodeReport { untrained, dropped, .. } = self.report;
-            let (bad, max_length) = (self.bad, self.options.max_length);
+            let (bad, max_length) = (self.report.bad, self.options.max_length);
             return Err(EncodeError::NothingPreferred { rows, untrained, dropped, bad, max_length });
         }
         Ok((examples, self.report))

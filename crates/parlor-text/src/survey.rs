@@ -23,7 +23,7 @@ pub fn duplicates(rows: &[SourcedRow]) -> Vec<Duplicate> {
     let mut seen: HashMap<[u8; 32], &RowSource> = HashMap::with_capacity(rows.len());
     let mut found = Vec::new();
     for sourced in rows {
-        let digest: [u8; 32] = Sha256::digest(format!("{:?}", sourced.row)).into();
+        let digest: [u8; 32] = Sha256::digest(format!("{:?}{:?}", sourced.row, sourced.inputs)).into();
         match seen.get(&digest) {
             Some(first) => {
                 found.push(Duplicate { row: sourced.source.clone(), first: (*first).clone() });
@@ -58,8 +58,9 @@ pub fn each_text(row: &Row, take: &mut dyn FnMut(&str)) {
         Content::Messages(list) => messages(list, take),
     };
     match row {
-        Row::Messages { messages: list, .. } => messages(list, take),
-        Row::Instruction { instruction, input, output } => {
+        Row::Messages { messages: list } => messages(list, take),
+        Row::Instruction { instruction, input, output, lead } => {
+            messages(lead, take);
             [instruction, input, output].into_iter().for_each(|text| take(text));
         }
         Row::PromptCompletion { prompt, completion } | Row::Unpaired { prompt, completion, .. } => {

@@ -67,8 +67,12 @@ pub fn evaluate(request: &EvaluateRequest, stop: &AtomicBool) -> Result<Option<E
         batch_size: request.data.batch_size,
         train_on: train_on(request.train_on),
         on_long_row: request.data.on_long_row,
+        on_bad_row: request.data.on_bad_row,
     };
-    let (examples, _) = encode_rows(&rows.rows, &text, TrainingType::Sft, &options, request.threads)?;
+    let (examples, report) = encode_rows(&rows.rows, &text, TrainingType::Sft, &options, request.threads)?;
+    for warning in report.warnings() {
+        tracing::warn!("{warning}");
+    }
     let examples: Vec<Sequence> = examples.into_iter().map(Sequence::from).collect();
     let mut saved = Saved::default();
     let evaluation = evaluate_examples(

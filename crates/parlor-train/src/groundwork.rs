@@ -192,7 +192,6 @@ impl Groundwork {
         for (count, what) in [
             (report.truncated, "rows are cut at the longest length (`max_length`)"),
             (report.dropped, "rows are left out because they are longer than `max_length`"),
-            (report.untrained, "rows are left out because no token of them would be trained"),
         ] {
             if count > 0 {
                 warnings.push(format!("{count} {what}"));

@@ -95,11 +95,9 @@ pub(crate) fn scan_rows(
         flow
     });
     let report = report.map_err(|error| data_error("cannot read the data", error))?;
-    let mut warnings = Vec::new();
-    if flow.is_break() {
-        return Ok(Scan { report, warnings });
-    }
-    if report.problem_count > 0 {
+    let mut warnings: Vec<String> = not_used(&report);
+    let may_lack = flow.is_break() && data.on_bad_row == OnBadRow::Error;
+    if report.problem_count > 0 && !may_lack {
         let shown = report.problems.iter().take(SHOWN_PROBLEMS).map(|problem| format!("\n  {problem}"));
         let mut text: String = shown.collect();
         let more = report.problem_count.saturating_sub(SHOWN_PROBLEMS.min(report.problems.len()));
@@ -115,6 +113,9 @@ pub(crate) fn scan_rows(
         }
         warnings.push(format!("{count} bad rows of {} are left out:{text}", path.display()));
     }
+    if flow.is_break() {
+        return Ok(Scan { report, warnings });
+    }
     if !report.ignored.is_empty() {
         warnings.push(format!("{} files of other formats are left alone", report.ignored.len()));
     }
@@ -127,6 +128,16 @@ pub(crate) fn scan_rows(
         warnings.push(format!("`data.data_types` leaves out {left} of {before} rows of {}", path.display()));
     }
     Ok(Scan { report, warnings })
+}
+
+/// What of the files is not used: the first lines, and the number of the others.
+fn not_used(report: &DataReport) -> Vec<String> {
+    let mut lines: Vec<String> = report.not_used_lines().take(SHOWN_PROBLEMS).collect();
+    let more = report.not_used_lines().count() - lines.len();
+    if more > 0 {
+        lines.push(format!("columns of {more} more files are not used"));
+    }
+    lines
 }
 
 /// Turns rows into examples, on `threads` threads (0: all cores).

@@ -258,26 +258,27 @@ impl RowFeed {
             let reader = reader.map_err(|error| data_error("cannot start a thread that reads", error))?;
             let taken = take(receiver);
             match reader.join() {
-                Ok(read) => read.map(|()| taken),
+                Ok(read) => read.map(|_| taken),
                 Err(_) => Err(data_error("cannot read the data", "the thread that reads it failed")),
             }
         })
     }
 
-    /// Hands all rows to `take`, in order, until it breaks.
+    /// Hands all rows to `take`, in order, until it breaks. Returns what the user should know of what was read.
     ///
     /// # Errors
     /// When they cannot be read, or are others than before.
     pub(crate) fn read(
         &self,
         take: &mut dyn FnMut(Vec<SourcedRow>) -> ControlFlow<()>,
-    ) -> Result<(), TrainError> {
+    ) -> Result<Vec<String>, TrainError> {
         let sets = self.data.training_sets();
         if mixes(&sets) {
             let rows = read_training_rows(&self.data)?;
             let _ = take(if self.part == Part::Train { rows.train.rows } else { rows.eval });
-            return Ok(());
+            return Ok(rows.train.warnings);
         }
+        let mut warnings = Vec::new();
         // Some rows of a stream are used before all were read, so the first that is bad ends it at once.
         let patient = !self.endless || self.data.on_bad_row == OnBadRow::Skip;
         let limits = BatchLimits { problems: if patient { usize::MAX } else { 1 }, ..limits(&self.data) };
@@ -286,26 +287,28 @@ impl RowFeed {
             let expected = self.survey.sets.get(index).copied();
             let mask = expected.map(|expected| mask(set, &self.data, expected)).transpose()?;
             let (mut count, mut stopped) = (0, false);
-            scan_rows(Path::new(&set.path), &self.data, &read_options(set), limits, &mut |mut rows| {
-                rows.retain(|_| {
-                    count += 1;
-                    mask.as_ref().is_none_or(|mask| {
-                        mask.get(count - 1).is_some_and(|&kept| kept == (self.part == Part::Kept))
-                    })
-                });
-                let flow = if rows.is_empty() { ControlFlow::Continue(()) } else { take(rows) };
-                stopped = flow.is_break();
-                flow
-            })?;
+            let scan =
+                scan_rows(Path::new(&set.path), &self.data, &read_options(set), limits, &mut |mut rows| {
+                    rows.retain(|_| {
+                        count += 1;
+                        mask.as_ref().is_none_or(|mask| {
+                            mask.get(count - 1).is_some_and(|&kept| kept == (self.part == Part::Kept))
+                        })
+                    });
+                    let flow = if rows.is_empty() { ControlFlow::Continue(()) } else { take(rows) };
+                    stopped = flow.is_break();
+                    flow
+                })?;
+            warnings.extend(scan.warnings);
             if stopped {
-                return Ok(());
+                return Ok(warnings);
             }
             if let Some(expected) = expected.filter(|&expected| expected != count) {
                 let why = format!("it changed while it was read: {expected} rows before, {count} now");
                 return Err(data_error(set.path.clone(), why));
             }
         }
-        Ok(())
+        Ok(warnings)
     }
 }
 

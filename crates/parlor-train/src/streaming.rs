@@ -109,11 +109,18 @@ impl Streaming {
         let cannot = |error: EncodeError| data_error("cannot use the data", error);
         let mut failed = None;
         let mut flow = ControlFlow::Continue(());
-        self.rows.read(&mut |rows| {
+        let mut told = 0;
+        let warnings = self.rows.read(&mut |rows| {
             let mut examples = Vec::new();
-            if let Err(error) = pool.install(|| encoder.batch(&rows, &mut |example| examples.push(example))) {
+            let batch = pool.install(|| encoder.batch(&rows, &mut |example| examples.push(example)));
+            if let Err(error) = batch.and_then(|()| encoder.check()) {
                 failed = Some(cannot(error));
                 return ControlFlow::Break(());
+            }
+            // Every epoch meets the same.
+            for row in encoder.bad_rows().iter().skip(told).filter(|_| epoch == 0) {
+                tracing::warn!("{row}: left out");
+                told += 1;
             }
             drop(rows);
             for example in examples {
@@ -129,10 +136,16 @@ impl Streaming {
         if let Some(error) = failed {
             return Err(error);
         }
+        for warning in warnings.iter().filter(|_| epoch == 0) {
+            tracing::warn!("{warning}");
+        }
         if flow.is_break() {
             return Ok(flow);
         }
-        encoder.finish().map_err(cannot)?;
+        let report = encoder.finish().map_err(cannot)?;
+        for warning in report.warnings().iter().filter(|_| epoch == 0) {
+            tracing::warn!("{warning}");
+        }
         Ok(buffer.finish().into_iter().try_for_each(|next| outlet.send(next)))
     }
 }

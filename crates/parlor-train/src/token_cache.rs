@@ -19,6 +19,9 @@ use crate::token_file::TokenFile;
 /// Name of the directory.
 pub(crate) const TOKENS: &str = "tokens";
 
+/// Counts up when the same rows of the same files become other tokens than before.
+const ROWS: u32 = 2;
+
 /// What rows are read from, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RowsKey {
@@ -91,7 +94,7 @@ impl TokensKey {
             "chat_template_kwargs": text.template.as_ref().map(ChatTemplate::kwargs),
         });
         Self {
-            program: env!("CARGO_PKG_VERSION").to_owned(),
+            program: format!("{} rows {ROWS}", env!("CARGO_PKG_VERSION")),
             rows,
             tokenizer: text.tokenizer.content_hash().to_owned(),
             template: text.template.as_ref().map(|template| template.content_hash()),

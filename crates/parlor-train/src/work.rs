@@ -173,6 +173,7 @@ impl Encoding<'_> {
             batch_size: self.data.batch_size,
             train_on: train_on(self.training.sft.train_on),
             on_long_row: self.data.on_long_row,
+            on_bad_row: self.data.on_bad_row,
         }
     }
 
@@ -186,6 +187,7 @@ impl Encoding<'_> {
         {
             let text = format!("using the tokens of {} ({} examples)", file.path().display(), file.len());
             (self.observer)(TrainEvent::Note(text));
+            self.warnings.extend(written.report.warnings());
             return Ok(Tokens::of_file(file, written.report));
         }
         let mut encoder = encoder(self.text, training_type, options);
@@ -205,17 +207,26 @@ impl Encoding<'_> {
             let mut sequences = Vec::new();
             encode(&mut |example| sequences.push(Sequence::from(example)))?;
             let report = encoder.finish().map_err(cannot)?;
+            self.warnings.extend(report.warnings());
             let sha256 = examples_sha256(&CrossEntropy, &sequences);
             return Ok(Tokens { sequences, report, sha256 });
         };
         let mut writer = TokenFileWriter::create(&slot.path)?;
         encode(&mut |example| writer.push(&example))?;
         let report = encoder.finish().map_err(cannot)?;
+        self.warnings.extend(report.warnings());
         let file = writer.finish(Written { key, survey: rows.survey.clone(), report: report.clone() })?;
         Ok(Tokens::of_file(file, report))
     }
 
-    fn encode_judged(&self, train: &[SourcedRow], eval: &[SourcedRow]) -> Result<RunData, TrainError> {
+    fn encode_judged(&mut self, train: &[SourcedRow], eval: &[SourcedRow]) -> Result<RunData, TrainError> {
+        let (data, reports) = self.judge(train, eval)?;
+        self.warnings.extend(reports.iter().flat_map(EncodeReport::warnings));
+        Ok(data)
+    }
+
+    /// The examples, and what came of the rows to train and to evaluate on.
+    fn judge(&self, train: &[SourcedRow], eval: &[SourcedRow]) -> Result<JudgedData, TrainError> {
         let training = self.training;
         let options = PreferenceOptions {
             max_length: training.dpo.max_length.map_or(self.max_length, |length| length.min(self.max_length)),
@@ -264,6 +275,7 @@ fn prompted(prompt: Vec<u32>, answers: [Vec<u32>; 2], source: RowSource) -> Prom
     Prompted { prompt, answers, reference: Vec::new(), source }
 }
 
+type JudgedData = (RunData, Vec<EncodeReport>);
 type Encoded<E> = Result<(Vec<E>, EncodeReport), TrainError>;
 
 fn run_data<O: Objective>(
@@ -271,14 +283,22 @@ fn run_data<O: Objective>(
     (train, eval): (&[SourcedRow], &[SourcedRow]),
     work: fn(Examples<O, O::Example>) -> Work,
     encode: &dyn Fn(&[SourcedRow]) -> Encoded<O::Example>,
-) -> Result<RunData, TrainError> {
+) -> Result<JudgedData, TrainError> {
     let (train, train_report) = encode(train)?;
-    let eval = if eval.is_empty() { Vec::new() } else { encode(eval)?.0 };
-    Ok(RunData {
+    let mut reports = vec![train_report.clone()];
+    let mut evaluated = Vec::new();
+    if !eval.is_empty() {
+        let (examples, report) = encode(eval)?;
+        evaluated = examples;
+        reports.push(report);
+    }
+    let eval = evaluated;
+    let data = RunData {
         train_sha256: examples_sha256(&objective, &train),
         eval_sha256: (!eval.is_empty()).then(|| examples_sha256(&objective, &eval)),
         train_report: Some(train_report),
         eval_examples: eval.len(),
         work: work(Examples { objective, train, eval }),
-    })
+    };
+    Ok((data, reports))
 }

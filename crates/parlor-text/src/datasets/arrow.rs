@@ -14,7 +14,7 @@ use arrow_buffer::Buffer;
 use arrow_ipc::reader::StreamDecoder;
 use arrow_ipc::{MessageHeader, root_as_message};
 
-use super::columnar::{rows, wanted};
+use super::columnar::{Wanted, rows, wanted};
 use super::file_rows::FileRows;
 use super::guarded::guarded;
 use super::options::ReadOptions;
@@ -33,8 +33,14 @@ pub(super) fn read(out: &mut FileRows<'_, '_>) {
         match guarded(|| Ok(stream.next()?.map(|batch| rows(&batch)))) {
             Ok(None) => return,
             Ok(Some(rows)) => {
+                for column in stream.others.drain(..) {
+                    out.unused(line, column);
+                }
                 for row in rows {
-                    out.push(line, row);
+                    match row {
+                        Ok(row) => out.push(line, row),
+                        Err(why) => out.problem(line, why),
+                    }
                     line += 1;
                 }
             }
@@ -51,6 +57,8 @@ struct Stream<'a> {
     file: BufReader<File>,
     decoder: StreamDecoder,
     columns: Option<Vec<usize>>,
+    /// Names of columns that are not read, until they were told.
+    others: Vec<String>,
 }
 
 impl<'a> Stream<'a> {
@@ -69,7 +77,7 @@ impl<'a> Stream<'a> {
             let magic = 8.min(start.len());
             file.consume(magic);
         }
-        Ok(Self { file, decoder: StreamDecoder::new(), columns: None, options })
+        Ok(Self { file, decoder: StreamDecoder::new(), columns: None, others: Vec::new(), options })
     }
 
     /// The next batch; none at the end of the stream.
@@ -79,7 +87,11 @@ impl<'a> Stream<'a> {
             let Some(batch) = batch else { continue };
             let columns = match &self.columns {
                 Some(columns) => columns,
-                None => self.columns.insert(wanted(batch.schema_ref(), &self.options.wanted())?),
+                None => {
+                    let Wanted { columns, others } = wanted(batch.schema_ref(), &self.options.wanted())?;
+                    self.others = others;
+                    self.columns.insert(columns)
+                }
             };
             return batch.project(columns).map(Some).map_err(|cause| cause.to_string());
         }

@@ -1,27 +1,37 @@
 //! Arrow record batches as rows: what `.parquet` and `.arrow` files have in common.
 //!
-//! A null is left out of its row or struct, as TRL's `remove_none_values` does: a table has every key in every row,
-//! null where the row never had it. Types that no row is made of (dates, decimals, maps of anything but texts) are
-//! left out likewise.
+//! A null is left out of its struct, as TRL's `remove_none_values` does: a table has every key in every row, null where the
+//! row never had it. Texts of Arrow's type `arrow.json`, which `datasets` 5 writes for values of mixed shapes, are what they
+//! say. Types that no row is made of (dates, decimals, maps of anything but texts) are refused by name.
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
     UInt32Type, UInt64Type,
 };
-use arrow_array::{Array, ArrayRef, RecordBatch};
-use arrow_schema::{DataType, Schema};
+use arrow_array::{Array, ArrayRef, RecordBatch, StructArray};
+use arrow_schema::extension::EXTENSION_TYPE_NAME_KEY;
+use arrow_schema::{DataType, Field, FieldRef, Schema};
 use serde_json::{Map, Value};
 
 /// Deepest nesting of lists and structs; JSON rows have the same bound.
 const MAX_DEPTH: usize = 100;
 
-/// Indices of the columns of these names, which rows are made of, or of all when there is none of them, so that the rows' own error
-/// can name what is there.
-pub(super) fn wanted(schema: &Schema, names: &[&str]) -> Result<Vec<usize>, String> {
+/// The columns of a table that rows are made of.
+pub(super) struct Wanted {
+    /// Their indices.
+    pub(super) columns: Vec<usize>,
+    /// Names of the others.
+    pub(super) others: Vec<String>,
+}
+
+/// The columns of these names, or all when there is none of them, so that the rows' own error can name what is there.
+pub(super) fn wanted(schema: &Schema, names: &[&str]) -> Result<Wanted, String> {
     let fields = schema.fields();
     let known = |index: &usize| names.contains(&fields[*index].name().as_str());
-    let mut columns: Vec<usize> = (0..fields.len()).filter(known).collect();
+    let (mut columns, others): (Vec<usize>, Vec<usize>) = (0..fields.len()).partition(known);
+    let others = others.into_iter().map(|index| fields[index].name().clone());
+    let others = if columns.is_empty() { Vec::new() } else { others.collect() };
     if columns.is_empty() {
         columns = (0..fields.len()).collect();
     }
@@ -29,7 +39,7 @@ pub(super) fn wanted(schema: &Schema, names: &[&str]) -> Result<Vec<usize>, Stri
         Some(&index) => {
             Err(format!("column `{}` is nested deeper than {MAX_DEPTH} levels", fields[index].name()))
         }
-        None => Ok(columns),
+        None => Ok(Wanted { columns, others }),
     }
 }
 
@@ -55,30 +65,52 @@ fn depth(data_type: &DataType) -> usize {
     MAX_DEPTH
 }
 
-/// The rows of a batch.
-pub(super) fn rows(batch: &RecordBatch) -> Vec<Value> {
+/// The rows of a batch, or what is wrong with them.
+pub(super) fn rows(batch: &RecordBatch) -> Vec<Result<Value, String>> {
     let schema = batch.schema_ref();
     let row = |index: usize| {
-        let cells = schema.fields().iter().zip(batch.columns());
-        object(cells.map(|(field, column)| (field.name(), column)), index)
+        let mut row = Map::new();
+        for (field, column) in schema.fields().iter().zip(batch.columns()) {
+            // A null in a column is a cell without content; the row decides what that means.
+            let value = cell(field, column, index).map_err(|why| format!("`{}` {why}", field.name()))?;
+            row.insert(field.name().clone(), value.unwrap_or_default());
+        }
+        Ok(Value::Object(row))
     };
     (0..batch.num_rows()).map(row).collect()
 }
 
-fn object<'a>(cells: impl Iterator<Item = (&'a String, &'a ArrayRef)>, index: usize) -> Value {
-    let filled = cells.filter_map(|(name, column)| Some((name.clone(), cell(column, index)?)));
-    Value::Object(filled.collect::<Map<_, _>>())
+fn object<'a>(
+    cells: impl Iterator<Item = (&'a FieldRef, &'a ArrayRef)>,
+    index: usize,
+) -> Result<Value, String> {
+    let mut map = Map::new();
+    for (field, column) in cells {
+        if let Some(value) = cell(field, column, index)? {
+            map.insert(field.name().clone(), value);
+        }
+    }
+    Ok(Value::Object(map))
 }
 
-/// One cell; none when it is null, or of a type that rows are not made of.
-fn cell(array: &dyn Array, index: usize) -> Option<Value> {
+/// Name of the extension type whose texts are JSON.
+const JSON: &str = "arrow.json";
+
+/// One cell; none when it is null.
+fn cell(field: &Field, array: &dyn Array, index: usize) -> Result<Option<Value>, String> {
     if array.is_null(index) {
-        return None;
+        return Ok(None);
     }
-    let list = |items: ArrayRef| {
-        Value::Array((0..items.len()).map(|at| cell(&items, at).unwrap_or_default()).collect())
+    let list = |field: &Field, items: ArrayRef| {
+        let item = |at| cell(field, &items, at).map(Option::unwrap_or_default);
+        (0..items.len()).map(item).collect::<Result<Vec<_>, _>>().map(Value::Array)
     };
-    Some(match array.data_type() {
+    let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(Value::from(text)),
+        Err(_) => Err("holds bytes that are not text".to_owned()),
+    };
+    let value = match array.data_type() {
+        DataType::Null => return Ok(None),
         DataType::Boolean => array.as_boolean().value(index).into(),
         DataType::Int8 => array.as_primitive::<Int8Type>().value(index).into(),
         DataType::Int16 => array.as_primitive::<Int16Type>().value(index).into(),
@@ -89,36 +121,51 @@ fn cell(array: &dyn Array, index: usize) -> Option<Value> {
         DataType::UInt32 => array.as_primitive::<UInt32Type>().value(index).into(),
         DataType::UInt64 => array.as_primitive::<UInt64Type>().value(index).into(),
         DataType::Float16 => f64::from(array.as_primitive::<Float16Type>().value(index)).into(),
-        DataType::Float32 => array.as_primitive::<Float32Type>().value(index).into(),
+        DataType::Float32 => f64::from(array.as_primitive::<Float32Type>().value(index)).into(),
         DataType::Float64 => array.as_primitive::<Float64Type>().value(index).into(),
         DataType::Utf8 => array.as_string::<i32>().value(index).into(),
         DataType::LargeUtf8 => array.as_string::<i64>().value(index).into(),
         DataType::Utf8View => array.as_string_view().value(index).into(),
-        DataType::Binary => std::str::from_utf8(array.as_binary::<i32>().value(index)).ok()?.into(),
-        DataType::LargeBinary => std::str::from_utf8(array.as_binary::<i64>().value(index)).ok()?.into(),
-        DataType::BinaryView => std::str::from_utf8(array.as_binary_view().value(index)).ok()?.into(),
-        DataType::List(_) => list(array.as_list::<i32>().value(index)),
-        DataType::LargeList(_) => list(array.as_list::<i64>().value(index)),
-        DataType::ListView(_) => list(array.as_list_view::<i32>().value(index)),
-        DataType::LargeListView(_) => list(array.as_list_view::<i64>().value(index)),
-        DataType::FixedSizeList(..) => list(array.as_fixed_size_list().value(index)),
-        DataType::Struct(fields) => {
-            let columns = array.as_struct().columns();
-            object(fields.iter().map(|field| field.name()).zip(columns), index)
-        }
-        DataType::Map(..) => {
-            let entries = array.as_map().value(index);
-            let (keys, values) = (entries.column(0), entries.column(1));
-            let entry = |at| match cell(keys, at)? {
-                Value::String(key) => Some((key, cell(values, at)?)),
-                _ => None,
-            };
-            Value::Object((0..entries.len()).filter_map(entry).collect())
-        }
+        DataType::Binary => text(array.as_binary::<i32>().value(index))?,
+        DataType::LargeBinary => text(array.as_binary::<i64>().value(index))?,
+        DataType::BinaryView => text(array.as_binary_view().value(index))?,
+        DataType::List(item) => list(item, array.as_list::<i32>().value(index))?,
+        DataType::LargeList(item) => list(item, array.as_list::<i64>().value(index))?,
+        DataType::ListView(item) => list(item, array.as_list_view::<i32>().value(index))?,
+        DataType::LargeListView(item) => list(item, array.as_list_view::<i64>().value(index))?,
+        DataType::FixedSizeList(item, _) => list(item, array.as_fixed_size_list().value(index))?,
+        DataType::Struct(fields) => object(fields.iter().zip(array.as_struct().columns()), index)?,
+        DataType::Map(entry, _) => map(entry, &array.as_map().value(index))?,
         DataType::Dictionary(..) => {
             let dictionary = array.as_any_dictionary();
-            return cell(dictionary.values(), *dictionary.normalized_keys().get(index)?);
+            let Some(&key) = dictionary.normalized_keys().get(index) else { return Ok(None) };
+            return cell(field, dictionary.values(), key);
         }
-        _ => return None,
-    })
+        other => return Err(format!("holds values of Arrow's type {other}, which rows are not made of")),
+    };
+    match value {
+        Value::String(text)
+            if field.metadata().get(EXTENSION_TYPE_NAME_KEY).is_some_and(|name| name == JSON) =>
+        {
+            let value = serde_json::from_str(&text);
+            value.map(Some).map_err(|cause| format!("is of type `{JSON}`, but holds no JSON: {cause}"))
+        }
+        value => Ok(Some(value)),
+    }
+}
+
+fn map(entry: &Field, entries: &StructArray) -> Result<Value, String> {
+    let DataType::Struct(fields) = entry.data_type() else { return Ok(Value::Null) };
+    let mut map = Map::new();
+    for at in 0..entries.len() {
+        match cell(&fields[0], entries.column(0), at)? {
+            Some(Value::String(key)) => {
+                if let Some(value) = cell(&fields[1], entries.column(1), at)? {
+                    map.insert(key, value);
+                }
+            }
+            _ => return Err("holds a map whose keys are not texts".to_owned()),
+        }
+    }
+    Ok(Value::Object(map))
 }

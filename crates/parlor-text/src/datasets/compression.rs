@@ -75,6 +75,17 @@ pub(super) fn read_whole(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
 pub(super) const INVALID_UTF8: &str =
     "not valid UTF-8; save the file as UTF-8 (`iconv -t UTF-8` converts it)";
 
+/// Bytes as text, or where they stop being such. A zero byte is none: in UTF-16 every other byte of plain English is one,
+/// and the rest happens to be valid UTF-8.
+pub(super) fn utf8(bytes: &[u8]) -> Result<&str, usize> {
+    let text = std::str::from_utf8(bytes).map_err(|cause| cause.valid_up_to());
+    match (text, bytes.iter().position(|&byte| byte == 0)) {
+        (Err(invalid), Some(zero)) => Err(invalid.min(zero)),
+        (Ok(_), Some(zero)) => Err(zero),
+        (text, None) => text,
+    }
+}
+
 pub(super) fn without_bom(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes)
 }

@@ -4,54 +4,72 @@
 
 use serde_json::{Map, Value, json};
 
+use super::parts::joined;
 use super::row::Row;
+use super::turns::{SYSTEM, take_lead};
 use crate::chat::{Message, kind};
 use crate::dataset_config::Tags;
 
 pub(super) const KEYS: [&str; 3] = ["messages", "conversations", "conversation"];
 
+/// `messages`, with the system prompt that may stand beside them.
 pub(super) fn conversation(map: &mut Map<String, Value>, tags: &Tags) -> Result<Row, String> {
-    let key = KEYS.into_iter().find(|key| map.contains_key(*key)).unwrap_or("messages");
-    let items = match map.remove(key) {
+    let messages = take_messages(map, tags)?;
+    Ok(Row::Messages { messages })
+}
+
+/// The conversation of a row.
+pub(super) fn take_messages(map: &mut Map<String, Value>, tags: &Tags) -> Result<Vec<Message>, String> {
+    let filled = |key: &&str| map.get(*key).is_some_and(|value| !value.is_null());
+    let key = KEYS.into_iter().find(filled);
+    let key = key.or_else(|| KEYS.into_iter().find(|key| map.contains_key(*key))).unwrap_or("messages");
+    let items = match map.shift_remove(key) {
         Some(Value::Array(items)) => items,
         Some(other) => return Err(format!("`{key}` is {}; a list of messages was expected", kind(&other))),
         None => return Err(format!("`{key}` is missing")),
     };
     let mut messages = messages(items, key, tags)?;
     // It would teach the model to end at once.
-    if let Some(index) = messages.iter().position(|said| said.role() == "assistant" && said.is_empty()) {
+    let empty = |said: &Message| said.role() == "assistant" && said.is_empty() && said.is_trained();
+    if let Some(index) = messages.iter().position(empty) {
         return Err(format!("`{key}[{index}]` is an answer of the assistant without words or calls"));
     }
-    // ShareGPT keeps the system prompt beside the turns.
-    if let Some(Value::String(system)) = map.remove("system")
-        && !system.is_empty()
-        && messages.first().is_some_and(|first| first.role() != "system")
-    {
-        messages.insert(0, Message::new("system", &system));
-    }
-    Ok(Row::Messages { messages, tools: tools(map.remove("tools"))? })
+    with_lead(map, &mut messages, tags)?;
+    repeats(map, &messages);
+    Ok(messages)
 }
 
-/// Schemas of tools: a list, or JSON of one; each a schema, or JSON of it.
-fn tools(value: Option<Value>) -> Result<Option<Vec<Value>>, String> {
-    let parsed = |text: &str| {
-        serde_json::from_str::<Value>(text).map_err(|cause| format!("`tools` is not a JSON list: {cause}"))
-    };
-    let value = match value {
-        Some(Value::String(text)) if text.trim().is_empty() => None,
-        Some(Value::String(text)) => Some(parsed(&text)?),
-        other => other,
-    };
-    let list = match value {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::Array(list)) => list,
-        Some(other) => return Err(format!("`tools` is {}; a list was expected", kind(&other))),
-    };
-    let schema = |item: Value| match item {
-        Value::String(text) => parsed(&text),
-        other => Ok(other),
-    };
-    list.into_iter().map(schema).collect::<Result<_, _>>().map(Some)
+/// Puts the system prompt and the earlier turns that stand beside messages before them. A system prompt among the messages
+/// goes before one beside them, which is then left in the row.
+pub(super) fn with_lead(
+    map: &mut Map<String, Value>,
+    messages: &mut Vec<Message>,
+    tags: &Tags,
+) -> Result<(), String> {
+    let beside = map.get(SYSTEM).cloned();
+    let mut lead = take_lead(map, tags)?;
+    let own = messages.first().filter(|first| first.role() == "system").cloned();
+    if let Some(own) = own
+        && lead.first().is_some_and(|first| first.role() == "system")
+    {
+        if own.text() != lead[0].text()
+            && let Some(beside) = beside
+        {
+            map.insert(SYSTEM.to_owned(), beside);
+        }
+        lead[0] = messages.remove(0);
+    }
+    messages.splice(0..0, lead);
+    Ok(())
+}
+
+/// Takes out of the row what says again what one of its messages says.
+fn repeats(map: &mut Map<String, Value>, messages: &[Message]) {
+    if let Some(Value::String(prompt)) = map.get("prompt")
+        && messages.iter().filter_map(Message::text).any(|text| text.trim() == prompt.trim())
+    {
+        map.shift_remove("prompt");
+    }
 }
 
 pub(super) fn messages(items: Vec<Value>, key: &str, tags: &Tags) -> Result<Vec<Message>, String> {
@@ -60,7 +78,13 @@ pub(super) fn messages(items: Vec<Value>, key: &str, tags: &Tags) -> Result<Vec<
     }
     let message = |(index, item): (usize, Value)| {
         let at = |why| format!("`{key}[{index}]` {why}");
-        Message::from_value(renamed(item, tags).map_err(at)?).map_err(at)
+        let mut item = renamed(item, tags).map_err(at)?;
+        if let Value::Object(map) = &mut item {
+            joined(map).map_err(at)?;
+        }
+        let message = Message::from_value(item).map_err(at)?;
+        message.check_flags().map_err(at)?;
+        Ok(message)
     };
     items.into_iter().enumerate().map(message).collect()
 }
@@ -75,12 +99,12 @@ fn renamed(item: Value, tags: &Tags) -> Result<Value, String> {
     if *tags == Tags::default() && usual {
         return Ok(Value::Object(map));
     }
-    let said = match map.remove(role_key) {
+    let said = match map.shift_remove(role_key) {
         Some(Value::String(said)) => said,
         Some(_) => return Err(format!("has a `{role_key}` that is not a text")),
         None => return Err(format!("has no `{role_key}`")),
     };
-    let content = map.remove(content_key).unwrap_or(Value::Null);
+    let content = map.shift_remove(content_key).unwrap_or(Value::Null);
     let mut message = Map::new();
     match role(&said, tags) {
         Some(CALL) => {
@@ -142,10 +166,20 @@ fn function_calls(content: &Value) -> Result<Value, String> {
         call => vec![call],
     };
     let call = |call: Value| {
-        let name = call.get("name").and_then(Value::as_str);
-        let name = name.ok_or("is a function call without a `name`")?;
-        let arguments = call.get("arguments").cloned().unwrap_or_else(|| json!({}));
-        Ok(json!({ "type": "function", "function": { "name": name, "arguments": arguments } }))
+        let Value::Object(mut function) = call else {
+            return Err("is a function call that is not an object with `name` and `arguments`".to_owned());
+        };
+        if !function.get("name").is_some_and(Value::is_string) {
+            return Err("is a function call without a `name`".to_owned());
+        }
+        function.entry("arguments").or_insert_with(|| json!({}));
+        let mut call = Map::new();
+        if let Some(id) = function.shift_remove("id") {
+            call.insert("id".to_owned(), id);
+        }
+        call.insert("type".to_owned(), "function".into());
+        call.insert("function".to_owned(), Value::Object(function));
+        Ok(Value::Object(call))
     };
     calls.into_iter().map(call).collect()
 }

@@ -7,7 +7,7 @@ use std::io::Cursor;
 
 use html2text::render::TrivialDecorator;
 
-use super::compression::{INVALID_UTF8, read_whole, without_bom};
+use super::compression::{INVALID_UTF8, read_whole, utf8, without_bom};
 use super::docx;
 use super::file_rows::FileRows;
 use super::guarded::guarded;
@@ -87,7 +87,7 @@ const WIDTH: usize = 1 << 24;
 const MAX_DEPTH: usize = 2000;
 
 fn html(bytes: &[u8]) -> Result<String, String> {
-    let text = std::str::from_utf8(without_bom(bytes)).map_err(|_| INVALID_UTF8)?;
+    let text = utf8(without_bom(bytes)).map_err(|_| INVALID_UTF8)?;
     if depth(text) > MAX_DEPTH {
         return Err(format!("elements are nested deeper than {MAX_DEPTH} levels"));
     }

@@ -1,5 +1,6 @@
 //! The rows of one file as its reader finds them: recognised, checked, and handed on in batches, or noted as problems.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,8 +8,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::options::ReadOptions;
-use super::row::{Row, RowKind};
-use super::{BatchLimits, DataReport, RowSource, SourcedRow};
+use super::row::{COLUMNS, Reading, Row, RowKind};
+use super::template_inputs::TemplateInputs;
+use super::{BatchLimits, DataReport, RowProblem, RowSource, SourcedRow};
 use crate::survey::bytes;
 
 /// Longest row in bytes. A longer one is reported and passed over, and is never held in memory whole.
@@ -66,12 +68,14 @@ impl<'a> Intake<'a> {
 pub(super) struct FileRows<'i, 'a> {
     file: Arc<PathBuf>,
     kind: Option<RowKind>,
+    /// Columns that are noted as not used.
+    unused: HashSet<String>,
     intake: &'i mut Intake<'a>,
 }
 
 impl<'i, 'a> FileRows<'i, 'a> {
     pub(super) fn new(file: PathBuf, intake: &'i mut Intake<'a>) -> Self {
-        Self { file: Arc::new(file), kind: None, intake }
+        Self { file: Arc::new(file), kind: None, unused: HashSet::new(), intake }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -95,12 +99,34 @@ impl<'i, 'a> FileRows<'i, 'a> {
     /// A row as its file has it.
     pub(super) fn push(&mut self, line: usize, value: Value) {
         match Row::from_value(value, self.intake.options) {
-            Ok(row) => self.push_row(line, row),
+            Ok(Reading { row, inputs, unused }) => {
+                for column in unused {
+                    self.unused(line, column);
+                }
+                self.push_row(line, row, inputs);
+            }
             Err(why) => self.problem(line, why),
         }
     }
 
-    fn push_row(&mut self, line: usize, row: Row) {
+    /// Notes a column that a row is not made of: by a warning where it means something in other rows.
+    pub(super) fn unused(&mut self, line: usize, column: String) {
+        if !self.unused.insert(column.clone()) {
+            return;
+        }
+        if !COLUMNS.contains(&column.as_str()) {
+            return self.intake.report.not_used(&self.file, column);
+        }
+        let message = if self.options().columns.named().next().is_some() {
+            format!("`{column}` is not used: `data.columns` does not name it")
+        } else {
+            format!("`{column}` is not used: a row of this kind is not made of it")
+        };
+        let file = self.file.as_ref().clone();
+        self.intake.report.warnings.push(RowProblem { file, line, message });
+    }
+
+    fn push_row(&mut self, line: usize, row: Row, inputs: TemplateInputs) {
         if self.full() {
             return;
         }
@@ -112,11 +138,11 @@ impl<'i, 'a> FileRows<'i, 'a> {
             return self.problem(line, why);
         }
         let source = RowSource { file: Arc::clone(&self.file), line };
-        self.intake.add(SourcedRow { row, source });
+        self.intake.add(SourcedRow { row, inputs, source });
     }
 
     /// A file that is one text.
     pub(super) fn push_text(&mut self, text: String) {
-        self.push_row(1, Row::Text(text));
+        self.push_row(1, Row::Text(text), TemplateInputs::default());
     }
 }

@@ -5,7 +5,7 @@ use std::io::BufRead;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::compression::{self, INVALID_UTF8, without_bom};
+use super::compression::{self, INVALID_UTF8, utf8, without_bom};
 use super::file_rows::{FileRows, MAX_ROW};
 
 /// Largest `.json` file: it has to be held whole.
@@ -17,7 +17,7 @@ pub(super) fn read_lines(out: &mut FileRows<'_, '_>) {
         Ok(reader) => reader,
         Err(cause) => return out.problem(0, cause.to_string()),
     };
-    let (mut line, mut buffer) = (0, Vec::new());
+    let (mut line, mut buffer, mut is_first) = (0, Vec::new(), true);
     while !out.full() {
         line += 1;
         buffer.clear();
@@ -32,13 +32,19 @@ pub(super) fn read_lines(out: &mut FileRows<'_, '_>) {
             Err(cause) => return out.problem(line, cause.to_string()),
         }
         let bytes = if line == 1 { without_bom(&buffer) } else { &buffer };
-        let Ok(text) = std::str::from_utf8(bytes) else {
+        let Ok(text) = utf8(bytes) else {
             out.problem(line, INVALID_UTF8);
             continue;
         };
-        if !text.trim().is_empty() {
-            take(out, line, text.trim());
+        if text.trim().is_empty() {
+            continue;
         }
+        // No row begins so: the file is a list of rows, as `.json` files are.
+        if is_first && text.trim_start().starts_with('[') {
+            return read_whole(out);
+        }
+        is_first = false;
+        take(out, line, text.trim());
     }
 }
 
@@ -75,7 +81,7 @@ fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<L
 }
 
 /// Reads a file that holds a list of rows, or an object with one under `data`, `rows`, `examples`,
-/// `conversations`, or one row alone.
+/// `conversations`, or one row alone; or rows a line each, whatever its name.
 pub(super) fn read_whole(out: &mut FileRows<'_, '_>) {
     let bytes = match compression::read_whole(out.path(), MAX_WHOLE) {
         Ok(bytes) => bytes,
@@ -84,15 +90,16 @@ pub(super) fn read_whole(out: &mut FileRows<'_, '_>) {
         }
     };
     let line_of = |offset: usize| 1 + bytes[..offset].iter().filter(|&&byte| byte == b'\n').count();
-    let text = match std::str::from_utf8(without_bom(&bytes)) {
+    let text = match utf8(without_bom(&bytes)) {
         Ok(text) => text,
-        Err(cause) => return out.problem(line_of(cause.valid_up_to()), INVALID_UTF8),
+        Err(end) => return out.problem(line_of(end), INVALID_UTF8),
     };
     if text.trim().is_empty() {
         return out.problem(0, "the file is empty");
     }
     let rows = match rows(text) {
         Ok(rows) => rows,
+        Err(_) if is_lines(text) => return take_lines(out, text),
         Err(cause) => {
             let why = format!("not valid JSON: {cause}");
             return out.problem(cause.line().max(1), why);
@@ -101,6 +108,22 @@ pub(super) fn read_whole(out: &mut FileRows<'_, '_>) {
     for row in rows {
         let offset = row.get().as_ptr() as usize - bytes.as_ptr() as usize;
         take(out, line_of(offset), row.get());
+    }
+}
+
+/// Whether a text that is no JSON value is one a line.
+fn is_lines(text: &str) -> bool {
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+    let is_row =
+        |line: &str| line.trim_start().starts_with('{') && serde_json::from_str::<&RawValue>(line).is_ok();
+    lines.next().is_some_and(is_row) && lines.next().is_some()
+}
+
+fn take_lines(out: &mut FileRows<'_, '_>, text: &str) {
+    for (index, line) in text.lines().enumerate() {
+        if !line.trim().is_empty() {
+            take(out, index + 1, line.trim());
+        }
     }
 }
 

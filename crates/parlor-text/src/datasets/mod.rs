@@ -14,25 +14,31 @@ mod file_rows;
 mod files;
 mod guarded;
 mod json;
+mod label;
 mod options;
 mod parquet;
+mod parts;
 mod preference;
 mod row;
 mod table;
+mod template_inputs;
 mod text;
+mod turns;
 mod write;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::lfs::{LFS_POINTER, is_lfs_pointer_file};
 use file_rows::{FileRows, Intake};
 use files::Format;
 pub use options::ReadOptions;
 pub use row::{Content, Row, RowKind};
+pub use template_inputs::TemplateInputs;
+pub(crate) use turns::{HISTORY, SYSTEM};
 pub use write::write_rows;
 
 /// Where a row came from.
@@ -50,17 +56,26 @@ impl std::fmt::Display for RowSource {
     }
 }
 
+impl RowSource {
+    /// What is wrong with it.
+    pub(crate) fn problem(&self, why: &dyn std::fmt::Display) -> RowProblem {
+        RowProblem { file: self.file.as_ref().clone(), line: self.line, message: why.to_string() }
+    }
+}
+
 /// A row and where it came from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourcedRow {
     /// The row.
     pub row: Row,
+    /// What its chat template sees besides.
+    pub inputs: TemplateInputs,
     /// Its place.
     pub source: RowSource,
 }
 
 /// A row, or a part of a file, that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowProblem {
     /// The file.
     pub file: PathBuf,
@@ -92,12 +107,31 @@ pub struct DataReport {
     pub problem_count: usize,
     /// The first of them.
     pub problems: Vec<RowProblem>,
+    /// Columns that have a meaning, but not in the rows of their file: each once a file, with the first line.
+    pub warnings: Vec<RowProblem>,
+    /// Columns without a meaning, file by file.
+    pub unused: Vec<UnusedColumns>,
     /// Files of other kinds, left alone.
     pub ignored: Vec<PathBuf>,
 }
 
+/// Columns of a file that no row is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UnusedColumns {
+    /// The file.
+    pub file: PathBuf,
+    /// Their names.
+    pub columns: Vec<String>,
+}
+
+impl std::fmt::Display for UnusedColumns {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: not used: `{}`", self.file.display(), self.columns.join("`, `"))
+    }
+}
+
 /// Problems beyond this many are counted, not kept.
-const KEPT_PROBLEMS: usize = 100;
+pub(crate) const KEPT_PROBLEMS: usize = 100;
 
 impl DataReport {
     /// Takes in what was found elsewhere.
@@ -107,10 +141,29 @@ impl DataReport {
         for (kind, rows) in other.kinds {
             *self.kinds.entry(kind).or_insert(0) += rows;
         }
-        self.problem_count += other.problem_count;
-        let room = KEPT_PROBLEMS.saturating_sub(self.problems.len());
-        self.problems.extend(other.problems.into_iter().take(room));
+        self.add_problems(other.problem_count, other.problems);
+        self.warnings.extend(other.warnings);
+        self.unused.extend(other.unused);
         self.ignored.extend(other.ignored);
+    }
+
+    /// Takes in rows that cannot be used, of which `problems` are the first.
+    pub fn add_problems(&mut self, count: usize, problems: Vec<RowProblem>) {
+        self.problem_count += count;
+        let room = KEPT_PROBLEMS.saturating_sub(self.problems.len());
+        self.problems.extend(problems.into_iter().take(room));
+    }
+
+    /// What of the files is not used, a line each.
+    pub fn not_used_lines(&self) -> impl Iterator<Item = String> {
+        self.warnings.iter().map(ToString::to_string).chain(self.unused.iter().map(ToString::to_string))
+    }
+
+    fn not_used(&mut self, file: &Path, column: String) {
+        match self.unused.last_mut().filter(|last| last.file == file) {
+            Some(last) => last.columns.push(column),
+            None => self.unused.push(UnusedColumns { file: file.to_owned(), columns: vec![column] }),
+        }
     }
 
     fn problem(&mut self, file: &Path, line: usize, message: impl Into<String>) {
@@ -149,6 +202,17 @@ pub enum DataError {
         /// Why not, row by row (the first ones).
         problems: Vec<RowProblem>,
     },
+}
+
+/// The first of `count` problems, a line each.
+pub(crate) fn shown(problems: &[RowProblem], count: usize) -> String {
+    const SHOWN: usize = 20;
+    let mut text: String = problems.iter().take(SHOWN).map(|problem| format!("\n  {problem}")).collect();
+    let more = count.saturating_sub(SHOWN.min(problems.len()));
+    if more > 0 {
+        text.push_str(&format!("\n  and {more} more"));
+    }
+    text
 }
 
 fn listed(problems: &[RowProblem]) -> String {
@@ -223,8 +287,8 @@ pub fn read_batches(
             Some(Format::JsonLines) => json::read_lines(&mut out),
             Some(Format::Json) => json::read_whole(&mut out),
             Some(Format::Text) => text::read(&mut out),
-            Some(Format::Csv) => table::read(&mut out, b','),
-            Some(Format::Tsv) => table::read(&mut out, b'\t'),
+            Some(Format::Csv) => table::read(&mut out, None),
+            Some(Format::Tsv) => table::read(&mut out, Some(b'\t')),
             Some(Format::Parquet) => parquet::read(&mut out),
             Some(Format::Arrow) => arrow::read(&mut out),
             Some(Format::Document(kind)) => document::read(&mut out, kind),

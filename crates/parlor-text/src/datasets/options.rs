@@ -4,6 +4,9 @@ use serde_json::{Map, Value};
 
 use super::RowKind;
 use super::row::COLUMNS;
+use super::template_inputs::{DOCUMENTS, KWARGS, TOOLS};
+use super::turns::{HISTORY, SYSTEM};
+use crate::chat::is_nothing;
 use crate::dataset_config::{Columns, Tags};
 
 /// How rows are read.
@@ -31,17 +34,20 @@ impl ReadOptions {
         self.columns.named().find(|(_, theirs)| *theirs == column).map_or(column, |(name, _)| name)
     }
 
-    /// A row with its columns under their canonical names.
-    pub(super) fn renamed(&self, mut row: Map<String, Value>) -> Result<Map<String, Value>, String> {
+    /// A row with its columns under their canonical names, and the names of those that hold something and are not named.
+    pub(super) fn renamed(
+        &self,
+        mut row: Map<String, Value>,
+    ) -> Result<(Map<String, Value>, Vec<String>), String> {
         if self.columns.named().next().is_none() {
-            return Ok(row);
+            return Ok((row, Vec::new()));
         }
         let mut named = Map::new();
         for (name, column) in self.columns.named() {
             match row.get_mut(column) {
                 // One column may serve twice.
                 Some(value) => _ = named.insert(name.to_owned(), value.clone()),
-                None if matches!(name, "system" | "tools" | "input") => {}
+                None if OPTIONAL.contains(&name) => {}
                 None => {
                     let keys: Vec<&str> = row.keys().map(String::as_str).collect();
                     let keys = keys.join(", ");
@@ -51,6 +57,11 @@ impl ReadOptions {
                 }
             }
         }
-        Ok(named)
+        let is_named = |name: &String| self.columns.named().any(|(_, column)| column == name);
+        let others = row.into_iter().filter(|(name, value)| !is_named(name) && !is_nothing(value));
+        Ok((named, others.map(|(name, _)| name).collect()))
     }
 }
+
+/// Columns that rows may lack.
+const OPTIONAL: &[&str] = &[SYSTEM, HISTORY, TOOLS, DOCUMENTS, KWARGS, "input"];

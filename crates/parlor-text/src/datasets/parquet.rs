@@ -10,7 +10,7 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
 
-use super::columnar::{rows, wanted};
+use super::columnar::{Wanted, rows, wanted};
 use super::file_rows::FileRows;
 use super::guarded::guarded;
 
@@ -22,13 +22,16 @@ pub(super) fn read(out: &mut FileRows<'_, '_>) {
         let file = File::open(out.path()).map_err(|cause| cause.to_string())?;
         let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
             .map_err(|cause| format!("not a readable Parquet file: {cause}"))?;
-        let columns = wanted(metadata.schema(), &out.options().wanted())?;
-        Ok((file, metadata, columns))
+        let wanted = wanted(metadata.schema(), &out.options().wanted())?;
+        Ok((file, metadata, wanted))
     });
-    let (file, metadata, columns) = match opened {
+    let (file, metadata, Wanted { columns, others }) = match opened {
         Ok(opened) => opened,
         Err(why) => return out.problem(0, why),
     };
+    for column in others {
+        out.unused(1, column);
+    }
     let groups = metadata.metadata().row_groups();
     let mut first = 1;
     for (group, about) in groups.iter().enumerate() {
@@ -42,7 +45,10 @@ pub(super) fn read(out: &mut FileRows<'_, '_>) {
         let result = reader.and_then(|mut reader| {
             while let Some(rows) = guarded(|| next(&mut reader))? {
                 for row in rows {
-                    out.push(line, row);
+                    match row {
+                        Ok(row) => out.push(line, row),
+                        Err(why) => out.problem(line, why),
+                    }
                     line += 1;
                 }
             }
@@ -73,7 +79,9 @@ fn open_group(
         .map_err(|cause| cause.to_string())
 }
 
-fn next(reader: &mut ParquetRecordBatchReader) -> Result<Option<Vec<serde_json::Value>>, String> {
+fn next(
+    reader: &mut ParquetRecordBatchReader,
+) -> Result<Option<Vec<Result<serde_json::Value, String>>>, String> {
     let batch = reader.next().transpose().map_err(|cause| cause.to_string())?;
     Ok(batch.map(|batch| rows(&batch)))
 }

@@ -1,64 +1,154 @@
-//! Rows with judged answers: two answers of which one is better, or one answer with a verdict.
+//! Rows with judged answers: two answers of which one is better, or one answer that is wanted or not.
 //!
-//! Shapes and the rule for rows without a prompt are TRL's (1.16, `extract_prompt` and the dataset formats of its
-//! documentation): what `chosen` and `rejected` begin with alike is the prompt.
+//! Shapes are TRL's (1.16, the dataset formats of its documentation; `maybe_extract_prompt`, what `chosen` and `rejected`
+//! begin with alike is the prompt) and LLaMA-Factory's (a conversation with `chosen` and `rejected` beside it, one message
+//! each; Alpaca's columns with them or with a label). Unlike TRL, a prompt that its answers repeat is said once.
 
 use serde_json::{Map, Value};
 
-use super::row::{Content, Row, UNLIKE, content};
+use super::conversation::{KEYS, take_messages, with_lead};
+use super::label::{LABEL, desirable};
+use super::row::{Content, Row, content, filled};
+use super::turns::{has_lead, request, take_lead};
 use crate::chat::Message;
 use crate::dataset_config::Tags;
 
-/// `prompt`, `chosen`, `rejected`; or without `prompt`.
-pub(super) fn preference(map: &mut Map<String, Value>, tags: &Tags) -> Result<Row, String> {
-    let prompt = if map.contains_key("prompt") { Some(content(map, "prompt", tags)?) } else { None };
+type Fields = Map<String, Value>;
+
+/// A prompt with `chosen` and `rejected`; or those alone, which begin with it.
+pub(super) fn preference(map: &mut Fields, tags: &Tags) -> Result<Row, String> {
     let (chosen, rejected) = (answer(map, "chosen", tags)?, answer(map, "rejected", tags)?);
     if chosen == rejected {
         return Err("`chosen` and `rejected` are the same, so there is nothing to prefer".to_owned());
     }
-    let (prompt, chosen, rejected) = match prompt {
-        Some(prompt) => (prompt, chosen, rejected),
-        None => without_prompt(chosen, rejected)?,
+    let beside = KEYS.into_iter().any(|key| filled(map, key));
+    let prompt = match prompt(map, tags)? {
+        Some(prompt) => Some(prompt),
+        // The whole conversation with the better answer says nothing more.
+        None if beside && !is_whole(map, &chosen, tags) => {
+            let messages = take_messages(map, tags)?;
+            if messages.last().is_some_and(|last| last.role() == "assistant") {
+                return Err(
+                    "the conversation beside `chosen` and `rejected` ends with the assistant; it must \
+                     end with what they answer"
+                        .to_owned(),
+                );
+            }
+            Some(Content::Messages(messages))
+        }
+        None => None,
     };
-    let texts = [&prompt, &chosen, &rejected].map(|content| matches!(content, Content::Text(_)));
-    if texts != [texts[0]; 3] {
-        return Err(
-            "`prompt`, `chosen` and `rejected` must all be texts or all be lists of messages".to_owned()
-        );
+    let (mut prompt, chosen, rejected) = match prompt {
+        Some(prompt) => with_prompt(prompt, chosen, rejected)?,
+        None => {
+            if let (Content::Text(_), Some(column)) = (&chosen, sentence(map)) {
+                return Err(format!(
+                    "`prompt` is missing; if `{column}` is the prompt, name it by `data.columns` (with `chosen` and \
+                     `rejected`), else leave that column out"
+                ));
+            }
+            without_prompt(chosen, rejected)?
+        }
+    };
+    if let Content::Messages(messages) = &mut prompt {
+        with_lead(map, messages, tags)?;
     }
+    for key in KEYS {
+        // Conversations that only repeat what stands in the other columns.
+        if filled(map, key) && is_repeated(map, key, &prompt, &chosen, tags) {
+            map.shift_remove(key);
+        }
+    }
+    are_whole(&[&chosen, &rejected])?;
     Ok(Row::Preference { prompt, chosen, rejected })
 }
 
-/// What `label` says, when it is a verdict.
-pub(super) fn verdict(map: &Map<String, Value>) -> Option<bool> {
-    match map.get("label")? {
-        Value::Bool(label) => Some(*label),
-        Value::Number(label) => match label.as_u64() {
-            Some(0) => Some(false),
-            Some(1) => Some(true),
-            _ => None,
-        },
-        _ => None,
+/// An answer, what it answers, and its label.
+pub(super) fn unpaired(map: &mut Fields, tags: &Tags) -> Result<Row, String> {
+    let desirable = desirable(map.shift_remove(LABEL).as_ref())?;
+    let (prompt, completion) = match prompt(map, tags)? {
+        Some(prompt) => {
+            let key =
+                if filled(map, "completion") || !filled(map, "output") { "completion" } else { "output" };
+            (prompt, answer(map, key, tags)?)
+        }
+        None if KEYS.into_iter().any(|key| map.contains_key(key)) => {
+            let mut messages = take_messages(map, tags)?;
+            match messages.pop() {
+                Some(last) if last.role() == "assistant" && !last.is_empty() && !messages.is_empty() => {
+                    (Content::Messages(messages), Content::Messages(vec![last]))
+                }
+                _ => {
+                    return Err(
+                        "the conversation beside `label` does not end with an answer of the assistant"
+                            .to_owned(),
+                    );
+                }
+            }
+        }
+        None => (content(map, "prompt", tags)?, answer(map, "completion", tags)?),
+    };
+    let (mut prompt, [completion]) = alike(prompt, [completion])?;
+    if let Content::Messages(messages) = &mut prompt {
+        with_lead(map, messages, tags)?;
+    }
+    are_whole(&[&completion])?;
+    Ok(Row::Unpaired { prompt, completion, desirable })
+}
+
+/// `prompt`, `question`, or Alpaca's `instruction` with its `input`; a turn of the user where turns before it have columns.
+fn prompt(map: &mut Fields, tags: &Tags) -> Result<Option<Content>, String> {
+    let key = ["prompt", "question"].into_iter().find(|key| filled(map, key));
+    if let Some(key) = key {
+        let prompt = content(map, key, tags)?;
+        return Ok(Some(if has_lead(map) { turn(prompt, "user") } else { prompt }));
+    }
+    if !filled(map, "instruction") {
+        return Ok(None);
+    }
+    let mut part = |key: &str| match map.shift_remove(key) {
+        Some(Value::String(text)) => Ok(text),
+        None | Some(Value::Null) => Ok(String::new()),
+        Some(_) => Err(format!("`{key}` is not a text")),
+    };
+    let (instruction, input) = (part("instruction")?, part("input")?);
+    if instruction.trim().is_empty() && input.trim().is_empty() {
+        return Err("`instruction` is empty".to_owned());
+    }
+    let mut messages = take_lead(map, tags)?;
+    messages.push(request(&instruction, &input));
+    Ok(Some(Content::Messages(messages)))
+}
+
+/// A text as a message; messages as they are.
+pub(super) fn turn(content: Content, role: &str) -> Content {
+    match content {
+        Content::Text(text) => Content::Messages(vec![Message::new(role, &text)]),
+        messages @ Content::Messages(_) => messages,
     }
 }
 
-/// `prompt`, `completion`, and the verdict.
-pub(super) fn unpaired(map: &mut Map<String, Value>, tags: &Tags) -> Result<Row, String> {
-    let desirable = verdict(map).ok_or_else(|| match map.get("label") {
-        Some(_) => "`label` is neither true nor false, 1 nor 0",
-        None => "`label` is missing",
-    })?;
-    let (prompt, completion) = (content(map, "prompt", tags)?, answer(map, "completion", tags)?);
-    match (&prompt, &completion) {
-        (Content::Text(_), Content::Text(_)) | (Content::Messages(_), Content::Messages(_)) => {
-            Ok(Row::Unpaired { prompt, completion, desirable })
-        }
-        _ => Err(UNLIKE.to_owned()),
+/// A column of more than one word, which may be what the answers are about.
+fn sentence(map: &Fields) -> Option<&str> {
+    let of_words =
+        |value: &Value| value.as_str().is_some_and(|text| text.trim().contains(char::is_whitespace));
+    map.iter().find(|(_, value)| of_words(value)).map(|(name, _)| name.as_str())
+}
+
+/// A prompt and answers of one kind: where any is messages, texts become turns.
+pub(super) fn alike<const N: usize>(
+    prompt: Content,
+    answers: [Content; N],
+) -> Result<(Content, [Content; N]), String> {
+    let is_text = |content: &Content| matches!(content, Content::Text(_));
+    if is_text(&prompt) && answers.iter().all(is_text) {
+        return Ok((prompt, answers));
     }
+    Ok((turn(prompt, "user"), answers.map(|answer| turn(answer, "assistant"))))
 }
 
 /// An answer that says something.
-fn answer(map: &mut Map<String, Value>, key: &str, tags: &Tags) -> Result<Content, String> {
+fn answer(map: &mut Fields, key: &str, tags: &Tags) -> Result<Content, String> {
     let answer = content(map, key, tags)?;
     match &answer {
         Content::Messages(messages) if messages.iter().all(Message::is_empty) => {
@@ -66,6 +156,106 @@ fn answer(map: &mut Map<String, Value>, key: &str, tags: &Tags) -> Result<Conten
         }
         _ => Ok(answer),
     }
+}
+
+/// Refuses answers of which a message is not to be trained.
+fn are_whole(answers: &[&Content]) -> Result<(), String> {
+    let untrained = |content: &&Content| match content {
+        Content::Messages(messages) => messages.iter().any(|message| !message.is_trained()),
+        Content::Text(_) => false,
+    };
+    if answers.iter().any(|answer| untrained(&answer)) {
+        return Err(
+            "a message of an answer is not to be trained (`weight`, `train`); an answer is compared \
+             whole"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// Whether the conversation beside the answers is the better answer with what comes before it.
+fn is_whole(map: &Fields, chosen: &Content, tags: &Tags) -> bool {
+    let Content::Messages(chosen) = chosen else { return false };
+    let mut copy = map.clone();
+    take_messages(&mut copy, tags).is_ok_and(|messages| messages == *chosen)
+}
+
+fn is_repeated(map: &Fields, key: &str, prompt: &Content, chosen: &Content, tags: &Tags) -> bool {
+    let (Content::Messages(prompt), Content::Messages(chosen)) = (prompt, chosen) else { return false };
+    let Some(value) = map.get(key) else { return false };
+    let mut copy = Map::from_iter([(key.to_owned(), value.clone())]);
+    let whole = [&prompt[..], chosen].concat();
+    // A system prompt of its own column is not among them.
+    take_messages(&mut copy, tags).is_ok_and(|messages| {
+        whole.ends_with(&messages) || prompt.ends_with(&messages) || whole.starts_with(&messages)
+    })
+}
+
+/// Brings a prompt and its answers together, each said once.
+fn with_prompt(
+    prompt: Content,
+    chosen: Content,
+    rejected: Content,
+) -> Result<(Content, Content, Content), String> {
+    match (prompt, chosen, rejected) {
+        (Content::Text(prompt), Content::Text(chosen), Content::Text(rejected)) => {
+            let (chosen, rejected) = match (chosen.strip_prefix(&prompt), rejected.strip_prefix(&prompt)) {
+                // A single word may begin both by chance.
+                (Some(a), Some(b)) if prompt.trim().contains(char::is_whitespace) && a != b => {
+                    if a.trim().is_empty() || b.trim().is_empty() {
+                        return Err("an answer only repeats `prompt`".to_owned());
+                    }
+                    (a.to_owned(), b.to_owned())
+                }
+                _ => (chosen, rejected),
+            };
+            Ok((Content::Text(prompt), Content::Text(chosen), Content::Text(rejected)))
+        }
+        // A prompt as text beside whole conversations: they hold it.
+        (Content::Text(prompt), Content::Messages(chosen), Content::Messages(rejected))
+            if begins_with_prompt(&chosen) && begins_with_prompt(&rejected) =>
+        {
+            let (extracted, chosen, rejected) =
+                without_prompt(Content::Messages(chosen), Content::Messages(rejected))?;
+            let Content::Messages(messages) = &extracted else { return Ok((extracted, chosen, rejected)) };
+            if !messages.iter().filter_map(Message::text).any(|text| text.trim() == prompt.trim()) {
+                return Err(
+                    "`prompt` is not among the messages that `chosen` and `rejected` begin with".to_owned()
+                );
+            }
+            Ok((extracted, chosen, rejected))
+        }
+        (prompt, chosen, rejected) => {
+            let (prompt, [chosen, rejected]) = alike(prompt, [chosen, rejected])?;
+            match (prompt, chosen, rejected) {
+                (Content::Messages(prompt), Content::Messages(chosen), Content::Messages(rejected)) => {
+                    let (a, b) = (rest(&prompt, &chosen), rest(&prompt, &rejected));
+                    let (chosen, rejected) = match (a, b) {
+                        (Some(a), Some(b)) => (a.to_vec(), b.to_vec()),
+                        (None, None) => (chosen, rejected),
+                        _ => {
+                            return Err(
+                                "one of `chosen` and `rejected` begins with `prompt`, the other does not"
+                                    .to_owned(),
+                            );
+                        }
+                    };
+                    Ok((Content::Messages(prompt), Content::Messages(chosen), Content::Messages(rejected)))
+                }
+                texts => Ok(texts),
+            }
+        }
+    }
+}
+
+fn begins_with_prompt(messages: &[Message]) -> bool {
+    messages.first().is_some_and(|first| first.role() != "assistant")
+}
+
+/// What follows the prompt in a conversation that repeats it.
+fn rest<'a>(prompt: &[Message], whole: &'a [Message]) -> Option<&'a [Message]> {
+    whole.strip_prefix(prompt).filter(|rest| !rest.is_empty())
 }
 
 /// Takes the common beginning off two whole texts or conversations.

@@ -1,21 +1,31 @@
 //! `.csv` and `.tsv`: a header with the names of the columns, then one row per record (RFC 4180, as `csv` reads it).
 //!
-//! A cell is a text. Lists of messages and of tools are in their cells as JSON; a label is 0, 1, true or false.
+//! A cell is a text, or nothing where it is empty or one of pandas' words for that, as `datasets` reads it. Lists of messages
+//! and of tools are in their cells as JSON. What separates the cells of a `.csv` file is what separates its header: a comma,
+//! or the semicolon or tab that spreadsheets write in many languages (Excel's line `sep=;` says it too).
 
 use std::io::{self, BufRead, Read};
 
 use csv::{ByteRecord, ReaderBuilder};
 use serde_json::{Map, Value};
 
-use super::compression::{self, INVALID_UTF8};
+use super::compression::{self, INVALID_UTF8, utf8, without_bom};
 use super::file_rows::{FileRows, MAX_ROW};
 
-/// Reads a table whose cells are separated by `delimiter`.
-pub(super) fn read(out: &mut FileRows<'_, '_>, delimiter: u8) {
-    let reader = match compression::open(out.path()) {
-        Ok(reader) => Bounded { inner: reader, left: MAX_ROW, last: b'\n' },
+/// Reads a table whose cells are separated by `delimiter`, or by what its header says.
+pub(super) fn read(out: &mut FileRows<'_, '_>, delimiter: Option<u8>) {
+    let mut reader = match compression::open(out.path()) {
+        Ok(reader) => reader,
         Err(cause) => return out.problem(0, cause.to_string()),
     };
+    let (delimiter, first_line) = match delimiter {
+        Some(delimiter) => (delimiter, 0),
+        None => match separator(&mut reader) {
+            Ok(found) => found,
+            Err(cause) => return out.problem(0, cause.to_string()),
+        },
+    };
+    let reader = Bounded { inner: reader, left: MAX_ROW, last: b'\n' };
     let mut reader = ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(reader);
     let header = match header(&mut reader) {
         Ok(Some(header)) => header,
@@ -31,17 +41,52 @@ pub(super) fn read(out: &mut FileRows<'_, '_>, delimiter: u8) {
         match reader.read_byte_record(&mut record) {
             Ok(true) => {}
             Ok(false) => return,
-            Err(cause) => return out.problem(place(before), cause.to_string()),
+            Err(cause) => return out.problem(first_line + place(before), cause.to_string()),
         }
         // Counted back from the end: where a record begins, `csv` counts the blank lines before it as its own.
         let breaks = record.iter().flatten().filter(|&&byte| byte == b'\n').count();
         let line = place(reader.position().line()).saturating_sub(breaks + 1).max(place(before));
+        let line = first_line + line;
         match row(&header, &kinds, &record) {
             Ok(value) => out.push(line, value),
             Err(why) => out.problem(line, why),
         }
     }
 }
+
+/// What separates the cells: what Excel's first line says, which is passed over, or the one that stands most often in the
+/// header outside quotes. Also returns how many lines were passed over.
+fn separator(reader: &mut impl BufRead) -> io::Result<(u8, usize)> {
+    let start = reader.fill_buf()?;
+    let bom = start.len() - without_bom(start).len();
+    let end = start.iter().position(|&byte| byte == b'\n').unwrap_or(start.len());
+    let line = start.get(bom..end).unwrap_or_default();
+    let said = line.strip_prefix(b"sep=").map(|rest| rest.strip_suffix(b"\r").unwrap_or(rest));
+    if let Some(&[separator]) = said {
+        let used = (end + 1).min(start.len());
+        reader.consume(used);
+        return Ok((separator, 1));
+    }
+    let mut quoted = false;
+    let mut counts = SEPARATORS.map(|separator| (0, separator));
+    for &byte in line {
+        quoted ^= byte == b'"';
+        if let Some((count, _)) = counts.iter_mut().find(|(_, separator)| *separator == byte && !quoted) {
+            *count += 1;
+        }
+    }
+    // Of those that are as frequent the first, a comma.
+    let best = counts.iter().rev().max_by_key(|(count, _)| *count);
+    Ok((best.map_or(b',', |(_, separator)| *separator), 0))
+}
+
+const SEPARATORS: [u8; 3] = [b',', b';', b'\t'];
+
+/// What pandas, and so `datasets`, reads as nothing.
+const NOTHING: &[&str] = &[
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A",
+    "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
+];
 
 fn place(line: u64) -> usize {
     usize::try_from(line).unwrap_or(usize::MAX)
@@ -52,7 +97,7 @@ fn header(reader: &mut csv::Reader<impl Read>) -> Result<Option<Vec<String>>, St
     let record = reader.byte_headers().map_err(|cause| cause.to_string())?;
     let mut names: Vec<String> = Vec::with_capacity(record.len());
     for cell in record {
-        let name = std::str::from_utf8(cell).map_err(|_| INVALID_UTF8)?.trim().to_owned();
+        let name = utf8(cell).map_err(|_| INVALID_UTF8)?.trim().to_owned();
         if !name.is_empty() && names.contains(&name) {
             return Err(format!("the header has two columns `{name}`"));
         }
@@ -72,7 +117,7 @@ fn row(header: &[String], kinds: &[&str], record: &ByteRecord) -> Result<Value, 
     }
     let mut map = Map::new();
     for ((name, kind), cell) in header.iter().zip(kinds).zip(record) {
-        let cell = std::str::from_utf8(cell).map_err(|_| INVALID_UTF8)?;
+        let cell = utf8(cell).map_err(|_| INVALID_UTF8)?;
         if !name.is_empty() {
             map.insert(name.clone(), value(name, kind, cell)?);
         }
@@ -82,10 +127,12 @@ fn row(header: &[String], kinds: &[&str], record: &ByteRecord) -> Result<Value, 
 
 /// A cell's text, or what it stands for.
 fn value(name: &str, kind: &str, cell: &str) -> Result<Value, String> {
+    if NOTHING.contains(&cell) {
+        return Ok(Value::Null);
+    }
     let start = cell.trim_start();
     let messages = start.strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with('{'));
     Ok(match kind {
-        "messages" | "conversations" | "conversation" | "tools" if start.is_empty() => Value::Null,
         "messages" | "conversations" | "conversation" => serde_json::from_str(cell).map_err(|cause| {
             format!("`{name}` is not JSON: {cause}; a list of messages was expected, written as JSON")
         })?,
@@ -93,13 +140,6 @@ fn value(name: &str, kind: &str, cell: &str) -> Result<Value, String> {
         "prompt" | "completion" | "chosen" | "rejected" if messages => {
             serde_json::from_str(cell).unwrap_or_else(|_| cell.into())
         }
-        "label" => match cell.trim() {
-            "1" | "1.0" => true.into(),
-            "0" | "0.0" => false.into(),
-            word if word.eq_ignore_ascii_case("true") => true.into(),
-            word if word.eq_ignore_ascii_case("false") => false.into(),
-            _ => cell.into(),
-        },
         _ => cell.into(),
     })
 }

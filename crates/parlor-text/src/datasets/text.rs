@@ -1,6 +1,6 @@
 //! Plain text and Markdown: a file is one row.
 
-use super::compression::{INVALID_UTF8, read_whole, without_bom};
+use super::compression::{INVALID_UTF8, read_whole, utf8, without_bom};
 use super::file_rows::FileRows;
 
 /// A document is held in memory while it is tokenised.
@@ -11,10 +11,10 @@ pub(super) fn read(out: &mut FileRows<'_, '_>) {
         Ok(bytes) => bytes,
         Err(cause) => return out.problem(0, cause),
     };
-    let text = match std::str::from_utf8(without_bom(&bytes)) {
+    let text = match utf8(without_bom(&bytes)) {
         Ok(text) => text,
-        Err(cause) => {
-            let line = 1 + bytes[..cause.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
+        Err(end) => {
+            let line = 1 + bytes[..end].iter().filter(|&&byte| byte == b'\n').count();
             return out.problem(line, INVALID_UTF8);
         }
     };

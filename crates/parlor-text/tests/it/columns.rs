@@ -59,11 +59,11 @@ fn a_kind_that_is_told_is_believed() {
       DIR/a.jsonl:1: `chosen` is missing
     ");
     let options = ReadOptions { kind: Some(RowKind::Unpaired), ..ReadOptions::default() };
-    let row = r#"{"prompt": "q", "completion": "a", "label": "yes"}"#;
-    insta::assert_snapshot!(check("a.jsonl", row, &options).1, @"
+    let row = r#"{"prompt": "q", "completion": "a", "label": "maybe"}"#;
+    insta::assert_snapshot!(check("a.jsonl", row, &options).1, @r#"
     DIR/a.jsonl: no usable row:
-      DIR/a.jsonl:1: `label` is neither true nor false, 1 nor 0
-    ");
+      DIR/a.jsonl:1: `label` is the text "maybe"; true or false was expected, or 1 or 0 (where it does not say whether the answer is wanted, set `data.kind`, or `kind` of the data set, to what the rows are)
+    "#);
 }
 
 #[test]
@@ -125,9 +125,9 @@ fn calls_of_tools_take_openai_s_shape() {
     let row = r#"{"conversations": [{"from": "human", "value": "?"}, {"from": "function_call", "value": "{\"name\": \"f\", \"arguments\": {\"x\": 1}}"}, {"from": "observation", "value": "2"}, {"from": "gpt", "value": "It is 2"}], "tools": "[{\"name\": \"f\"}]"}"#;
     insta::assert_snapshot!(messages(row, Tags::default()), @r#"[{"role":"user","content":"?"},{"role":"assistant","tool_calls":[{"type":"function","function":{"name":"f","arguments":{"x":1}}}]},{"role":"tool","content":"2"},{"role":"assistant","content":"It is 2"}]"#);
     let row = r#"{"messages": [{"role": "assistant", "content": null, "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": "{\"x\": 1}"}}, {"name": "g", "arguments": ""}]}]}"#;
-    insta::assert_snapshot!(messages(row, Tags::default()), @r#"[{"role":"assistant","content":null,"tool_calls":[{"type":"function","function":{"name":"f","arguments":{"x":1}}},{"name":"g","arguments":{}}]}]"#);
+    insta::assert_snapshot!(messages(row, Tags::default()), @r#"[{"role":"assistant","content":null,"tool_calls":[{"type":"function","function":{"name":"f","arguments":"{\"x\": 1}"}},{"name":"g","arguments":""}]}]"#);
     let bad = [
-        r#"{"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{x"}}]}]}"#,
+        r#"{"conversations": [{"from": "function_call", "value": "[3]"}]}"#,
         r#"{"messages": [{"role": "assistant", "tool_calls": "f()"}]}"#,
         r#"{"messages": [{"role": "assistant", "content": null, "tool_calls": null}]}"#,
         r#"{"conversations": [{"from": "function_call", "value": "f(1)"}]}"#,
@@ -137,7 +137,7 @@ fn calls_of_tools_take_openai_s_shape() {
     let problems: Vec<String> = bad.iter().map(|row| messages(row, Tags::default())).collect();
     insta::assert_snapshot!(problems.join("\n"), @"
     DIR/a.jsonl: no usable row:
-      DIR/a.jsonl:1: `messages[0]` calls a tool with arguments that are not JSON (`tool_calls[0]`): key must be a string at line 1 column 2
+      DIR/a.jsonl:1: `conversations[0]` is a function call that is not an object with `name` and `arguments`
     DIR/a.jsonl: no usable row:
       DIR/a.jsonl:1: `messages[0]` has a text as `tool_calls`; a list was expected
     DIR/a.jsonl: no usable row:
@@ -147,6 +147,6 @@ fn calls_of_tools_take_openai_s_shape() {
     DIR/a.jsonl: no usable row:
       DIR/a.jsonl:1: `conversations[0]` is a function call without a `name`
     DIR/a.jsonl: no usable row:
-      DIR/a.jsonl:1: `tools` is not a JSON list: expected ident at line 1 column 2
+      DIR/a.jsonl:1: `tools` is a text that is not a JSON list: expected ident at line 1 column 2
     ");
 }

@@ -94,7 +94,7 @@ fn every_kind_is_recognised() {
         (r#"{"chosen": "ab", "rejected": "ac"}"#, RowKind::Preference),
         (r#"{"prompt": "a", "completion": "b", "label": false}"#, RowKind::Unpaired),
         (r#"{"prompt": "a", "completion": "b", "label": 1}"#, RowKind::Unpaired),
-        (r#"{"prompt": "a", "completion": "b", "label": "news"}"#, RowKind::PromptCompletion),
+        (r#"{"prompt": "a", "completion": "b", "label": "yes"}"#, RowKind::Unpaired),
         (
             r#"{"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]}"#,
             RowKind::PromptCompletion,
@@ -118,12 +118,12 @@ fn judged_answers_that_cannot_be_used_are_named() {
         format!(r#"{{"prompt": {asks}, "chosen": {full}, "rejected": {full}}}"#),
         r#"{"prompt": "a", "chosen": "", "rejected": "b"}"#.to_owned(),
         format!(r#"{{"prompt": {asks}, "chosen": {full}, "rejected": {empty}}}"#),
-        format!(r#"{{"prompt": "a", "chosen": {full}, "rejected": {}}}"#, says("c")),
+        format!(r#"{{"prompt": 5, "chosen": {full}, "rejected": {}}}"#, says("c")),
         r#"{"chosen": "b", "rejected": "c"}"#.to_owned(),
         format!(r#"{{"chosen": {full}, "rejected": {}}}"#, says("c")),
         r#"{"prompt": "a", "chosen": "b"}"#.to_owned(),
         format!(r#"{{"prompt": {asks}, "completion": {empty}, "label": true}}"#),
-        format!(r#"{{"prompt": {asks}, "completion": "b", "label": true}}"#),
+        format!(r#"{{"prompt": {asks}, "completion": "b", "label": 2}}"#),
         r#"{"prompt": "a", "chosen": "b", "rejected": "c"}"#.to_owned(),
     ];
     let (good, problems) = check("a.jsonl", rows.join("\n").as_bytes());
@@ -133,12 +133,12 @@ fn judged_answers_that_cannot_be_used_are_named() {
     DIR/a.jsonl:2: `chosen` and `rejected` are the same, so there is nothing to prefer
     DIR/a.jsonl:3: `chosen` is empty
     DIR/a.jsonl:4: `rejected` is empty
-    DIR/a.jsonl:5: `prompt`, `chosen` and `rejected` must all be texts or all be lists of messages
+    DIR/a.jsonl:5: `prompt` is a number; a text or a list of messages was expected
     DIR/a.jsonl:6: `prompt` is missing, and `chosen` and `rejected` have no common beginning to take for it
     DIR/a.jsonl:7: `prompt` is missing, and `chosen` and `rejected` have no common beginning to take for it
     DIR/a.jsonl:8: `rejected` is missing
     DIR/a.jsonl:9: `completion` is empty
-    DIR/a.jsonl:10: `prompt` and `completion` must both be texts or both be lists of messages
+    DIR/a.jsonl:10: `label` is 2; true or false was expected, or 1 or 0 (where it does not say whether the answer is wanted, set `data.kind`, or `kind` of the data set, to what the rows are)
     ");
 }
 

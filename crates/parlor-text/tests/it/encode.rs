@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use parlor_text::{
-    Content, EncodeOptions, Example, Message, OnLongRow, Row, RowSource, SourcedRow, SpecialTokens,
-    Tokenizer, TrainOn, encode_pretraining, encode_sft,
+    Content, EncodeOptions, Example, Message, OnBadRow, OnLongRow, Row, RowSource, SourcedRow, SpecialTokens,
+    TemplateInputs, Tokenizer, TrainOn, encode_pretraining, encode_sft,
 };
 
 use crate::chat_model;
 
 fn sourced(row: Row) -> SourcedRow {
-    SourcedRow { row, source: RowSource { file: Arc::new("data.jsonl".into()), line: 3 } }
+    let source = RowSource { file: Arc::new("data.jsonl".into()), line: 3 };
+    SourcedRow { row, inputs: TemplateInputs::default(), source }
 }
 
 fn options(max_length: usize, train_on: TrainOn) -> EncodeOptions {
-    EncodeOptions { max_length, batch_size: 10, train_on, on_long_row: OnLongRow::Truncate }
+    let (on_long_row, on_bad_row) = (OnLongRow::Truncate, OnBadRow::Error);
+    EncodeOptions { max_length, batch_size: 10, train_on, on_long_row, on_bad_row }
 }
 
 fn conversation() -> Row {
@@ -24,7 +26,7 @@ fn conversation() -> Row {
         Message::new("user", "Bye"),
         Message::new("assistant", "See you"),
     ];
-    Row::Messages { messages, tools: None }
+    Row::Messages { messages }
 }
 
 /// The text of the trained tokens.
@@ -71,6 +73,7 @@ fn completions_are_trained_and_ended() {
         instruction: "Add".to_owned(),
         input: input.to_owned(),
         output: "Three".to_owned(),
+        lead: Vec::new(),
     };
     assert!(sft(row("1 2"), &options(200, TrainOn::AssistantOnly)).1.starts_with("Three<|im_end|>"));
 }
@@ -78,8 +81,12 @@ fn completions_are_trained_and_ended() {
 #[test]
 fn without_a_template_instructions_work_and_conversations_say_why_not() {
     let (tokenizer, _) = chat_model();
-    let row =
-        Row::Instruction { instruction: "Add".to_owned(), input: String::new(), output: "Three".to_owned() };
+    let row = Row::Instruction {
+        instruction: "Add".to_owned(),
+        input: String::new(),
+        output: "Three".to_owned(),
+        lead: Vec::new(),
+    };
     let (examples, _) =
         encode_sft(&[sourced(row)], &tokenizer, None, &options(300, TrainOn::AssistantOnly)).unwrap();
     assert_eq!(trained(&tokenizer, &examples[0]), "Three<|im_end|>");
@@ -110,7 +117,7 @@ fn long_texts_become_examples_that_overlap_by_one() {
 #[test]
 fn what_trains_nothing_is_refused() {
     let (tokenizer, template) = chat_model();
-    let asked = Row::Messages { messages: vec![Message::new("user", "Hi")], tools: None };
+    let asked = Row::Messages { messages: vec![Message::new("user", "Hi")] };
     let run = |row: Row, length| {
         encode_sft(&[sourced(row)], &tokenizer, Some(&template), &options(length, TrainOn::AssistantOnly))
     };

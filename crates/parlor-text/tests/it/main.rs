@@ -11,6 +11,8 @@ mod masks;
 mod mixture;
 mod order;
 mod preference;
+mod row_encoding;
+mod row_layouts;
 mod snippets;
 mod survey;
 mod template_parity;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use parlor_text::{
-    DataConfig, DatasetConfig, Row, RowSource, SourcedRow, StoppingStrategy, data_problems, mix, split,
+    DataConfig, DatasetConfig, Row, RowSource, SourcedRow, StoppingStrategy, TemplateInputs, data_problems,
+    mix, split,
 };
 use proptest::prelude::*;
 
@@ -11,6 +12,7 @@ fn set(name: &str, rows: usize) -> Vec<SourcedRow> {
     let file = Arc::new(name.into());
     let row = |line| SourcedRow {
         row: Row::Text(format!("{name}{line}")),
+        inputs: TemplateInputs::default(),
         source: RowSource { file: Arc::clone(&file), line },
     };
     (1..=rows).map(row).collect()

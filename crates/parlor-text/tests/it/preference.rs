@@ -94,8 +94,13 @@ fn fine_tuning_labels_are_those_of_trl() {
     for case in list(&json("trl/rows.json")["labels"]) {
         let (tokenizer, template) = text_side(case);
         let train_on = if case["kind"] == "all" { TrainOn::All } else { TrainOn::AssistantOnly };
-        let options =
-            EncodeOptions { max_length: 4096, batch_size: 10, train_on, on_long_row: OnLongRow::Error };
+        let options = EncodeOptions {
+            max_length: 4096,
+            batch_size: 10,
+            train_on,
+            on_long_row: OnLongRow::Error,
+            on_bad_row: OnBadRow::Error,
+        };
         let rows = rows(list(&case["rows"]));
         let (examples, _) = encode_sft(&rows, &tokenizer, template.as_ref(), &options).unwrap();
         for (example, expected) in examples.iter().zip(list(&case["expected"])) {
@@ -151,7 +156,10 @@ fn answers_that_are_the_same_in_tokens_are_refused_or_left_out() {
     let texts = [["Name", " \u{e9}", " e\u{301}"], ["Name", " a", " b"]];
     let error = encode(&texts, &options(100)).unwrap_err().to_string();
     let end = error.rsplit_once("rows.jsonl").unwrap().1;
-    insta::assert_snapshot!(end, @":1: `chosen` and `rejected` are the same in tokens");
+    insta::assert_snapshot!(end, @"
+    :1: `chosen` and `rejected` are the same in tokens
+      correct them, or leave them out by `data.on_bad_row: skip`
+    ");
     let skip = PreferenceOptions { on_bad_row: OnBadRow::Skip, ..options(100) };
     assert_eq!(encode(&texts, &skip).unwrap().0, 1);
 }

@@ -24,8 +24,8 @@ pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<(), Failure> {
     };
     let text = template.render(&conversation.messages, &options)?.text;
     let ids = side.tokenizer.encode(&text, SpecialTokens::Omit)?;
-    let tools = conversation.tools.as_deref();
-    let mask = match encode_conversation(&side.tokenizer, &template, &conversation.messages, tools) {
+    let whole = RenderOptions { add_generation_prompt: false, ..options };
+    let mask = match encode_conversation(&side.tokenizer, &template, &conversation.messages, &whole) {
         // The generation prompt adds tokens at the end; nothing of it is said by the assistant yet.
         Ok(encoded) if ids.starts_with(&encoded.ids) => {
             let mut mask: Vec<u8> = encoded.assistant_mask.iter().map(|&mine| u8::from(mine)).collect();

@@ -32,7 +32,7 @@ pub(super) fn run(context: &Context, from: &Path, into: &Path, to: Option<Shape>
     let to = to.map_or(ConvertTo::Same, ConvertTo::from);
     let mut converted = Vec::with_capacity(rows.len());
     for sourced in &rows {
-        match convert(&sourced.row, to) {
+        match convert(sourced, to) {
             Ok(rows) => converted.extend(rows),
             Err(message) => {
                 let file = sourced.source.file.as_ref().clone();
@@ -51,6 +51,9 @@ pub(super) fn run(context: &Context, from: &Path, into: &Path, to: Option<Shape>
             ),
             "correct them, leave them out by `--set data.on_bad_row=skip`, or convert to another kind with `--to`",
         ));
+    }
+    for line in report.not_used_lines() {
+        output::note(&format!("warning: {line}"));
     }
     let count = converted.len();
     let bytes = write_rows(into, converted.into_iter())

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use parlor::text::{DataReport, Dataset, SpecialTokens, Tokenizer, read_with};
+use parlor::text::{DataReport, Dataset, SourcedRow, SpecialTokens, Tokenizer, read_with};
 use serde_json::{Value, json};
 
 use super::measure::{Measured, Part, measure, text_side};
 use super::text;
+use super::used::used;
 use crate::cli::{ModelArgs, TemplateArgs};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -21,12 +22,12 @@ pub(super) fn run(
     count: usize,
 ) -> Result<(), Failure> {
     let config = context.config()?;
-    let Dataset { rows, report } = read_with(path, &config.data.read_options())?;
+    let Dataset { rows, mut report } = read_with(path, &config.data.read_options())?;
     let side = text_side(context, args, template)?;
-    let measured = measure(&config, &rows, &side)?;
+    let measured = measure(&config, &rows, &side, &mut report)?;
     let limit = config.data.max_length;
     if context.output.is_json() {
-        return output::json(&value(&report, &measured, limit));
+        return output::json(&value(&report, &measured, limit, &rows[..count.min(rows.len())]));
     }
     let mut out = text(&report);
     let (total, trained) = totals(&measured);
@@ -49,6 +50,9 @@ pub(super) fn run(
     let how = if colours == Colours::On { "coloured" } else { "in «»" };
     for row in measured.iter().take(count) {
         out.push_str(&format!("\n{}, {} tokens (trained parts are {how})\n", row.source, row.tokens()));
+        if let Some(sourced) = rows.iter().find(|sourced| sourced.source == row.source) {
+            out.push_str(&format!("made of {}\n", used(sourced).join(", ")));
+        }
         for part in &row.parts {
             if !part.name.is_empty() {
                 out.push_str(&format!("{}: ", part.name));
@@ -92,19 +96,26 @@ fn marked(part: &Part, tokenizer: &Tokenizer, colours: Colours) -> Result<String
     Ok(out)
 }
 
-fn value(report: &DataReport, measured: &[Measured], limit: usize) -> Value {
+fn value(report: &DataReport, measured: &[Measured], limit: usize, rows: &[SourcedRow]) -> Value {
     let (total, trained) = totals(measured);
+    let made_of = |sourced: &SourcedRow| {
+        let (source, kind) = (&sourced.source, sourced.row.kind());
+        json!({ "file": source.file.as_ref(), "line": source.line, "kind": kind, "made_of": used(sourced) })
+    };
     json!({
         "files": report.files,
         "rows": report.rows,
         "kinds": report.kinds,
         "problem_count": report.problem_count,
         "problems": report.problems,
+        "warnings": report.warnings,
+        "unused": report.unused,
         "ignored": report.ignored,
         "trained_tokens": trained,
         "total_tokens": total,
         "examples": measured.len(),
         "longer_than_max_length": measured.iter().filter(|row| row.tokens() > limit).count(),
+        "first_rows": rows.iter().map(made_of).collect::<Vec<_>>(),
         "untrained": report.rows.saturating_sub(measured.len()),
     })
 }

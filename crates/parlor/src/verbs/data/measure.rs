@@ -2,10 +2,11 @@
 
 use parlor::Config;
 use parlor::text::{
-    EncodeOptions, OnBadRow, OnLongRow, PreferenceOptions, Row, RowKind, RowSource, SourcedRow,
-    encode_preference, encode_unpaired,
+    DataReport, EncodeError, EncodeOptions, EncodeReport, OnBadRow, OnLongRow, PreferenceOptions, Row,
+    RowKind, RowSource, SourcedRow, encode_preference, encode_pretraining, encode_sft, encode_unpaired,
 };
-use parlor::train::materials::{TextSide, encode_rows, train_on};
+use parlor::train::TrainingType;
+use parlor::train::materials::{TextSide, train_on};
 
 use crate::cli::{ModelArgs, TemplateArgs};
 use crate::context::Context;
@@ -47,11 +48,12 @@ pub(super) fn text_side(
     Ok(TextSide { tokenizer: side.tokenizer, template }.with_template_kwargs(&kwargs))
 }
 
-/// Rows as tokens.
+/// Rows as tokens. Those that cannot become any go to the report.
 pub(super) fn measure(
     config: &Config,
     rows: &[SourcedRow],
     side: &TextSide,
+    report: &mut DataReport,
 ) -> Result<Vec<Measured>, Failure> {
     let of = |kinds: &[RowKind]| -> Vec<SourcedRow> {
         rows.iter().filter(|row| kinds.contains(&row.row.kind())).cloned().collect()
@@ -69,10 +71,14 @@ pub(super) fn measure(
             batch_size: config.data.batch_size,
             train_on: train_on(config.training.sft.train_on),
             on_long_row: OnLongRow::Truncate,
+            on_bad_row: OnBadRow::Skip,
         };
-        let threads = config.training.dataloader_num_workers;
-        let kind = config.training.training_type;
-        for example in encode_rows(&others, side, kind, &options, threads)?.0 {
+        let (tokenizer, template) = (&side.tokenizer, side.template.as_ref());
+        let encoded = match config.training.training_type {
+            TrainingType::FromScratch => encode_pretraining(&others, tokenizer, template, &options),
+            _ => encode_sft(&others, tokenizer, template, &options),
+        };
+        for example in usable(encoded, report)? {
             let part = Part { name: "", ids: example.ids, weights: example.weights };
             measured.push(Measured { source: example.source, parts: vec![part] });
         }
@@ -86,7 +92,7 @@ pub(super) fn measure(
     let template = side.template.as_ref();
     let part = |name, ids: Vec<u32>, weight: f32| Part { name, weights: vec![weight; ids.len()], ids };
     if !pairs.is_empty() {
-        for pair in encode_preference(&pairs, &side.tokenizer, template, &options)?.0 {
+        for pair in usable(encode_preference(&pairs, &side.tokenizer, template, &options), report)? {
             let parts = vec![
                 part("prompt", pair.prompt, 0.0),
                 part("chosen", pair.chosen, 1.0),
@@ -96,11 +102,30 @@ pub(super) fn measure(
         }
     }
     if !unpaired.is_empty() {
-        for row in encode_unpaired(&unpaired, &side.tokenizer, template, &options, unpaired.len())?.0 {
+        let encoded = encode_unpaired(&unpaired, &side.tokenizer, template, &options, unpaired.len());
+        for row in usable(encoded, report)? {
             let name = if row.desirable { "wanted completion" } else { "unwanted completion" };
             let parts = vec![part("prompt", row.prompt, 0.0), part(name, row.completion, 1.0)];
             measured.push(Measured { source: row.source, parts });
         }
     }
     Ok(measured)
+}
+
+/// The examples of the rows that can be used; the others go to the report.
+fn usable<T>(
+    encoded: Result<(Vec<T>, EncodeReport), EncodeError>,
+    report: &mut DataReport,
+) -> Result<Vec<T>, Failure> {
+    match encoded {
+        Ok((examples, encoded)) => {
+            report.add_problems(encoded.bad, encoded.bad_rows);
+            Ok(examples)
+        }
+        Err(EncodeError::Rows { count, problems }) => {
+            report.add_problems(count, problems);
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error.into()),
+    }
 }

@@ -3,6 +3,7 @@
 mod convert;
 mod inspect;
 mod measure;
+mod used;
 mod validate;
 
 use parlor::text::DataReport;
@@ -37,6 +38,8 @@ fn text(report: &DataReport) -> String {
     if !report.ignored.is_empty() {
         out.push_str(&format!("{} files of other formats are left alone\n", report.ignored.len()));
     }
+    let not_used = report.not_used_lines().count();
+    listed(&mut out, report.not_used_lines(), not_used);
     if report.problem_count > 0 {
         out.push_str(&format!("{} problems:\n", report.problem_count));
         let problems = report.problems.iter().map(ToString::to_string);

@@ -22,7 +22,7 @@ struct Tokens {
 
 pub(super) fn run(context: &Context, path: &Path, args: &ModelArgs) -> Result<(), Failure> {
     let config = context.config()?;
-    let Dataset { rows, report } = match read_with(path, &config.data.read_options()) {
+    let Dataset { rows, mut report } = match read_with(path, &config.data.read_options()) {
         Ok(dataset) => dataset,
         // No usable row is a result of this verb, with the reasons as its problems.
         Err(DataError::Empty { problems, .. }) if !problems.is_empty() => {
@@ -33,7 +33,8 @@ pub(super) fn run(context: &Context, path: &Path, args: &ModelArgs) -> Result<()
         Err(error) => return Err(error.into()),
     };
     let tokens = if args.model.is_some() && !rows.is_empty() {
-        let measured = measure(&config, &rows, &text_side(context, args, &TemplateArgs::default())?)?;
+        let side = text_side(context, args, &TemplateArgs::default())?;
+        let measured = measure(&config, &rows, &side, &mut report)?;
         let lengths: Vec<usize> = measured.iter().map(|row| row.tokens()).collect();
         Some(Tokens {
             total: lengths.iter().sum(),
@@ -53,6 +54,8 @@ pub(super) fn run(context: &Context, path: &Path, args: &ModelArgs) -> Result<()
         "kinds": report.kinds,
         "problem_count": report.problem_count,
         "problems": report.problems,
+        "warnings": report.warnings,
+        "unused": report.unused,
         "ignored": report.ignored,
         "duplicate_count": same.len(),
         "duplicates": same.iter().take(100).map(shown).collect::<Vec<_>>(),
