@@ -27,6 +27,7 @@ mod template;
 mod template_source;
 mod texts;
 mod tokenizer;
+mod tokenizer_files;
 mod vocabulary;
 mod word_by_word;
 

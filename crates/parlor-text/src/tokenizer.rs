@@ -1,8 +1,7 @@
-//! A tokenizer as Hugging Face lays it out: `tokenizer.json` beside `tokenizer_config.json`, or the
-//! `vocab.json` and `merges.txt` of older byte-level models.
+//! A tokenizer: text to ids and back.
 //!
-//! The arithmetic is the `tokenizers` crate's. Leaves out: SentencePiece `tokenizer.model` files. Vocabularies that lie in
-//! other files are in `vocabulary.rs`.
+//! The arithmetic is the `tokenizers` crate's. Which files of a model directory make one is in `tokenizer_files.rs`,
+//! vocabularies that lie in other files are in `vocabulary.rs`.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -11,12 +10,11 @@ use std::sync::{Arc, OnceLock};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use tokenizers::models::bpe::BPE;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use crate::lfs::{LFS_POINTER, is_lfs_pointer};
 use crate::splitter::{Built, Splitter, call};
-use crate::vocabulary::{Large, Pipeline, failed};
+use crate::tokenizer_files;
+use crate::vocabulary::{Large, failed};
 
 /// Why a tokenizer could not be loaded, used or saved.
 #[derive(Debug, thiserror::Error)]
@@ -106,25 +104,7 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError`] that names the file.
     pub fn from_dir(directory: &Path) -> Result<Self, TokenizerError> {
-        let json = directory.join("tokenizer.json");
-        let (vocab, merges) = (directory.join("vocab.json"), directory.join("merges.txt"));
-        let inner = if json.is_file() {
-            parse(&json)?
-        } else if vocab.is_file() && merges.is_file() {
-            byte_level(&vocab, &merges)?
-        } else {
-            let hint = if directory.join("tokenizer.model").is_file() {
-                "; tokenizer.model (SentencePiece) is not read: save it as tokenizer.json with \
-                 `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)`"
-            } else {
-                ""
-            };
-            return Err(TokenizerError::NotFound { directory: directory.to_owned(), hint });
-        };
-        let config = match directory.join("tokenizer_config.json") {
-            path if path.is_file() => json_object(&path)?,
-            _ => Map::new(),
-        };
+        let (inner, config) = tokenizer_files::read(directory)?;
         Self::from_parts(inner, config)
     }
 
@@ -133,7 +113,7 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError`] that names the file.
     pub fn from_file(path: &Path) -> Result<Self, TokenizerError> {
-        Self::from_parts(parse(path)?, Map::new())
+        Self::from_parts(tokenizer_files::parse(path)?, Map::new())
     }
 
     pub(crate) fn from_parts(
@@ -283,12 +263,23 @@ impl Tokenizer {
 
     /// Texts of the special tokens by their HF name, as chat templates use them.
     pub fn special_texts(&self) -> Map<String, Value> {
-        ["bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"]
+        tokenizer_files::SPECIAL
             .iter()
             .filter_map(|name| {
                 Some(((*name).to_owned(), Value::String(token_text(self.config.get(*name)?)?)))
             })
             .collect()
+    }
+
+    /// The same with token `id` as end of a sequence, where its files name none: models name theirs in `config.json` too.
+    #[must_use]
+    pub fn or_eos(mut self, id: u32) -> Self {
+        if self.eos().is_none()
+            && let Some(text) = self.token(id)
+        {
+            self.config.insert("eos_token".to_owned(), text.into());
+        }
+        self
     }
 
     fn special(&self, name: &str) -> Option<SpecialToken> {
@@ -323,31 +314,8 @@ impl Tokenizer {
 }
 
 /// A special token's text: a string, or an object with `content`.
-fn token_text(value: &Value) -> Option<String> {
+pub(crate) fn token_text(value: &Value) -> Option<String> {
     value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned)
-}
-
-fn parse(path: &Path) -> Result<tokenizers::Tokenizer, TokenizerError> {
-    /// A tokenizer whose kind of model is known before it is read: where it is to be found out, the crate holds all of it as
-    /// JSON values first, which takes three times as long.
-    type OfBpe = Pipeline<BPE>;
-    let bytes = read_limited(path)?;
-    if let Ok(tokenizer) = serde_json::from_slice::<OfBpe>(&bytes) {
-        return Ok(tokenizer.into());
-    }
-    tokenizers::Tokenizer::from_bytes(bytes)
-        .map_err(|error| TokenizerError::Corrupt { path: path.to_owned(), why: error.to_string() })
-}
-
-fn byte_level(vocab: &Path, merges: &Path) -> Result<tokenizers::Tokenizer, TokenizerError> {
-    let corrupt =
-        |error: tokenizers::Error| TokenizerError::Corrupt { path: vocab.to_owned(), why: error.to_string() };
-    let shown = |path: &Path| path.to_string_lossy().into_owned();
-    let model = BPE::from_file(&shown(vocab), &shown(merges)).build().map_err(corrupt)?;
-    let mut tokenizer = tokenizers::Tokenizer::new(model);
-    tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
-    tokenizer.with_decoder(Some(ByteLevel::default()));
-    Ok(tokenizer)
 }
 
 pub(crate) fn read_limited(path: &Path) -> Result<Vec<u8>, TokenizerError> {

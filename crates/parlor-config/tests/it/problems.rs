@@ -167,3 +167,13 @@ fn a_key_is_found_in_another_section() {
         assert_eq!(only_problem(text).help.as_deref(), Some(expected), "{text}");
     }
 }
+
+#[test]
+fn a_list_that_is_empty_is_explained() {
+    let problem = only_problem("training:\n  save_at:\n");
+    assert!(problem.message.contains("this is nothing"), "{problem}");
+    assert!(
+        problem.help.as_deref().unwrap_or_default().starts_with("write a list, which begins with `- `"),
+        "{problem}"
+    );
+}

@@ -18,6 +18,13 @@ pub(super) fn conversation(map: &mut Map<String, Value>, tags: &Tags) -> Result<
     Ok(Row::Messages { messages })
 }
 
+/// Whether the turns of a row say `from`, not `role`.
+pub(super) fn is_share_gpt(map: &Map<String, Value>, tags: &Tags) -> bool {
+    let turns = KEYS.into_iter().filter_map(|key| map.get(key)?.as_array()).flatten();
+    let mut turns = turns.map(|turn| turn.get("from").is_some() && turn.get("role").is_none());
+    tags.role_tag.as_deref().is_none_or(|tag| tag == "from") && turns.next() == Some(true)
+}
+
 /// The conversation of a row.
 pub(super) fn take_messages(map: &mut Map<String, Value>, tags: &Tags) -> Result<Vec<Message>, String> {
     let filled = |key: &&str| map.get(*key).is_some_and(|value| !value.is_null());
@@ -109,6 +116,7 @@ fn renamed(item: Value, tags: &Tags) -> Result<Value, String> {
     match role(&said, tags) {
         Some(CALL) => {
             message.insert("role".to_owned(), "assistant".into());
+            message.insert("content".to_owned(), "".into());
             message.insert("tool_calls".to_owned(), function_calls(&content)?);
         }
         Some(role) => {

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::conversation::{KEYS, conversation, messages, with_lead};
+use super::conversation::{KEYS, conversation, is_share_gpt, messages, with_lead};
 use super::label::LABEL;
 use super::options::ReadOptions;
 use super::preference::{alike, preference, turn, unpaired};
@@ -210,6 +210,9 @@ impl Row {
             ));
         }
         let mut inputs = TemplateInputs::take(&mut map)?;
+        if kind == RowKind::Instruction || is_share_gpt(&map, tags) {
+            inputs.wrap_tools();
+        }
         let row = match kind {
             RowKind::Messages => conversation(&mut map, tags),
             RowKind::Preference => preference(&mut map, tags),

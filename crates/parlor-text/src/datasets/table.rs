@@ -25,7 +25,7 @@ pub(super) fn read(out: &mut FileRows<'_, '_>, delimiter: Option<u8>) {
             Err(cause) => return out.problem(0, cause.to_string()),
         },
     };
-    let reader = Bounded { inner: reader, left: MAX_ROW, last: b'\n' };
+    let reader = Bounded { inner: reader, left: MAX_ROW, last: b'\n', quoted: false };
     let mut reader = ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(reader);
     let header = match header(&mut reader) {
         Ok(Some(header)) => header,
@@ -144,25 +144,26 @@ fn value(name: &str, kind: &str, cell: &str) -> Result<Value, String> {
     })
 }
 
-/// Gives out so many bytes and then fails, so that a quote that is never closed does not read a whole file. Line
-/// breaks are single bytes and the last line has one, so that lines can be counted.
+/// Gives out so many bytes and then fails, so that a quote that is never closed does not read a whole file. Line breaks
+/// between rows are single bytes and the last line has one, so that lines can be counted; within quotes they stay.
 struct Bounded<R> {
     inner: R,
     left: usize,
     last: u8,
+    quoted: bool,
 }
 
 impl<R: BufRead> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.left == 0 {
+        let most = buffer.len().min(self.left);
+        if most < 2 {
             return Err(io::Error::other(format!(
                 "the row has more than {MAX_ROW} bytes; is a double quote in it never closed?"
             )));
         }
-        let most = buffer.len().min(self.left);
         let available = self.inner.fill_buf()?;
         if available.is_empty() {
-            let ended = self.last == b'\n' || most == 0;
+            let ended = self.last == b'\n';
             self.last = b'\n';
             return Ok(if ended {
                 0
@@ -171,19 +172,24 @@ impl<R: BufRead> Read for Bounded<R> {
                 1
             });
         }
-        let read = available.len().min(most);
-        let mut kept = 0;
-        for &byte in &available[..read] {
-            // "\r\n" was given out as "\n" when its first byte came.
-            let second = byte == b'\n' && self.last == b'\r';
+        let (mut used, mut kept) = (0, 0);
+        while used < available.len() && kept + 2 <= most {
+            let byte = available[used];
+            used += 1;
+            // A "\r" is held back until it is known what follows it.
+            if self.last == b'\r' && (byte != b'\n' || self.quoted) {
+                buffer[kept] = if byte == b'\n' { b'\r' } else { b'\n' };
+                kept += 1;
+            }
+            self.quoted ^= byte == b'"';
             self.last = byte;
-            if !second {
-                buffer[kept] = if byte == b'\r' { b'\n' } else { byte };
+            if byte != b'\r' {
+                buffer[kept] = byte;
                 kept += 1;
             }
         }
-        self.inner.consume(read);
-        self.left -= read;
-        if kept == 0 && read > 0 { self.read(buffer) } else { Ok(kept) }
+        self.inner.consume(used);
+        self.left -= used;
+        if kept == 0 { self.read(buffer) } else { Ok(kept) }
     }
 }

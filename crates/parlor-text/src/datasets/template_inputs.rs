@@ -1,7 +1,7 @@
 //! What a row hands to the chat template beside its messages: `tools`, `documents` and `chat_template_kwargs`, the names of
 //! TRL's dataset formats and of `apply_chat_template`. Each may stand in its row as JSON in a text.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::chat::{is_nothing, kind};
 use crate::template::RenderOptions;
@@ -68,6 +68,16 @@ impl TemplateInputs {
         }
         if !self.chat_template_kwargs.is_empty() {
             row.insert(KWARGS.to_owned(), Value::Object(self.chat_template_kwargs.clone()));
+        }
+    }
+
+    /// Gives tools that are described without a wrapper the one that OpenAI's have, as LLaMA-Factory does for ShareGPT's and
+    /// Alpaca's layouts; TRL gives templates what a row of messages holds.
+    pub(super) fn wrap_tools(&mut self) {
+        for tool in self.tools.iter_mut().flatten() {
+            if tool.get("function").is_none() && tool.get("name").is_some_and(Value::is_string) {
+                *tool = json!({ "type": "function", "function": tool.take() });
+            }
         }
     }
 

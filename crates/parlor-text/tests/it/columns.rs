@@ -123,7 +123,7 @@ fn roles_are_found_by_their_own_names() {
 #[test]
 fn calls_of_tools_take_openai_s_shape() {
     let row = r#"{"conversations": [{"from": "human", "value": "?"}, {"from": "function_call", "value": "{\"name\": \"f\", \"arguments\": {\"x\": 1}}"}, {"from": "observation", "value": "2"}, {"from": "gpt", "value": "It is 2"}], "tools": "[{\"name\": \"f\"}]"}"#;
-    insta::assert_snapshot!(messages(row, Tags::default()), @r#"[{"role":"user","content":"?"},{"role":"assistant","tool_calls":[{"type":"function","function":{"name":"f","arguments":{"x":1}}}]},{"role":"tool","content":"2"},{"role":"assistant","content":"It is 2"}]"#);
+    insta::assert_snapshot!(messages(row, Tags::default()), @r#"[{"role":"user","content":"?"},{"role":"assistant","content":"","tool_calls":[{"type":"function","function":{"name":"f","arguments":{"x":1}}}]},{"role":"tool","content":"2"},{"role":"assistant","content":"It is 2"}]"#);
     let row = r#"{"messages": [{"role": "assistant", "content": null, "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": "{\"x\": 1}"}}, {"name": "g", "arguments": ""}]}]}"#;
     insta::assert_snapshot!(messages(row, Tags::default()), @r#"[{"role":"assistant","content":null,"tool_calls":[{"type":"function","function":{"name":"f","arguments":"{\"x\": 1}"}},{"name":"g","arguments":""}]}]"#);
     let bad = [

@@ -7,6 +7,7 @@ mod datasets;
 mod documents;
 mod encode;
 mod formats;
+mod layouts;
 mod masks;
 mod mixture;
 mod order;

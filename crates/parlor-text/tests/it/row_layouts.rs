@@ -92,7 +92,10 @@ fn template_inputs_are_kept_in_every_kind_of_row() {
         json!({"prompt": prompt, "completion": good, "label": true}),
         json!({"instruction": "Q", "output": "A"}),
     ];
-    let (tool, kwargs) = (json!({"name": "f"}), json!({"enable_thinking": false, "level": 12}));
+    let (tool, kwargs) = (
+        json!({"type": "function", "function": {"name": "f"}}),
+        json!({"enable_thinking": false, "level": 12}),
+    );
     for mut value in rows {
         assert!(row(&value).inputs.is_empty());
         // As they are, or as JSON in texts, at any depth.
@@ -123,6 +126,16 @@ fn template_inputs_are_kept_in_every_kind_of_row() {
             value["chat_template_kwargs"] = json!("{}");
             assert!(row(&value).inputs.is_empty(), "{value}");
         }
+    }
+    // ShareGPT's and Alpaca's tools get OpenAI's wrapper, those of messages stay as they are.
+    for (mut value, wrapped) in [
+        (json!({"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}), true),
+        (json!({"instruction": "Q", "output": "A"}), true),
+        (json!({"messages": [user("Q"), assistant("A")]}), false),
+    ] {
+        value["tools"] = json!([{"name": "f"}]);
+        let expected = if wrapped { tool.clone() } else { json!({"name": "f"}) };
+        assert_eq!(row(&value).inputs.tools, Some(vec![expected]), "{value}");
     }
     let wrong = [
         json!({"messages": [user("Q")], "tools": "no"}),
@@ -408,4 +421,27 @@ fn names_that_say_another_layout_are_seen_through() {
         let why = read(name, &content).unwrap_err();
         assert!(why.contains("not valid UTF-8; save the file as UTF-8"), "{name}: {why}");
     }
+}
+
+#[test]
+fn numbers_keep_their_digits() {
+    let digits = "115792089237316195423570985008687907853269984665640564039457584007913129639935";
+    let call = |arguments: &str| {
+        let call =
+            format!(r#"[{{"type": "function", "function": {{"name": "f", "arguments": {arguments}}}}}]"#);
+        let line = format!(
+            r#"{{"messages": [{{"role": "user", "content": "q"}}, {{"role": "assistant", "content": "", "tool_calls": {call}}}]}}"#
+        );
+        let (rows, _) = read("a.jsonl", line.as_bytes(), &ReadOptions::default()).unwrap();
+        json!(rows[0].row.conversation()).pointer("/1/tool_calls/0/function/arguments").unwrap().to_string()
+    };
+    let written = format!(
+        r#"{{"a":{digits},"b":-{digits},"c":-9223372036854775809,"d":12345678901234567890,"e":1.0}}"#
+    );
+    assert_eq!(call(&written), written);
+    assert_eq!(call("[-0,-0.0,1E5,1e-7]"), "[-0,-0.0,1e+5,1e-7]");
+    // A text is that text, whatever it says.
+    let text = r#""{\"x\": 1.10,  \"y\": [2.50]}""#;
+    assert_eq!(call(text), text);
+    assert_eq!(call(r#""not JSON""#), r#""not JSON""#);
 }

@@ -10,7 +10,8 @@ use parlor_train::objectives::{
     Answer, Judged, KtoWeights, Pair, Preference, PreferenceLoss, Prompted, Unpaired, orpo_loss, sigmoid_loss,
 };
 use parlor_train::{Loss, MetricSums, MicroBatch, Objective};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 fn fixture(path: &str) -> PathBuf {
@@ -38,7 +39,7 @@ struct Case {
     label_smoothing: f64,
     #[serde(default)]
     simpo_gamma: f64,
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "expected")]
     expected: Expected,
 }
 
@@ -54,8 +55,14 @@ struct JudgedCase {
     examples: Vec<Example>,
     mismatched_logps: Vec<Vec<f32>>,
     mismatched_reference: Vec<Vec<f32>>,
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "expected")]
     expected: Expected,
+}
+
+/// By way of a JSON value: what is left for a flattened field holds fractions in a form that only such a value reads.
+fn expected<'de, D: Deserializer<'de>>(rest: D) -> Result<Expected, D::Error> {
+    let rest = serde_json::Map::deserialize(rest)?;
+    serde_json::from_value(Value::Object(rest)).map_err(D::Error::custom)
 }
 
 /// What both kinds have. Per answer: all better ones, then all worse ones.
