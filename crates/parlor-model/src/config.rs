@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use jiff::civil::Date;
 use parlor_kernels::{BlockFormat, DType};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -110,6 +111,9 @@ pub struct ModelConfig {
     /// Variables of the chat template, such as `enable_thinking: false`, wherever a conversation is rendered: training,
     /// evaluation, `render`, `generate`, `chat`, `data inspect`. `--template-kwargs` and a row's own count before them.
     pub chat_template_kwargs: BTreeMap<String, Value>,
+    /// The date, such as `2026-01-31`, that chat templates read which tell the model what day it is, in training and
+    /// evaluation. Null: the day on which the run began; a run that is resumed, and `eval` of its model, take the run's.
+    pub chat_template_date: Option<String>,
     /// What to do when the weights do not fit in memory: `error`, or `smaller_dtype` (bfloat16 instead of
     /// float32).
     pub on_out_of_memory: OutOfMemoryPolicy,
@@ -132,6 +136,7 @@ impl Default for ModelConfig {
             cache_dir: None,
             revision: None,
             chat_template_kwargs: BTreeMap::new(),
+            chat_template_date: None,
             on_out_of_memory: OutOfMemoryPolicy::Error,
         }
     }
@@ -173,6 +178,10 @@ impl ModelConfig {
         if self.bnb_4bit_use_double_quant && !nested {
             let message = "it is for `load_in_4bit: true` with `bnb_4bit_quant_type: nf4`; set those, or leave it false";
             found.push(("model.bnb_4bit_use_double_quant", message.to_owned()));
+        }
+        if let Some(date) = self.chat_template_date.as_deref().filter(|date| date.parse::<Date>().is_err()) {
+            let message = format!("it is `{date}`; a date was expected, such as 2026-01-31");
+            found.push(("model.chat_template_date", message));
         }
         if let Some(problem) = reserved_template_variable(self.chat_template_kwargs.keys()) {
             found.push(("model.chat_template_kwargs", problem));

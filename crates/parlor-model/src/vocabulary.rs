@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use parlor_text::{ChatTemplate, Tokenizer, TokenizerError};
+use parlor_text::{ChatTemplate, NamedTemplates, Tokenizer, TokenizerError};
 
 use crate::arch;
 use crate::error::{LoadErrorKind, ModelLoadError};
@@ -69,6 +69,7 @@ pub fn read_gguf_text(path: &Path) -> Result<Option<TextSide>, ModelLoadError> {
 /// What a GGUF file's metadata hold. `rows` are the embedding's.
 pub(crate) fn gguf_text_side(metadata: &Metadata, rows: usize) -> Result<TextSide, ModelLoadError> {
     const TEMPLATE: &str = "tokenizer.chat_template";
+    const TOOL_TEMPLATE: &str = "tokenizer.chat_template.tool_use";
     let mut warnings = Vec::new();
     let Some(vocabulary) = arch::gguf::vocabulary(metadata, &mut warnings)? else {
         return Ok((None, None, warnings));
@@ -84,9 +85,11 @@ pub(crate) fn gguf_text_side(metadata: &Metadata, rows: usize) -> Result<TextSid
         let help = "the file is damaged, or was converted by a program with an error; get another one";
         return Err(ModelLoadError::incompatible(metadata.path(), what, help));
     }
+    let tool_use = metadata.text(TOOL_TEMPLATE)?.map(str::to_owned);
     let template = metadata
         .text(TEMPLATE)?
-        .map(|source| ChatTemplate::new(source, tokenizer.special_texts()))
+        .map(|source| NamedTemplates { default: source.to_owned(), tool_use })
+        .map(|sources| ChatTemplate::named(&sources, tokenizer.special_texts()))
         .transpose()
         .map_err(|error| {
             let help = "use a file whose template is correct: templates are edited by `gguf_new_metadata.py`";

@@ -12,6 +12,7 @@ use crate::chat::Message;
 use crate::config::{OnBadRow, OnLongRow};
 use crate::continuation::{Continuation, NO_TEMPLATE, ended, text_ids};
 use crate::datasets::{Content, KEPT_PROBLEMS, Row, RowProblem, RowSource, SourcedRow, shown};
+use crate::findings::{Findings, Inspector, note_cut};
 use crate::long_rows::LongRows;
 use crate::template::{ChatTemplate, RenderOptions};
 use crate::tokenizer::{SpecialTokens, Tokenizer, TokenizerError};
@@ -76,12 +77,15 @@ pub struct EncodeReport {
     /// The first of those.
     #[serde(default)]
     pub bad_rows: Vec<RowProblem>,
+    /// What is odd about the others.
+    #[serde(default)]
+    pub findings: Findings,
 }
 
 impl EncodeReport {
-    /// What the user should know of rows that were left out.
+    /// What the user should know of rows that were left out, and of what is odd about the others.
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings = self.findings.sentences();
         if self.bad > 0 {
             let list = shown(&self.bad_rows, self.bad);
             warnings.push(format!("{} rows are left out because they cannot be used:{list}", self.bad));
@@ -235,6 +239,7 @@ pub struct Encoder<'a> {
     report: EncodeReport,
     long: LongRows,
     bad: BadRows,
+    inspector: Inspector,
 }
 
 /// Why a row makes no example.
@@ -259,7 +264,8 @@ impl<'a> Encoder<'a> {
         let long = LongRows::new(options.on_long_row, options.max_length.max(2));
         let bad = BadRows::new(options.on_bad_row);
         let report = EncodeReport::default();
-        Self { tokenizer, template, options, texts: Long::Cut, rows: 0, report, long, bad }
+        let inspector = Inspector::new(tokenizer, template);
+        Self { tokenizer, template, options, texts: Long::Cut, rows: 0, report, long, bad, inspector }
     }
 
     /// As [`encode_pretraining`].
@@ -279,10 +285,19 @@ impl<'a> Encoder<'a> {
     /// [`EncodeError`] when rows are of another kind than this takes.
     pub fn batch(&mut self, rows: &[SourcedRow], take: &mut dyn FnMut(Example)) -> Result<(), EncodeError> {
         self.rows += rows.len();
-        let encoded: Vec<_> = rows.par_iter().map(|sourced| self.row(sourced)).collect();
+        let encode = |sourced| {
+            let (ids, weights) = self.row(sourced)?;
+            let trained = weights.iter().rposition(|&weight| weight > 0.0);
+            let facts = self.inspector.look(self.tokenizer, sourced, &ids, trained);
+            Ok((ids, weights, facts))
+        };
+        let encoded: Vec<_> = rows.par_iter().map(encode).collect();
         for (sourced, encoded) in rows.iter().zip(encoded) {
             match encoded {
-                Ok((ids, weights)) => self.push(&ids, &weights, sourced, take),
+                Ok((ids, weights, facts)) => {
+                    self.inspector.note(&mut self.report.findings, sourced, facts);
+                    self.push(&ids, &weights, sourced, take);
+                }
                 Err(Unusable::Unfit(error)) => return Err(error),
                 Err(Unusable::Bad(why)) => self.bad.add(&sourced.source, &why),
             }
@@ -411,7 +426,10 @@ impl<'a> Encoder<'a> {
             if !self.long.takes(&sourced.source, ids.len()) {
                 return;
             }
-            self.report.truncated += usize::from(ids.len() > limit);
+            if ids.len() > limit {
+                self.report.truncated += 1;
+                note_cut(&mut self.report.findings, sourced);
+            }
         }
         let mut start = 0;
         while start + 1 < ids.len() {

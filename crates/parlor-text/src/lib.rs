@@ -14,6 +14,7 @@ mod convert;
 mod dataset_config;
 mod datasets;
 mod encode;
+mod findings;
 mod jinja;
 mod lfs;
 mod long_rows;
@@ -47,6 +48,7 @@ pub use datasets::{
 pub use encode::{
     EncodeError, EncodeOptions, EncodeReport, Encoder, Example, TrainOn, encode_pretraining, encode_sft,
 };
+pub use findings::{Finding, Findings};
 pub use lfs::{LFS_POINTER, is_lfs_pointer, is_lfs_pointer_file};
 pub use mixture::{TooFewRows, kept_rows, mix, split};
 pub use order::{Cursor, ShuffleBuffer, epoch_order};

@@ -91,6 +91,8 @@ pub struct Tokenizer {
     rows: Option<usize>,
     /// `tokenizer_config.json`, without the template.
     config: Map<String, Value>,
+    /// `eos_token_id` of the model beside it.
+    model_eos: Option<u32>,
     /// Computed when it is asked for: spelling out a large vocabulary takes longer than loading it.
     hash: Arc<OnceLock<String>>,
 }
@@ -104,8 +106,9 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError`] that names the file.
     pub fn from_dir(directory: &Path) -> Result<Self, TokenizerError> {
-        let (inner, config) = tokenizer_files::read(directory)?;
-        Self::from_parts(inner, config)
+        let files = tokenizer_files::read(directory)?;
+        let model_eos = files.model_eos;
+        Ok(Self { model_eos, ..Self::from_parts(files.inner, files.config)? })
     }
 
     /// Loads one `tokenizer.json`.
@@ -149,7 +152,7 @@ impl Tokenizer {
     }
 
     fn of(inner: Splitter, config: Map<String, Value>, vocab_size: usize) -> Self {
-        Self { inner: Arc::new(inner), vocab_size, rows: None, config, hash: Arc::default() }
+        Self { inner: Arc::new(inner), vocab_size, rows: None, config, model_eos: None, hash: Arc::default() }
     }
 
     /// The same beside an embedding of so many rows: a text with a token beyond them cannot be encoded.
@@ -236,14 +239,24 @@ impl Tokenizer {
         call!(self.inner.built(), tokenizer => tokenizer.token_to_id(token))
     }
 
+    /// The ids of all special tokens.
+    pub fn special_ids(&self) -> impl Iterator<Item = u32> {
+        let added = call!(self.inner.built(), tokenizer => tokenizer.get_added_tokens_decoder());
+        added.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id)
+    }
+
     /// Beginning of a sequence.
     pub fn bos(&self) -> Option<SpecialToken> {
         self.special("bos_token")
     }
 
-    /// End of a sequence.
+    /// End of a sequence: what its own files name, else the first of the model's `eos_token_id`.
     pub fn eos(&self) -> Option<SpecialToken> {
-        self.special("eos_token")
+        let of_model = || {
+            let id = self.model_eos?;
+            Some(SpecialToken { id, text: self.token(id)? })
+        };
+        self.special("eos_token").or_else(of_model)
     }
 
     /// Padding; Parlor itself never pads.
@@ -269,17 +282,6 @@ impl Tokenizer {
                 Some(((*name).to_owned(), Value::String(token_text(self.config.get(*name)?)?)))
             })
             .collect()
-    }
-
-    /// The same with token `id` as end of a sequence, where its files name none: models name theirs in `config.json` too.
-    #[must_use]
-    pub fn or_eos(mut self, id: u32) -> Self {
-        if self.eos().is_none()
-            && let Some(text) = self.token(id)
-        {
-            self.config.insert("eos_token".to_owned(), text.into());
-        }
-        self
     }
 
     fn special(&self, name: &str) -> Option<SpecialToken> {

@@ -69,14 +69,26 @@ const CLASSES: [Class; 3] = [
     },
 ];
 
-/// The tokenizer of `directory`, and what `tokenizer_config.json` says with what the other files add to it.
-pub(crate) fn read(directory: &Path) -> Result<(tokenizers::Tokenizer, Map<String, Value>), TokenizerError> {
+/// What the files of a directory make.
+pub(crate) struct Files {
+    pub(crate) inner: tokenizers::Tokenizer,
+    /// `tokenizer_config.json`, with what the other files add to it.
+    pub(crate) config: Map<String, Value>,
+    /// The first `eos_token_id` of `generation_config.json` or `config.json`.
+    pub(crate) model_eos: Option<u32>,
+}
+
+/// The tokenizer of `directory`.
+pub(crate) fn read(directory: &Path) -> Result<Files, TokenizerError> {
     let object = |name: &str| match directory.join(name) {
         path if path.is_file() => json_object(&path).map(Some),
         _ => Ok(None),
     };
     let mut config = object("tokenizer_config.json")?.unwrap_or_default();
-    let class = class(&config, object("config.json").ok().flatten().as_ref());
+    // Whether these can be read is for the loader of the model to say.
+    let [model, generation] =
+        ["config.json", "generation_config.json"].map(|name| object(name).ok().flatten().unwrap_or_default());
+    let class = class(&config, &model);
     let json = directory.join("tokenizer.json");
     let (vocab, merges) = (directory.join("vocab.json"), directory.join("merges.txt"));
     let mut inner = if json.is_file() {
@@ -121,7 +133,13 @@ pub(crate) fn read(directory: &Path) -> Result<(tokenizers::Tokenizer, Map<Strin
     }
     add(&mut inner, &added, &config, directory)?;
     frame(&mut inner, &config, json.is_file())?;
-    Ok((inner, config))
+    let model_eos = [generation, model].iter().find_map(eos_id);
+    Ok(Files { inner, config, model_eos })
+}
+
+fn eos_id(config: &Map<String, Value>) -> Option<u32> {
+    let value = config.get("eos_token_id")?;
+    u32::try_from(value.as_array().map_or(Some(value), |ids| ids.first())?.as_u64()?).ok()
 }
 
 fn corrupt(directory: &Path, why: &str) -> TokenizerError {
@@ -129,12 +147,12 @@ fn corrupt(directory: &Path, why: &str) -> TokenizerError {
 }
 
 /// The class that `tokenizer_config.json` names, else that of the model's type.
-fn class(config: &Map<String, Value>, model: Option<&Map<String, Value>>) -> Option<&'static Class> {
+fn class(config: &Map<String, Value>, model: &Map<String, Value>) -> Option<&'static Class> {
     if let Some(name) = config.get("tokenizer_class").and_then(Value::as_str) {
         let name = name.strip_suffix("Fast").unwrap_or(name);
         return CLASSES.iter().find(|class| class.name == name);
     }
-    let model_type = model?.get("model_type")?.as_str()?;
+    let model_type = model.get("model_type")?.as_str()?;
     CLASSES.iter().find(|class| class.model_types.contains(&model_type))
 }
 
@@ -193,7 +211,9 @@ fn add(
             let text = &token.content;
             return Err(corrupt(
                 directory,
-                &format!("the added token `{text}` has the id {wanted}, but would get {found}: ids are missing before it"),
+                &format!(
+                    "the added token `{text}` has the id {wanted}, but would get {found}: ids are missing before it"
+                ),
             ));
         }
     }

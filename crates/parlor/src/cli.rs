@@ -434,6 +434,9 @@ pub(crate) enum DataVerb {
         /// Rows to show
         #[arg(long, value_name = "N", default_value_t = 2)]
         rows: usize,
+        /// Shows no rows, only what there is to say of all of them
+        #[arg(long)]
+        summary: bool,
     },
     /// Writes rows of any format as .jsonl or .json (also .jsonl.gz, .jsonl.zst)
     Convert {

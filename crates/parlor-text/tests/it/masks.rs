@@ -1,7 +1,9 @@
 //! Which tokens are trained, of templates that do not mark them. The rules are those of TRL's training templates, with which
 //! `xtask/readers/check_masks.py` compares; here each has a small template of its own.
 
-use parlor_text::{ChatTemplate, MaskSource, MaskedText, Message, RenderOptions, assistant_spans, training_spans};
+use parlor_text::{
+    ChatTemplate, MaskSource, MaskedText, Message, RenderOptions, assistant_spans, training_spans,
+};
 use serde_json::{Map, Value, json};
 
 fn template(source: &str) -> ChatTemplate {
@@ -88,8 +90,7 @@ fn thoughts_that_a_template_drops_from_every_answer_are_kept_for_training() {
     let source = "{% for m in messages %}{% set content = m.content %}{% if m.role == 'assistant' %}\
         {% if '</think>' in content %}{% set content = content.split('</think>')[-1] %}{% endif %}<a>{{ content }}<eos>\
         {% else %}<u>{{ content }}{% endif %}{% endfor %}{% if add_generation_prompt %}<a><think>\n{% endif %}";
-    let conversation =
-        json!([{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "<think>Add.</think>4"}]);
+    let conversation = json!([{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "<think>Add.</think>4"}]);
     assert_eq!(trained(source, conversation), "<u>2+2?<a>[<think>Add.</think>4<eos>]");
 }
 

@@ -52,6 +52,9 @@ fn train(context: &Context, args: &TrainArgs, collective: &Arc<dyn Collective>) 
     let prepared = fitted();
     progress.finish();
     let prepared = prepared?;
+    if leads {
+        prepared.notes().iter().for_each(|sentence| note(sentence));
+    }
     let summary = watch(context, prepared, shown, &mut |_| {})?;
     let interrupted = summary.outcome == Outcome::Interrupted;
     if !leads {

@@ -34,7 +34,7 @@ pub(super) fn run(context: &Context, path: &Path, args: &ModelArgs) -> Result<()
     };
     let tokens = if args.model.is_some() && !rows.is_empty() {
         let side = text_side(context, args, &TemplateArgs::default())?;
-        let measured = measure(&config, &rows, &side, &mut report)?;
+        let (measured, _) = measure(&config, &rows, &side, &mut report)?;
         let lengths: Vec<usize> = measured.iter().map(|row| row.tokens()).collect();
         Some(Tokens {
             total: lengths.iter().sum(),
