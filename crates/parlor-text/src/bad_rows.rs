@@ -3,7 +3,7 @@
 
 use crate::config::OnBadRow;
 use crate::datasets::{KEPT_PROBLEMS, RowProblem, RowSource};
-use crate::encode::EncodeError;
+use crate::encode_report::EncodeError;
 
 /// The policy, and what it met.
 pub(crate) struct BadRows {

@@ -4,15 +4,16 @@
 //! EOS after plain text, the boundary at the common token prefix. Rows with judged answers are in `preference.rs`.
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::assistant::{encode_conversation, encode_for_training};
 use crate::bad_rows::BadRows;
 use crate::chat::Message;
 use crate::config::{OnBadRow, OnLongRow};
 use crate::continuation::{Continuation, NO_TEMPLATE, ended, text_ids};
-use crate::datasets::{Content, KEPT_PROBLEMS, Row, RowProblem, RowSource, SourcedRow, shown};
-use crate::findings::{Findings, Inspector, note_cut};
+use crate::datasets::{Content, Row, RowProblem, RowSource, SourcedRow};
+use crate::encode_report::{EncodeError, EncodeReport, Unusable, bad, row_error};
+use crate::findings::{Inspector, note_cut};
 use crate::long_rows::LongRows;
 use crate::template::{ChatTemplate, RenderOptions};
 use crate::tokenizer::{SpecialTokens, Tokenizer, TokenizerError};
@@ -51,134 +52,6 @@ pub struct EncodeOptions {
     pub on_long_row: OnLongRow,
     /// What happens to rows that cannot be rendered, or whose answers cannot be told apart.
     pub on_bad_row: OnBadRow,
-}
-
-/// What came of the rows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EncodeReport {
-    /// Examples.
-    pub examples: usize,
-    /// Tokens of all examples.
-    pub total_tokens: usize,
-    /// Tokens that are trained.
-    pub trained_tokens: usize,
-    /// Rows cut at `max_length`.
-    pub truncated: usize,
-    /// Rows left out because they are longer than `max_length`.
-    pub dropped: usize,
-    /// Rows left out because no token of them would be trained.
-    pub untrained: usize,
-    /// The first of those.
-    #[serde(default)]
-    pub untrained_rows: Vec<RowProblem>,
-    /// Rows left out because they cannot be used (`data.on_bad_row: skip`).
-    #[serde(default)]
-    pub bad: usize,
-    /// The first of those.
-    #[serde(default)]
-    pub bad_rows: Vec<RowProblem>,
-    /// What is odd about the others.
-    #[serde(default)]
-    pub findings: Findings,
-}
-
-impl EncodeReport {
-    /// What the user should know of rows that were left out, and of what is odd about the others.
-    pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = self.findings.sentences();
-        if self.bad > 0 {
-            let list = shown(&self.bad_rows, self.bad);
-            warnings.push(format!("{} rows are left out because they cannot be used:{list}", self.bad));
-        }
-        if self.untrained > 0 {
-            let (count, list) = (self.untrained, shown(&self.untrained_rows, self.untrained));
-            warnings
-                .push(format!("{count} rows are left out because no token of them would be trained:{list}"));
-        }
-        warnings
-    }
-
-    pub(crate) fn untrained(&mut self, source: &RowSource, why: &str) {
-        self.untrained += 1;
-        if self.untrained_rows.len() < KEPT_PROBLEMS {
-            self.untrained_rows.push(source.problem(&why));
-        }
-    }
-}
-
-/// Why rows could not become examples.
-#[derive(Debug, thiserror::Error)]
-pub enum EncodeError {
-    /// A row.
-    #[error("{source_row}: {why}")]
-    Row {
-        /// Where it is.
-        source_row: RowSource,
-        /// Why.
-        why: String,
-    },
-    /// All rows that cannot be used, where all must be.
-    #[error(
-        "{}{}\n  correct them, or leave them out by `data.on_bad_row: skip`",
-        if *.count == 1 { "1 row cannot be used:".to_owned() } else { format!("{} rows cannot be used:", .count) },
-        shown(.problems, *.count)
-    )]
-    Rows {
-        /// How many.
-        count: usize,
-        /// The first of them.
-        problems: Vec<RowProblem>,
-    },
-    /// Rows that are too long, where none may be.
-    #[error(
-        "{count} rows are longer than {max_length} tokens (`max_length`), the first is {first} with {tokens}: raise \
-         `max_length`, or cut or leave out such rows by `data.on_long_row: truncate` or `drop`"
-    )]
-    Long {
-        /// How many.
-        count: usize,
-        /// The first.
-        first: RowSource,
-        /// Its tokens.
-        tokens: usize,
-        /// The limit.
-        max_length: usize,
-    },
-    /// All rows together.
-    #[error(
-        "no token of the {rows} rows would be trained ({untrained} rows without an assistant's answer, {truncated} \
-         cut at `data.max_length` = {max_length}, {dropped} left out there): check that the rows hold answers, raise `data.max_length`, or \
-         train on all tokens with `training.sft.train_on: all`"
-    )]
-    NothingTrained {
-        /// Rows given.
-        rows: usize,
-        /// Rows without a trained token.
-        untrained: usize,
-        /// Rows that were cut.
-        truncated: usize,
-        /// Rows that were left out for their length.
-        dropped: usize,
-        /// Where they were cut.
-        max_length: usize,
-    },
-    /// All rows with judged answers.
-    #[error(
-        "none of the {rows} rows can be used ({untrained} have no room for an answer beside their prompt within \
-         {max_length} tokens, {dropped} are longer, {bad} are bad): raise `training.dpo.max_length` and `data.max_length`"
-    )]
-    NothingPreferred {
-        /// Rows given.
-        rows: usize,
-        /// Examples that the limit leaves nothing of.
-        untrained: usize,
-        /// Examples left out for their length.
-        dropped: usize,
-        /// Rows that are bad.
-        bad: usize,
-        /// The limit.
-        max_length: usize,
-    },
 }
 
 /// Examples for fine-tuning: conversations, instructions, prompts with completions; plain texts count whole.
@@ -240,22 +113,6 @@ pub struct Encoder<'a> {
     long: LongRows,
     bad: BadRows,
     inspector: Inspector,
-}
-
-/// Why a row makes no example.
-pub(crate) enum Unusable {
-    /// It is of a kind that this use of rows does not take, or the model has no template: so are others.
-    Unfit(EncodeError),
-    /// The row itself.
-    Bad(String),
-}
-
-pub(crate) fn bad(error: &dyn std::fmt::Display) -> Unusable {
-    Unusable::Bad(error.to_string())
-}
-
-pub(crate) fn row_error(sourced: &SourcedRow, error: &dyn std::fmt::Display) -> EncodeError {
-    EncodeError::Row { source_row: sourced.source.clone(), why: error.to_string() }
 }
 
 impl<'a> Encoder<'a> {

@@ -14,6 +14,7 @@ mod convert;
 mod dataset_config;
 mod datasets;
 mod encode;
+mod encode_report;
 mod findings;
 mod jinja;
 mod lfs;
@@ -45,9 +46,8 @@ pub use datasets::{
     BatchLimits, Content, DataError, DataReport, Dataset, ReadOptions, Row, RowKind, RowProblem, RowSource,
     SourcedRow, TemplateInputs, UnusedColumns, data_files, read, read_batches, read_with, write_rows,
 };
-pub use encode::{
-    EncodeError, EncodeOptions, EncodeReport, Encoder, Example, TrainOn, encode_pretraining, encode_sft,
-};
+pub use encode::{EncodeOptions, Encoder, Example, TrainOn, encode_pretraining, encode_sft};
+pub use encode_report::{EncodeError, EncodeReport};
 pub use findings::{Finding, Findings};
 pub use lfs::{LFS_POINTER, is_lfs_pointer, is_lfs_pointer_file};
 pub use mixture::{TooFewRows, kept_rows, mix, split};

@@ -2,7 +2,7 @@
 
 use crate::config::OnLongRow;
 use crate::datasets::RowSource;
-use crate::encode::EncodeError;
+use crate::encode_report::EncodeError;
 
 /// The policy, and what it met.
 pub(crate) struct LongRows {

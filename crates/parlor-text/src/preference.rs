@@ -11,7 +11,7 @@ use crate::bad_rows::BadRows;
 use crate::config::{OnBadRow, OnLongRow};
 use crate::continuation::{Continuation, NO_TEMPLATE};
 use crate::datasets::{Content, Row, RowSource, SourcedRow};
-use crate::encode::{EncodeError, EncodeReport, Unusable, row_error};
+use crate::encode_report::{EncodeError, EncodeReport, Unusable, row_error};
 use crate::findings::Inspector;
 use crate::long_rows::LongRows;
 use crate::template::ChatTemplate;

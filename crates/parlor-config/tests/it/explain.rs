@@ -5,12 +5,16 @@ use serde_json::json;
 
 use crate::sample::Case;
 
+fn pretty(value: &impl serde::Serialize) -> String {
+    serde_json::to_string_pretty(value).unwrap()
+}
+
 #[test]
 fn a_key_of_a_file() {
     let case = Case::with("training:\n  # c\n  dropout: 0.5\n");
     let mut explained = case.load().explain("training.dropout").unwrap();
     assert_eq!(explained.file.take(), Some(case.path("config.yaml")));
-    insta::assert_json_snapshot!(explained, @r#"
+    insta::assert_snapshot!(pretty(&explained), @r#"
     {
       "key": "training.dropout",
       "value": 0.5,
@@ -31,7 +35,7 @@ fn a_key_of_a_file() {
 #[test]
 fn an_enum_and_a_name_that_depends() {
     let manager = Case::new().load();
-    insta::assert_json_snapshot!(manager.explain("training.training_type").unwrap(), @r#"
+    insta::assert_snapshot!(pretty(&manager.explain("training.training_type").unwrap()), @r#"
     {
       "key": "training.training_type",
       "value": "sft",
@@ -48,7 +52,7 @@ fn an_enum_and_a_name_that_depends() {
       ]
     }
     "#);
-    insta::assert_json_snapshot!(manager.explain("training.sft.learning_rate").unwrap(), @r#"
+    insta::assert_snapshot!(pretty(&manager.explain("training.sft.learning_rate").unwrap()), @r#"
     {
       "key": "training.sft.learning_rate",
       "value": 0.00005,
@@ -68,7 +72,7 @@ fn an_enum_and_a_name_that_depends() {
     let aliased = Case::with("training: {training_type: preference}").load();
     let explained = aliased.explain("training.dpo.learning_rate").unwrap();
     assert_eq!(explained.environment, ["LEARNING_RATE", "PARLOR__TRAINING__DPO__LEARNING_RATE"]);
-    insta::assert_json_snapshot!(manager.explain("model.max_length").unwrap(), @r#"
+    insta::assert_snapshot!(pretty(&manager.explain("model.max_length").unwrap()), @r#"
     {
       "key": "model.max_length",
       "value": null,
@@ -85,7 +89,7 @@ fn an_enum_and_a_name_that_depends() {
       ]
     }
     "#);
-    insta::assert_json_snapshot!(manager.explain("training.target_modules").unwrap(), @r#"
+    insta::assert_snapshot!(pretty(&manager.explain("training.target_modules").unwrap()), @r#"
     {
       "key": "training.target_modules",
       "value": [

@@ -41,6 +41,9 @@ pub(super) fn preference(map: &mut Fields, tags: &Tags) -> Result<Row, String> {
     let (mut prompt, chosen, rejected) = match prompt {
         Some(prompt) => with_prompt(prompt, chosen, rejected)?,
         None => {
+            if matches!(chosen, Content::Text(_)) && has_lead(map) {
+                return Err("`prompt` is missing: `system` and `history` come before one".to_owned());
+            }
             if let (Content::Text(_), Some(column)) = (&chosen, sentence(map)) {
                 return Err(format!(
                     "`prompt` is missing; if `{column}` is the prompt, name it by `data.columns` (with `chosen` and \

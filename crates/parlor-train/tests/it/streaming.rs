@@ -143,3 +143,30 @@ fn a_stream_is_planned_by_its_longest_example() {
     assert_eq!(large.tokens_per_pass, 64 * 4);
     assert_eq!(large.steps, 4);
 }
+
+/// What the template marks with is no part of a message: such a row can be read, but not rendered.
+#[test]
+fn rows_that_cannot_be_rendered_end_a_stream_or_are_left_out() {
+    let desk = Desk::new();
+    let rows = fs::read_to_string(desk.path("train.jsonl")).unwrap();
+    let bad = "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"\u{F0A10}\u{10A10}\u{F0A11}\"}]}";
+    fs::write(desk.path("train.jsonl"), format!("{bad}\n{rows}{bad}\n")).unwrap();
+    for streams in [true, false] {
+        let request = |output: &str| {
+            let output = format!("{output}-{streams}");
+            if streams {
+                streamed(&desk, &output, 4)
+            } else {
+                let mut request = desk.request(&output);
+                request.max_steps = Some(4);
+                request
+            }
+        };
+        let error = run(request("listed"), None).0.unwrap_err();
+        let TrainError::Data { source, .. } = &error else { panic!("{error:?}") };
+        assert!(source.to_string().contains("train.jsonl:1: "), "{source}");
+        let mut skipping = request("skipped");
+        skipping.data.on_bad_row = parlor_text::OnBadRow::Skip;
+        assert_eq!(run(skipping, None).0.unwrap().steps, 4);
+    }
+}

@@ -23,6 +23,7 @@ mod program;
 mod quickstart;
 mod ranks;
 mod recipes;
+mod row_columns;
 mod secrets;
 mod tiny;
 mod train;
