@@ -14,6 +14,7 @@ use std::ops::Range;
 
 use crate::chat::Message;
 use crate::template::{ChatTemplate, Owned, RenderOptions, TemplateError};
+use crate::template_families::untrained_part;
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
 /// How the assistant's tokens were found.
@@ -212,8 +213,6 @@ fn owned(
 /// What stands before an answer and is not trained: what a template writes when the assistant is to answer, up to where it
 /// begins a thought for it. Nothing where it cannot be asked, or where TRL's training template trains it too.
 fn generation_prompt(template: &ChatTemplate, messages: &[Message], options: &RenderOptions) -> String {
-    /// DeepSeek's and OpenAI's formats, of which TRL trains the role with the answer.
-    const TRAINED: [&str; 2] = ["<｜Assistant｜>", "<|start|>assistant"];
     let first = messages.iter().position(|message| message.role() == "assistant").unwrap_or(messages.len());
     let question = [Message::new("user", "?")];
     let before = messages.get(..first).filter(|before| !before.is_empty());
@@ -222,14 +221,8 @@ fn generation_prompt(template: &ChatTemplate, messages: &[Message], options: &Re
     if let Some(thought) = cue.find("<think>") {
         cue.truncate(thought);
     }
-    if TRAINED.contains(&cue.as_str()) {
-        cue.clear();
-    }
-    // Of Qwen2.5's own template TRL trains the line break behind the role.
-    let of_qwen = |source: &str| source.contains("You are Qwen, created by Alibaba Cloud.");
-    if cue == "<|im_start|>assistant\n" && of_qwen(template.source_for(options.tools.as_deref())) {
-        cue.pop();
-    }
+    let untrained = untrained_part(&cue, template.source_for(options.tools.as_deref())).len();
+    cue.truncate(untrained);
     cue
 }
 

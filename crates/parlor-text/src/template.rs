@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::chat::Message;
 use crate::jinja::{self, Ownership};
+use crate::template_families;
 use crate::template_source::{self, BEGIN, END, Generation, Named, mark_generation, normalized};
 use crate::tokenizer::Tokenizer;
 
@@ -241,7 +242,7 @@ impl ChatTemplate {
     pub(crate) fn keeping_thoughts(&self, tools: Option<&[Json]>) -> Option<Self> {
         let compiled = self.chosen(tools);
         let with_thoughts = compiled.with_thoughts.get_or_init(|| {
-            let source = template_source::keeping_thoughts(&compiled.source)?;
+            let source = template_families::keeping_thoughts(&compiled.source)?;
             Compiled::new(&source).ok().map(Arc::new)
         });
         Some(Self { default: with_thoughts.clone()?, tool_use: None, ..self.clone() })

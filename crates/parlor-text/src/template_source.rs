@@ -130,17 +130,6 @@ pub(crate) fn normalized(source: &str) -> String {
     source.replace("\r\n", "\n").replace('\r', "\n")
 }
 
-/// A template that drops the thoughts of every answer, changed to keep them; none where it is not of that kind.
-pub(crate) fn keeping_thoughts(source: &str) -> Option<String> {
-    /// What keeps the answer's end alone.
-    const DROPS: [&str; 2] = ["content.split('</think>')[-1]", "content.split('</think>') | last"];
-    // A template that takes thoughts apart puts them back itself where it wants to. DeepSeek V3's, told by its count of
-    // system prompts, is of a model without thoughts, and TRL's training template of it drops them too.
-    const OTHERS: [&str; 3] = ["reasoning_content", "split('<think>')", "is_first_sp"];
-    let drops = DROPS.into_iter().find(|drops| source.contains(drops))?;
-    (!OTHERS.iter().any(|other| source.contains(other))).then(|| source.replace(drops, "content"))
-}
-
 /// What becomes of `{% generation %}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Generation {

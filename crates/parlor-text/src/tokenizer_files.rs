@@ -19,55 +19,12 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{Model as _, SplitDelimiterBehavior};
 
 use crate::tokenizer::{TokenizerError, json_object, token_text};
+use crate::tokenizer_classes::{Words, class};
 use crate::vocabulary::{Pipeline, failed, framing};
 
 /// Names of special tokens in `tokenizer_config.json`.
 pub(crate) const SPECIAL: [&str; 7] =
     ["bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"];
-
-/// A class of tokenizers in `transformers`.
-struct Class {
-    name: &'static str,
-    /// Types of models whose tokenizer is of this class when no file says so.
-    model_types: &'static [&'static str],
-    /// Special tokens of its own.
-    special: &'static [(&'static str, &'static str)],
-    /// How `vocab.json` and `merges.txt` cut a text into words; none when the class has no such files.
-    words: Option<Words>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Words {
-    /// As GPT-2.
-    ByteLevel,
-    /// By an expression of their own, after Unicode's form NFC.
-    Split(&'static str),
-}
-
-const ENDOFTEXT: &str = "<|endoftext|>";
-const CLASSES: [Class; 3] = [
-    Class {
-        name: "GPT2Tokenizer",
-        model_types: &["gpt2"],
-        special: &[("bos_token", ENDOFTEXT), ("eos_token", ENDOFTEXT), ("unk_token", ENDOFTEXT)],
-        words: Some(Words::ByteLevel),
-    },
-    Class {
-        name: "Qwen2Tokenizer",
-        model_types: &["qwen2", "qwen3"],
-        special: &[("eos_token", ENDOFTEXT), ("pad_token", ENDOFTEXT), ("unk_token", ENDOFTEXT)],
-        words: Some(Words::Split(concat!(
-            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|",
-            r"\s*[\r\n]+|\s+(?!\S)|\s+"
-        ))),
-    },
-    Class {
-        name: "LlamaTokenizer",
-        model_types: &[],
-        special: &[("bos_token", "<s>"), ("eos_token", "</s>"), ("unk_token", "<unk>")],
-        words: None,
-    },
-];
 
 /// What the files of a directory make.
 pub(crate) struct Files {
@@ -144,16 +101,6 @@ fn eos_id(config: &Map<String, Value>) -> Option<u32> {
 
 fn corrupt(directory: &Path, why: &str) -> TokenizerError {
     TokenizerError::Corrupt { path: directory.join("tokenizer_config.json"), why: why.to_owned() }
-}
-
-/// The class that `tokenizer_config.json` names, else that of the model's type.
-fn class(config: &Map<String, Value>, model: &Map<String, Value>) -> Option<&'static Class> {
-    if let Some(name) = config.get("tokenizer_class").and_then(Value::as_str) {
-        let name = name.strip_suffix("Fast").unwrap_or(name);
-        return CLASSES.iter().find(|class| class.name == name);
-    }
-    let model_type = model.get("model_type")?.as_str()?;
-    CLASSES.iter().find(|class| class.model_types.contains(&model_type))
 }
 
 /// A token of `added_tokens_decoder`.
