@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::error::ModelLoadError;
+use crate::lfs;
 
 /// The contents of a generation config.
 pub(crate) struct GenerationFile {
@@ -24,6 +25,7 @@ pub(crate) fn read(path: &Path) -> Result<GenerationFile, ModelLoadError> {
         return Ok(GenerationFile { map: None, warning: None });
     }
     let bytes = std::fs::read(path).map_err(|error| ModelLoadError::reading(path, &error))?;
+    lfs::refuse(path, &bytes)?;
     let without = |why: String| {
         let warning = format!(
             "{}: {why}; the generation settings of config.json are used instead, as if there were no such file",

@@ -200,19 +200,22 @@ pub fn load_directory(dir: &Path, options: &LoadOptions) -> Result<LoadedModel, 
     Ok(model)
 }
 
-/// The special tokens of a `config.json`, less ids below 0, which no token has, and what to say of those. transformers
+/// A `config.json` without special tokens of ids below 0, which no token has, and what to say of those. transformers
 /// keeps such ids, and they never match: -1 is how files say "none".
 fn config_token_ids(hf_config: &Map<String, Value>) -> (Map<String, Value>, Option<String>) {
     const EOS: &str = "eos_token_id";
     let is_token = |value: &Value| value.as_i64().is_none_or(|id| id >= 0);
-    let mut ids = Map::new();
+    let mut ids = hf_config.clone();
     for key in ["bos_token_id", EOS, "pad_token_id"] {
         let kept = match hf_config.get(key) {
             Some(Value::Array(list)) => {
                 Value::Array(list.iter().filter(|id| is_token(id)).cloned().collect())
             }
             Some(value) if is_token(value) => value.clone(),
-            _ => continue,
+            _ => {
+                ids.remove(key);
+                continue;
+            }
         };
         ids.insert(key.to_owned(), kept);
     }
