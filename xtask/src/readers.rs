@@ -89,8 +89,17 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     let script = |name: &str| root().join("xtask/readers").join(name).display().to_string();
     run(&python, &[&script("check_model.py"), &model, &tokenized, &rendered, &messages])?;
     check_adapters(&python, &scratch, &model, &data)?;
+    check_templates(&python, &script)?;
     let metrics = output.join("metrics.jsonl").display().to_string();
     run(&python, &[&script("check_mlflow.py"), &store.display().to_string(), &metrics])
+}
+
+/// Renders TRL's chat templates and the small ones of the fixtures, and compares with transformers and TRL.
+fn check_templates(python: &str, script: &dyn Fn(&str) -> String) -> anyhow::Result<()> {
+    crate::process::cargo(&["build", "--release", "--package", "parlor-text", "--example", "render_cases"])?;
+    let renderer = target_dir().join("release/examples/render_cases").display().to_string();
+    run(python, &[&script("check_templates.py"), &renderer])?;
+    run(python, &[&script("check_masks.py"), &renderer])
 }
 
 /// Trains adapters beside `model` and compares with PEFT, both ways.

@@ -9,7 +9,9 @@ use parlor_model::{Batch, Context, Decoder, DecoderError, KvCache, Saved};
 use parlor_text::{SpecialTokens, StreamDecoder, Tokenizer, TokenizerError};
 use serde::Serialize;
 
-use crate::sampling::{Sampler, SamplingParams};
+use crate::params::SamplingParams;
+use crate::processors::Ends;
+use crate::sampling::{NoToken, Sampler};
 use crate::stop::StopScanner;
 
 /// Prompt tokens that go through the decoder at once: bounds memory, and lets a caller cancel in between.
@@ -34,7 +36,7 @@ pub struct Answerer<'a> {
 pub enum FinishReason {
     /// The model ended it, or a stop text was found.
     Stop,
-    /// `max_tokens`, or the model's longest sequence, was reached.
+    /// `max_tokens`, `max_time`, or the longest sequence of the model or its settings was reached.
     Length,
     /// The caller ended it.
     Cancelled,
@@ -90,9 +92,35 @@ pub enum GenerateError {
         /// The model's limit.
         max_length: usize,
     },
+    /// The prompt reaches the longest sequence that the generation settings allow.
+    #[error(
+        "the prompt has {tokens} tokens, but the model's generation settings have `max_length: {max_length}`, answer \
+         included; say how many new tokens there may be, which counts before it"
+    )]
+    PromptOverMaxLength {
+        /// Tokens of the prompt.
+        tokens: usize,
+        /// The limit.
+        max_length: usize,
+    },
+    /// Stop texts need text.
+    #[error(
+        "stop texts were given ({}), but there is no tokenizer, so none can be found in the answer; use a model with a \
+         tokenizer, or leave them out", .0.iter().map(|stop| format!("{stop:?}")).collect::<Vec<_>>().join(", ")
+    )]
+    StopWithoutTokenizer(Vec<String>),
     /// The model gave no number: its weights are damaged or not finite.
     #[error("the model's output at position {position} holds no number; its weights are not finite")]
     NotFinite {
+        /// Position of the token that could not be chosen.
+        position: usize,
+    },
+    /// The parameters leave no token to choose.
+    #[error(
+        "at position {position} every token is forbidden by the generation settings (suppressed tokens, bad words, \
+         n-grams that may not repeat, forced tokens outside the vocabulary); allow some"
+    )]
+    Forbidden {
         /// Position of the token that could not be chosen.
         position: usize,
     },
@@ -126,21 +154,30 @@ pub fn generate(
     if prompt.len() >= max_length {
         return Err(GenerateError::PromptTooLong { tokens: prompt.len(), max_length });
     }
+    if let Some(max_length) = params.max_length.filter(|&most| prompt.len() >= most) {
+        return Err(GenerateError::PromptOverMaxLength { tokens: prompt.len(), max_length });
+    }
+    if answerer.tokenizer.is_none() && !params.stop.is_empty() {
+        return Err(GenerateError::StopWithoutTokenizer(params.stop.clone()));
+    }
+    let length = max_length.min(params.max_length.unwrap_or(max_length));
+    let room = params.max_tokens.min(length - prompt.len());
+    let ends = Ends { eos_token_ids: answerer.eos_token_ids.to_vec(), length: prompt.len() + room };
     let start = Instant::now();
     let mut run = Run {
         answerer,
         cache: KvCache::new(answerer.decoder.config(), 1),
         saved: Saved::default(),
-        sampler: Sampler::new(params.clone(), prompt, seed),
+        sampler: Sampler::new(params.clone(), ends, prompt, seed),
     };
     let mut text = TextOut {
+        tokenizer: answerer.tokenizer,
         stream: answerer.tokenizer.map(|tokenizer| StreamDecoder::new(tokenizer, SpecialTokens::Omit)),
         stops: StopScanner::new(&params.stop),
         text: String::new(),
         on_text,
         cancelled: false,
     };
-    let room = params.max_tokens.min(max_length - prompt.len());
     let (mut ids, mut finish, mut prefill) = (Vec::new(), FinishReason::Length, Duration::ZERO);
     let mut pending: &[u32] = prompt;
     let mut last;
@@ -157,6 +194,9 @@ pub fn generate(
         text.push(id)?;
         if text.stops.stopped() || text.cancelled {
             finish = if text.cancelled { FinishReason::Cancelled } else { FinishReason::Stop };
+            break;
+        }
+        if params.max_time.is_some_and(|seconds| start.elapsed().as_secs_f64() > seconds) {
             break;
         }
         last = [id];
@@ -187,12 +227,16 @@ impl Run<'_> {
             logits = self.answerer.decoder.logits(&batch, &rows, Some(&mut self.cache), &mut self.saved)?;
         }
         let position = self.cache.len(0);
-        self.sampler.next(&mut logits).ok_or(GenerateError::NotFinite { position })
+        self.sampler.next(&mut logits).map_err(|none| match none {
+            NoToken::NotFinite => GenerateError::NotFinite { position },
+            NoToken::Forbidden => GenerateError::Forbidden { position },
+        })
     }
 }
 
 /// Ids to certain, stop-free text.
 struct TextOut<'a, 'f> {
+    tokenizer: Option<&'a Tokenizer>,
     stream: Option<StreamDecoder<'a>>,
     stops: StopScanner,
     text: String,
@@ -202,6 +246,12 @@ struct TextOut<'a, 'f> {
 
 impl TextOut<'_, '_> {
     fn push(&mut self, id: u32) -> Result<(), TokenizerError> {
+        if self.stops.watches()
+            && let Some(token) = self.hidden(id)?
+        {
+            let piece = self.stops.push_hidden(&token);
+            self.show(&piece);
+        }
         if let Some(stream) = &mut self.stream
             && let Some(piece) = stream.push(id)?
         {
@@ -209,6 +259,15 @@ impl TextOut<'_, '_> {
             self.show(&piece);
         }
         Ok(())
+    }
+
+    /// The spelling of a token that the text does not show.
+    fn hidden(&self, id: u32) -> Result<Option<String>, TokenizerError> {
+        let Some(tokenizer) = self.tokenizer else { return Ok(None) };
+        let shown = tokenizer.decode(&[id], SpecialTokens::Omit)?;
+        // A token that is empty either way, as a lone space may be, is not hidden.
+        let hidden = shown.is_empty() && !tokenizer.decode(&[id], SpecialTokens::Include)?.is_empty();
+        Ok(if hidden { tokenizer.token(id) } else { None })
     }
 
     fn finish(&mut self) -> Result<(), TokenizerError> {

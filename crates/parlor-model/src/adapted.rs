@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{LoadErrorKind, ModelLoadError};
+use crate::gguf::is_gguf;
 use crate::load::LoadOptions;
 use crate::locate::locate_model;
 use crate::lora::{is_adapter, load_adapter, read_adapter_config};
@@ -40,11 +41,21 @@ pub fn locate_adapted(
             help("that model"),
         ));
     };
-    let found = locate_model(&base, cache_dir).map_err(|error| ModelLoadError {
-        what: format!("this is an adapter of `{base}`, and that model is not found: {}", error.what),
-        place: dir.display().to_string(),
-        help: help(&format!("`{base}`")),
-        ..error
+    let found = locate_model(&base, cache_dir).or_else(|error| {
+        // A relative path may be meant from the adapter's directory.
+        let beside = dir.join(&base);
+        match Path::new(&base).is_relative() && (beside.is_dir() || is_gguf(&beside)) {
+            true => Ok(beside),
+            false => Err(ModelLoadError {
+                what: format!(
+                    "this is an adapter of `{base}`, and that model is not found: there is neither {base} nor {}",
+                    beside.display()
+                ),
+                place: dir.display().to_string(),
+                help: help(&format!("`{base}`")),
+                ..error
+            }),
+        }
     })?;
     if is_adapter(&found) {
         return Err(ModelLoadError::incompatible(
@@ -96,8 +107,13 @@ pub fn load_adapted(
     }
     if let [only] = adapters {
         let files = TextFiles::read(only)?;
-        let (tokenizer, template) = read_text_side(only, &files, model.decoder.config().vocab_size)?;
+        let (tokenizer, template, warnings) =
+            read_text_side(only, &files, model.decoder.config().vocab_size)?;
         if tokenizer.is_some() {
+            for warning in warnings {
+                tracing::warn!(adapter = %only.display(), "{warning}");
+                model.warnings.push(warning);
+            }
             model.tokenizer = tokenizer;
             model.chat_template = template;
             model.text_files = files;

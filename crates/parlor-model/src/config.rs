@@ -1,10 +1,13 @@
 //! The `model:` section of the configuration.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use jiff::civil::Date;
 use parlor_kernels::{BlockFormat, DType};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::arch;
 use crate::device::Device;
@@ -105,6 +108,12 @@ pub struct ModelConfig {
     pub cache_dir: Option<PathBuf>,
     /// Branch, tag or commit on the hub. Not in this version: setting it is an error when the model is loaded.
     pub revision: Option<String>,
+    /// Variables of the chat template, such as `enable_thinking: false`, wherever a conversation is rendered: training,
+    /// evaluation, `render`, `generate`, `chat`, `data inspect`. `--template-kwargs` and a row's own count before them.
+    pub chat_template_kwargs: BTreeMap<String, Value>,
+    /// The date, such as `2026-01-31`, that chat templates read which tell the model what day it is, in training and
+    /// evaluation. Null: the day on which the run began; a run that is resumed, and `eval` of its model, take the run's.
+    pub chat_template_date: Option<String>,
     /// What to do when the weights do not fit in memory: `error`, or `smaller_dtype` (bfloat16 instead of
     /// float32).
     pub on_out_of_memory: OutOfMemoryPolicy,
@@ -126,6 +135,8 @@ impl Default for ModelConfig {
             trust_remote_code: true,
             cache_dir: None,
             revision: None,
+            chat_template_kwargs: BTreeMap::new(),
+            chat_template_date: None,
             on_out_of_memory: OutOfMemoryPolicy::Error,
         }
     }
@@ -152,6 +163,11 @@ impl ModelConfig {
         }
     }
 
+    /// `chat_template_kwargs` as a template takes them.
+    pub fn template_kwargs(&self) -> Map<String, Value> {
+        self.chat_template_kwargs.clone().into_iter().collect()
+    }
+
     /// Keys that contradict each other, each with what is wrong and what to do.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
@@ -163,6 +179,24 @@ impl ModelConfig {
             let message = "it is for `load_in_4bit: true` with `bnb_4bit_quant_type: nf4`; set those, or leave it false";
             found.push(("model.bnb_4bit_use_double_quant", message.to_owned()));
         }
+        if let Some(date) = self.chat_template_date.as_deref().filter(|date| date.parse::<Date>().is_err()) {
+            let message = format!("it is `{date}`; a date was expected, such as 2026-01-31");
+            found.push(("model.chat_template_date", message));
+        }
+        if let Some(problem) = reserved_template_variable(self.chat_template_kwargs.keys()) {
+            found.push(("model.chat_template_kwargs", problem));
+        }
         found
     }
+}
+
+/// What is wrong with names of template variables, if one is set by other means.
+pub fn reserved_template_variable<'a>(mut names: impl Iterator<Item = &'a String>) -> Option<String> {
+    let reserved = [
+        ("messages", "the conversation is given as messages"),
+        ("tools", "tools stand with the conversation, or in their own file"),
+        ("add_generation_prompt", "the verb decides it"),
+    ];
+    let (name, how) = names.find_map(|name| reserved.iter().find(|(reserved, _)| reserved == name))?;
+    Some(format!("`{name}` cannot be a variable of its own: {how}; leave it out"))
 }

@@ -1,16 +1,18 @@
-//! `generation_config.json`: special tokens and default sampling settings. Source: transformers'
-//! `GenerationConfig`.
+//! `generation_config.json`: special tokens and default generation settings. Source: transformers'
+//! `GenerationConfig`, which reads them from `config.json` when the file is absent or is no JSON.
 //!
 //! Token ids that it lacks come from `config.json`, where older models keep them. Keys that Parlor does not use
-//! are kept and written back.
+//! are kept and written back. A token id of the wrong type is an error when the model is loaded; any other setting
+//! that cannot be read is one when something is generated, because nothing else needs it.
 
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
 use crate::error::ModelLoadError;
+use crate::generation_settings::{GenerationSettings, SettingProblem, Settings, is_setting, unsupported};
 
-/// A model's special tokens and the sampling settings that its makers recommend.
+/// A model's special tokens and the generation settings that its makers recommend.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GenerationConfig {
     /// Token that starts a sequence.
@@ -31,11 +33,18 @@ pub struct GenerationConfig {
     pub repetition_penalty: Option<f64>,
     /// Most tokens to generate.
     pub max_new_tokens: Option<u32>,
-    /// All other keys, as they were.
+    /// Further settings that change what is generated.
+    pub settings: GenerationSettings,
+    /// Settings that change what is generated and that Parlor does not have, one sentence each.
+    pub warnings: Vec<String>,
+    /// Settings that cannot be read. Nothing is generated with them.
+    pub problems: Vec<SettingProblem>,
+    /// All keys but the token ids, `do_sample` and the five numbers after it, as they were.
     pub other: Map<String, Value>,
 }
 
-const KNOWN: [&str; 9] = [
+/// Keys with a field of their own in [`GenerationConfig`].
+const FIELDS: [&str; 9] = [
     "bos_token_id",
     "eos_token_id",
     "pad_token_id",
@@ -47,12 +56,13 @@ const KNOWN: [&str; 9] = [
     "max_new_tokens",
 ];
 
-struct Reader<'a> {
+/// Special tokens of one file.
+struct Tokens<'a> {
     map: &'a Map<String, Value>,
     file: &'a Path,
 }
 
-impl Reader<'_> {
+impl Tokens<'_> {
     fn wrong(&self, key: &str, expected: &str, found: &Value) -> ModelLoadError {
         ModelLoadError::corrupt(
             self.file,
@@ -61,79 +71,82 @@ impl Reader<'_> {
         )
     }
 
-    fn read<T>(
-        &self,
-        key: &str,
-        expected: &str,
-        parse: impl Fn(&Value) -> Option<T>,
-    ) -> Result<Option<T>, ModelLoadError> {
-        match self.map.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => parse(value).map(Some).ok_or_else(|| self.wrong(key, expected, value)),
+    fn one(&self, key: &str) -> Result<Option<u32>, ModelLoadError> {
+        match self.map.get(key).filter(|value| !value.is_null()) {
+            None => Ok(None),
+            Some(value) => token_id(value).ok_or_else(|| self.wrong(key, "a token id", value)),
         }
     }
 
-    fn token(&self, key: &str) -> Result<Option<u32>, ModelLoadError> {
-        // -1 is how old llama files say "none".
-        if self.map.get(key).is_some_and(|value| value == &json!(-1)) {
-            return Ok(None);
-        }
-        self.read(key, "a token id", token_id)
-    }
-
-    fn tokens(&self, key: &str) -> Result<Option<Vec<u32>>, ModelLoadError> {
-        self.read(key, "a token id or a list of them", |value| match value {
+    fn several(&self, key: &str) -> Result<Option<Vec<u32>>, ModelLoadError> {
+        let value = match self.map.get(key).filter(|value| !value.is_null()) {
+            None => return Ok(None),
+            Some(value) => value,
+        };
+        let ids: Option<Vec<Option<u32>>> = match value {
             Value::Array(list) => list.iter().map(token_id).collect(),
             one => token_id(one).map(|id| vec![id]),
-        })
-    }
-
-    fn number(&self, key: &str) -> Result<Option<f64>, ModelLoadError> {
-        self.read(key, "a number of at least 0", |value| {
-            value.as_f64().filter(|number| number.is_finite() && *number >= 0.0)
-        })
+        };
+        let ids = ids.ok_or_else(|| self.wrong(key, "a token id or a list of them", value))?;
+        let ids: Vec<u32> = ids.into_iter().flatten().collect();
+        // A list of ids that cannot occur names no token.
+        Ok(Some(ids).filter(|ids| !ids.is_empty()))
     }
 }
 
-fn token_id(value: &Value) -> Option<u32> {
-    value.as_u64().and_then(|id| u32::try_from(id).ok())
+/// A token id. The inner `None` is a number that no token has: -1 is how old files say "none".
+fn token_id(value: &Value) -> Option<Option<u32>> {
+    match value.as_u64() {
+        Some(id) => Some(u32::try_from(id).ok()),
+        None => value.as_i64().map(|_| None),
+    }
 }
 
 impl GenerationConfig {
-    /// From the contents of `generation_config.json`, if there is one, over those of `config.json`.
+    /// From the contents of `generation_config.json`; without it, from the generation settings in `config.json`.
     ///
     /// # Errors
-    /// `Corrupt`, naming file and key, for a value of the wrong type.
+    /// `Corrupt`, naming file and key, for a token id of the wrong type.
     pub fn read(
         generation: Option<(&Map<String, Value>, &Path)>,
         config: (&Map<String, Value>, &Path),
     ) -> Result<Self, ModelLoadError> {
-        let fallback = Reader { map: config.0, file: config.1 };
-        let empty = Map::new();
-        let (map, file) = generation.unwrap_or((&empty, config.1));
-        let own = Reader { map, file };
-        let token = |key: &str| match own.token(key)? {
+        let fallback = Tokens { map: config.0, file: config.1 };
+        let legacy: Map<String, Value>;
+        let (map, file) = match generation {
+            Some(own) => own,
+            None => {
+                legacy = settings_in(config.0);
+                (&legacy, config.1)
+            }
+        };
+        let own = Tokens { map, file };
+        let token = |key: &str| match own.one(key)? {
             Some(id) => Ok(Some(id)),
-            None => fallback.token(key),
+            None => fallback.one(key),
         };
-        let eos = match own.tokens("eos_token_id")? {
+        let eos = match own.several("eos_token_id")? {
             Some(ids) => ids,
-            None => fallback.tokens("eos_token_id")?.unwrap_or_default(),
+            None => fallback.several("eos_token_id")?.unwrap_or_default(),
         };
-        let whole = |key: &str| own.read(key, "a whole number of at least 0", token_id);
+        let mut settings = Settings::new(map, file);
         Ok(Self {
             bos_token_id: token("bos_token_id")?,
             eos_token_ids: eos,
             pad_token_id: token("pad_token_id")?,
-            do_sample: own.read("do_sample", "true or false", Value::as_bool)?,
-            temperature: own.number("temperature")?,
-            top_k: whole("top_k")?,
-            top_p: own.number("top_p")?,
-            repetition_penalty: own.number("repetition_penalty")?,
-            max_new_tokens: whole("max_new_tokens")?,
+            do_sample: settings.flag("do_sample"),
+            temperature: settings.number("temperature"),
+            // Every number below 1 is how some program says "all".
+            top_k: settings.count("top_k"),
+            top_p: settings.number("top_p"),
+            repetition_penalty: settings.number("repetition_penalty"),
+            max_new_tokens: settings.positive("max_new_tokens"),
+            settings: GenerationSettings::read(&mut settings),
+            warnings: unsupported(map, file),
+            problems: settings.into_problems(),
             other: map
                 .iter()
-                .filter(|(key, _)| !KNOWN.contains(&key.as_str()))
+                .filter(|(key, _)| !FIELDS.contains(&key.as_str()))
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect(),
         })
@@ -168,4 +181,10 @@ impl GenerationConfig {
         map.extend(self.other.clone());
         map
     }
+}
+
+/// The generation settings among the keys of `config.json`, where models from before `generation_config.json` have them.
+fn settings_in(config: &Map<String, Value>) -> Map<String, Value> {
+    let set = config.iter().filter(|(key, value)| is_setting(key) && !value.is_null());
+    set.map(|(key, value)| (key.clone(), value.clone())).collect()
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use parlor_kernels::MappedFile;
 
 use crate::error::{LoadErrorKind, ModelLoadError};
+use crate::lfs;
 use crate::weight_files::WeightFiles;
 use cursor::Cursor;
 pub(crate) use metadata::Metadata;
@@ -49,6 +50,7 @@ impl Gguf {
     /// split model.
     pub(crate) fn open(path: &Path) -> Result<Self, ModelLoadError> {
         let file = Arc::new(MappedFile::open(path).map_err(|error| ModelLoadError::reading(path, &error))?);
+        lfs::refuse(path, file.bytes())?;
         let mut cursor = Cursor::new(file.bytes(), path);
         let magic = cursor.bytes(MAGIC.len(), "the magic number")?;
         if magic != MAGIC {

@@ -3,21 +3,23 @@
 //! Weights that need no conversion stay in the mapped file: loading them costs no memory and no time. Leaves
 //! out: the text side (`LoadedModel` in `model.rs` joins both) and the choice of device.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 
 use parlor_kernels::{BlockFormat, DType, Tensor};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
-use crate::arch::{Architecture, DiskTensor, TIED_HEAD};
+use crate::arch::{Architecture, DiskTensor};
 use crate::config::TorchDtype;
 use crate::decoder::{Decoder, Parameter};
-use crate::decoder_config::{DecoderConfig, Head};
+use crate::decoder_config::DecoderConfig;
 use crate::error::{LoadErrorKind, ModelLoadError};
 use crate::layout::{disk_shape, is_direct, is_rows, specs_of, split};
+use crate::lfs;
 use crate::parameter::{ParameterSpec, Part, Role, parameter_specs};
-use crate::weight_files::{Container, TensorEntry, WeightFiles};
+use crate::tensor_names::{match_names, with_own_head};
+use crate::weight_files::{Container, WeightFiles};
 
 /// Where loaded weights live.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -80,6 +82,7 @@ pub(crate) fn read_object(path: &Path) -> Result<Map<String, Value>, ModelLoadEr
     let bytes = std::fs::read(path).map_err(|error| ModelLoadError::reading(path, &error))?;
     // A byte-order mark is harmless; some editors add one.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    lfs::refuse(path, bytes)?;
     let restore = "restore the file from the model's original";
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(map)) => Ok(map),
@@ -92,7 +95,7 @@ pub(crate) fn read_object(path: &Path) -> Result<Map<String, Value>, ModelLoadEr
 /// A decoder of known family and shape from the weights in `files`, and warnings about what they hold.
 ///
 /// # Errors
-/// `Corrupt` for missing, unused and misshapen tensors; `Incompatible` for dtypes that are not read;
+/// `Corrupt` for missing and misshapen tensors, and for those inside the decoder that it does not have; `Incompatible` for dtypes that are not read;
 /// `OutOfMemory` when conversion would need more memory than there is.
 pub fn read_decoder(
     files: &WeightFiles,
@@ -101,11 +104,15 @@ pub fn read_decoder(
     options: &LoadOptions,
 ) -> Result<(Decoder, Vec<String>), ModelLoadError> {
     let place = files.files().first().map(|path| path.display().to_string()).unwrap_or_default();
+    let (config, own_head) = with_own_head(files, architecture, config)?;
+    let config = &*config;
+    let mut warnings: Vec<String> = own_head.into_iter().collect();
     let disk = match files.container() {
         Container::Safetensors => architecture.disk_tensors(config),
         Container::Gguf => architecture.gguf_tensors(config),
     };
-    let found = match_names(files, &disk, architecture, config, &place)?;
+    let (found, extra) = match_names(files, &disk, architecture, config, &place)?;
+    warnings.extend(extra);
     let specs = parameter_specs(config);
     let by_role: HashMap<Role, usize> =
         specs.iter().enumerate().map(|(index, spec)| (spec.role, index)).collect();
@@ -151,7 +158,6 @@ pub fn read_decoder(
     if options.order == WeightOrder::Products {
         decoder.optimize_for_inference();
     }
-    let warnings = tied_head_warning(files, &found, config).into_iter().collect();
     Ok((decoder, warnings))
 }
 
@@ -175,100 +181,6 @@ fn place_tensor(
         })?,
     };
     Ok(specs.iter().map(|spec| (*spec).clone()).zip(parts).collect())
-}
-
-type Found<'a> = Vec<(String, &'a TensorEntry)>;
-
-/// Finds each tensor under one of its names; reports the missing and the unused.
-fn match_names<'a>(
-    files: &'a WeightFiles,
-    disk: &[DiskTensor],
-    architecture: Architecture,
-    config: &DecoderConfig,
-    place: &str,
-) -> Result<Found<'a>, ModelLoadError> {
-    let mut found = Vec::with_capacity(disk.len());
-    let mut missing = Vec::new();
-    let mut used = BTreeSet::new();
-    for tensor in disk {
-        let mut names = std::iter::once(&tensor.name)
-            .chain(&tensor.alternatives)
-            .filter(|name| files.get(name).is_some());
-        match names.next().and_then(|name| Some((name, files.get(name)?))) {
-            Some((name, entry)) => {
-                if let Some(second) = names.next() {
-                    return Err(ModelLoadError::new(
-                        LoadErrorKind::Corrupt,
-                        entry.place(name),
-                        format!("the same weights are there a second time, as `{second}`"),
-                        "two models were mixed; copy or download the weights again",
-                    ));
-                }
-                used.insert(name.as_str());
-                found.push((name.clone(), entry));
-            }
-            None => missing.push(tensor.name.as_str()),
-        }
-    }
-    if let [only] = missing[..]
-        && only == TIED_HEAD
-    {
-        return Err(ModelLoadError::new(
-            LoadErrorKind::Corrupt,
-            place,
-            format!("the tensor `{only}` is missing: the checkpoint has no output head"),
-            "it was saved without its head, or its config.json lacks `tie_word_embeddings: true`",
-        ));
-    }
-    let described = match files.container() {
-        Container::Safetensors => "this config.json",
-        Container::Gguf => "this metadata",
-    };
-    if !missing.is_empty() {
-        return Err(ModelLoadError::new(
-            LoadErrorKind::Corrupt,
-            place,
-            format!(
-                "tensors that a {architecture} model of {described} needs are missing ({} of {}): {}",
-                missing.len(),
-                disk.len(),
-                several(&missing)
-            ),
-            match files.container() {
-                Container::Safetensors => {
-                    "config.json and the weights are of different models, or a part was not copied; get all files again"
-                }
-                Container::Gguf => files.container().advice(),
-            },
-        ));
-    }
-    let ignores = |name: &str| match files.container() {
-        Container::Safetensors => architecture.ignores(name, config),
-        Container::Gguf => architecture.ignores_of_gguf(name, config),
-    };
-    let unused: Vec<&str> =
-        files.iter().map(|(name, _)| name).filter(|name| !used.contains(name) && !ignores(name)).collect();
-    if !unused.is_empty() {
-        return Err(ModelLoadError::new(
-            LoadErrorKind::Corrupt,
-            place,
-            format!(
-                "tensors that have no place in a {architecture} model of {described} ({}): {}",
-                unused.len(),
-                several(&unused)
-            ),
-            files.container().advice(),
-        ));
-    }
-    Ok(found)
-}
-
-/// The first few of `names`, quoted.
-fn several(names: &[&str]) -> String {
-    let shown: Vec<String> = names.iter().take(4).map(|name| format!("`{name}`")).collect();
-    let rest = names.len().saturating_sub(shown.len());
-    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-    format!("{}{more}", shown.join(", "))
 }
 
 fn check_memory(
@@ -301,16 +213,4 @@ fn check_memory(
         format!("the weights need {}, and {} are free", shown(needed), shown(available)),
         help,
     ))
-}
-
-/// A tied model may carry its head; one that differs from the embedding is not used, which must not be silent.
-fn tied_head_warning(files: &WeightFiles, found: &Found<'_>, config: &DecoderConfig) -> Option<String> {
-    let head = files.get(TIED_HEAD).filter(|_| config.head == Head::Tied)?;
-    let (name, embedding) = found.first()?;
-    (head.bytes() != embedding.bytes()).then(|| {
-        format!(
-            "`{TIED_HEAD}` differs from `{name}` and is not used, because config.json ties them; if the head should \
-             count, set `tie_word_embeddings: false` in config.json"
-        )
-    })
 }

@@ -12,6 +12,7 @@ use crate::decoder::Decoder;
 use crate::decoder_config::DecoderConfig;
 use crate::error::{LoadErrorKind, ModelLoadError};
 use crate::generation_config::GenerationConfig;
+use crate::generation_file;
 use crate::gguf::{Gguf, is_gguf};
 use crate::load::{LoadOptions, MaxLength, read_decoder, read_object};
 use crate::safetensors_files::name_the_file;
@@ -51,6 +52,14 @@ pub struct LoadedModel {
 }
 
 impl LoadedModel {
+    /// Tokens that end an answer: those that the model names, else the end-of-sequence token of its tokenizer.
+    pub fn eos_token_ids(&self) -> Vec<u32> {
+        match (self.generation.eos_token_ids.as_slice(), &self.tokenizer) {
+            ([], Some(tokenizer)) => tokenizer.eos().map(|token| token.id).into_iter().collect(),
+            (own, _) => own.to_vec(),
+        }
+    }
+
     /// Sends its warnings and that it is there as events.
     fn announce(&self) {
         for warning in &self.warnings {
@@ -141,10 +150,11 @@ pub fn load_directory(dir: &Path, options: &LoadOptions) -> Result<LoadedModel, 
     let max_length = check_max_length(options.max_length, &config, &config_path)?;
 
     let generation_path = dir.join("generation_config.json");
-    let generation_map = generation_path.is_file().then(|| read_object(&generation_path)).transpose()?;
+    let generation_file = generation_file::read(&generation_path)?;
+    let (token_ids, odd_ids) = config_token_ids(&hf_config);
     let generation = GenerationConfig::read(
-        generation_map.as_ref().map(|map| (map, generation_path.as_path())),
-        (&hf_config, &config_path),
+        generation_file.map.as_ref().map(|map| (map, generation_path.as_path())),
+        (&token_ids, &config_path),
     )?;
 
     let files = WeightFiles::open(dir)?;
@@ -156,8 +166,13 @@ pub fn load_directory(dir: &Path, options: &LoadOptions) -> Result<LoadedModel, 
         },
         || read_decoder(&files, architecture, &config, options),
     );
-    let (decoder, mut warnings) = weights?;
-    let (text_files, (tokenizer, chat_template)) = text?;
+    let (decoder, extra) = weights?;
+    let (text_files, (tokenizer, chat_template, larger)) = text?;
+    let mut warnings = architecture.notices(&hf_config, &config_path);
+    warnings.extend(odd_ids);
+    warnings.extend(extra);
+    warnings.extend(larger);
+    warnings.extend(generation_file.warning);
     for id in &generation.eos_token_ids {
         if *id as usize >= config.vocab_size {
             warnings.push(format!(
@@ -183,6 +198,31 @@ pub fn load_directory(dir: &Path, options: &LoadOptions) -> Result<LoadedModel, 
     };
     model.announce();
     Ok(model)
+}
+
+/// The special tokens of a `config.json`, less ids below 0, which no token has, and what to say of those. transformers
+/// keeps such ids, and they never match: -1 is how files say "none".
+fn config_token_ids(hf_config: &Map<String, Value>) -> (Map<String, Value>, Option<String>) {
+    const EOS: &str = "eos_token_id";
+    let is_token = |value: &Value| value.as_i64().is_none_or(|id| id >= 0);
+    let mut ids = Map::new();
+    for key in ["bos_token_id", EOS, "pad_token_id"] {
+        let kept = match hf_config.get(key) {
+            Some(Value::Array(list)) => {
+                Value::Array(list.iter().filter(|id| is_token(id)).cloned().collect())
+            }
+            Some(value) if is_token(value) => value.clone(),
+            _ => continue,
+        };
+        ids.insert(key.to_owned(), kept);
+    }
+    let found = hf_config.get(EOS).filter(|found| ids.get(EOS) != Some(found));
+    let warning = found.map(|found| {
+        format!(
+            "config.json has `{EOS}: {found}`: no token has an id below 0, so none of these ends an answer"
+        )
+    });
+    (ids, warning)
 }
 
 /// The text side, and the weights beside it. A vocabulary of 150,000 tokens takes a fifth of a second on one thread; until it is

@@ -15,6 +15,7 @@ use safetensors::tensor::{Dtype, SafeTensorError};
 use serde_json::Value;
 
 use crate::error::{LoadErrorKind, ModelLoadError};
+use crate::lfs;
 use crate::weight_files::{AGAIN, Container, StoredDtype, TensorEntry, WeightFiles};
 
 /// The only weight file of a model that is not sharded.
@@ -118,6 +119,7 @@ impl WeightFiles {
         if length == 0 {
             return Err(ModelLoadError::corrupt(path, "the file is empty", AGAIN));
         }
+        lfs::refuse(path, file.bytes())?;
         let (header, metadata) = SafeTensors::read_metadata(file.bytes())
             .map_err(|error| ModelLoadError::corrupt(path, damage(&error, file.bytes()), AGAIN))?;
         let data = 8 + header;
@@ -165,6 +167,7 @@ fn damage(error: &SafeTensorError, bytes: &[u8]) -> String {
 fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelLoadError> {
     const RESTORE: &str = "restore the index from the model's original files";
     let text = std::fs::read(path).map_err(|error| ModelLoadError::reading(path, &error))?;
+    lfs::refuse(path, &text)?;
     let index: Value = serde_json::from_slice(&text).map_err(|error| {
         ModelLoadError::corrupt(path, format!("this is not valid JSON: {error}"), RESTORE)
     })?;
@@ -182,11 +185,12 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelLoadError> {
             return Err(ModelLoadError::corrupt(path, what, RESTORE));
         };
         // A shard lies beside its index; anything else could reach out of the directory.
-        if Path::new(shard).file_name().is_none_or(|name| name != shard) {
+        let inside = shard.trim_start_matches("./");
+        if Path::new(inside).file_name().is_none_or(|name| name != inside) {
             let what = format!("`weight_map.{tensor}` should be a file name, but is the path `{shard}`");
             return Err(ModelLoadError::corrupt(path, what, RESTORE));
         }
-        listed.insert(tensor.clone(), shard.to_owned());
+        listed.insert(tensor.clone(), inside.to_owned());
     }
     if listed.is_empty() {
         return Err(ModelLoadError::corrupt(path, "`weight_map` names no tensor", RESTORE));

@@ -3,27 +3,26 @@
 
 use std::path::Path;
 
-use parlor_text::{ChatTemplate, Tokenizer, TokenizerError};
+use parlor_text::{ChatTemplate, NamedTemplates, Tokenizer, TokenizerError};
 
 use crate::arch;
 use crate::error::{LoadErrorKind, ModelLoadError};
 use crate::gguf::{Gguf, Metadata, is_gguf};
 use crate::text_files::TextFiles;
 
-/// The tokenizer and the template of `dir`, where it has them. `rows` are the embedding's: a token id beyond them
-/// would have no vector.
-pub(crate) fn read_text_side(
-    dir: &Path,
-    files: &TextFiles,
-    rows: usize,
-) -> Result<(Option<Tokenizer>, Option<ChatTemplate>), ModelLoadError> {
+/// The tokenizer and the template of `dir`, where it has them. `rows` are the embedding's: where they are fewer than the
+/// tokens, as in models whose tokenizer was given a padding token, texts without those beyond can be used, as in
+/// transformers.
+pub(crate) fn read_text_side(dir: &Path, files: &TextFiles, rows: usize) -> Result<TextSide, ModelLoadError> {
     let has_tokenizer =
         ["tokenizer.json", "vocab.json", "tokenizer.model"].iter().any(|name| files.get(name).is_some());
     if !has_tokenizer {
-        return Ok((None, None));
+        return Ok((None, None, Vec::new()));
     }
     let tokenizer = Tokenizer::from_dir(dir).map_err(|error| tokenizer_error(dir, error))?;
-    check_size(dir, &tokenizer, rows)?;
+    let warnings =
+        size_problem(&tokenizer, rows).map(|what| format!("{what}: texts with such tokens are refused"));
+    let tokenizer = tokenizer.with_rows(rows);
     let template = ChatTemplate::from_dir(dir, &tokenizer).map_err(|error| {
         ModelLoadError::corrupt(
             dir,
@@ -32,24 +31,17 @@ pub(crate) fn read_text_side(
              without chat",
         )
     })?;
-    Ok((Some(tokenizer), template))
+    Ok((Some(tokenizer), template, warnings.into_iter().collect()))
 }
 
-fn check_size(path: &Path, tokenizer: &Tokenizer, rows: usize) -> Result<(), ModelLoadError> {
+/// What to say of a tokenizer with more tokens than `rows`.
+fn size_problem(tokenizer: &Tokenizer, rows: usize) -> Option<String> {
     let size = tokenizer.vocab_size();
-    if size > rows {
-        let last = size - 1;
-        let token = u32::try_from(last).ok().and_then(|id| tokenizer.token(id)).unwrap_or_default();
-        return Err(ModelLoadError::incompatible(
-            path,
-            format!(
-                "the tokenizer has {size} tokens (the last one is {last}, `{token}`), but the model's embedding has \
-                 only {rows} rows"
-            ),
-            "tokenizer and weights are of different models; use the tokenizer that belongs to these weights",
-        ));
-    }
-    Ok(())
+    let last = size.checked_sub(1).filter(|_| size > rows)?;
+    let token = u32::try_from(last).ok().and_then(|id| tokenizer.token(id)).unwrap_or_default();
+    Some(format!(
+        "the tokenizer has {size} tokens (the last one is {last}, `{token}`), but the model's embedding has only {rows} rows"
+    ))
 }
 
 /// Tokenizer, template and what is odd about them.
@@ -63,12 +55,21 @@ pub fn read_gguf_text(path: &Path) -> Result<Option<TextSide>, ModelLoadError> {
     if !is_gguf(path) {
         return Ok(None);
     }
-    gguf_text_side(&Gguf::open(path)?.metadata, usize::MAX).map(Some)
+    let metadata = Gguf::open(path)?.metadata;
+    let (tokenizer, template, mut warnings) = gguf_text_side(&metadata, usize::MAX)?;
+    if let Some(family) = arch::gguf::unsupported_family(&metadata)? {
+        warnings.push(format!(
+            "this file holds a model of type `{family}`, which is not supported: its vocabulary can be used, its weights \
+             cannot"
+        ));
+    }
+    Ok(Some((tokenizer, template, warnings)))
 }
 
 /// What a GGUF file's metadata hold. `rows` are the embedding's.
 pub(crate) fn gguf_text_side(metadata: &Metadata, rows: usize) -> Result<TextSide, ModelLoadError> {
     const TEMPLATE: &str = "tokenizer.chat_template";
+    const TOOL_TEMPLATE: &str = "tokenizer.chat_template.tool_use";
     let mut warnings = Vec::new();
     let Some(vocabulary) = arch::gguf::vocabulary(metadata, &mut warnings)? else {
         return Ok((None, None, warnings));
@@ -80,10 +81,15 @@ pub(crate) fn gguf_text_side(metadata: &Metadata, rows: usize) -> Result<TextSid
             "convert or download the model again",
         )
     })?;
-    check_size(metadata.path(), &tokenizer, rows)?;
+    if let Some(what) = size_problem(&tokenizer, rows) {
+        let help = "the file is damaged, or was converted by a program with an error; get another one";
+        return Err(ModelLoadError::incompatible(metadata.path(), what, help));
+    }
+    let tool_use = metadata.text(TOOL_TEMPLATE)?.map(str::to_owned);
     let template = metadata
         .text(TEMPLATE)?
-        .map(|source| ChatTemplate::new(source, tokenizer.special_texts()))
+        .map(|source| NamedTemplates { default: source.to_owned(), tool_use })
+        .map(|sources| ChatTemplate::named(&sources, tokenizer.special_texts()))
         .transpose()
         .map_err(|error| {
             let help = "use a file whose template is correct: templates are edited by `gguf_new_metadata.py`";

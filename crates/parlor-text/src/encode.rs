@@ -6,13 +6,14 @@
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::assistant::encode_conversation;
+use crate::assistant::{encode_conversation, encode_for_training};
 use crate::bad_rows::BadRows;
 use crate::chat::Message;
 use crate::config::{OnBadRow, OnLongRow};
 use crate::continuation::{Continuation, NO_TEMPLATE, ended, text_ids};
 use crate::datasets::{Content, Row, RowProblem, RowSource, SourcedRow};
 use crate::encode_report::{EncodeError, EncodeReport, Unusable, bad, row_error};
+use crate::findings::{Inspector, note_cut};
 use crate::long_rows::LongRows;
 use crate::template::{ChatTemplate, RenderOptions};
 use crate::tokenizer::{SpecialTokens, Tokenizer, TokenizerError};
@@ -111,6 +112,7 @@ pub struct Encoder<'a> {
     report: EncodeReport,
     long: LongRows,
     bad: BadRows,
+    inspector: Inspector,
 }
 
 impl<'a> Encoder<'a> {
@@ -119,7 +121,8 @@ impl<'a> Encoder<'a> {
         let long = LongRows::new(options.on_long_row, options.max_length.max(2));
         let bad = BadRows::new(options.on_bad_row);
         let report = EncodeReport::default();
-        Self { tokenizer, template, options, texts: Long::Cut, rows: 0, report, long, bad }
+        let inspector = Inspector::new(tokenizer, template);
+        Self { tokenizer, template, options, texts: Long::Cut, rows: 0, report, long, bad, inspector }
     }
 
     /// As [`encode_pretraining`].
@@ -139,10 +142,19 @@ impl<'a> Encoder<'a> {
     /// [`EncodeError`] when rows are of another kind than this takes.
     pub fn batch(&mut self, rows: &[SourcedRow], take: &mut dyn FnMut(Example)) -> Result<(), EncodeError> {
         self.rows += rows.len();
-        let encoded: Vec<_> = rows.par_iter().map(|sourced| self.row(sourced)).collect();
+        let encode = |sourced| {
+            let (ids, weights) = self.row(sourced)?;
+            let trained = weights.iter().rposition(|&weight| weight > 0.0);
+            let facts = self.inspector.look(self.tokenizer, sourced, &ids, trained);
+            Ok((ids, weights, facts))
+        };
+        let encoded: Vec<_> = rows.par_iter().map(encode).collect();
         for (sourced, encoded) in rows.iter().zip(encoded) {
             match encoded {
-                Ok((ids, weights)) => self.push(&ids, &weights, sourced, take),
+                Ok((ids, weights, facts)) => {
+                    self.inspector.note(&mut self.report.findings, sourced, facts);
+                    self.push(&ids, &weights, sourced, take);
+                }
                 Err(Unusable::Unfit(error)) => return Err(error),
                 Err(Unusable::Bad(why)) => self.bad.add(&sourced.source, &why),
             }
@@ -208,7 +220,7 @@ impl<'a> Encoder<'a> {
             self.spare(messages, &options, &ids, &mut weights).map_err(Unusable::Bad)?;
             return Ok((ids, weights));
         }
-        let encoded = encode_conversation(self.tokenizer, template, messages, &options);
+        let encoded = encode_for_training(self.tokenizer, template, messages, &options);
         let encoded = encoded.map_err(|error| bad(&error))?;
         let weights = encoded.assistant_mask.iter().map(|&own| if own { 1.0 } else { 0.0 }).collect();
         Ok((encoded.ids, weights))
@@ -271,7 +283,10 @@ impl<'a> Encoder<'a> {
             if !self.long.takes(&sourced.source, ids.len()) {
                 return;
             }
-            self.report.truncated += usize::from(ids.len() > limit);
+            if ids.len() > limit {
+                self.report.truncated += 1;
+                note_cut(&mut self.report.findings, sourced);
+            }
         }
         let mut start = 0;
         while start + 1 < ids.len() {

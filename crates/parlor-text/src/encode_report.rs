@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::datasets::{KEPT_PROBLEMS, RowProblem, RowSource, SourcedRow, shown};
+use crate::findings::Findings;
 
 /// What came of the rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,12 +29,15 @@ pub struct EncodeReport {
     /// The first of those.
     #[serde(default)]
     pub bad_rows: Vec<RowProblem>,
+    /// What is odd about the others.
+    #[serde(default)]
+    pub findings: Findings,
 }
 
 impl EncodeReport {
-    /// What the user should know of rows that were left out.
+    /// What the user should know of rows that were left out, and of what is odd about the others.
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings = self.findings.sentences();
         if self.bad > 0 {
             let list = shown(&self.bad_rows, self.bad);
             warnings.push(format!("{} rows are left out because they cannot be used:{list}", self.bad));

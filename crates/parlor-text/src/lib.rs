@@ -15,22 +15,30 @@ mod dataset_config;
 mod datasets;
 mod encode;
 mod encode_report;
+mod findings;
+mod jinja;
+mod lfs;
 mod long_rows;
 mod mixture;
 mod order;
 mod preference;
-mod python_json;
 mod splitter;
 mod stream;
 mod survey;
 mod template;
+mod template_families;
 mod template_source;
 mod texts;
 mod tokenizer;
+mod tokenizer_classes;
+mod tokenizer_files;
 mod vocabulary;
 mod word_by_word;
 
-pub use assistant::{Encoded, MaskError, MaskSource, encode_conversation};
+pub use assistant::{
+    Encoded, MaskError, MaskSource, MaskedText, assistant_spans, encode_conversation, encode_for_training,
+    training_spans,
+};
 pub use bpe_training::{BpeOptions, train_bpe};
 pub use chat::Message;
 pub use config::{DataConfig, DataType, OnBadRow, OnLongRow, data_problems};
@@ -42,6 +50,8 @@ pub use datasets::{
 };
 pub use encode::{EncodeOptions, Encoder, Example, TrainOn, encode_pretraining, encode_sft};
 pub use encode_report::{EncodeError, EncodeReport};
+pub use findings::{Finding, Findings};
+pub use lfs::{LFS_POINTER, is_lfs_pointer, is_lfs_pointer_file};
 pub use mixture::{TooFewRows, kept_rows, mix, split};
 pub use order::{Cursor, ShuffleBuffer, epoch_order};
 pub use preference::{
@@ -50,6 +60,7 @@ pub use preference::{
 pub use stream::StreamDecoder;
 pub use survey::{Duplicate, Lengths, bytes, characters, duplicates, each_text};
 pub use template::{ChatTemplate, RenderOptions, Rendered, TemplateError};
+pub use template_source::Named as NamedTemplates;
 pub use texts::Texts;
 pub use tokenizer::{SpecialToken, SpecialTokens, Tokenizer, TokenizerError};
 pub use vocabulary::{Spelling, TokenKind, Vocabulary, merge_halves};

@@ -12,6 +12,7 @@ use crate::config::{OnBadRow, OnLongRow};
 use crate::continuation::{Continuation, NO_TEMPLATE};
 use crate::datasets::{Content, Row, RowSource, SourcedRow};
 use crate::encode_report::{EncodeError, EncodeReport, Unusable, row_error};
+use crate::findings::Inspector;
 use crate::long_rows::LongRows;
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
@@ -83,6 +84,7 @@ pub fn encode_preference(
     };
     let ids: Vec<_> = rows.par_iter().map(ids).collect();
     let mut encoder = Encoder::new(options);
+    let inspector = Inspector::new(tokenizer, template);
     let mut examples = Vec::with_capacity(rows.len());
     for (sourced, ids) in rows.iter().zip(ids) {
         let (a, b) = match ids {
@@ -93,6 +95,8 @@ pub fn encode_preference(
                 continue;
             }
         };
+        let facts = inspector.look(tokenizer, sourced, &a.whole, a.whole.len().checked_sub(1));
+        inspector.note(&mut encoder.report.findings, sourced, facts);
         let boundary = a.boundary().min(b.boundary());
         let mut prompt = a.whole[..boundary].to_vec();
         let (mut chosen, mut rejected) = (a.whole[boundary..].to_vec(), b.whole[boundary..].to_vec());
@@ -153,6 +157,7 @@ pub fn encode_unpaired(
         })
         .collect();
     let mut encoder = Encoder::new(options);
+    let inspector = Inspector::new(tokenizer, template);
     let mut whole = Vec::with_capacity(answers.len());
     for ((sourced, _, _, desirable), ids) in answers.into_iter().zip(ids) {
         let ids = match ids {
@@ -163,6 +168,8 @@ pub fn encode_unpaired(
                 continue;
             }
         };
+        let facts = inspector.look(tokenizer, sourced, &ids.whole, ids.whole.len().checked_sub(1));
+        inspector.note(&mut encoder.report.findings, sourced, facts);
         let (prompt, completion) = ids.whole.split_at(ids.boundary());
         if !encoder.is_bad(sourced, completion.is_empty(), EMPTY)
             && encoder.fits(sourced, prompt, completion.len())

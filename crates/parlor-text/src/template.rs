@@ -1,32 +1,30 @@
 //! Chat templates: messages to the text a model was trained on, byte for byte as `transformers` renders it.
 //!
-//! Source: `transformers/utils/chat_template_utils.py`. The engine is `minijinja` with its Python methods; what
-//! is added here is HF's environment: `tojson` and printing in Python's spelling, `raise_exception`,
-//! `strftime_now`, `{% generation %}`, and bounds, since a template is foreign input.
+//! Source: `transformers/utils/chat_template_utils.py` and `PreTrainedTokenizerBase.get_chat_template` (5.23). The
+//! language is in `jinja/`; this adds what a rendering sees (messages, tools, documents, special tokens, the date),
+//! the choice among named templates, and `{% generation %}`.
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jiff::civil::DateTime;
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde, Value, ValueKind};
+use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, context};
 use serde_json::{Map, Value as Json};
 use sha2::{Digest, Sha256};
 
 use crate::chat::Message;
-use crate::python_json;
-use crate::template_source::{BEGIN, END, find, mark_generation};
+use crate::jinja::{self, Ownership};
+use crate::template_families;
+use crate::template_source::{self, BEGIN, END, Generation, Named, mark_generation, normalized};
 use crate::tokenizer::Tokenizer;
 
-/// Steps a rendering may take: about a second's worth, far beyond any real template.
-const FUEL: u64 = 20_000_000;
 const MAX_SOURCE: usize = 1 << 20;
 const NAME: &str = "chat_template";
 
 /// Why a template could not be compiled or rendered.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TemplateError {
     /// The file that should hold it.
     #[error("{0}")]
@@ -65,9 +63,9 @@ pub struct RenderOptions {
     pub tools: Option<Vec<Json>>,
     /// End with the beginning of the assistant's next message.
     pub add_generation_prompt: bool,
-    /// What `strftime_now` takes as now; the clock when absent.
+    /// What `strftime_now` takes as now; without it the template's own date, else the clock.
     pub now: Option<DateTime>,
-    /// Further variables (`enable_thinking`, ...).
+    /// Further variables (`enable_thinking`, `documents`, ...), over those of the template.
     pub kwargs: Map<String, Json>,
 }
 
@@ -80,14 +78,30 @@ pub struct Rendered {
     pub generated: Vec<Range<usize>>,
 }
 
-/// A compiled template.
+/// A compiled template, or several by name: conversations with tools take the one called `tool_use`.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
-    source: Arc<str>,
-    environment: Arc<Environment<'static>>,
+    default: Arc<Compiled>,
+    tool_use: Option<Arc<Compiled>>,
     special: Map<String, Json>,
-    marked: bool,
+    kwargs: Map<String, Json>,
+    now: Option<DateTime>,
 }
+
+#[derive(Debug)]
+struct Compiled {
+    source: String,
+    environment: Environment<'static>,
+    /// The same, with marks around what belongs to each message; compiled when masks are asked for.
+    owned: OnceLock<Result<Environment<'static>, TemplateError>>,
+    /// The same template for training on thoughts that it drops, where it is of that kind.
+    with_thoughts: OnceLock<Option<Arc<Compiled>>>,
+    marked: bool,
+    reads_clock: bool,
+}
+
+/// A text, and its parts that belong to messages.
+pub(crate) type Owned = (String, Vec<jinja::Part>);
 
 impl ChatTemplate {
     /// Compiles `source`; `special` are the texts of special tokens (`bos_token`, ...).
@@ -95,18 +109,17 @@ impl ChatTemplate {
     /// # Errors
     /// [`TemplateError::Compile`] with the line.
     pub fn new(source: &str, special: Map<String, Json>) -> Result<Self, TemplateError> {
-        if source.len() > MAX_SOURCE {
-            let why = format!("it has {} bytes; at most {MAX_SOURCE} are accepted", source.len());
-            return Err(TemplateError::Compile { line: 1, why });
-        }
-        let (prepared, marked) = mark_generation(source);
-        let compile = |error: minijinja::Error| TemplateError::Compile {
-            line: error.line().unwrap_or(1),
-            why: detail(&error),
-        };
-        let mut environment = environment().map_err(compile)?;
-        environment.add_template_owned(NAME, prepared).map_err(compile)?;
-        Ok(Self { source: source.into(), environment: Arc::new(environment), special, marked })
+        Self::named(&Named { default: source.to_owned(), tool_use: None }, special)
+    }
+
+    /// Compiles a model's templates.
+    ///
+    /// # Errors
+    /// [`TemplateError::Compile`] with the line.
+    pub fn named(sources: &Named, special: Map<String, Json>) -> Result<Self, TemplateError> {
+        let default = Arc::new(Compiled::new(&sources.default)?);
+        let tool_use = sources.tool_use.as_deref().map(Compiled::new).transpose()?.map(Arc::new);
+        Ok(Self { default, tool_use, special, kwargs: Map::new(), now: None })
     }
 
     /// The template of a model directory, if it has one.
@@ -114,7 +127,8 @@ impl ChatTemplate {
     /// # Errors
     /// As [`Self::new`], and [`TemplateError::Source`] for a file that cannot be read.
     pub fn from_dir(directory: &Path, tokenizer: &Tokenizer) -> Result<Option<Self>, TemplateError> {
-        find(directory)?.map(|source| Self::new(&source, tokenizer.special_texts())).transpose()
+        let found = template_source::find(directory)?;
+        found.map(|sources| Self::named(&sources, tokenizer.special_texts())).transpose()
     }
 
     /// ChatML with marked assistant parts and tools, for models that start from nothing.
@@ -125,19 +139,72 @@ impl ChatTemplate {
         Self::new(include_str!("chatml.jinja"), tokenizer.special_texts())
     }
 
-    /// The template's source, as it was given.
+    /// The same template with further variables for every rendering (`model.chat_template_kwargs`).
+    #[must_use]
+    pub fn with_kwargs(mut self, kwargs: &Map<String, Json>) -> Self {
+        self.kwargs.extend(kwargs.clone());
+        self
+    }
+
+    /// The same template with a date that `strftime_now` takes as now: a run's own, so that it is the same on resume.
+    #[must_use]
+    pub fn with_now(mut self, now: DateTime) -> Self {
+        self.now = Some(now);
+        self
+    }
+
+    /// The date that renderings see; none when they read the clock.
+    pub fn now(&self) -> Option<DateTime> {
+        self.now
+    }
+
+    /// Variables that every rendering sees.
+    pub fn kwargs(&self) -> &Map<String, Json> {
+        &self.kwargs
+    }
+
+    /// Whether a rendering may depend on the date.
+    pub fn reads_clock(&self) -> bool {
+        self.all().any(|compiled| compiled.reads_clock)
+    }
+
+    /// The source of the template for conversations without tools, as it was given.
     pub fn source(&self) -> &str {
-        &self.source
+        &self.default.source
+    }
+
+    /// The source of the template for conversations with or without tools.
+    pub(crate) fn source_for(&self, tools: Option<&[Json]>) -> &str {
+        &self.chosen(tools).source
+    }
+
+    /// The files that hold it in a model directory: name and content.
+    pub fn files(&self) -> Vec<(&'static str, &str)> {
+        let mut files = vec![(template_source::DEFAULT_FILE, self.source())];
+        if let Some(tool_use) = &self.tool_use {
+            files.push((template_source::TOOL_USE_FILE, &tool_use.source));
+        }
+        files
     }
 
     /// Whether the template marks the assistant's part with `{% generation %}`.
-    pub fn marks_generation(&self) -> bool {
-        self.marked
+    pub fn marks_generation(&self, tools: Option<&[Json]>) -> bool {
+        self.chosen(tools).marked
     }
 
-    /// SHA-256 of the source, in hexadecimal.
+    /// SHA-256 of the sources, in hexadecimal.
     pub fn content_hash(&self) -> String {
-        Sha256::digest(self.source.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+        let mut digest = Sha256::new();
+        self.all().for_each(|compiled| digest.update(compiled.source.as_bytes()));
+        digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Compiled> {
+        [Some(&self.default), self.tool_use.as_ref()].into_iter().flatten().map(Arc::as_ref)
+    }
+
+    fn chosen(&self, tools: Option<&[Json]>) -> &Compiled {
+        self.tool_use.as_ref().filter(|_| tools.is_some()).unwrap_or(&self.default)
     }
 
     /// Renders a conversation.
@@ -145,29 +212,100 @@ impl ChatTemplate {
     /// # Errors
     /// [`TemplateError::Raised`] with the template's own words, or [`TemplateError::Render`] with the line.
     pub fn render(&self, messages: &[Message], options: &RenderOptions) -> Result<Rendered, TemplateError> {
-        let messages: Vec<Map<String, Json>> = messages.iter().map(Message::for_template).collect();
-        let messages = Value::from(Serde(messages));
-        let mut variables: Vec<(String, Value)> = self
-            .special
-            .iter()
-            .chain(&options.kwargs)
-            .map(|(name, value)| (name.clone(), Value::from(Serde(value))))
-            .collect();
-        let tools = options.tools.as_ref().map_or(Value::from(()), |tools| Value::from(Serde(tools)));
-        let now = options.now.unwrap_or_else(|| jiff::Zoned::now().datetime());
-        let strftime_now = Value::from_function(move |format: String| {
-            jiff::fmt::strtime::format(&format, now)
-                .map_err(|error| minijinja::Error::new(ErrorKind::InvalidOperation, error.to_string()))
-        });
-        variables.push(("strftime_now".to_owned(), strftime_now));
-        variables.push(("messages".to_owned(), messages));
-        variables.push(("tools".to_owned(), tools));
-        variables.push(("add_generation_prompt".to_owned(), options.add_generation_prompt.into()));
-        let variables = Value::from_pairs(variables);
-        let template = self.environment.get_template(NAME).map_err(|error| render_error(&error))?;
-        let text = template.render(context! { ..variables }).map_err(|error| render_error(&error))?;
-        unmark(&text)
+        let compiled = self.chosen(options.tools.as_deref());
+        unmark(&self.run(&compiled.environment, messages, options)?)
     }
+
+    /// Renders a conversation and tells which message each part belongs to; none where the template does not go over
+    /// the messages in a loop whose output stays as it is.
+    pub(crate) fn render_owned(
+        &self,
+        messages: &[Message],
+        options: &RenderOptions,
+    ) -> Result<Option<Owned>, TemplateError> {
+        let compiled = self.chosen(options.tools.as_deref());
+        let environment = compiled.owned.get_or_init(|| {
+            prepared(&compiled.source, Generation::Ignored, Ownership::Marked)
+                .map(|(environment, _)| environment)
+        });
+        let environment = environment.as_ref().map_err(Clone::clone)?;
+        Ok(jinja::parts(&self.run(environment, messages, options)?))
+    }
+
+    /// Whether the template says anything about thoughts.
+    pub(crate) fn knows_thoughts(&self, tools: Option<&[Json]>) -> bool {
+        self.chosen(tools).source.contains("think")
+    }
+
+    /// The same template, but keeping the thoughts that it drops from every answer (as the distillations of DeepSeek
+    /// R1 do): training on them is what such data is for. None where it drops none in this way.
+    pub(crate) fn keeping_thoughts(&self, tools: Option<&[Json]>) -> Option<Self> {
+        let compiled = self.chosen(tools);
+        let with_thoughts = compiled.with_thoughts.get_or_init(|| {
+            let source = template_families::keeping_thoughts(&compiled.source)?;
+            Compiled::new(&source).ok().map(Arc::new)
+        });
+        Some(Self { default: with_thoughts.clone()?, tool_use: None, ..self.clone() })
+    }
+
+    fn run(
+        &self,
+        environment: &Environment<'_>,
+        messages: &[Message],
+        options: &RenderOptions,
+    ) -> Result<String, TemplateError> {
+        let messages: Vec<Value> = messages
+            .iter()
+            .enumerate()
+            .map(|(index, message)| jinja::message(index, &message.for_template()))
+            .collect();
+        let mut variables: Vec<(String, Value)> = vec![("documents".to_owned(), Value::from(()))];
+        let given = self.special.iter().chain(&self.kwargs).chain(&options.kwargs);
+        variables.extend(given.map(|(name, value)| (name.clone(), jinja::from_json(value))));
+        let tools =
+            options.tools.as_ref().map(|tools| tools.iter().map(jinja::from_json).collect::<Vec<_>>());
+        let now = options.now.or(self.now).unwrap_or_else(|| jiff::Zoned::now().datetime());
+        variables.push(("strftime_now".to_owned(), jinja::strftime_now(now)));
+        variables.push(("messages".to_owned(), Value::from(messages)));
+        variables.push(("tools".to_owned(), tools.map_or(Value::from(()), Value::from)));
+        variables.push(("add_generation_prompt".to_owned(), options.add_generation_prompt.into()));
+        // What Jinja2 calls the template itself; it has no blocks here.
+        variables.push(("self".to_owned(), Value::from(true)));
+        let variables = Value::from_pairs(variables);
+        let template = environment.get_template(NAME).map_err(|error| render_error(&error))?;
+        template.render(context! { ..variables }).map_err(|error| render_error(&error))
+    }
+}
+
+impl Compiled {
+    fn new(source: &str) -> Result<Self, TemplateError> {
+        if source.len() > MAX_SOURCE {
+            let why = format!("it has {} bytes; at most {MAX_SOURCE} are accepted", source.len());
+            return Err(TemplateError::Compile { line: 1, why });
+        }
+        let (environment, marked) = prepared(source, Generation::Marked, Ownership::Unmarked)?;
+        let reads_clock = source.contains("strftime_now");
+        let (owned, with_thoughts) = (OnceLock::new(), OnceLock::new());
+        Ok(Self { source: source.to_owned(), environment, owned, with_thoughts, marked, reads_clock })
+    }
+}
+
+/// An environment that holds the template alone, and whether it marks what is generated.
+fn prepared(
+    source: &str,
+    generation: Generation,
+    ownership: Ownership,
+) -> Result<(Environment<'static>, bool), TemplateError> {
+    let compile = |error: minijinja::Error| TemplateError::Compile {
+        line: error.line().unwrap_or(1),
+        why: detail(&error),
+    };
+    let (prepared, marked) = mark_generation(&normalized(source), generation);
+    let prepared =
+        jinja::rewritten(&prepared, jinja::syntax().map_err(compile)?, ownership).map_err(compile)?;
+    let mut environment = jinja::environment().map_err(compile)?;
+    environment.add_template_owned(NAME, prepared).map_err(compile)?;
+    Ok((environment, marked))
 }
 
 /// Takes the marks out of the output and notes what they enclosed.
@@ -194,42 +332,6 @@ fn unmark(text: &str) -> Result<Rendered, TemplateError> {
     if open.is_some() { Err(TemplateError::Reserved) } else { Ok(rendered) }
 }
 
-fn environment() -> Result<Environment<'static>, minijinja::Error> {
-    let mut environment = Environment::new();
-    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-    environment.set_fuel(Some(FUEL));
-    environment.set_recursion_limit(100);
-    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.set_formatter(|out, _, value| {
-        let failed = |_| minijinja::Error::new(ErrorKind::WriteFailure, "the output cannot grow");
-        match value.kind() {
-            ValueKind::Undefined => Ok(()),
-            ValueKind::String => out.write_str(value.as_str().unwrap_or_default()).map_err(failed),
-            _ => out.write_str(&python_json::text(&to_json(value)?)).map_err(failed),
-        }
-    });
-    environment.add_filter("tojson", |value: &Value, arguments: Kwargs| {
-        let indent: Option<usize> = arguments.get("indent")?;
-        // Accepted as in HF; their defaults are the only ones that templates use.
-        let _: Option<bool> = arguments.get("ensure_ascii")?;
-        arguments.assert_all_used()?;
-        Ok::<_, minijinja::Error>(python_json::dumps(&to_json(value)?, indent))
-    });
-    environment.add_function("raise_exception", |message: String| {
-        Err::<Value, _>(minijinja::Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{message}")))
-    });
-    Ok(environment)
-}
-
-/// Marks an error that the template raised itself.
-const RAISED: &str = "\u{F0A14}raised:";
-
-fn to_json(value: &Value) -> Result<Json, minijinja::Error> {
-    serde_json::to_value(value)
-        .map_err(|error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string()))
-}
-
 fn detail(error: &minijinja::Error) -> String {
     error.detail().map_or_else(|| error.kind().to_string(), |detail| format!("{}: {detail}", error.kind()))
 }
@@ -238,10 +340,14 @@ fn render_error(error: &minijinja::Error) -> TemplateError {
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(current) = cause {
         let detail = current.downcast_ref::<minijinja::Error>().and_then(minijinja::Error::detail);
-        if let Some((_, message)) = detail.and_then(|detail| detail.split_once(RAISED)) {
+        if let Some((_, message)) = detail.and_then(|detail| detail.split_once(jinja::RAISED)) {
             return TemplateError::Raised { message: message.to_owned() };
         }
         cause = current.source();
     }
-    TemplateError::Render { line: error.line().unwrap_or(1), why: detail(error) }
+    let why = match error.kind() {
+        ErrorKind::OutOfFuel => "it runs for too long".to_owned(),
+        _ => detail(error),
+    };
+    TemplateError::Render { line: error.line().unwrap_or(1), why }
 }

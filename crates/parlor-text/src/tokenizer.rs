@@ -1,8 +1,7 @@
-//! A tokenizer as Hugging Face lays it out: `tokenizer.json` beside `tokenizer_config.json`, or the
-//! `vocab.json` and `merges.txt` of older byte-level models.
+//! A tokenizer: text to ids and back.
 //!
-//! The arithmetic is the `tokenizers` crate's. Leaves out: SentencePiece `tokenizer.model` files. Vocabularies that lie in
-//! other files are in `vocabulary.rs`.
+//! The arithmetic is the `tokenizers` crate's. Which files of a model directory make one is in `tokenizer_files.rs`,
+//! vocabularies that lie in other files are in `vocabulary.rs`.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -11,11 +10,11 @@ use std::sync::{Arc, OnceLock};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use tokenizers::models::bpe::BPE;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
+use crate::lfs::{LFS_POINTER, is_lfs_pointer};
 use crate::splitter::{Built, Splitter, call};
-use crate::vocabulary::{Large, Pipeline, failed};
+use crate::tokenizer_files;
+use crate::vocabulary::{Large, failed};
 
 /// Why a tokenizer could not be loaded, used or saved.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +46,19 @@ pub enum TokenizerError {
         /// What the parser says.
         why: String,
     },
+    /// A token that the model has no vector for.
+    #[error(
+        "the token {token:?} has the id {id}, and the model's embedding has {rows} rows: leave the token out of the text, or \
+         use a model that has it"
+    )]
+    NoRow {
+        /// The token.
+        token: String,
+        /// Its id.
+        id: u32,
+        /// Rows of the embedding.
+        rows: usize,
+    },
     /// Text that could not be encoded, or ids that could not be decoded.
     #[error("the tokenizer failed: {0}")]
     Use(String),
@@ -75,8 +87,12 @@ pub struct SpecialToken {
 pub struct Tokenizer {
     inner: Arc<Splitter>,
     vocab_size: usize,
+    /// Rows of the model's embedding, where they are fewer.
+    rows: Option<usize>,
     /// `tokenizer_config.json`, without the template.
     config: Map<String, Value>,
+    /// `eos_token_id` of the model beside it.
+    model_eos: Option<u32>,
     /// Computed when it is asked for: spelling out a large vocabulary takes longer than loading it.
     hash: Arc<OnceLock<String>>,
 }
@@ -90,26 +106,9 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError`] that names the file.
     pub fn from_dir(directory: &Path) -> Result<Self, TokenizerError> {
-        let json = directory.join("tokenizer.json");
-        let (vocab, merges) = (directory.join("vocab.json"), directory.join("merges.txt"));
-        let inner = if json.is_file() {
-            parse(&json)?
-        } else if vocab.is_file() && merges.is_file() {
-            byte_level(&vocab, &merges)?
-        } else {
-            let hint = if directory.join("tokenizer.model").is_file() {
-                "; tokenizer.model (SentencePiece) is not read: save it as tokenizer.json with \
-                 `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)`"
-            } else {
-                ""
-            };
-            return Err(TokenizerError::NotFound { directory: directory.to_owned(), hint });
-        };
-        let config = match directory.join("tokenizer_config.json") {
-            path if path.is_file() => json_object(&path)?,
-            _ => Map::new(),
-        };
-        Self::from_parts(inner, config)
+        let files = tokenizer_files::read(directory)?;
+        let model_eos = files.model_eos;
+        Ok(Self { model_eos, ..Self::from_parts(files.inner, files.config)? })
     }
 
     /// Loads one `tokenizer.json`.
@@ -117,7 +116,7 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError`] that names the file.
     pub fn from_file(path: &Path) -> Result<Self, TokenizerError> {
-        Self::from_parts(parse(path)?, Map::new())
+        Self::from_parts(tokenizer_files::parse(path)?, Map::new())
     }
 
     pub(crate) fn from_parts(
@@ -153,7 +152,25 @@ impl Tokenizer {
     }
 
     fn of(inner: Splitter, config: Map<String, Value>, vocab_size: usize) -> Self {
-        Self { inner: Arc::new(inner), vocab_size, config, hash: Arc::default() }
+        Self { inner: Arc::new(inner), vocab_size, rows: None, config, model_eos: None, hash: Arc::default() }
+    }
+
+    /// The same beside an embedding of so many rows: a text with a token beyond them cannot be encoded.
+    #[must_use]
+    pub fn with_rows(self, rows: usize) -> Self {
+        Self { rows: (rows < self.vocab_size).then_some(rows), ..self }
+    }
+
+    /// An error when one of `ids` has no row in the embedding.
+    ///
+    /// # Errors
+    /// [`TokenizerError::NoRow`].
+    pub fn require_rows(&self, ids: &[u32]) -> Result<(), TokenizerError> {
+        let Some(rows) = self.rows else { return Ok(()) };
+        match ids.iter().find(|&&id| id as usize >= rows) {
+            None => Ok(()),
+            Some(&id) => Err(TokenizerError::NoRow { token: self.token(id).unwrap_or_default(), id, rows }),
+        }
     }
 
     /// Ids of `text`.
@@ -164,7 +181,9 @@ impl Tokenizer {
         let special = special == SpecialTokens::Include;
         let built = self.inner.for_text(text.len())?;
         let encoding = call!(built, tokenizer => tokenizer.encode_fast(text, special));
-        Ok(encoding.map_err(failed)?.get_ids().to_vec())
+        let encoding = encoding.map_err(failed)?;
+        self.require_rows(encoding.get_ids())?;
+        Ok(encoding.get_ids().to_vec())
     }
 
     /// Ids of each text, computed on all cores.
@@ -178,6 +197,7 @@ impl Tokenizer {
     ) -> Result<Vec<Vec<u32>>, TokenizerError> {
         let encodings = self.inner.whole()?.encode_batch_fast(texts, special == SpecialTokens::Include);
         let encodings = encodings.map_err(failed)?;
+        encodings.iter().try_for_each(|encoding| self.require_rows(encoding.get_ids()))?;
         Ok(encodings.iter().map(|encoding| encoding.get_ids().to_vec()).collect())
     }
 
@@ -189,6 +209,7 @@ impl Tokenizer {
         let built = self.inner.for_text(text.len())?;
         let encoding = call!(built, tokenizer => tokenizer.encode(text, false));
         let encoding = encoding.map_err(failed)?;
+        self.require_rows(encoding.get_ids())?;
         let ranges = encoding.get_offsets().iter().map(|&(start, end)| start..end);
         Ok(encoding.get_ids().iter().copied().zip(ranges).collect())
     }
@@ -218,14 +239,24 @@ impl Tokenizer {
         call!(self.inner.built(), tokenizer => tokenizer.token_to_id(token))
     }
 
+    /// The ids of all special tokens.
+    pub fn special_ids(&self) -> impl Iterator<Item = u32> {
+        let added = call!(self.inner.built(), tokenizer => tokenizer.get_added_tokens_decoder());
+        added.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id)
+    }
+
     /// Beginning of a sequence.
     pub fn bos(&self) -> Option<SpecialToken> {
         self.special("bos_token")
     }
 
-    /// End of a sequence.
+    /// End of a sequence: what its own files name, else the first of the model's `eos_token_id`.
     pub fn eos(&self) -> Option<SpecialToken> {
-        self.special("eos_token")
+        let of_model = || {
+            let id = self.model_eos?;
+            Some(SpecialToken { id, text: self.token(id)? })
+        };
+        self.special("eos_token").or_else(of_model)
     }
 
     /// Padding; Parlor itself never pads.
@@ -245,7 +276,7 @@ impl Tokenizer {
 
     /// Texts of the special tokens by their HF name, as chat templates use them.
     pub fn special_texts(&self) -> Map<String, Value> {
-        ["bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"]
+        tokenizer_files::SPECIAL
             .iter()
             .filter_map(|name| {
                 Some(((*name).to_owned(), Value::String(token_text(self.config.get(*name)?)?)))
@@ -285,31 +316,8 @@ impl Tokenizer {
 }
 
 /// A special token's text: a string, or an object with `content`.
-fn token_text(value: &Value) -> Option<String> {
+pub(crate) fn token_text(value: &Value) -> Option<String> {
     value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned)
-}
-
-fn parse(path: &Path) -> Result<tokenizers::Tokenizer, TokenizerError> {
-    /// A tokenizer whose kind of model is known before it is read: where it is to be found out, the crate holds all of it as
-    /// JSON values first, which takes three times as long.
-    type OfBpe = Pipeline<BPE>;
-    let bytes = read_limited(path)?;
-    if let Ok(tokenizer) = serde_json::from_slice::<OfBpe>(&bytes) {
-        return Ok(tokenizer.into());
-    }
-    tokenizers::Tokenizer::from_bytes(bytes)
-        .map_err(|error| TokenizerError::Corrupt { path: path.to_owned(), why: error.to_string() })
-}
-
-fn byte_level(vocab: &Path, merges: &Path) -> Result<tokenizers::Tokenizer, TokenizerError> {
-    let corrupt =
-        |error: tokenizers::Error| TokenizerError::Corrupt { path: vocab.to_owned(), why: error.to_string() };
-    let shown = |path: &Path| path.to_string_lossy().into_owned();
-    let model = BPE::from_file(&shown(vocab), &shown(merges)).build().map_err(corrupt)?;
-    let mut tokenizer = tokenizers::Tokenizer::new(model);
-    tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
-    tokenizer.with_decoder(Some(ByteLevel::default()));
-    Ok(tokenizer)
 }
 
 pub(crate) fn read_limited(path: &Path) -> Result<Vec<u8>, TokenizerError> {
@@ -319,7 +327,11 @@ pub(crate) fn read_limited(path: &Path) -> Result<Vec<u8>, TokenizerError> {
         let why = format!("it has {size} bytes; at most {MAX_FILE} are read");
         return Err(TokenizerError::Corrupt { path: path.to_owned(), why });
     }
-    std::fs::read(path).map_err(io)
+    let bytes = std::fs::read(path).map_err(io)?;
+    match is_lfs_pointer(&bytes) {
+        true => Err(TokenizerError::Corrupt { path: path.to_owned(), why: LFS_POINTER.to_owned() }),
+        false => Ok(bytes),
+    }
 }
 
 /// A JSON file that must hold an object.

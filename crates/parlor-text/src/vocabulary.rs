@@ -305,7 +305,7 @@ fn pieces_steps(inner: &mut Pipeline<BPE>, space_prefix: bool) -> Result<(), Tok
 }
 
 /// `bos $A eos`, as far as they are.
-fn framing(
+pub(crate) fn framing(
     begin: Option<(u32, String)>,
     end: Option<(u32, String)>,
 ) -> Result<TemplateProcessing, TokenizerError> {

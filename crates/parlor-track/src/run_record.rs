@@ -53,6 +53,9 @@ pub struct RunInfo {
     pub data_sha256: BTreeMap<String, String>,
     /// SHA-256 in hex of the chat template.
     pub template_sha256: Option<String>,
+    /// The date that the chat template reads, `2026-01-31`; none when it reads none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template_date: Option<String>,
     /// Settings by dotted configuration key; texts, numbers and the like.
     pub params: BTreeMap<String, Value>,
 }

@@ -134,6 +134,16 @@ pub enum TrainError {
     /// A loss or gradient is not a number.
     #[error("{0}")]
     NonFinite(Box<NonFinite>),
+    /// The loss of an evaluation is not a number.
+    #[error("the loss over {data} is {loss}: {why}")]
+    EvaluatedNonFinite {
+        /// What it was evaluated on.
+        data: String,
+        /// The loss.
+        loss: f64,
+        /// Which weights make it so.
+        why: String,
+    },
     /// The loss watchdog stopped the run.
     #[error(
         "the loss was above `training.loss_watchdog_threshold` ({threshold}) for {steps} steps in a row, {loss:.4} at \
@@ -206,6 +216,7 @@ impl TrainError {
         !matches!(
             self,
             TrainError::NonFinite(_)
+                | TrainError::EvaluatedNonFinite { .. }
                 | TrainError::HighLoss { .. }
                 | TrainError::NoMetric { .. }
                 | TrainError::Batch { .. }

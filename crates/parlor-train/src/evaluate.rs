@@ -12,6 +12,7 @@ use crate::error::TrainError;
 use crate::evaluation::evaluate_examples;
 use crate::materials::{TextSide, encode_rows, read_rows, train_on};
 use crate::objectives::CrossEntropy;
+use crate::run_date::trained_date;
 use crate::sequence::Sequence;
 
 /// What `parlor eval` is asked to do.
@@ -61,7 +62,11 @@ pub fn evaluate(request: &EvaluateRequest, stop: &AtomicBool) -> Result<Option<E
     let manager =
         ModelManager::with_options(request.model.clone(), options).with_adapters(request.adapters.clone());
     let model = manager.load_model().map_err(|error| TrainError::Model(Box::new(error)))?;
-    let text = TextSide::of(&model)?;
+    let of_adapter = || request.adapters.iter().find_map(|path| trained_date(Path::new(path)));
+    let recorded = trained_date(&model.path).or_else(of_adapter);
+    let text = TextSide::of(&model)?
+        .with_template_kwargs(&request.model.template_kwargs())
+        .with_date(&request.model, recorded.as_deref());
     let options = EncodeOptions {
         max_length: request.data.max_length.min(model.max_length),
         batch_size: request.data.batch_size,
@@ -88,6 +93,13 @@ pub fn evaluate(request: &EvaluateRequest, stop: &AtomicBool) -> Result<Option<E
         rows: vec![request.data_path.display().to_string()],
         source: Box::new(source),
     })?;
+    if let Some(broken) = evaluation.as_ref().filter(|evaluation| !evaluation.loss.is_finite()) {
+        return Err(TrainError::EvaluatedNonFinite {
+            data: request.data_path.display().to_string(),
+            loss: broken.loss,
+            why: model.why_not_finite(),
+        });
+    }
     Ok(evaluation.map(|evaluation| EvaluateSummary {
         loss: evaluation.loss,
         perplexity: evaluation.perplexity(),

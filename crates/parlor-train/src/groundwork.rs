@@ -23,6 +23,7 @@ use crate::optimizer::rates;
 use crate::output_dir::{OutputDir, Start};
 use crate::row_feed::{RowFeed, alone};
 use crate::run::TrainRequest;
+use crate::run_date::TEMPLATE_DATE;
 use crate::steps::StepPlan;
 use crate::surroundings::Surroundings;
 use crate::token_cache::{Access, Slot};
@@ -136,6 +137,9 @@ impl Groundwork {
                 (decoder, architecture, None, text)
             }
         };
+        let recorded =
+            resume.as_ref().and_then(|checkpoint| checkpoint.state.identity.get(TEMPLATE_DATE)).cloned();
+        let text = text.with_template_kwargs(&model.template_kwargs()).with_date(&model, recorded.as_deref());
         // Zeros take no memory, what was converted while it was loaded does.
         let owned = |decoder: &Decoder| {
             decoder.parameters().iter().map(|parameter| parameter.tensor.owned_bytes() as u64).sum::<u64>()

@@ -9,6 +9,7 @@ use parlor_text::{
     Encoder, Example, OnBadRow, ReadOptions, RowKind, SourcedRow, Tokenizer, encode_pretraining, encode_sft,
     read_batches, train_bpe,
 };
+use serde_json::{Map, Value};
 
 use crate::config::{FromScratchConfig, TrainOn, TrainingType};
 use crate::error::TrainError;
@@ -235,6 +236,13 @@ pub(crate) fn new_text_side(
 }
 
 impl TextSide {
+    /// The same with values for variables of the template (`model.chat_template_kwargs`).
+    #[must_use]
+    pub fn with_template_kwargs(mut self, kwargs: &Map<String, Value>) -> Self {
+        self.template = self.template.map(|template| template.with_kwargs(kwargs));
+        self
+    }
+
     /// That of a loaded model.
     ///
     /// # Errors
@@ -270,7 +278,8 @@ pub fn text_files(text: &TextSide, scratch: &Path) -> Result<TextFiles, TrainErr
     files.map_err(|error| data_error("cannot write the tokenizer", error))
 }
 
-/// Special tokens of a new model: it ends at its tokenizer's end, and at the end of a ChatML turn.
+/// Special tokens and sampling settings of a new model: it ends at its tokenizer's end, and at the end of a ChatML turn. Drawn
+/// from its whole distribution, answers of a small model go astray; without a draw they run in circles.
 pub fn generation_config(tokenizer: &Tokenizer) -> GenerationConfig {
     let eos = tokenizer.eos().map(|token| token.id);
     let mut ends: Vec<u32> = eos.into_iter().chain(tokenizer.id("<|im_end|>")).collect();
@@ -279,6 +288,10 @@ pub fn generation_config(tokenizer: &Tokenizer) -> GenerationConfig {
         bos_token_id: tokenizer.bos().map(|token| token.id),
         eos_token_ids: ends,
         pad_token_id: tokenizer.pad().map(|token| token.id).or(eos),
+        do_sample: Some(true),
+        temperature: Some(0.7),
+        top_k: Some(50),
+        top_p: Some(0.9),
         ..GenerationConfig::default()
     }
 }

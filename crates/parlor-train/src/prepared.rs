@@ -118,6 +118,19 @@ impl Prepared {
         &self.text.tokenizer
     }
 
+    /// What is trained, in a sentence each: the share of the tokens, and the date that the chat template reads.
+    pub fn notes(&self) -> Vec<String> {
+        let share = self.data.train_report.as_ref().map(|report| {
+            let (trained, total) = (report.trained_tokens, report.total_tokens);
+            let percent = 100.0 * trained as f64 / total.max(1) as f64;
+            format!("{trained} of {total} tokens are trained ({percent:.0}%)")
+        });
+        let date = self.text.template_date().map(|date| {
+            format!("the chat template reads the date: in this run, also when it is resumed, it is {date}")
+        });
+        share.into_iter().chain(date).collect()
+    }
+
     /// The template that the prompts of samples belong in; none when all training data is plain text.
     pub fn sample_template(&self) -> Option<&ChatTemplate> {
         self.text.template.as_ref().filter(|_| self.converses)

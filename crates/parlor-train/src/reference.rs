@@ -96,10 +96,17 @@ impl Setting<'_> {
     fn require_vocabulary(&self, path: &Path, model: &LoadedModel) -> Result<(), TrainError> {
         let sizes = [&model.decoder, self.decoder].map(|decoder| decoder.config().vocab_size);
         let own = &self.text.tokenizer;
+        let trained = &self.model.name;
         let found = match &model.tokenizer {
             Some(other) if other.vocab_size() != own.vocab_size() => {
                 let (there, here) = (other.vocab_size(), own.vocab_size());
-                format!("it has another tokenizer ({there} tokens, the trained model {here})")
+                format!("it has another tokenizer ({there} tokens, the trained model, {trained}, {here})")
+            }
+            _ if sizes[0] < sizes[1].min(own.vocab_size()) => {
+                format!(
+                    "it has a vocabulary of {} tokens, the trained model, {trained}, {}",
+                    sizes[0], sizes[1]
+                )
             }
             Some(other) => {
                 let ids = 0..u32::try_from(own.vocab_size()).unwrap_or(u32::MAX);
@@ -108,10 +115,22 @@ impl Setting<'_> {
                     return Ok(());
                 };
                 let (there, here) = (shown(other, id), shown(own, id));
-                format!("it has another tokenizer (token {id} is {there:?}, in the trained model {here:?})")
+                format!(
+                    "it has another tokenizer (token {id} is {there:?}, in the trained model, {trained}, {here:?})"
+                )
             }
-            None if sizes[0] == sizes[1] => return Ok(()),
-            None => format!("it has a vocabulary of {} tokens, the trained model {}", sizes[0], sizes[1]),
+            None if sizes[0] == sizes[1] => {
+                tracing::warn!(
+                    "{}: the reference model has no tokenizer, so nobody can say whether its {} tokens are those of {trained}",
+                    path.display(),
+                    sizes[0]
+                );
+                return Ok(());
+            }
+            None => format!(
+                "it has a vocabulary of {} tokens, the trained model, {trained}, {}",
+                sizes[0], sizes[1]
+            ),
         };
         let message = format!(
             "{}: {found}, so their log-probabilities cannot be compared; name a model with the same tokenizer, or null for \

@@ -27,6 +27,7 @@ use crate::materials::{TextSide, generation_config, text_files};
 use crate::output_dir::Start;
 use crate::prepared::Prepared;
 use crate::reference::{Setting, WEIGHTS};
+use crate::run_date::TEMPLATE_DATE;
 use crate::steps::StepPlan;
 use crate::surroundings::Surroundings;
 use crate::work::RunData;
@@ -242,6 +243,9 @@ fn identity(
     identity.add("tokenizer (SHA-256)", text.tokenizer.content_hash());
     if let Some(template) = &text.template {
         identity.add("chat template (SHA-256)", template.content_hash());
+    }
+    if let Some(date) = text.template_date() {
+        identity.add(TEMPLATE_DATE, date);
     }
     identity
 }

@@ -59,7 +59,8 @@ impl RunRecord {
 }
 
 fn info(run: &Prepared) -> RunInfo {
-    let mut info = RunInfo { template_sha256: run.template_sha256.clone(), ..RunInfo::default() };
+    let (template_sha256, template_date) = (run.template_sha256.clone(), run.text.template_date());
+    let mut info = RunInfo { template_sha256, template_date, ..RunInfo::default() };
     info.versions.insert("parlor".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     info.seeds.insert("training.seed".to_owned(), run.training.seed);
     info.data_sha256.insert("training examples".to_owned(), run.data.train_sha256.clone());

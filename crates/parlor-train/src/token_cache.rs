@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use parlor_text::{DataConfig, EncodeOptions, EncodeReport, data_files};
+use parlor_text::{ChatTemplate, DataConfig, EncodeOptions, EncodeReport, data_files};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -20,7 +20,7 @@ use crate::token_file::TokenFile;
 pub(crate) const TOKENS: &str = "tokens";
 
 /// Counts up when the same rows of the same files become other tokens than before.
-const ROWS: u32 = 2;
+const ROWS: u32 = 3;
 
 /// What rows are read from, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +91,8 @@ impl TokensKey {
             "max_length": options.max_length,
             "train_on": options.train_on,
             "on_long_row": options.on_long_row,
+            "chat_template_kwargs": text.template.as_ref().map(ChatTemplate::kwargs),
+            "template_date": text.template_date(),
         });
         Self {
             program: format!("{} rows {ROWS}", env!("CARGO_PKG_VERSION")),

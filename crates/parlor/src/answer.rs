@@ -4,18 +4,22 @@ use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use parlor::engine::{Answer, Answerer, FinishReason, SamplingParams, generate};
+use parlor::engine::{
+    Answer, Answerer, FinishReason, GenerateError, SamplingOverrides, SamplingParams, generate, resolve,
+};
 use parlor::model::{GenerationConfig, LoadedModel};
 use parlor::text::{
     ChatTemplate, Message, RenderOptions, SpecialTokens, TemplateError, Tokenizer, TokenizerError,
 };
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::cli::SamplingArgs;
+use crate::context::Context;
 use crate::failure::Failure;
 use crate::interrupt::STOP;
 use crate::model::{template, tokenizer};
+use crate::output::note;
 
 /// What `generate --json` prints.
 #[derive(Debug, Serialize)]
@@ -45,38 +49,44 @@ impl<'a> From<&'a Answer> for AnswerRow<'a> {
     }
 }
 
-/// Sampling settings: flags over the model's generation_config.json over Parlor's defaults. A temperature of 0 (or
-/// `do_sample: false`) is greedy as HF has it: only the penalties that someone asked for apply.
-pub(crate) fn sampling(args: &SamplingArgs, model: &GenerationConfig) -> Result<SamplingParams, Failure> {
-    let temperature = args.temperature.or(match model.do_sample {
-        Some(false) => Some(0.0),
-        _ => model.temperature.map(|temperature| temperature as f32),
-    });
-    let max_tokens = args.max_tokens.or(model.max_new_tokens.map(|tokens| tokens as usize)).unwrap_or(512);
-    let mut params = match temperature {
-        Some(0.0) => SamplingParams::greedy(max_tokens),
-        _ => SamplingParams { max_tokens, ..SamplingParams::default() },
+/// What the flags and the user's configuration set.
+pub(crate) fn chosen(context: &Context, args: &SamplingArgs) -> Result<SamplingOverrides, Failure> {
+    let flags = SamplingOverrides {
+        temperature: args.temperature,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        min_p: args.min_p,
+        typical_p: args.typical_p,
+        repetition_penalty: args.repetition_penalty,
+        frequency_penalty: args.frequency_penalty,
+        presence_penalty: args.presence_penalty,
+        seed: args.seed,
+        max_tokens: args.max_tokens,
+        stop: args.stop.clone(),
+        ignore_eos: args.ignore_eos,
     };
-    fn set<T>(field: &mut T, value: Option<T>) {
-        if let Some(value) = value {
-            *field = value;
-        }
+    Ok(flags.over(context.config()?.serving.sampling_defaults.overrides()))
+}
+
+/// The parameters of answers by the rule of [`resolve`]. What the model's settings ask for and does not apply is said.
+pub(crate) fn sampling(
+    chosen: &SamplingOverrides,
+    model: &GenerationConfig,
+) -> Result<SamplingParams, Failure> {
+    let resolved = resolve(chosen, model).map_err(|problems| Failure::input(problems.join("; ")))?;
+    for warning in &resolved.warnings {
+        note(&format!("warning: {warning}"));
     }
-    set(&mut params.temperature, temperature);
-    set(&mut params.top_k, args.top_k.or(model.top_k.map(|k| k as usize)));
-    set(&mut params.top_p, args.top_p.or(model.top_p.map(|p| p as f32)));
-    set(&mut params.min_p, args.min_p);
-    set(&mut params.typical_p, args.typical_p);
-    let repetition = model.repetition_penalty.map(|penalty| penalty as f32);
-    set(&mut params.repetition_penalty, args.repetition_penalty.or(repetition));
-    set(&mut params.frequency_penalty, args.frequency_penalty);
-    set(&mut params.presence_penalty, args.presence_penalty);
-    params.seed = args.seed;
-    params.stop.clone_from(&args.stop);
-    params.ignore_eos = args.ignore_eos;
-    match params.problems() {
-        problems if problems.is_empty() => Ok(params),
-        problems => Err(Failure::input(problems.join("; "))),
+    Ok(resolved.params)
+}
+
+/// Says that nothing ends the model's answers but their longest length, where that is so.
+pub(crate) fn say_endless(model: &LoadedModel, params: &SamplingParams) {
+    if model.eos_token_ids().is_empty() && params.stop.is_empty() && !params.ignore_eos {
+        note(
+            "warning: neither the model nor its tokenizer names an end-of-sequence token: answers end by their length \
+             only; set `eos_token_id` in generation_config.json, or give a text to stop at with `--stop`",
+        );
     }
 }
 
@@ -90,8 +100,9 @@ pub(crate) fn chat_prompt(
     model: &LoadedModel,
     messages: &[Message],
     tools: Option<Vec<Value>>,
+    kwargs: &Map<String, Value>,
 ) -> Result<Vec<u32>, Failure> {
-    chat_ids(template(model)?, tokenizer(model)?, messages, tools)
+    chat_ids(template(model)?, tokenizer(model)?, messages, tools, kwargs)
 }
 
 /// The same, of a template and a tokenizer.
@@ -100,8 +111,10 @@ pub(crate) fn chat_ids<E: From<TemplateError> + From<TokenizerError>>(
     tokenizer: &Tokenizer,
     messages: &[Message],
     tools: Option<Vec<Value>>,
+    kwargs: &Map<String, Value>,
 ) -> Result<Vec<u32>, E> {
-    let options = RenderOptions { tools, add_generation_prompt: true, ..RenderOptions::default() };
+    let kwargs = kwargs.clone();
+    let options = RenderOptions { tools, add_generation_prompt: true, kwargs, ..RenderOptions::default() };
     let text = template.render(messages, &options)?.text;
     // The template writes the special tokens itself.
     Ok(tokenizer.encode(&text, SpecialTokens::Omit)?)
@@ -114,12 +127,12 @@ pub(crate) fn answer(
     params: &SamplingParams,
     on_text: &mut dyn FnMut(&str) -> Result<(), Failure>,
 ) -> Result<Answer, Failure> {
-    let vocab = model.decoder.config().vocab_size;
-    check_ids(prompt, vocab)?;
+    check_ids(prompt, model)?;
+    let eos_token_ids = model.eos_token_ids();
     let answerer = Answerer {
         decoder: &model.decoder,
         tokenizer: model.tokenizer.as_ref(),
-        eos_token_ids: &model.generation.eos_token_ids,
+        eos_token_ids: &eos_token_ids,
         max_length: model.max_length,
     };
     let mut failure = None;
@@ -132,12 +145,22 @@ pub(crate) fn answer(
     });
     match failure {
         Some(failure) => Err(failure),
-        None => Ok(result?),
+        None => match result {
+            Err(GenerateError::NotFinite { position }) => Err(Failure::failed(format!(
+                "the model's output at position {position} holds no number: {}",
+                model.why_not_finite()
+            ))),
+            result => Ok(result?),
+        },
     }
 }
 
 /// Refuses ids that the model has no vector for.
-pub(crate) fn check_ids(ids: &[u32], vocab: usize) -> Result<(), Failure> {
+pub(crate) fn check_ids(ids: &[u32], model: &LoadedModel) -> Result<(), Failure> {
+    if let Some(tokenizer) = &model.tokenizer {
+        tokenizer.require_rows(ids)?;
+    }
+    let vocab = model.decoder.config().vocab_size;
     match ids.iter().find(|&&id| id as usize >= vocab) {
         None => Ok(()),
         Some(id) => Err(Failure::input(format!(

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use parlor::model::{Device, TorchDtype};
+use parlor::model::{Device, TorchDtype, reserved_template_variable};
+use serde_json::{Map, Value};
 
 const LATER: &str = "\
 Later versions add: quantize, export, convert, pull, push, cache, doctor, serve, \
@@ -235,6 +236,36 @@ impl From<Dtype> for TorchDtype {
     }
 }
 
+/// What else the chat template is given.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct TemplateArgs {
+    /// Variables of the chat template, such as {"enable_thinking": false}; over `model.chat_template_kwargs`
+    #[arg(long, value_name = "JSON", value_parser = template_kwargs, help_heading = "Model")]
+    pub(crate) template_kwargs: Option<TemplateKwargs>,
+}
+
+/// A JSON object of template variables.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct TemplateKwargs(pub(crate) Map<String, Value>);
+
+fn template_kwargs(text: &str) -> Result<TemplateKwargs, String> {
+    let map = match serde_json::from_str(text) {
+        Ok(Value::Object(map)) => map,
+        Ok(other) => {
+            return Err(format!(
+                "expected a JSON object such as {{\"enable_thinking\": false}}, found {other}"
+            ));
+        }
+        Err(error) => {
+            return Err(format!("expected a JSON object such as {{\"enable_thinking\": false}}: {error}"));
+        }
+    };
+    match reserved_template_variable(map.keys()) {
+        Some(problem) => Err(problem),
+        None => Ok(TemplateKwargs(map)),
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct InfoArgs {
     #[command(flatten)]
@@ -252,8 +283,8 @@ pub(crate) struct TokenizeArgs {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct TokenizeInput {
-    /// The text
-    #[arg(allow_hyphen_values = true)]
+    /// The text; one that begins with a hyphen stands after `--`
+    #[arg(allow_negative_numbers = true)]
     pub(crate) text: Option<String>,
     /// A UTF-8 file with the text
     #[arg(long, value_name = "F")]
@@ -273,6 +304,8 @@ pub(crate) struct RenderArgs {
     /// JSON file: a list of the tools' schemas
     #[arg(long, value_name = "FILE")]
     pub(crate) tools: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) template: TemplateArgs,
 }
 
 #[derive(Debug, Args)]
@@ -307,6 +340,8 @@ pub(crate) struct GenerateArgs {
     #[command(flatten)]
     pub(crate) prompt: PromptArgs,
     #[command(flatten)]
+    pub(crate) template: TemplateArgs,
+    #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
 }
 
@@ -324,7 +359,8 @@ pub(crate) struct PromptArgs {
     pub(crate) messages: Option<PathBuf>,
 }
 
-/// How tokens are chosen. What is not given comes from the model's generation_config.json.
+/// How tokens are chosen. What is not given comes from `serving.sampling_defaults`, then from the model's
+/// generation_config.json, and is neutral otherwise.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct SamplingArgs {
     /// At most this many new tokens
@@ -357,7 +393,7 @@ pub(crate) struct SamplingArgs {
     /// Makes the answer repeatable
     #[arg(long, value_name = "N", help_heading = "Sampling")]
     pub(crate) seed: Option<u64>,
-    /// Ends the answer before this text; repeatable
+    /// Ends the answer before this text, which may hold special tokens; repeatable
     #[arg(long, value_name = "S", allow_hyphen_values = true, help_heading = "Sampling")]
     pub(crate) stop: Vec<String>,
     /// Goes on after the model's end-of-sequence token
@@ -372,6 +408,8 @@ pub(crate) struct ChatArgs {
     /// A system message to begin with
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) system: Option<String>,
+    #[command(flatten)]
+    pub(crate) template: TemplateArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
 }
@@ -391,9 +429,14 @@ pub(crate) enum DataVerb {
         path: PathBuf,
         #[command(flatten)]
         model: ModelArgs,
+        #[command(flatten)]
+        template: TemplateArgs,
         /// Rows to show
         #[arg(long, value_name = "N", default_value_t = 2)]
         rows: usize,
+        /// Shows no rows, only what there is to say of all of them
+        #[arg(long)]
+        summary: bool,
     },
     /// Writes rows of any format as .jsonl or .json (also .jsonl.gz, .jsonl.zst)
     Convert {

@@ -10,12 +10,14 @@ use parlor::{Config, ConfigManager};
 use crate::cli::Global;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::paths::{self, Missing};
 
 /// Flags and configuration.
 pub(crate) struct Context {
     pub(crate) global: Global,
     pub(crate) output: Output,
     manager: OnceCell<ConfigManager<Config>>,
+    resolved: OnceCell<(Arc<Config>, Vec<Missing>)>,
 }
 
 /// Read when no `-c` is given.
@@ -24,7 +26,7 @@ pub(crate) const DEFAULT_FILE: &str = "config.yaml";
 impl Context {
     pub(crate) fn new(global: Global) -> Self {
         let output = if global.json { Output::Json } else { Output::Text };
-        Self { global, output, manager: OnceCell::new() }
+        Self { global, output, manager: OnceCell::new(), resolved: OnceCell::new() }
     }
 
     /// The same with values that count before all others, as `--set` gives them.
@@ -66,9 +68,23 @@ impl Context {
         Ok(self.manager.get_or_init(|| manager))
     }
 
-    /// The configuration.
+    /// The configuration, relative paths of files resolved.
     pub(crate) fn config(&self) -> Result<Arc<Config>, Failure> {
-        Ok(self.manager()?.get())
+        Ok(Arc::clone(&self.resolved()?.0))
+    }
+
+    /// Paths of config files that are nowhere.
+    pub(crate) fn missing(&self) -> Result<&[Missing], Failure> {
+        Ok(&self.resolved()?.1)
+    }
+
+    fn resolved(&self) -> Result<&(Arc<Config>, Vec<Missing>), Failure> {
+        let manager = self.manager()?;
+        Ok(self.resolved.get_or_init(|| {
+            let mut config = Config::clone(&manager.get());
+            let missing = paths::resolve(&mut config, manager);
+            (Arc::new(config), missing)
+        }))
     }
 
     /// Whether someone set this key: a file, the environment or a flag.

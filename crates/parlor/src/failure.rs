@@ -115,12 +115,15 @@ impl From<TrainError> for Failure {
 impl From<GenerateError> for Failure {
     fn from(error: GenerateError) -> Self {
         match error {
-            GenerateError::Params(_) | GenerateError::EmptyPrompt | GenerateError::PromptTooLong { .. } => {
-                Self::input(error.to_string())
-            }
-            GenerateError::NotFinite { .. } | GenerateError::Decoder(_) | GenerateError::Tokenizer(_) => {
-                Self::failed(error.to_string())
-            }
+            GenerateError::Params(_)
+            | GenerateError::EmptyPrompt
+            | GenerateError::PromptTooLong { .. }
+            | GenerateError::PromptOverMaxLength { .. }
+            | GenerateError::StopWithoutTokenizer(_) => Self::input(error.to_string()),
+            GenerateError::NotFinite { .. }
+            | GenerateError::Forbidden { .. }
+            | GenerateError::Decoder(_)
+            | GenerateError::Tokenizer(_) => Self::failed(error.to_string()),
         }
     }
 }

@@ -18,7 +18,8 @@ mod config;
 mod documents;
 
 pub use config::{
-    ALIASES, BackendType, Config, ENVIRONMENT, LogLevel, SECRETS, ServingConfig, load_config, rules,
+    ALIASES, BackendType, Config, ENVIRONMENT, LogLevel, SECRETS, SamplingDefaults, ServingConfig,
+    load_config, rules,
 };
 pub use documents::generated_documents;
 pub use parlor_config as configuration;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod arguments;
 mod cli;
 mod context;
 mod diagnostics;
@@ -10,6 +11,7 @@ mod interrupt;
 mod logging;
 mod model;
 mod output;
+mod paths;
 mod progress;
 mod ranks;
 mod sampler;
@@ -30,6 +32,11 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if let Some(error) = arguments::flag_as_text(&arguments) {
+        let _ = error.print();
+        return ExitCode::from(2);
+    }
     parlor_kernels::threads::initialise(ranks::threads(cli.global.threads, &cli.verb));
     let context = context::Context::new(cli.global);
     match verbs::run(&context, cli.verb) {

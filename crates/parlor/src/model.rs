@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parlor::model::{
-    LoadOptions, LoadedModel, MaxLength, ModelConfig, ModelManager, WeightOrder, locate_adapted,
-    locate_model, read_gguf_text,
+    LoadOptions, LoadedModel, MaxLength, ModelConfig, ModelLoadError, ModelManager, TextFiles, WeightOrder,
+    locate_adapted, locate_model, read_gguf_text,
 };
 use parlor::text::{ChatTemplate, Tokenizer};
+use serde_json::{Map, Value};
 
-use crate::cli::ModelArgs;
+use crate::cli::{ModelArgs, TemplateArgs, TemplateKwargs};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::paths::of_model;
 
 /// The section `model:` with the flags on top.
 pub(crate) fn section(context: &Context, args: &ModelArgs) -> Result<ModelConfig, Failure> {
@@ -38,6 +40,18 @@ pub(crate) fn section(context: &Context, args: &ModelArgs) -> Result<ModelConfig
         section.torch_dtype = dtype.into();
     }
     Ok(section)
+}
+
+/// Variables of the chat template: those of the flags over the config's.
+pub(crate) fn template_kwargs(
+    context: &Context,
+    flags: &TemplateArgs,
+) -> Result<Map<String, Value>, Failure> {
+    let mut kwargs = context.config()?.model.template_kwargs();
+    if let Some(TemplateKwargs(more)) = &flags.template_kwargs {
+        kwargs.extend(more.clone());
+    }
+    Ok(kwargs)
 }
 
 /// A length that someone chose must fit; the default follows the model.
@@ -75,7 +89,15 @@ pub(crate) fn load_in(
     let max_length = max_length(context, &section)?;
     let options = LoadOptions { order, ..section.load_options(max_length) };
     let manager = ModelManager::with_options(section, options).with_adapters(adapters(args)?);
-    Ok(manager.load_model()?)
+    manager.load_model().map_err(|error| named(context, error))
+}
+
+/// The failure of a model that is not found, with the places where it was looked for.
+pub(crate) fn named(context: &Context, error: ModelLoadError) -> Failure {
+    match context.missing() {
+        Ok(missing) => of_model(missing, error).into(),
+        Err(failure) => failure,
+    }
 }
 
 /// The model's tokenizer.
@@ -117,15 +139,19 @@ impl TextSide {
     pub(crate) fn read(context: &Context, args: &ModelArgs) -> Result<Self, Failure> {
         let section = section(context, args)?;
         let cache_dir = section.cache_dir.as_deref();
-        let mut path = locate_model(&section.name, cache_dir)?;
+        let mut path = locate_model(&section.name, cache_dir).map_err(|error| named(context, error))?;
         if !path.join("tokenizer.json").is_file() {
             // An adapter that came without a tokenizer has its base's.
             path = locate_adapted(&path, &[], cache_dir)?.0;
         }
-        if let Some((tokenizer, template, _)) = read_gguf_text(&path)? {
+        if let Some((tokenizer, template, warnings)) = read_gguf_text(&path)? {
+            for warning in warnings {
+                tracing::warn!(model = %path.display(), "{warning}");
+            }
             let tokenizer = tokenizer.ok_or_else(|| no_tokenizer(&path))?;
             return Ok(Self { path, tokenizer, template });
         }
+        TextFiles::refuse_pointers(&path)?;
         let tokenizer = Tokenizer::from_dir(&path)?;
         Ok(Self { path, tokenizer, template: None })
     }

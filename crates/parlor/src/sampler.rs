@@ -7,6 +7,7 @@ use parlor::engine::{Answerer, SamplingParams, generate};
 use parlor::model::Decoder;
 use parlor::text::{Message, SpecialTokens};
 use parlor::train::{Prepared, Sampler};
+use serde_json::Map;
 
 use crate::answer::chat_ids;
 use crate::interrupt::STOP;
@@ -17,12 +18,16 @@ pub(crate) fn answering(prepared: Prepared) -> Prepared {
         return prepared;
     }
     let (tokenizer, template) = (prepared.tokenizer().clone(), prepared.sample_template().cloned());
-    let eos_token_ids = prepared.generation().eos_token_ids.clone();
+    let mut eos_token_ids = prepared.generation().eos_token_ids.clone();
+    if eos_token_ids.is_empty() {
+        eos_token_ids.extend(tokenizer.eos().map(|token| token.id));
+    }
     let params = SamplingParams::greedy(prepared.training().sample_max_new_tokens);
     prepared.with_sampler(Sampler::new(move |decoder: &Decoder, prompt| {
         let ids = match &template {
             Some(template) => {
-                chat_ids::<SamplerError>(template, &tokenizer, &[Message::new("user", prompt)], None)?
+                let messages = [Message::new("user", prompt)];
+                chat_ids::<SamplerError>(template, &tokenizer, &messages, None, &Map::new())?
             }
             None => tokenizer.encode(prompt, SpecialTokens::Include)?,
         };

@@ -1,5 +1,8 @@
 //! Sampling and stop texts, against direct definitions.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod answers;
+mod reference;
+mod resolve;
 mod sampling;
 mod stop;

@@ -13,9 +13,32 @@ use crate::decoder_config::{Activation, Bias, DecoderConfig, Head, Mlp, Norm, Po
 use crate::error::ModelLoadError;
 use crate::parameter::{Part, Role, Site};
 
-/// The key that the file uses of the two that transformers accepts.
-fn either<'k>(config: &HfConfig<'_>, own: &'k str, general: &'k str) -> &'k str {
-    if config.get(own).is_none() && config.get(general).is_some() { general } else { own }
+/// Names of this family, and the general ones that transformers accepts for them (`attribute_map`).
+const NAMES: [(&str, &str); 4] = [
+    ("n_embd", "hidden_size"),
+    ("n_head", "num_attention_heads"),
+    ("n_layer", "num_hidden_layers"),
+    ("n_positions", "max_position_embeddings"),
+];
+
+/// The key that counts of the two for `own`: the general one where it is there, as in transformers, which sets it last.
+fn name<'k>(config: &HfConfig<'_>, own: &'k str) -> &'k str {
+    let general = NAMES.into_iter().find(|(name, _)| *name == own).map(|(_, general)| general);
+    general.filter(|general| config.get(general).is_some()).unwrap_or(own)
+}
+
+/// What a file says twice, and differently.
+pub(super) fn notices(config: &HfConfig<'_>) -> Vec<String> {
+    let differs = |&(own, general): &(&str, &str)| {
+        let (first, second) = (config.get(own)?, config.get(general)?);
+        (first != second).then(|| {
+            format!(
+                "config.json has `{own}: {first}` and `{general}: {second}`, which mean the same; the latter counts, as in \
+                 transformers"
+            )
+        })
+    };
+    NAMES.iter().filter_map(differs).collect()
 }
 
 pub(super) fn decoder_config(config: &HfConfig<'_>) -> Result<DecoderConfig, ModelLoadError> {
@@ -30,15 +53,15 @@ pub(super) fn decoder_config(config: &HfConfig<'_>) -> Result<DecoderConfig, Mod
         }
     }
     let activation = match config.optional_text("activation_function")? {
-        None => return Err(config.missing("activation_function")),
-        Some("gelu_new" | "gelu_pytorch_tanh") => Activation::GeluTanh,
+        None if config.is_null("activation_function") => return Err(config.missing("activation_function")),
+        None | Some("gelu_new" | "gelu_pytorch_tanh") => Activation::GeluTanh,
         Some(other) => {
             let supported = "`gelu_new` and `gelu_pytorch_tanh`";
             return Err(config.unsupported("activation_function", &json!(other), supported));
         }
     };
-    let hidden_size = config.width(either(config, "n_embd", "hidden_size"))?;
-    let heads = config.heads(either(config, "n_head", "num_attention_heads"))?;
+    let hidden_size = config.width(name(config, "n_embd"))?;
+    let heads = config.heads(name(config, "n_head"))?;
     if !hidden_size.is_multiple_of(heads) {
         return Err(ModelLoadError::corrupt(
             config.file,
@@ -46,7 +69,7 @@ pub(super) fn decoder_config(config: &HfConfig<'_>) -> Result<DecoderConfig, Mod
             "restore these keys from the model's original config.json",
         ));
     }
-    let layers = config.layers(either(config, "n_layer", "num_hidden_layers"))?;
+    let layers = config.layers(name(config, "n_layer"))?;
     Ok(DecoderConfig {
         vocab_size: config.width("vocab_size")?,
         hidden_size,
@@ -55,8 +78,12 @@ pub(super) fn decoder_config(config: &HfConfig<'_>) -> Result<DecoderConfig, Mod
         num_attention_heads: heads,
         num_key_value_heads: heads,
         head_dim: hidden_size / heads,
-        max_position_embeddings: config.context(either(config, "n_positions", "max_position_embeddings"))?,
-        norm: Norm::Layer { eps: config.positive("layer_norm_epsilon")? as f32 },
+        max_position_embeddings: match config.optional_context(name(config, "n_positions"))? {
+            None if !config.is_null("n_positions") => 1024,
+            Some(length) => length,
+            None => return Err(config.missing("n_positions")),
+        },
+        norm: Norm::Layer { eps: config.optional_positive("layer_norm_epsilon")?.unwrap_or(1e-5) as f32 },
         positions: Positions::Learned,
         mlp: Mlp::Plain(activation),
         bias: Bias::All,
@@ -93,6 +120,9 @@ pub(super) fn hf_keys(config: &DecoderConfig) -> Map<String, Value> {
     put("use_cache", json!(true));
     map
 }
+
+/// First parts of the names of what lies inside the decoder.
+pub(super) const MODULES: &[&str] = &["wte", "wpe", "h", "ln_f", "lm_head"];
 
 pub(super) fn disk_tensors(config: &DecoderConfig) -> Vec<DiskTensor> {
     let mut tensors = Vec::new();

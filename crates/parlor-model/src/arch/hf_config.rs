@@ -105,10 +105,6 @@ impl<'a> HfConfig<'a> {
         self.bounded(key, LARGEST_CONTEXT)
     }
 
-    pub(crate) fn context(&self, key: &str) -> Result<usize, ModelLoadError> {
-        self.optional_context(key)?.ok_or_else(|| self.missing(key))
-    }
-
     /// A number above zero that may be absent.
     pub(crate) fn optional_positive(&self, key: &str) -> Result<Option<f64>, ModelLoadError> {
         let Some(value) = self.get(key) else { return Ok(None) };

@@ -1,17 +1,14 @@
-//! What the families descended from LLaMA share: config keys, rotary settings, tensor names.
+//! What the families descended from LLaMA share: config keys and tensor names.
 //!
-//! Sources: `modeling_rope_utils.py` and `models/{llama,mistral,qwen2,qwen3}` in transformers 4.57 and 5.23.
-//! Both spellings of the rotary settings are read (`rope_parameters`, preferred, and `rope_theta` with
-//! `rope_scaling`) and both are written, because transformers 4 silently takes theta 10000 from a file that has
-//! only the new one.
+//! Source: `models/{llama,mistral,qwen2,qwen3}` in transformers 5.23. A key that is absent has the default of its class
+//! there, unless it is a width, which must be the weights'.
 
 use serde_json::{Map, Value, json};
 
 use super::hf_config::HfConfig;
+use super::rotary;
 use super::tensors::{DiskTensor, Layout};
-use crate::decoder_config::{
-    Activation, Bias, DecoderConfig, Head, Mlp, Norm, Positions, QkNorm, Rope, RopeScaling,
-};
+use crate::decoder_config::{Activation, Bias, DecoderConfig, Head, Mlp, Norm, Positions, QkNorm};
 use crate::error::ModelLoadError;
 use crate::parameter::{Part, Role, Site, parameter_specs};
 
@@ -25,8 +22,8 @@ pub(super) struct Traits {
     pub(super) head_dim: Option<usize>,
     /// `num_key_value_heads` of a file that does not name it; `None` is the number of heads.
     pub(super) num_key_value_heads: Option<usize>,
-    /// Base wavelength of a file that does not name it; `None` makes its absence an error.
-    pub(super) rope_theta: Option<f64>,
+    /// Longest sequence of a file that does not name it.
+    pub(super) max_position_embeddings: usize,
 }
 
 /// Reads the shape; `windows` are every layer's, from the family.
@@ -57,14 +54,33 @@ pub(super) fn decoder_config(
     let num_key_value_heads = match config.optional_heads("num_key_value_heads")? {
         Some(number) => number,
         None if config.is_null("num_key_value_heads") => heads,
-        None => traits.num_key_value_heads.unwrap_or(heads),
+        None => match traits.num_key_value_heads {
+            Some(number) if !heads.is_multiple_of(number) => {
+                return Err(ModelLoadError::corrupt(
+                    config.file,
+                    format!(
+                        "the key `num_key_value_heads` is missing, and the {number} that a {} model has without it do \
+                         not divide `num_attention_heads` ({heads})",
+                        config.family
+                    ),
+                    "restore `num_key_value_heads` from the model's original config.json",
+                ));
+            }
+            number => number.unwrap_or(heads),
+        },
     };
     match config.optional_text("hidden_act")? {
-        None => return Err(config.missing("hidden_act")),
-        Some("silu" | "swish") => {}
+        None if config.is_null("hidden_act") => return Err(config.missing("hidden_act")),
+        None | Some("silu" | "swish") => {}
         Some(other) => return Err(config.unsupported("hidden_act", &json!(other), "`silu`")),
     }
-    let max_position_embeddings = config.context("max_position_embeddings")?;
+    let max_position_embeddings = match config.optional_context("max_position_embeddings")? {
+        Some(length) => length,
+        None if config.is_null("max_position_embeddings") => {
+            return Err(config.missing("max_position_embeddings"));
+        }
+        None => traits.max_position_embeddings,
+    };
     Ok(DecoderConfig {
         vocab_size: config.width("vocab_size")?,
         hidden_size,
@@ -74,8 +90,8 @@ pub(super) fn decoder_config(
         num_key_value_heads,
         head_dim,
         max_position_embeddings,
-        norm: Norm::Rms { eps: config.positive("rms_norm_eps")? as f32 },
-        positions: Positions::Rope(rope(config, traits.rope_theta, max_position_embeddings)?),
+        norm: Norm::Rms { eps: config.optional_positive("rms_norm_eps")?.unwrap_or(1e-6) as f32 },
+        positions: Positions::Rope(rotary::read(config, max_position_embeddings)?),
         mlp: Mlp::Gated(Activation::Silu),
         bias: traits.bias,
         qk_norm: traits.qk_norm,
@@ -85,82 +101,16 @@ pub(super) fn decoder_config(
     })
 }
 
-fn rope(config: &HfConfig<'_>, default_theta: Option<f64>, context: usize) -> Result<Rope, ModelLoadError> {
-    let new = config.section("rope_parameters")?;
-    let section = match new {
-        Some(section) => Some(section),
-        None => config.section("rope_scaling")?,
-    };
-    let inner_theta = match &section {
-        Some(section) => section.optional_positive("rope_theta")?,
-        None => None,
-    };
-    let theta = match inner_theta {
-        Some(theta) => theta,
-        None => config
-            .optional_positive("rope_theta")?
-            .or(default_theta)
-            .ok_or_else(|| config.missing("rope_theta"))?,
-    };
-    let Some(section) = section else {
-        return Ok(Rope { theta, scaling: RopeScaling::Default });
-    };
-    for scope in [config, &section] {
-        if let Some(factor) = scope.optional_positive("partial_rotary_factor")?
-            && factor != 1.0
-        {
-            return Err(scope.unsupported(
-                "partial_rotary_factor",
-                &json!(factor),
-                "rotation of whole heads",
-            ));
-        }
-    }
-    if let Some((key, _)) = section.map.iter().find(|(_, value)| value.is_object()) {
-        return Err(section.unsupported(key, &json!({}), "one rotary setting for all layers"));
-    }
-    let kind = match section.optional_text("rope_type")? {
-        Some(kind) => kind,
-        None => section.optional_text("type")?.unwrap_or("default"),
-    };
-    let scaling = match kind {
-        "default" => RopeScaling::Default,
-        "linear" => RopeScaling::Linear { factor: section.positive("factor")? },
-        "llama3" => {
-            let original = match config.optional_context("original_max_position_embeddings")? {
-                Some(outer) => outer,
-                None => section.optional_context("original_max_position_embeddings")?.unwrap_or(context),
-            };
-            let low = section.positive("low_freq_factor")?;
-            let high = section.positive("high_freq_factor")?;
-            if high <= low {
-                return Err(section.wrong(
-                    "high_freq_factor",
-                    &format!("above `low_freq_factor` ({low})"),
-                    &json!(high),
-                ));
-            }
-            RopeScaling::ByWavelength {
-                factor: section.positive("factor")?,
-                low_freq_factor: low,
-                high_freq_factor: high,
-                original_max_position_embeddings: original as f64,
-            }
-        }
-        other => {
-            return Err(section.unsupported("rope_type", &json!(other), "`default`, `linear` and `llama3`"));
-        }
-    };
-    Ok(Rope { theta, scaling })
-}
+/// The window of a file that does not name it.
+pub(super) const DEFAULT_WINDOW: usize = 4096;
 
 /// Every layer's window, for families with `use_sliding_window`, `max_window_layers` and `layer_types`.
 pub(super) fn windows_by_layer(config: &HfConfig<'_>) -> Result<Vec<Option<usize>>, ModelLoadError> {
     let layers = config.layers("num_hidden_layers")?;
-    let window = if config.flag("use_sliding_window", false)? {
-        config.optional_context("sliding_window")?
-    } else {
-        None
+    let window = match config.flag("use_sliding_window", false)? {
+        true if config.is_null("sliding_window") => None,
+        true => Some(config.optional_context("sliding_window")?.unwrap_or(DEFAULT_WINDOW)),
+        false => None,
     };
     let Some(types) = config.get("layer_types") else {
         // transformers' default is 28 layers.
@@ -211,43 +161,8 @@ pub(super) fn hf_keys(config: &DecoderConfig) -> Map<String, Value> {
     put("tie_word_embeddings", json!(config.head == Head::Tied));
     put("attention_dropout", json!(0.0));
     put("use_cache", json!(true));
-    rope_keys(config, &mut map);
+    rotary::write(config, &mut map);
     map
-}
-
-/// Writes the rotary settings in both spellings.
-pub(super) fn rope_keys(config: &DecoderConfig, map: &mut Map<String, Value>) {
-    let Positions::Rope(rope) = config.positions else { return };
-    let mut scaling = Map::new();
-    match rope.scaling {
-        RopeScaling::Default => {
-            scaling.insert("rope_type".to_owned(), json!("default"));
-        }
-        RopeScaling::Linear { factor } => {
-            scaling.insert("rope_type".to_owned(), json!("linear"));
-            scaling.insert("factor".to_owned(), json!(factor));
-        }
-        RopeScaling::ByWavelength {
-            factor,
-            low_freq_factor,
-            high_freq_factor,
-            original_max_position_embeddings,
-        } => {
-            scaling.insert("rope_type".to_owned(), json!("llama3"));
-            scaling.insert("factor".to_owned(), json!(factor));
-            scaling.insert("low_freq_factor".to_owned(), json!(low_freq_factor));
-            scaling.insert("high_freq_factor".to_owned(), json!(high_freq_factor));
-            scaling.insert(
-                "original_max_position_embeddings".to_owned(),
-                json!(original_max_position_embeddings as u64),
-            );
-        }
-    }
-    let old = if rope.scaling == RopeScaling::Default { Value::Null } else { json!(scaling) };
-    scaling.insert("rope_theta".to_owned(), json!(rope.theta));
-    map.insert("rope_theta".to_owned(), json!(rope.theta));
-    map.insert("rope_scaling".to_owned(), old);
-    map.insert("rope_parameters".to_owned(), json!(scaling));
 }
 
 /// The f32 in its shortest decimal form: 1e-6, not 9.999999974752427e-7.
@@ -270,6 +185,9 @@ pub(super) fn disk_tensors(config: &DecoderConfig) -> Vec<DiskTensor> {
         })
         .collect()
 }
+
+/// First parts of the names of what lies inside the decoder.
+pub(super) const MODULES: &[&str] = &["embed_tokens", "layers", "norm", "lm_head"];
 
 fn bare_name(role: Role) -> String {
     let part = |part| match part {

@@ -19,8 +19,7 @@ pub(super) fn decoder_config(config: &HfConfig<'_>) -> Result<DecoderConfig, Mod
         qk_norm: QkNorm::None,
         head_dim: None,
         num_key_value_heads: None,
-        // Llama 1 and 2 files were written before the key existed.
-        rope_theta: Some(10_000.0),
+        max_position_embeddings: 2_048,
     };
     let windows = vec![None; config.layers("num_hidden_layers")?];
     lineage::decoder_config(config, &traits, windows)

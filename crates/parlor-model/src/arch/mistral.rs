@@ -12,7 +12,7 @@ pub(super) fn decoder_config(config: &HfConfig<'_>) -> Result<DecoderConfig, Mod
     let window = match config.optional_context("sliding_window")? {
         Some(window) => Some(window),
         None if config.is_null("sliding_window") => None,
-        None => Some(4096),
+        None => Some(lineage::DEFAULT_WINDOW),
     };
     if let (Some(types), Some(_)) = (config.get("layer_types"), window) {
         let all_slide =
@@ -26,7 +26,7 @@ pub(super) fn decoder_config(config: &HfConfig<'_>) -> Result<DecoderConfig, Mod
         qk_norm: QkNorm::None,
         head_dim: None,
         num_key_value_heads: Some(8),
-        rope_theta: None,
+        max_position_embeddings: 131_072,
     };
     let windows = vec![window; config.layers("num_hidden_layers")?];
     lineage::decoder_config(config, &traits, windows)

@@ -8,9 +8,11 @@ mod hf_config;
 mod lineage;
 mod llama;
 mod mistral;
+mod notices;
 mod presets;
 mod qwen2;
 mod qwen3;
+mod rotary;
 mod tensors;
 
 use std::fmt;
@@ -107,23 +109,11 @@ impl Architecture {
     /// The family that a `config.json` names.
     ///
     /// # Errors
-    /// `Incompatible` for a family that Parlor does not run, or a model that brings its own code; `Corrupt`
-    /// when the file names none.
+    /// `Incompatible` for a family that Parlor does not run; `Corrupt` when the file names none.
     pub fn of(hf: &Map<String, Value>, file: &Path) -> Result<Self, ModelLoadError> {
         let model_type = hf.get("model_type").and_then(Value::as_str);
         let class = hf.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
         let help = format!("use a model of a supported family: {}", Self::supported());
-        if hf.get("auto_map").is_some_and(|value| !value.is_null()) {
-            return Err(ModelLoadError::incompatible(
-                file,
-                format!(
-                    "this model{} needs code from its repository (`auto_map`), and Parlor runs no remote code, \
-                     whatever `trust_remote_code` says",
-                    model_type.map(|name| format!(" (`{name}`)")).unwrap_or_default()
-                ),
-                help,
-            ));
-        }
         let Some(found) = model_type.or(class) else {
             return Err(ModelLoadError::corrupt(
                 file,
@@ -131,24 +121,24 @@ impl Architecture {
                 format!("add `model_type`: {}", Self::supported()),
             ));
         };
-        let family = Self::ALL
-            .into_iter()
-            .find(|family| Some(family.model_type()) == model_type)
-            .or_else(|| {
-                let by_class = |family: &Self| Some(family.class_name()) == class;
-                Self::ALL.into_iter().find(by_class).filter(|_| model_type.is_none())
-            })
-            .ok_or_else(|| {
-                ModelLoadError::incompatible(
-                    file,
-                    format!("models of type `{found}` are not supported"),
-                    &*help,
-                )
-            })?;
+        let family = match model_type {
+            Some(name) => Self::ALL.into_iter().find(|family| family.model_type() == name),
+            None => Self::ALL.into_iter().find(|family| Some(family.class_name()) == class),
+        };
+        let Some(family) = family else {
+            let what = match notices::remote_code(hf) {
+                true => format!(
+                    "this model (`{found}`) needs code from its repository (`auto_map`), and Parlor runs no remote code, \
+                     whatever `trust_remote_code` says"
+                ),
+                false => format!("models of type `{found}` are not supported"),
+            };
+            return Err(ModelLoadError::incompatible(file, what, help));
+        };
         // A classifier of a supported family has another head.
         if let Some(class) = class
-            && !class.eq_ignore_ascii_case(family.class_name())
             && class.contains("For")
+            && !class.to_ascii_lowercase().contains("forcausallm")
         {
             return Err(ModelLoadError::incompatible(
                 file,
@@ -178,6 +168,7 @@ impl Architecture {
                 "this version loads float32, bfloat16 and float16 weights; use the unquantized checkpoint",
             ));
         }
+        notices::refuse_unsupported(&config)?;
         let decoder = match self {
             Architecture::Qwen2 => qwen2::decoder_config(&config),
             Architecture::Qwen3 => qwen3::decoder_config(&config),
@@ -195,6 +186,12 @@ impl Architecture {
                 "restore these keys from the model's original config.json",
             ))
         }
+    }
+
+    /// What is odd about a `config.json` of this family that can be read: what it says twice, or in vain.
+    pub fn notices(self, hf: &Map<String, Value>, file: &Path) -> Vec<String> {
+        let config = HfConfig { map: hf, file, family: self.model_type(), section: String::new() };
+        notices::of(self, &config)
     }
 
     /// The `config.json` of a model of this family and shape, with the keys of transformers 4 and 5 both.
@@ -226,7 +223,7 @@ impl Architecture {
         map.insert("model_type".to_owned(), json!(self.model_type()));
         map.insert("vocab_size".to_owned(), json!(config.vocab_size));
         map.insert("tie_word_embeddings".to_owned(), json!(config.head == Head::Tied));
-        lineage::rope_keys(config, map);
+        rotary::write(config, map);
     }
 
     fn misfits(self, config: &DecoderConfig) -> Vec<String> {
@@ -279,6 +276,18 @@ impl Architecture {
             Architecture::Gpt2 => gpt2::disk_tensors(config),
             _ => lineage::disk_tensors(config),
         }
+    }
+
+    /// Whether a tensor's name says that it lies in one of the decoder's modules: a block, an embedding, the last norm, the
+    /// head.
+    pub fn is_inside(self, name: &str) -> bool {
+        let modules = match self {
+            Architecture::Gpt2 => gpt2::MODULES,
+            _ => lineage::MODULES,
+        };
+        let bare =
+            ["model.", "transformer."].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+        bare.split_once('.').is_some_and(|(module, _)| modules.contains(&module))
     }
 
     /// Whether a tensor that no parameter needs is known and left out on purpose.

@@ -13,8 +13,8 @@ pub(super) fn decoder_config(config: &HfConfig<'_>) -> Result<DecoderConfig, Mod
         bias: Bias::Qkv,
         qk_norm: QkNorm::None,
         head_dim: None,
-        num_key_value_heads: None,
-        rope_theta: None,
+        num_key_value_heads: Some(32),
+        max_position_embeddings: 32_768,
     };
     lineage::decoder_config(config, &traits, lineage::windows_by_layer(config)?)
 }

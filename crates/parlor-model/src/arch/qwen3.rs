@@ -15,8 +15,8 @@ pub(super) fn decoder_config(config: &HfConfig<'_>) -> Result<DecoderConfig, Mod
         bias,
         qk_norm: QkNorm::PerHead,
         head_dim: Some(128),
-        num_key_value_heads: None,
-        rope_theta: None,
+        num_key_value_heads: Some(32),
+        max_position_embeddings: 32_768,
     };
     lineage::decoder_config(config, &traits, lineage::windows_by_layer(config)?)
 }

@@ -7,9 +7,11 @@ use std::path::Path;
 use parlor_kernels::DType;
 use serde_json::Value;
 
-use super::{AdapterConfig, AdapterId, AdapterPlan};
+use super::modules::{ends_with, modules};
+use super::{AdapterConfig, AdapterId, AdapterPlan, AdapterTensor};
 use crate::arch::Architecture;
 use crate::decoder::Decoder;
+use crate::decoder_config::Head;
 use crate::error::{LoadErrorKind, ModelLoadError};
 use crate::layout::{disk_shape, split};
 use crate::load::read_object;
@@ -18,7 +20,7 @@ use crate::safetensors_writer::{Outgoing, write_safetensors};
 use crate::save::SaveError;
 use crate::staged::{write_file, write_json, write_staged};
 use crate::text_files::TextFiles;
-use crate::weight_files::WeightFiles;
+use crate::weight_files::{TensorEntry, WeightFiles};
 
 /// The file that says what an adapter is.
 pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";
@@ -69,18 +71,15 @@ pub fn load_adapter(
     architecture: Architecture,
     dir: &Path,
 ) -> Result<AdapterInfo, ModelLoadError> {
-    let config = read_adapter_config(dir)?;
+    let mut config = read_adapter_config(dir)?;
     let other_base = match config.base_model_name_or_path.as_deref().filter(|base| !base.is_empty()) {
-        Some(base) => {
-            format!("the adapter was made for `{base}`, and this is a {architecture} model: take that one")
-        }
-        None => format!("this is a {architecture} model: take the one that the adapter was made for"),
+        Some(base) => format!(
+            "the adapter was made for `{base}`; if this {architecture} model is another one, name that one with `-m`"
+        ),
+        None => format!(
+            "if this {architecture} model is not the one that the adapter was made for, name that one with `-m`"
+        ),
     };
-    let mut plan = AdapterPlan::new(decoder, architecture, config).map_err(|error| ModelLoadError {
-        place: dir.join(ADAPTER_CONFIG).display().to_string(),
-        help: other_base.clone(),
-        ..error
-    })?;
     let path = dir.join(ADAPTER_WEIGHTS);
     if !path.is_file() {
         return Err(ModelLoadError::new(
@@ -91,7 +90,18 @@ pub fn load_adapter(
         ));
     }
     let files = WeightFiles::of_file(&path)?;
-    let values = read_values(&plan, &files, &other_base, &path)?;
+    let along = along(&files, &config, decoder.config().head);
+    let tied = decoder.config().head == Head::Tied && !along.is_empty();
+    let twins = if tied { Twins::EitherIsBoth } else { Twins::Apart };
+    let own = modules(architecture, decoder.config());
+    let is_there = |name: &String| own.iter().any(|module| ends_with(&module.path, name));
+    config.modules_to_save.extend(along.into_iter().filter(is_there));
+    let mut plan = AdapterPlan::new(decoder, architecture, config).map_err(|error| ModelLoadError {
+        place: dir.join(ADAPTER_CONFIG).display().to_string(),
+        help: format!("correct `{ADAPTER_CONFIG}`; {other_base}"),
+        ..error
+    })?;
+    let values = read_values(&plan, (&files, twins), &other_base, &path)?;
     let warnings = std::mem::take(&mut plan.warnings);
     let id = decoder.attach(plan, values)?;
     Ok(AdapterInfo { id, warnings })
@@ -99,7 +109,7 @@ pub fn load_adapter(
 
 fn read_values(
     plan: &AdapterPlan,
-    files: &WeightFiles,
+    (files, twins): (&WeightFiles, Twins),
     other_base: &str,
     path: &Path,
 ) -> Result<Vec<Vec<f32>>, ModelLoadError> {
@@ -107,12 +117,19 @@ fn read_values(
     let mut missing = Vec::new();
     for tensor in plan.tensors() {
         let name = format!("{PREFIX}{}", tensor.name);
-        let Some(entry) = files.get(&name) else {
+        let twin = || {
+            vocabulary_module(&name).filter(|_| twins == Twins::EitherIsBoth)?;
+            files.iter().find(|(other, _)| vocabulary_module(other).is_some()).map(|(_, entry)| entry)
+        };
+        let Some(entry) = files.get(&name).or_else(twin) else {
             missing.push(name);
             continue;
         };
         let specs: Vec<&ParameterSpec> = plan.specs()[tensor.parameters.clone()].iter().collect();
         let shape = disk_shape(tensor.layout, &specs);
+        if let Some(error) = resized(&name, entry, &shape).filter(|_| tensor.is_own()) {
+            return Err(error);
+        }
         if entry.shape() != shape {
             return Err(ModelLoadError::new(
                 LoadErrorKind::Incompatible,
@@ -142,8 +159,10 @@ fn read_values(
         );
         return Err(ModelLoadError::new(LoadErrorKind::Incompatible, path.display(), what, other_base));
     }
-    let known =
-        |name: &str| plan.tensors().iter().any(|tensor| name.strip_prefix(PREFIX) == Some(&tensor.name));
+    let known = |name: &str| {
+        let own = name.strip_prefix(PREFIX).unwrap_or(name);
+        plan.tensors().iter().any(|tensor| own == tensor.name || is_copy_of(own, tensor, name, files))
+    };
     let unused: Vec<String> =
         files.iter().map(|(name, _)| name.to_owned()).filter(|name| !known(name)).collect();
     if !unused.is_empty() {
@@ -152,6 +171,64 @@ fn read_values(
         return Err(ModelLoadError::new(LoadErrorKind::Incompatible, path.display(), what, other_base));
     }
     Ok(values)
+}
+
+/// Whether an embedding that the file holds stands for the head as well, or the other way round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Twins {
+    Apart,
+    EitherIsBoth,
+}
+
+/// The embedding or the head that this name of a tensor means.
+fn vocabulary_module(name: &str) -> Option<&'static str> {
+    let path = name.strip_prefix(PREFIX)?.strip_suffix(".weight")?;
+    ["embed_tokens", "wte", "lm_head"].into_iter().find(|module| ends_with(path, module))
+}
+
+/// Modules whose weights PEFT saves along when the vocabulary was resized, without naming them in `modules_to_save`: PEFT
+/// puts them in place of the model's, so they are part of what the adapter changes. Of a tied model either is both.
+fn along(files: &WeightFiles, config: &AdapterConfig, head: Head) -> Vec<String> {
+    let named = |module: &str| config.modules_to_save.iter().any(|name| module.ends_with(name.as_str()));
+    let mut found: Vec<&str> = files
+        .iter()
+        .filter_map(|(name, _)| vocabulary_module(name))
+        .filter(|module| !named(module))
+        .collect();
+    if head == Head::Tied && !found.is_empty() {
+        found = ["embed_tokens", "wte", "lm_head"].into_iter().filter(|module| !named(module)).collect();
+    }
+    found.into_iter().map(str::to_owned).collect()
+}
+
+/// Whether `own` is a second copy of an adapter's version of a tensor, or the model's one: PEFT saves them as well when the
+/// vocabulary was resized.
+fn is_copy_of(own: &str, tensor: &AdapterTensor, name: &str, files: &WeightFiles) -> bool {
+    let without = |part: &str| own.replacen(part, ".", 1) == tensor.name;
+    let bytes = |name: &str| files.get(name).map(TensorEntry::bytes);
+    tensor.is_own()
+        && (without(".original_module.")
+            || (without(".modules_to_save.") && bytes(name) == bytes(&format!("{PREFIX}{}", tensor.name))))
+}
+
+/// The error for an embedding or head whose number of rows is another than the model's, which PEFT loads only into a model
+/// that was resized before.
+fn resized(name: &str, entry: &TensorEntry, shape: &[usize]) -> Option<ModelLoadError> {
+    let (&[rows, width], &[own_rows, own_width]) = (entry.shape(), shape) else { return None };
+    (rows != own_rows && width == own_width).then(|| {
+        ModelLoadError::new(
+            LoadErrorKind::Incompatible,
+            entry.place(name),
+            format!(
+                "the adapter was trained with a vocabulary of {rows} rows, and this model has {own_rows}: it belongs to a model \
+                 that was resized"
+            ),
+            format!(
+                "resize the model as the adapter's was, and name the result with `-m`: in Python, \
+                 `model.resize_token_embeddings({rows})`, `model.save_pretrained(DIR)`"
+            ),
+        )
+    })
 }
 
 /// Writes adapter `id` of `decoder` into `dir`, with the tokenizer and the template that it was trained with.

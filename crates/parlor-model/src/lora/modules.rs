@@ -69,32 +69,38 @@ pub(crate) struct Chosen {
 /// Compiles a pattern that must match a whole name, as Python's `re.fullmatch`.
 fn whole(pattern: &str) -> Result<Regex, String> {
     Regex::new(&format!(r"\A(?:{pattern})\z"))
-        .map_err(|error| format!("`{pattern}` is no regular expression: {error}"))
+        .map_err(|error| format!("is `{pattern}`, which is no regular expression: {error}"))
 }
 
 fn matches(regex: &Regex, path: &str) -> Result<bool, String> {
-    regex.is_match(path).map_err(|error| format!("`{}` takes too long to match: {error}", regex.as_str()))
+    regex
+        .is_match(path)
+        .map_err(|error| format!("is `{}`, which takes too long to match: {error}", regex.as_str()))
 }
 
 /// Whether `path` is `name`, or ends with it after a dot.
-fn ends_with(path: &str, name: &str) -> bool {
+pub(crate) fn ends_with(path: &str, name: &str) -> bool {
     path == name || path.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
 }
 
-fn means(target: &TargetModules, path: &str) -> Result<bool, String> {
+/// Whether the value of the key `key` means the module.
+fn means(key: &str, target: &TargetModules, path: &str) -> Result<bool, String> {
     match target {
         TargetModules::Names(names) => Ok(names.iter().any(|name| ends_with(path, name))),
-        TargetModules::Pattern(pattern) => matches(&whole(pattern)?, path),
+        TargetModules::Pattern(pattern) => {
+            whole(pattern).and_then(|regex| matches(&regex, path)).map_err(|why| format!("`{key}` {why}"))
+        }
     }
 }
 
-/// The value of the first pattern that fits the end of `path` (`get_pattern_key`).
+/// The value of the first pattern of the key `key` that fits the end of `path` (`get_pattern_key`).
 pub(crate) fn by_pattern<T: Copy>(
+    key: &str,
     patterns: &indexmap::IndexMap<String, T>,
     path: &str,
 ) -> Result<Option<T>, String> {
     for (pattern, value) in patterns {
-        if fits_end(pattern, path)? {
+        if fits_end(pattern, path).map_err(|why| format!("a key of `{key}` {why}"))? {
             return Ok(Some(*value));
         }
     }
@@ -186,7 +192,7 @@ pub(crate) fn choose(
 
 fn is_target(config: &AdapterConfig, module: &Module) -> Result<bool, String> {
     if let Some(exclude) = &config.exclude_modules
-        && means(exclude, &module.path)?
+        && means("exclude_modules", exclude, &module.path)?
     {
         return Ok(false);
     }
@@ -199,7 +205,7 @@ fn is_target(config: &AdapterConfig, module: &Module) -> Result<bool, String> {
         TargetModules::Pattern(pattern) if pattern.eq_ignore_ascii_case(ALL_LINEAR) => {
             Ok(module.linear().is_some())
         }
-        target => means(target, &module.path),
+        target => means("target_modules", target, &module.path),
     }
 }
 

@@ -94,8 +94,9 @@ impl AdapterPlan {
                 inputs = linear.inputs;
             }
             let Some((first_site, _)) = placed.first().cloned() else { continue };
-            let rank = by_pattern(&config.rank_pattern, &module.path)?.unwrap_or(config.r);
-            let alpha = by_pattern(&config.alpha_pattern, &module.path)?.unwrap_or(config.lora_alpha);
+            let rank = by_pattern("rank_pattern", &config.rank_pattern, &module.path)?.unwrap_or(config.r);
+            let alpha = by_pattern("alpha_pattern", &config.alpha_pattern, &module.path)?
+                .unwrap_or(config.lora_alpha);
             let spec = |factor, shape| ParameterSpec {
                 role: Role::LowRank { layer, site: first_site, factor },
                 shape,

@@ -246,6 +246,53 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     bytes[at..at + value.len()].copy_from_slice(value);
 }
 
+/// Adds numbers to the metadata. What they take is filled up to whole multiples of the alignment of tensors.
+fn with_numbers(bytes: &mut Vec<u8>, numbers: &[(&str, f32)]) {
+    let key = |name: &str, kind: u32| {
+        let mut out = (name.len() as u64).to_le_bytes().to_vec();
+        out.extend(name.as_bytes());
+        out.extend(kind.to_le_bytes());
+        out
+    };
+    let mut added: Vec<u8> = Vec::new();
+    for (name, number) in numbers {
+        added.extend(key(name, 6));
+        added.extend(number.to_le_bytes());
+    }
+    let mut filler = key("test.filler", 8);
+    let rest = 32 - (added.len() + filler.len() + 8) % 32;
+    filler.extend((rest as u64).to_le_bytes());
+    filler.extend(std::iter::repeat_n(b'x', rest));
+    added.extend(filler);
+    let count = u64::from_le_bytes(bytes[16..24].try_into().unwrap()) + numbers.len() as u64 + 1;
+    put(bytes, 16, &count.to_le_bytes());
+    bytes.splice(24..24, added);
+}
+
+#[test]
+fn sampling_settings_are_read_by_the_names_of_generation_configs() {
+    let read = |numbers: &[(&str, f32)]| {
+        let (_dir, path) = changed("qwen3.gguf", |bytes| with_numbers(bytes, numbers));
+        load_gguf(&path, &LoadOptions::default()).unwrap_or_else(|error| panic!("{error}")).generation
+    };
+    let generation = read(&[
+        ("general.sampling.temp", 0.5),
+        ("general.sampling.top_k", 20.0),
+        ("general.sampling.top_p", 0.75),
+        ("general.sampling.min_p", 0.25),
+        ("general.sampling.penalty_repeat", 1.5),
+        ("general.sampling.mirostat", 2.0),
+    ]);
+    assert_eq!((generation.do_sample, generation.temperature), (Some(true), Some(0.5)));
+    assert_eq!((generation.top_k, generation.top_p), (Some(20), Some(0.75)));
+    assert_eq!((generation.settings.min_p, generation.repetition_penalty), (Some(0.25), Some(1.5)));
+    assert!(generation.warnings.len() == 1 && generation.warnings[0].contains("mirostat"));
+    assert_eq!(read(&[("general.sampling.temp", 0.0)]).do_sample, Some(false));
+    let none = read(&[]);
+    assert_eq!((none.do_sample, none.temperature, none.top_k), (None, None, None));
+    assert!(none.warnings.is_empty() && none.other.is_empty());
+}
+
 #[test]
 fn damaged_files_are_refused() {
     use LoadErrorKind::{Corrupt, Incompatible};

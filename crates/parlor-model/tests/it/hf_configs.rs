@@ -48,7 +48,7 @@ fn the_default_model_of_the_config() {
 }
 
 #[test]
-fn the_new_spelling_wins_over_the_old() {
+fn either_spelling_of_rotary_settings() {
     let new = json!({ "rope_parameters": { "rope_theta": 5e5, "rope_type": "default" } });
     assert_eq!(theta(&read(with(qwen25(), new)).1), 5e5);
     let without = json!({ "rope_parameters": { "rope_type": "default" }, "rope_scaling": null });
@@ -75,10 +75,10 @@ fn windows_by_layer() {
 #[test]
 fn absent_and_null_keys_take_the_familys_meaning() {
     let mut config = qwen25();
-    for key in ["num_key_value_heads", "tie_word_embeddings", "use_sliding_window"] {
+    for key in ["tie_word_embeddings", "use_sliding_window"] {
         config.as_object_mut().unwrap().remove(key);
     }
-    let (_, config) = read(with(config, json!({ "head_dim": null })));
+    let (_, config) = read(with(config, json!({ "head_dim": null, "num_key_value_heads": null })));
     assert_eq!((config.num_key_value_heads, config.head_dim, config.head), (16, 128, Head::Separate));
     // Llama 2 was published without a theta.
     let mut llama = with(qwen25(), json!({ "model_type": "llama", "architectures": ["LlamaForCausalLM"] }));

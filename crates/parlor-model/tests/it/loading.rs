@@ -139,14 +139,6 @@ fn rename_tensors(dir: &std::path::Path, rename: impl Fn(&str) -> String, extra:
 }
 
 #[test]
-fn a_tied_head_that_differs_is_not_used_silently() {
-    let dir = copy("llama3");
-    rename_tensors(dir.path(), str::to_owned, "lm_head.weight");
-    let model = load_directory(dir.path(), &LoadOptions::default()).unwrap();
-    assert!(model.warnings[0].contains("`lm_head.weight` differs"), "{:?}", model.warnings);
-}
-
-#[test]
 fn max_length_follows_the_model() {
     let load = |max_length| {
         load_directory(&fixture("gpt2"), &LoadOptions { max_length, ..Default::default() })

@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod adapters;
+mod as_published;
 mod bad_input;
 mod directories;
 mod equalities;
 mod fixture;
 mod freezing;
 mod fuzz;
+mod generation;
 mod gguf;
 mod hf_configs;
 mod loading;
@@ -16,3 +18,4 @@ mod managing;
 mod optimized;
 mod parity;
 mod saving;
+mod spellings;

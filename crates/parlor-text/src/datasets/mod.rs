@@ -32,6 +32,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::lfs::{LFS_POINTER, is_lfs_pointer_file};
 use file_rows::{FileRows, Intake};
 use files::Format;
 pub use options::ReadOptions;
@@ -278,6 +279,10 @@ pub fn read_batches(
         intake.report.files += 1;
         let format = files::format(&file);
         let mut out = FileRows::new(file, &mut intake);
+        if is_lfs_pointer_file(out.path()) {
+            out.problem(0, LFS_POINTER);
+            continue;
+        }
         match format {
             Some(Format::JsonLines) => json::read_lines(&mut out),
             Some(Format::Json) => json::read_whole(&mut out),

@@ -301,3 +301,86 @@ proptest! {
         prop_assert_eq!(later.content_hash(), built.content_hash());
     }
 }
+
+/// Files of a model whose tokenizer is a small byte-level vocabulary, in the way of older models.
+fn old_layout(files: &[(&str, serde_json::Value)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let vocab = serde_json::json!({
+        "H": 0, "i": 1, "Ġ": 2, "1": 3, "2": 4, "<|endoftext|>": 5, "Hi": 6, "12": 7, "<": 8, "|": 9, ">": 10, "e": 11,
+        "n": 12, "d": 13,
+    });
+    std::fs::write(directory.path().join("vocab.json"), vocab.to_string()).unwrap();
+    std::fs::write(directory.path().join("merges.txt"), "#version: 0.2\nH i\n1 2\n").unwrap();
+    for (name, content) in files {
+        std::fs::write(directory.path().join(name), content.to_string()).unwrap();
+    }
+    directory
+}
+
+fn framed(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+    tokenizer.encode(text, SpecialTokens::Include).unwrap()
+}
+
+#[test]
+fn a_vocabulary_of_two_files_is_its_class_s() {
+    let added = serde_json::json!({
+        "14": {"content": "<|end|>", "special": true, "normalized": false, "lstrip": false, "rstrip": false, "single_word": false},
+    });
+    // Digits are words of their own, whatever the merges; added tokens are one id.
+    let qwen = old_layout(&[(
+        "tokenizer_config.json",
+        serde_json::json!({"tokenizer_class": "Qwen2Tokenizer", "added_tokens_decoder": added, "eos_token": "<|end|>"}),
+    )]);
+    let tokenizer = Tokenizer::from_dir(qwen.path()).unwrap();
+    assert_eq!(framed(&tokenizer, "Hi 12<|end|>"), [6, 2, 3, 4, 14]);
+    assert_eq!(tokenizer.eos().map(|eos| eos.id), Some(14));
+    assert_eq!(tokenizer.special_texts()["pad_token"], "<|endoftext|>");
+    assert_eq!(tokenizer.bos(), None);
+    // GPT-2's class, told by the model's type.
+    let gpt = old_layout(&[("config.json", serde_json::json!({"model_type": "gpt2"}))]);
+    let tokenizer = Tokenizer::from_dir(gpt.path()).unwrap();
+    assert_eq!(framed(&tokenizer, "Hi12"), [6, 7]);
+    assert_eq!((tokenizer.bos().map(|bos| bos.id), tokenizer.eos().map(|eos| eos.id)), (Some(5), Some(5)));
+    assert_eq!(framed(&tokenizer, "Hi<|endoftext|>"), [6, 5]);
+}
+
+#[test]
+fn special_tokens_may_stand_in_a_file_of_their_own() {
+    let directory = old_layout(&[
+        (
+            "special_tokens_map.json",
+            serde_json::json!({"eos_token": {"content": "<|end|>"}, "bos_token": "<|endoftext|>"}),
+        ),
+        ("added_tokens.json", serde_json::json!({"<|end|>": 14, "<|tool|>": 15})),
+    ]);
+    let tokenizer = Tokenizer::from_dir(directory.path()).unwrap();
+    assert_eq!(tokenizer.eos().map(|eos| eos.id), Some(14));
+    assert_eq!(framed(&tokenizer, "Hi<|tool|><|end|>"), [6, 15, 14]);
+    // What is special is left out of answers, what is only added is not.
+    assert_eq!(tokenizer.decode(&[6, 15, 14], SpecialTokens::Omit).unwrap(), "Hi<|tool|>");
+    // What is saved reads as it did.
+    let saved = tempfile::tempdir().unwrap();
+    tokenizer.save(saved.path()).unwrap();
+    let again = Tokenizer::from_dir(saved.path()).unwrap();
+    assert_eq!(again.eos(), tokenizer.eos());
+    assert_eq!(framed(&again, "Hi<|tool|><|end|>"), [6, 15, 14]);
+}
+
+#[test]
+fn a_model_may_name_the_end_that_its_tokenizer_does_not() {
+    let directory =
+        old_layout(&[("config.json", serde_json::json!({"model_type": "llama", "eos_token_id": [5, 1]}))]);
+    let tokenizer = Tokenizer::from_dir(directory.path()).unwrap();
+    assert_eq!(tokenizer.eos().map(|eos| (eos.id, eos.text)), Some((5, "<|endoftext|>".to_owned())));
+    // A template sees what transformers shows it: nothing.
+    assert!(tokenizer.special_texts().is_empty());
+}
+
+#[test]
+fn added_tokens_with_ids_that_cannot_be_are_named() {
+    let added = serde_json::json!({"40": {"content": "<|far|>", "special": true}});
+    let directory =
+        old_layout(&[("tokenizer_config.json", serde_json::json!({ "added_tokens_decoder": added }))]);
+    let error = Tokenizer::from_dir(directory.path()).unwrap_err().to_string();
+    assert!(error.contains("the added token `<|far|>` has the id 40, but would get 14"), "{error}");
+}

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use environment::ENVIRONMENT;
 pub use rules::{ALIASES, SECRETS, load_config, rules};
-pub use serving::{BackendType, ServingConfig};
+pub use serving::{BackendType, SamplingDefaults, ServingConfig};
 
 /// How much is logged to stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

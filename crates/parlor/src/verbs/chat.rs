@@ -6,13 +6,14 @@ use parlor::engine::{FinishReason, SamplingParams};
 use parlor::model::LoadedModel;
 use parlor::text::Message;
 use rustyline::error::ReadlineError;
+use serde_json::{Map, Value};
 
-use crate::answer::{AnswerRow, answer, chat_prompt, sampling};
+use crate::answer::{AnswerRow, answer, chat_prompt, chosen, sampling, say_endless};
 use crate::cli::ChatArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::interrupt::{self, OnInterrupt};
-use crate::model::{load, template, tokenizer};
+use crate::model::{load, template, template_kwargs, tokenizer};
 use crate::output::{self, note};
 
 const HELP: &str = "\
@@ -23,8 +24,10 @@ Ctrl-C stops an answer.";
 
 pub(super) fn run(context: &Context, args: &ChatArgs) -> Result<(), Failure> {
     let model = load(context, &args.model)?;
-    let params = sampling(&args.sampling, &model.generation)?;
-    talk(context, &model, &params, args.system.as_deref())
+    let params = sampling(&chosen(context, &args.sampling)?, &model.generation)?;
+    say_endless(&model, &params);
+    let kwargs = template_kwargs(context, &args.template)?;
+    talk(context, &model, &params, &kwargs, args.system.as_deref())
 }
 
 /// Talks until the user leaves.
@@ -32,6 +35,7 @@ pub(super) fn talk(
     context: &Context,
     model: &LoadedModel,
     params: &SamplingParams,
+    kwargs: &Map<String, Value>,
     system: Option<&str>,
 ) -> Result<(), Failure> {
     // Said before the first question, not after it.
@@ -55,7 +59,7 @@ pub(super) fn talk(
             command if is_command(command) => note(&format!("There is no {command}.\n{HELP}")),
             question => {
                 messages.push(Message::new("user", question));
-                let text = reply(context, model, params, &mut messages, first.len())?;
+                let text = reply(context, model, params, kwargs, &mut messages, first.len())?;
                 messages.push(Message::new("assistant", &text));
             }
         }
@@ -74,16 +78,18 @@ fn reply(
     context: &Context,
     model: &LoadedModel,
     params: &SamplingParams,
+    kwargs: &Map<String, Value>,
     messages: &mut Vec<Message>,
     kept: usize,
 ) -> Result<String, Failure> {
-    let room = params.max_tokens.min(model.max_length / 4);
-    let mut prompt = chat_prompt(model, messages, None)?;
+    let longest = model.max_length.min(params.max_length.unwrap_or(model.max_length));
+    let room = params.max_tokens.min(longest / 4).max(1);
+    let mut prompt = chat_prompt(model, messages, None, kwargs)?;
     let before = messages.len();
-    while prompt.len() + room > model.max_length && messages.len() > kept + 1 {
+    while prompt.len() + room > longest && messages.len() > kept + 1 {
         // A question leaves with its answer, so that roles go on alternating.
         messages.drain(kept..(kept + 2).min(messages.len() - 1));
-        prompt = chat_prompt(model, messages, None)?;
+        prompt = chat_prompt(model, messages, None, kwargs)?;
     }
     if messages.len() < before {
         note("The conversation is longer than the model can see: its beginning is left out.");

@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::interrupt::{self, OnInterrupt, STOP};
 use crate::model::{adapters, max_length, section};
+use crate::paths::failed;
 use crate::progress::grouped;
 
 pub(super) fn run(context: &Context, args: &EvalArgs) -> Result<(), Failure> {
@@ -23,7 +24,8 @@ pub(super) fn run(context: &Context, args: &EvalArgs) -> Result<(), Failure> {
         threads: config.training.dataloader_num_workers,
     };
     interrupt::watch(OnInterrupt::Finish(""));
-    let Some(summary) = evaluate(&request, &STOP)? else { return Err(Failure::interrupted()) };
+    let evaluated = evaluate(&request, &STOP).map_err(|error| failed(context, error))?;
+    let Some(summary) = evaluated else { return Err(Failure::interrupted()) };
     context.output.result(&summary, || {
         format!(
             "loss {:.4}, perplexity {:.3}, over {} tokens ({} tokens/s)",

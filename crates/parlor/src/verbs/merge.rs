@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::cli::MergeArgs;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::model::section;
+use crate::model::{named, section};
 
 #[derive(Debug, Serialize)]
 struct Merged {
@@ -20,7 +20,7 @@ struct Merged {
 pub(super) fn run(context: &Context, args: &MergeArgs) -> Result<(), Failure> {
     let section = section(context, &args.model)?;
     let cache_dir = section.cache_dir.as_deref();
-    let named = locate_model(&section.name, cache_dir)?;
+    let named = locate_model(&section.name, cache_dir).map_err(|error| named(context, error))?;
     let (base, adapters) = locate_adapted(&named, &args.model.adapter, cache_dir)?;
     if adapters.is_empty() {
         return Err(Failure::input_help(

@@ -7,7 +7,7 @@ use super::messages::{read, read_tools};
 use crate::cli::RenderArgs;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::model::TextSide;
+use crate::model::{TextSide, template_kwargs};
 use crate::output::note;
 
 pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<(), Failure> {
@@ -16,7 +16,7 @@ pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<(), Failure> {
         conversation.tools = Some(read_tools(path)?);
     }
     let side = TextSide::read(context, &args.model)?;
-    let template = side.template()?;
+    let template = side.template()?.with_kwargs(&template_kwargs(context, &args.template)?);
     let options = RenderOptions {
         tools: conversation.tools.clone(),
         add_generation_prompt: args.add_generation_prompt,

@@ -55,7 +55,7 @@ fn rows(args: &ScoreArgs, model: &LoadedModel) -> Result<Vec<Vec<u32>>, Failure>
         Ok(tokenizer(model)?.encode(text, SpecialTokens::Include)?)
     };
     let check = |ids: Vec<u32>, place: &str| -> Result<Vec<u32>, Failure> {
-        check_ids(&ids, model.decoder.config().vocab_size)?;
+        check_ids(&ids, model)?;
         let wrong = |why: String| Err(Failure::input(format!("{place}{why}")));
         if ids.is_empty() {
             return wrong("there is no token to score".to_owned());
@@ -96,6 +96,15 @@ fn score(model: &LoadedModel, ids: Vec<u32>, top: usize, saved: &mut Saved) -> R
     batch.push(&ids, 0, Place::None);
     let targets = Targets::next_token(&batch, &vec![1.0; ids.len()]);
     let logp = model.decoder.evaluate(&batch, &targets, saved).map_err(failed)?;
+    if let Some(row) = logp.iter().take(ids.len() - 1).position(|value| !value.is_finite()) {
+        return Err(Failure::failed(format!(
+            "the log-probability of token {} at position {} is {}: {}",
+            ids[row + 1],
+            row + 1,
+            logp[row],
+            model.why_not_finite()
+        )));
+    }
     // Row t predicts token t + 1; nothing predicts the first.
     let mut logprobs = vec![None];
     logprobs.extend(logp.iter().take(ids.len() - 1).map(|&value| Some(value)));

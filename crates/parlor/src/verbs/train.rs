@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::interrupt::{self, OnInterrupt, STOP};
 use crate::model::max_length;
 use crate::output::note;
+use crate::paths::failed;
 use crate::progress::{Progress, grouped};
 use crate::ranks;
 use crate::sampler::answering;
@@ -43,13 +44,17 @@ fn train(context: &Context, args: &TrainArgs, collective: &Arc<dyn Collective>) 
         Err(TrainError::TooLarge(refused)) if args.fit && !refused.fixes.is_empty() => {
             let settings = refused.fixes.first().map(Fix::settings).unwrap_or_default();
             note(&format!("the run does not fit into memory as it is; taking {}", settings.join(" ")));
-            Ok::<_, Failure>(prepare(request(&context.with_settings(settings), &asked)?)?)
+            let request = request(&context.with_settings(settings), &asked)?;
+            prepare(request).map_err(|error| failed(context, error))
         }
-        result => Ok(result?),
+        result => result.map_err(|error| failed(context, error)),
     };
     let prepared = fitted();
     progress.finish();
     let prepared = prepared?;
+    if leads {
+        prepared.notes().iter().for_each(|sentence| note(sentence));
+    }
     let summary = watch(context, prepared, shown, &mut |_| {})?;
     let interrupted = summary.outcome == Outcome::Interrupted;
     if !leads {

@@ -89,15 +89,46 @@ fn a_tokenizer_with_more_tokens_than_the_embedding() {
         token["content"] = "<|one too many|>".into();
         added.push(token);
     });
+    let row = |text: &str| {
+        serde_json::json!({ "messages": [
+            { "role": "user", "content": text }, { "role": "assistant", "content": "b" },
+        ] })
+        .to_string()
+    };
+    let file = |name: &str, text: String| std::fs::write(directory.path().join(name), text).unwrap();
+    file("good.jsonl", row("a"));
+    file("bad.jsonl", format!("{}\n{}", row("a"), row("<|one too many|>")));
+    // It loads, as in transformers, and says so.
+    let info = parlor(directory.path(), &["info", "-m", "."]).ok();
+    assert!(
+        info.stderr.contains("`<|one too many|>`), but the model's embedding has only 316 rows"),
+        "{}",
+        info.stderr
+    );
+    parlor(directory.path(), &["generate", "-m", ".", "-p", "x", "--max-tokens", "2"]).ok();
+    parlor(directory.path(), &["eval", "-m", ".", "--data", "good.jsonl"]).ok();
+    // That token is what cannot be used.
+    let train = [
+        "train",
+        "--set",
+        "model.name=.",
+        "--set",
+        "training.training_type=sft",
+        "--set",
+        "training.output_dir=out",
+        "--set",
+        "data.train_data_path=bad.jsonl",
+    ];
     for args in [
-        &["info", "-m", "."][..],
-        &["generate", "-m", ".", "-p", "x"],
-        &["eval", "-m", ".", "--data", "tokenizer.json"],
+        &["generate", "-m", ".", "-p", "<|one too many|>"][..],
+        &["score", "-m", ".", "--text", "x<|one too many|>"],
+        &["eval", "-m", ".", "--data", "bad.jsonl"],
+        &train,
     ] {
-        let ended = parlor(directory.path(), args);
-        assert_eq!(ended.code, 2, "{}", ended.stderr);
+        let ended = parlor(directory.path(), args).refused(&["<|one too many|>", "316 rows"]);
+        let rows = args.contains(&"bad.jsonl") || args[0] == "train";
+        assert!(!rows || ended.stderr.contains("bad.jsonl:2"), "{}", ended.stderr);
     }
-    parlor(directory.path(), &["info", "-m", "."]).refused(&["embedding", "tokens"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod adapters;
+mod as_published;
 mod bad_data;
 mod bad_models;
 mod bench;
@@ -9,6 +10,7 @@ mod chat;
 mod config;
 mod data;
 mod documents;
+mod generation;
 mod gguf;
 mod help;
 #[cfg(target_os = "linux")]

@@ -5,6 +5,7 @@
 
 mod pre_tokenizers;
 mod rope_factors;
+mod sampling;
 mod vocabulary;
 
 use super::Architecture;
@@ -76,6 +77,25 @@ impl Keys<'_> {
     }
 }
 
+/// The family of this name.
+fn named(family: &str) -> Option<Architecture> {
+    match family {
+        "qwen2" => Some(Architecture::Qwen2),
+        "qwen3" => Some(Architecture::Qwen3),
+        "gpt2" => Some(Architecture::Gpt2),
+        "llama" => Some(Architecture::Llama),
+        _ => None,
+    }
+}
+
+/// The family that a file names, where it is none of those that Parlor runs.
+///
+/// # Errors
+/// `Corrupt` when its name is no text.
+pub(crate) fn unsupported_family(metadata: &Metadata) -> Result<Option<&str>, ModelLoadError> {
+    Ok(metadata.text(ARCHITECTURE)?.filter(|family| named(family).is_none()))
+}
+
 impl Architecture {
     /// Family and shape of the model in a GGUF file.
     ///
@@ -86,18 +106,15 @@ impl Architecture {
         let metadata = &file.metadata;
         let family = metadata.text(ARCHITECTURE)?.ok_or_else(|| metadata.missing(ARCHITECTURE))?;
         let keys = Keys { metadata, family };
-        let architecture = match family {
-            "qwen2" => Architecture::Qwen2,
-            "qwen3" => Architecture::Qwen3,
-            "gpt2" => Architecture::Gpt2,
+        let architecture = match named(family) {
             // One name for both; only the one of them has windows.
-            "llama" if window(&keys)?.is_some() => Architecture::Mistral,
-            "llama" => Architecture::Llama,
-            other => {
+            Some(Architecture::Llama) if window(&keys)?.is_some() => Architecture::Mistral,
+            Some(architecture) => architecture,
+            None => {
                 return Err(metadata.problem(
                     LoadErrorKind::Incompatible,
                     ARCHITECTURE,
-                    format!("models of type `{other}` are not supported"),
+                    format!("models of type `{family}` are not supported"),
                     "use a model of a supported family: `qwen2`, `qwen3`, `llama` (also for Mistral), `gpt2`",
                 ));
             }

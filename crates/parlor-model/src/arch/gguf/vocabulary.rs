@@ -4,8 +4,10 @@
 //! vocabularies, which no supported family has; templates beside the one for conversations.
 
 use parlor_text::{Spelling, Texts, TokenKind, Vocabulary, merge_halves};
+use serde_json::Map;
 
 use super::pre_tokenizers::{self, PreTokenizer};
+use super::sampling::sampling;
 use crate::error::{LoadErrorKind, ModelLoadError};
 use crate::generation_config::GenerationConfig;
 use crate::gguf::Metadata;
@@ -90,12 +92,16 @@ pub(crate) fn vocabulary(
     }))
 }
 
-/// The special tokens that answering needs. Their ids are those of the vocabulary.
+/// The special tokens that answering needs, their ids those of the vocabulary, and the sampling settings.
 pub(crate) fn generation(metadata: &Metadata, rows: usize) -> Result<GenerationConfig, ModelLoadError> {
+    let (settings, warnings) = sampling(metadata)?;
+    let none = Map::new();
+    let read = GenerationConfig::read(Some((&settings, metadata.path())), (&none, metadata.path()))?;
     let mut generation = GenerationConfig {
+        warnings,
         bos_token_id: token_id(metadata, "tokenizer.ggml.bos_token_id", rows)?,
         pad_token_id: token_id(metadata, "tokenizer.ggml.padding_token_id", rows)?,
-        ..GenerationConfig::default()
+        ..read
     };
     for key in ENDS {
         if let Some(id) = token_id(metadata, key, rows)?

@@ -8,20 +8,39 @@ use serde_json::{Value, json};
 use super::measure::{Measured, Part, measure, text_side};
 use super::text;
 use super::used::used;
-use crate::cli::ModelArgs;
+use crate::cli::{ModelArgs, TemplateArgs};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{self, Colours};
 use crate::progress::grouped;
 
-pub(super) fn run(context: &Context, path: &Path, args: &ModelArgs, count: usize) -> Result<(), Failure> {
+/// What is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// What there is to say of all rows.
+    Summary,
+    /// That, and the first rows.
+    Rows,
+}
+
+pub(super) fn run(
+    context: &Context,
+    path: &Path,
+    args: &ModelArgs,
+    template: &TemplateArgs,
+    count: usize,
+    shown: Shown,
+) -> Result<(), Failure> {
     let config = context.config()?;
     let Dataset { rows, mut report } = read_with(path, &config.data.read_options())?;
-    let side = text_side(context, args)?;
-    let measured = measure(&config, &rows, &side, &mut report)?;
+    let side = text_side(context, args, template)?;
+    let (measured, findings) = measure(&config, &rows, &side, &mut report)?;
     let limit = config.data.max_length;
     if context.output.is_json() {
-        return output::json(&value(&report, &measured, limit, &rows[..count.min(rows.len())]));
+        let mut value = value(&report, &measured, limit, &rows[..count.min(rows.len())]);
+        value["findings"] = json!(findings);
+        value["template_date"] = json!(side.template_date());
+        return output::json(&value);
     }
     let mut out = text(&report);
     let (total, trained) = totals(&measured);
@@ -39,6 +58,17 @@ pub(super) fn run(context: &Context, path: &Path, args: &ModelArgs, count: usize
     let left_out = rows.len().saturating_sub(measured.len());
     if left_out > 0 {
         out.push_str(&format!("{left_out} rows are left out: no token would be trained\n"));
+    }
+    for sentence in findings.sentences() {
+        out.push_str(&format!("{sentence}\n"));
+    }
+    if let Some(date) = side.template_date() {
+        out.push_str(&format!(
+            "the chat template reads the date: {date} here, in a run the day on which it began\n"
+        ));
+    }
+    if shown == Shown::Summary {
+        return output::line(&out);
     }
     let colours = Colours::of_stdout();
     let how = if colours == Colours::On { "coloured" } else { "in «»" };

@@ -2,15 +2,16 @@
 
 use parlor::Config;
 use parlor::text::{
-    DataReport, EncodeError, EncodeOptions, EncodeReport, OnBadRow, OnLongRow, PreferenceOptions, Row,
-    RowKind, RowSource, SourcedRow, encode_preference, encode_pretraining, encode_sft, encode_unpaired,
+    DataReport, EncodeError, EncodeOptions, EncodeReport, Findings, OnBadRow, OnLongRow, PreferenceOptions,
+    Row, RowKind, RowSource, SourcedRow, encode_preference, encode_pretraining, encode_sft, encode_unpaired,
 };
 use parlor::train::TrainingType;
 use parlor::train::materials::{TextSide, train_on};
 
-use crate::cli::ModelArgs;
+use crate::cli::{ModelArgs, TemplateArgs};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::model::template_kwargs;
 
 /// A row as tokens: parts with a name each, where a row has several.
 pub(super) struct Measured {
@@ -36,10 +37,16 @@ impl Measured {
 }
 
 /// The text side of the model that the arguments, or the config, name.
-pub(super) fn text_side(context: &Context, args: &ModelArgs) -> Result<TextSide, Failure> {
+pub(super) fn text_side(
+    context: &Context,
+    args: &ModelArgs,
+    template: &TemplateArgs,
+) -> Result<TextSide, Failure> {
+    let kwargs = template_kwargs(context, template)?;
     let side = crate::model::TextSide::read(context, args)?;
     let template = side.find_template()?;
-    Ok(TextSide { tokenizer: side.tokenizer, template })
+    let side = TextSide { tokenizer: side.tokenizer, template }.with_template_kwargs(&kwargs);
+    Ok(side.with_date(&context.config()?.model, None))
 }
 
 /// Rows as tokens. Those that cannot become any go to the report.
@@ -48,7 +55,8 @@ pub(super) fn measure(
     rows: &[SourcedRow],
     side: &TextSide,
     report: &mut DataReport,
-) -> Result<Vec<Measured>, Failure> {
+) -> Result<(Vec<Measured>, Findings), Failure> {
+    let mut findings = Findings::default();
     let of = |kinds: &[RowKind]| -> Vec<SourcedRow> {
         rows.iter().filter(|row| kinds.contains(&row.row.kind())).cloned().collect()
     };
@@ -72,7 +80,7 @@ pub(super) fn measure(
             TrainingType::FromScratch => encode_pretraining(&others, tokenizer, template, &options),
             _ => encode_sft(&others, tokenizer, template, &options),
         };
-        for example in usable(encoded, report)? {
+        for example in usable(encoded, report, &mut findings)? {
             let part = Part { name: "", ids: example.ids, weights: example.weights };
             measured.push(Measured { source: example.source, parts: vec![part] });
         }
@@ -86,7 +94,9 @@ pub(super) fn measure(
     let template = side.template.as_ref();
     let part = |name, ids: Vec<u32>, weight: f32| Part { name, weights: vec![weight; ids.len()], ids };
     if !pairs.is_empty() {
-        for pair in usable(encode_preference(&pairs, &side.tokenizer, template, &options), report)? {
+        for pair in
+            usable(encode_preference(&pairs, &side.tokenizer, template, &options), report, &mut findings)?
+        {
             let parts = vec![
                 part("prompt", pair.prompt, 0.0),
                 part("chosen", pair.chosen, 1.0),
@@ -97,22 +107,24 @@ pub(super) fn measure(
     }
     if !unpaired.is_empty() {
         let encoded = encode_unpaired(&unpaired, &side.tokenizer, template, &options, unpaired.len());
-        for row in usable(encoded, report)? {
+        for row in usable(encoded, report, &mut findings)? {
             let name = if row.desirable { "wanted completion" } else { "unwanted completion" };
             let parts = vec![part("prompt", row.prompt, 0.0), part(name, row.completion, 1.0)];
             measured.push(Measured { source: row.source, parts });
         }
     }
-    Ok(measured)
+    Ok((measured, findings))
 }
 
 /// The examples of the rows that can be used; the others go to the report.
 fn usable<T>(
     encoded: Result<(Vec<T>, EncodeReport), EncodeError>,
     report: &mut DataReport,
+    findings: &mut Findings,
 ) -> Result<Vec<T>, Failure> {
     match encoded {
         Ok((examples, encoded)) => {
+            findings.add(encoded.findings);
             report.add_problems(encoded.bad, encoded.bad_rows);
             Ok(examples)
         }

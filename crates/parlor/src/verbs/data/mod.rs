@@ -19,7 +19,10 @@ const SHOWN: usize = 20;
 pub(super) fn run(context: &Context, verb: &DataVerb) -> Result<(), Failure> {
     match verb {
         DataVerb::Validate { path, model } => validate::run(context, path, model),
-        DataVerb::Inspect { path, model, rows } => inspect::run(context, path, model, *rows),
+        DataVerb::Inspect { path, model, template, rows, summary } => {
+            let shown = if *summary { inspect::Shown::Summary } else { inspect::Shown::Rows };
+            inspect::run(context, path, model, template, *rows, shown)
+        }
         DataVerb::Convert { input, output, to } => convert::run(context, input, output, *to),
     }
 }

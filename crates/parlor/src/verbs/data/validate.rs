@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::measure::{measure, text_side};
 use super::{listed, text};
-use crate::cli::ModelArgs;
+use crate::cli::{ModelArgs, TemplateArgs};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::progress::grouped;
@@ -33,7 +33,8 @@ pub(super) fn run(context: &Context, path: &Path, args: &ModelArgs) -> Result<()
         Err(error) => return Err(error.into()),
     };
     let tokens = if args.model.is_some() && !rows.is_empty() {
-        let measured = measure(&config, &rows, &text_side(context, args)?, &mut report)?;
+        let side = text_side(context, args, &TemplateArgs::default())?;
+        let (measured, _) = measure(&config, &rows, &side, &mut report)?;
         let lengths: Vec<usize> = measured.iter().map(|row| row.tokens()).collect();
         Some(Tokens {
             total: lengths.iter().sum(),

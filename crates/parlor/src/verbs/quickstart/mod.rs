@@ -12,6 +12,7 @@ use std::sync::Arc;
 use parlor::Config;
 use parlor::ConfigManager;
 use parlor::configuration::{SaveMode, Sources};
+use parlor::engine::SamplingOverrides;
 use parlor::model::{LoadOptions, LoadedModel, MaxLength, load_directory};
 use parlor::text::Message;
 use parlor::train::{Outcome, Start, TrainRequest, TrainSummary, prepare};
@@ -20,7 +21,7 @@ use serde_json::{Map, Value, json};
 
 use super::train::{Shown, watch};
 use crate::answer::{answer, chat_prompt, sampling};
-use crate::cli::{QuickstartArgs, SamplingArgs};
+use crate::cli::QuickstartArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::note;
@@ -86,14 +87,16 @@ pub(super) fn run(context: &Context, args: &QuickstartArgs) -> Result<(), Failur
     }
     prefer_likeliest(&summary.model_dir)?;
     let model = Arc::new(load_directory(&summary.model_dir, &LoadOptions::default())?);
-    let params =
-        sampling(&SamplingArgs { max_tokens: Some(128), ..SamplingArgs::default() }, &model.generation)?;
+    let params = sampling(
+        &SamplingOverrides { max_tokens: Some(128), ..SamplingOverrides::default() },
+        &model.generation,
+    )?;
     let samples = samples(&model, &params)?;
     report(context, args, &summary, samples)?;
     if args.no_chat || context.output.is_json() {
         return Ok(());
     }
-    super::chat::talk(context, &model, &params, None)
+    super::chat::talk(context, &model, &params, &Map::new(), None)
 }
 
 fn request(manager: &ConfigManager<Config>) -> TrainRequest {
@@ -156,8 +159,10 @@ fn prefer_likeliest(model: &Path) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::failed(format!("{}: {error}", path.display()));
     let bytes = std::fs::read(&path).map_err(|error| failed(&error))?;
     let mut map: Map<String, Value> = serde_json::from_slice(&bytes).map_err(|error| failed(&error))?;
+    for name in ["temperature", "top_k", "top_p"] {
+        map.remove(name);
+    }
     map.insert("do_sample".to_owned(), json!(false));
-    map.insert("repetition_penalty".to_owned(), json!(1.0));
     map.insert("max_new_tokens".to_owned(), json!(128));
     let text = format!("{:#}\n", Value::Object(map));
     parlor::train::storage::write_file(&path, text.as_bytes()).map_err(|error| failed(&error))
@@ -167,7 +172,7 @@ fn samples(model: &LoadedModel, params: &parlor::engine::SamplingParams) -> Resu
     bundle::SAMPLES
         .into_iter()
         .map(|prompt| {
-            let ids = chat_prompt(model, &[Message::new("user", prompt)], None)?;
+            let ids = chat_prompt(model, &[Message::new("user", prompt)], None, &Map::new())?;
             Ok(Sample { prompt, answer: answer(model, &ids, params, &mut |_| Ok(()))?.text })
         })
         .collect()

@@ -1,0 +1,228 @@
+//! The files of a model directory that make its tokenizer, resolved as `transformers` resolves them.
+//!
+//! Source: `PreTrainedTokenizerBase._from_pretrained` and `TokenizersBackend.__init__` (5.23). The vocabulary is
+//! `tokenizer.json`'s, or made of `vocab.json` and `merges.txt` by the rules of the tokenizer's class. Special tokens
+//! come from `tokenizer_config.json`, from `special_tokens_map.json` where that has no `added_tokens_decoder`, and
+//! else from the class. Added tokens are those of the vocabulary, of `added_tokens_decoder` or `added_tokens.json`.
+//! Leaves out: SentencePiece `tokenizer.model` files.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+use tokenizers::AddedToken;
+use tokenizers::models::bpe::BPE;
+use tokenizers::normalizers::NFC;
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{Model as _, SplitDelimiterBehavior};
+
+use crate::tokenizer::{TokenizerError, json_object, token_text};
+use crate::tokenizer_classes::{Words, class};
+use crate::vocabulary::{Pipeline, failed, framing};
+
+/// Names of special tokens in `tokenizer_config.json`.
+pub(crate) const SPECIAL: [&str; 7] =
+    ["bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"];
+
+/// What the files of a directory make.
+pub(crate) struct Files {
+    pub(crate) inner: tokenizers::Tokenizer,
+    /// `tokenizer_config.json`, with what the other files add to it.
+    pub(crate) config: Map<String, Value>,
+    /// The first `eos_token_id` of `generation_config.json` or `config.json`.
+    pub(crate) model_eos: Option<u32>,
+}
+
+/// The tokenizer of `directory`.
+pub(crate) fn read(directory: &Path) -> Result<Files, TokenizerError> {
+    let object = |name: &str| match directory.join(name) {
+        path if path.is_file() => json_object(&path).map(Some),
+        _ => Ok(None),
+    };
+    let mut config = object("tokenizer_config.json")?.unwrap_or_default();
+    // Whether these can be read is for the loader of the model to say.
+    let [model, generation] =
+        ["config.json", "generation_config.json"].map(|name| object(name).ok().flatten().unwrap_or_default());
+    let class = class(&config, &model);
+    let json = directory.join("tokenizer.json");
+    let (vocab, merges) = (directory.join("vocab.json"), directory.join("merges.txt"));
+    let mut inner = if json.is_file() {
+        parse(&json)?
+    } else if vocab.is_file() && merges.is_file() {
+        let words = class.and_then(|class| class.words).unwrap_or(Words::ByteLevel);
+        byte_level(&vocab, &merges, words, &config)?
+    } else {
+        let hint = if directory.join("tokenizer.model").is_file() {
+            "; tokenizer.model (SentencePiece) is not read: save it as tokenizer.json with \
+             `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)`"
+        } else {
+            ""
+        };
+        return Err(TokenizerError::NotFound { directory: directory.to_owned(), hint });
+    };
+    let mut added: Vec<(Option<u32>, AddedToken)> = Vec::new();
+    if let Some(decoder) = config.get("added_tokens_decoder").and_then(Value::as_object) {
+        for (id, token) in decoder {
+            added.push((id.parse().ok(), added_token(token).map_err(|why| corrupt(directory, &why))?));
+        }
+    } else {
+        for (name, value) in object("special_tokens_map.json")?.unwrap_or_default() {
+            config.insert(name, value);
+        }
+        let special = special_texts(&config);
+        for (text, id) in object("added_tokens.json")?.unwrap_or_default() {
+            let special = special.contains(&text);
+            let token = AddedToken::from(text, special).normalized(!special);
+            added.push((id.as_u64().and_then(|id| u32::try_from(id).ok()), token));
+        }
+    }
+    added.sort_by_key(|(id, _)| *id);
+    // What the vocabulary holds keeps its id; a default of the class that it lacks is no token of this model.
+    let known = |text: &str| {
+        inner.token_to_id(text).is_some() || added.iter().any(|(_, token)| token.content == text)
+    };
+    for (name, text) in class.map_or(&[][..], |class| class.special) {
+        if !config.contains_key(*name) && known(text) {
+            config.insert((*name).to_owned(), (*text).into());
+        }
+    }
+    add(&mut inner, &added, &config, directory)?;
+    frame(&mut inner, &config, json.is_file())?;
+    let model_eos = [generation, model].iter().find_map(eos_id);
+    Ok(Files { inner, config, model_eos })
+}
+
+fn eos_id(config: &Map<String, Value>) -> Option<u32> {
+    let value = config.get("eos_token_id")?;
+    u32::try_from(value.as_array().map_or(Some(value), |ids| ids.first())?.as_u64()?).ok()
+}
+
+fn corrupt(directory: &Path, why: &str) -> TokenizerError {
+    TokenizerError::Corrupt { path: directory.join("tokenizer_config.json"), why: why.to_owned() }
+}
+
+/// A token of `added_tokens_decoder`.
+fn added_token(value: &Value) -> Result<AddedToken, String> {
+    let content = value.get("content").and_then(Value::as_str);
+    let content = content.ok_or("a token of `added_tokens_decoder` has no `content`")?;
+    let flag = |name: &str, default: bool| value.get(name).and_then(Value::as_bool).unwrap_or(default);
+    let special = flag("special", false);
+    Ok(AddedToken::from(content, special)
+        .single_word(flag("single_word", false))
+        .lstrip(flag("lstrip", false))
+        .rstrip(flag("rstrip", false))
+        .normalized(flag("normalized", !special)))
+}
+
+/// The texts of all special tokens that a configuration names.
+fn special_texts(config: &Map<String, Value>) -> Vec<String> {
+    let more = ["additional_special_tokens", "extra_special_tokens"];
+    let named = SPECIAL.iter().filter_map(|name| config.get(*name));
+    let listed = more.iter().filter_map(|name| config.get(*name)?.as_array()).flatten();
+    named.chain(listed).filter_map(token_text).collect()
+}
+
+/// Adds the tokens that the vocabulary lacks: those of the files in the order of their ids, then special ones.
+fn add(
+    inner: &mut tokenizers::Tokenizer,
+    added: &[(Option<u32>, AddedToken)],
+    config: &Map<String, Value>,
+    directory: &Path,
+) -> Result<(), TokenizerError> {
+    let present = inner.get_added_tokens_decoder();
+    let special = special_texts(config);
+    let mut tokens: Vec<AddedToken> = Vec::new();
+    for (_, token) in added {
+        if !present.values().any(|own| own == token && own.special == token.special) {
+            let mut token = token.clone();
+            token.special |= special.contains(&token.content);
+            tokens.push(token);
+        }
+    }
+    for text in special {
+        let known = present.values().chain(&tokens).any(|own| own.content == text);
+        if !known {
+            tokens.push(AddedToken::from(text, true));
+        }
+    }
+    if tokens.is_empty() {
+        return Ok(());
+    }
+    inner.add_tokens(tokens).map_err(failed)?;
+    for (id, token) in added {
+        let found = inner.token_to_id(&token.content);
+        if id.is_some() && found != *id {
+            let (wanted, found) = (id.unwrap_or_default(), found.unwrap_or_default());
+            let text = &token.content;
+            return Err(corrupt(
+                directory,
+                &format!(
+                    "the added token `{text}` has the id {wanted}, but would get {found}: ids are missing before it"
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// `add_bos_token` and `add_eos_token`, which count where no `tokenizer.json` says it.
+fn frame(
+    inner: &mut tokenizers::Tokenizer,
+    config: &Map<String, Value>,
+    from_json: bool,
+) -> Result<(), TokenizerError> {
+    let token = |flag: &str, name: &str| {
+        let text = config.get(name).and_then(token_text);
+        let wanted = !from_json && config.get(flag) == Some(&Value::Bool(true));
+        text.filter(|_| wanted).and_then(|text| Some((inner.token_to_id(&text)?, text)))
+    };
+    let (begin, end) = (token("add_bos_token", "bos_token"), token("add_eos_token", "eos_token"));
+    if begin.is_some() || end.is_some() {
+        inner.with_post_processor(Some(framing(begin, end)?));
+    }
+    Ok(())
+}
+
+/// One `tokenizer.json`.
+pub(crate) fn parse(path: &Path) -> Result<tokenizers::Tokenizer, TokenizerError> {
+    /// A tokenizer whose kind of model is known before it is read: where it is to be found out, the crate holds all of it as
+    /// JSON values first, which takes three times as long.
+    type OfBpe = Pipeline<BPE>;
+    let bytes = crate::tokenizer::read_limited(path)?;
+    if let Ok(tokenizer) = serde_json::from_slice::<OfBpe>(&bytes) {
+        return Ok(tokenizer.into());
+    }
+    tokenizers::Tokenizer::from_bytes(bytes)
+        .map_err(|error| TokenizerError::Corrupt { path: path.to_owned(), why: error.to_string() })
+}
+
+fn byte_level(
+    vocab: &Path,
+    merges: &Path,
+    words: Words,
+    config: &Map<String, Value>,
+) -> Result<tokenizers::Tokenizer, TokenizerError> {
+    let corrupt =
+        |error: tokenizers::Error| TokenizerError::Corrupt { path: vocab.to_owned(), why: error.to_string() };
+    let shown = |path: &Path| path.to_string_lossy().into_owned();
+    let model = BPE::from_file(&shown(vocab), &shown(merges)).build().map_err(corrupt)?;
+    if model.get_vocab_size() == 0 {
+        return Err(corrupt("it holds no token".into()));
+    }
+    let mut tokenizer = tokenizers::Tokenizer::new(model);
+    let prefix = config.get("add_prefix_space") == Some(&Value::Bool(true));
+    let steps: PreTokenizerWrapper = match words {
+        Words::ByteLevel => ByteLevel::new(prefix, true, true).into(),
+        Words::Split(pattern) => {
+            let pattern = SplitPattern::Regex(pattern.to_owned());
+            let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(failed)?;
+            tokenizer.with_normalizer(Some(NFC)).map_err(failed)?;
+            Sequence::new(vec![split.into(), ByteLevel::new(prefix, true, false).into()]).into()
+        }
+    };
+    tokenizer.with_pre_tokenizer(Some(steps));
+    tokenizer.with_decoder(Some(ByteLevel::default()));
+    Ok(tokenizer)
+}
