@@ -167,7 +167,7 @@ fn are_whole(answers: &[&Content]) -> Result<(), String> {
         Content::Messages(messages) => messages.iter().any(|message| !message.is_trained()),
         Content::Text(_) => false,
     };
-    if answers.iter().any(|answer| untrained(&answer)) {
+    if answers.iter().any(untrained) {
         return Err(
             "a message of an answer is not to be trained (`weight`, `train`); an answer is compared \
              whole"

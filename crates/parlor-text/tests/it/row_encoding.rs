@@ -185,7 +185,7 @@ fn rows_that_cannot_be_rendered_are_listed_or_left_out() {
       rows.jsonl:1: the chat template refuses this conversation: ask first
       rows.jsonl:3: the chat template refuses this conversation: ask first
     ");
-    let error = encode(&rows(&[bad.clone()]), OnBadRow::Skip).unwrap_err().to_string();
+    let error = encode(&rows(std::slice::from_ref(&bad)), OnBadRow::Skip).unwrap_err().to_string();
     assert!(error.starts_with("1 row cannot be used"), "{error}");
     // Many are counted, and the first of them shown.
     let many = encode(&rows(&vec![bad; 150]), OnBadRow::Error).unwrap_err().to_string();

@@ -95,6 +95,7 @@ fn inspect_colours_what_is_trained_where_that_is_wanted() {
 4 examples, 91 tokens, 36 of them trained (40%)
 
 rows/a.jsonl:1, 33 tokens (trained parts are in «»)
+made of messages (user, assistant)
 <|im_start|>user
 What colour is thing 1?<|im_end|>
 <|im_start|>assistant
@@ -102,6 +103,7 @@ What colour is thing 1?<|im_end|>
 
 
 rows/a.jsonl:2, 33 tokens (trained parts are in «»)
+made of messages (user, assistant)
 <|im_start|>user
 What colour is thing 1?<|im_end|>
 <|im_start|>assistant
@@ -109,12 +111,14 @@ What colour is thing 1?<|im_end|>
 
 
 rows/c.html:1, 15 tokens (trained parts are in «»)
+made of text
 Thing«s
 
 They are red.
 <|endoftext|>»
 
 rows/b.csv:2, 10 tokens (trained parts are in «»)
+made of prompt (text), chosen (text), rejected (text)
 prompt: What?
 chosen: «Red<|endoftext|>»
 rejected: «Blue<|endoftext|>»
