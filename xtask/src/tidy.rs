@@ -55,8 +55,14 @@ const INSTRUCTION_SETS: &[&str] =
 const VENDORS: &[&str] = &["qwen", "llama", "mistral", "gpt2", "gpt_2"];
 
 /// Places where a vendor's name is data that a user sees, not a decision: (end of the path, text of the line).
-const VENDOR_DATA: &[(&str, &str)] =
-    &[("parlor-model/src/config.rs", "Qwen/Qwen2.5-3B"), ("parlor-model/src/config.rs", "\"qwen\"")];
+const VENDOR_DATA: &[(&str, &str)] = &[
+    ("parlor-model/src/config.rs", "Qwen/Qwen2.5-3B"),
+    ("parlor-model/src/config.rs", "\"qwen\""),
+    // Classes of tokenizers as files name them, and words of a template.
+    ("parlor-text/src/tokenizer_classes.rs", "name: \""),
+    ("parlor-text/src/tokenizer_classes.rs", "model_types: &["),
+    ("parlor-text/src/template_families.rs", "You are Qwen, created by Alibaba Cloud."),
+];
 
 /// Tables, which may be longer than a file should be.
 const TABLES: &[&str] = &[];
