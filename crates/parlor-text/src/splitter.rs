@@ -4,8 +4,9 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::pipeline::Pipeline;
 use crate::tokenizer::TokenizerError;
-use crate::vocabulary::{Large, Pipeline};
+use crate::vocabulary::Large;
 use crate::word_by_word::WordByWord;
 
 /// So many bytes of text are split word by word: that takes a tenth of the time that a large vocabulary takes to build.

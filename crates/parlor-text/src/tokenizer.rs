@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::lfs::{LFS_POINTER, is_lfs_pointer};
 use crate::splitter::{Built, Splitter, call};
-use crate::tokenizer_files;
+use crate::tokenizer_files::{self, Inner};
 use crate::vocabulary::{Large, failed};
 
 /// Why a tokenizer could not be loaded, used or saved.
@@ -108,7 +108,13 @@ impl Tokenizer {
     pub fn from_dir(directory: &Path) -> Result<Self, TokenizerError> {
         let files = tokenizer_files::read(directory)?;
         let model_eos = files.model_eos;
-        Ok(Self { model_eos, ..Self::from_parts(files.inner, files.config)? })
+        let mut config = files.config;
+        config.remove("chat_template");
+        let own = match files.inner {
+            Inner::Whole(whole) => Self::from_parts(*whole, config)?,
+            Inner::Large(large, size) => Self::from_large(*large, config, size),
+        };
+        Ok(Self { model_eos, ..own })
     }
 
     /// Loads one `tokenizer.json`.

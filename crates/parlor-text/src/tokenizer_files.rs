@@ -18,17 +18,50 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{Model as _, SplitDelimiterBehavior};
 
+use crate::large_json;
+use crate::pipeline::built;
 use crate::tokenizer::{TokenizerError, json_object, token_text};
 use crate::tokenizer_classes::{Words, class};
-use crate::vocabulary::{Pipeline, failed, framing};
+use crate::vocabulary::{Large, failed, framing};
 
 /// Names of special tokens in `tokenizer_config.json`.
 pub(crate) const SPECIAL: [&str; 7] =
     ["bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"];
 
+/// What splits texts.
+pub(crate) enum Inner {
+    Whole(Box<tokenizers::Tokenizer>),
+    /// Built when much text comes, with the number of its ids.
+    Large(Box<Large>, usize),
+}
+
+impl Inner {
+    fn id(&self, token: &str) -> Option<u32> {
+        match self {
+            Self::Whole(whole) => whole.token_to_id(token),
+            Self::Large(large, _) => large.quick.token_to_id(token),
+        }
+    }
+
+    fn added(&self) -> Vec<AddedToken> {
+        let added = match self {
+            Self::Whole(whole) => whole.get_added_tokens_decoder(),
+            Self::Large(large, _) => large.quick.get_added_tokens_decoder(),
+        };
+        added.into_values().collect()
+    }
+
+    fn whole(self) -> Result<Box<tokenizers::Tokenizer>, TokenizerError> {
+        match self {
+            Self::Whole(whole) => Ok(whole),
+            Self::Large(large, _) => large.whole().map(Box::new),
+        }
+    }
+}
+
 /// What the files of a directory make.
 pub(crate) struct Files {
-    pub(crate) inner: tokenizers::Tokenizer,
+    pub(crate) inner: Inner,
     /// `tokenizer_config.json`, with what the other files add to it.
     pub(crate) config: Map<String, Value>,
     /// The first `eos_token_id` of `generation_config.json` or `config.json`.
@@ -49,10 +82,13 @@ pub(crate) fn read(directory: &Path) -> Result<Files, TokenizerError> {
     let json = directory.join("tokenizer.json");
     let (vocab, merges) = (directory.join("vocab.json"), directory.join("merges.txt"));
     let mut inner = if json.is_file() {
-        parse(&json)?
+        match large_json::read(crate::tokenizer::read_limited(&json)?) {
+            Ok((large, size)) => Inner::Large(Box::new(large), size),
+            Err(bytes) => Inner::Whole(Box::new(named(&json, built(&bytes))?)),
+        }
     } else if vocab.is_file() && merges.is_file() {
         let words = class.and_then(|class| class.words).unwrap_or(Words::ByteLevel);
-        byte_level(&vocab, &merges, words, &config)?
+        Inner::Whole(Box::new(byte_level(&vocab, &merges, words, &config)?))
     } else {
         let hint = if directory.join("tokenizer.model").is_file() {
             "; tokenizer.model (SentencePiece) is not read: save it as tokenizer.json with \
@@ -80,16 +116,23 @@ pub(crate) fn read(directory: &Path) -> Result<Files, TokenizerError> {
     }
     added.sort_by_key(|(id, _)| *id);
     // What the vocabulary holds keeps its id; a default of the class that it lacks is no token of this model.
-    let known = |text: &str| {
-        inner.token_to_id(text).is_some() || added.iter().any(|(_, token)| token.content == text)
-    };
+    let known = |text: &str| inner.id(text).is_some() || added.iter().any(|(_, token)| token.content == text);
     for (name, text) in class.map_or(&[][..], |class| class.special) {
         if !config.contains_key(*name) && known(text) {
             config.insert((*name).to_owned(), (*text).into());
         }
     }
-    add(&mut inner, &added, &config, directory)?;
-    frame(&mut inner, &config, json.is_file())?;
+    let missing = missing(&inner, &added, &config);
+    let from_json = json.is_file();
+    if !missing.is_empty() || !from_json {
+        let mut whole = named(&json, inner.whole())?;
+        whole.add_tokens(missing).map_err(failed)?;
+        check_ids(&whole, &added, directory)?;
+        if !from_json {
+            frame(&mut whole, &config)?;
+        }
+        inner = Inner::Whole(whole);
+    }
     let model_eos = [generation, model].iter().find_map(eos_id);
     Ok(Files { inner, config, model_eos })
 }
@@ -124,33 +167,37 @@ fn special_texts(config: &Map<String, Value>) -> Vec<String> {
     named.chain(listed).filter_map(token_text).collect()
 }
 
-/// Adds the tokens that the vocabulary lacks: those of the files in the order of their ids, then special ones.
-fn add(
-    inner: &mut tokenizers::Tokenizer,
+/// The tokens that the vocabulary lacks: those of the files in the order of their ids, then special ones.
+fn missing(
+    inner: &Inner,
     added: &[(Option<u32>, AddedToken)],
     config: &Map<String, Value>,
-    directory: &Path,
-) -> Result<(), TokenizerError> {
-    let present = inner.get_added_tokens_decoder();
+) -> Vec<AddedToken> {
+    let present = inner.added();
     let special = special_texts(config);
     let mut tokens: Vec<AddedToken> = Vec::new();
     for (_, token) in added {
-        if !present.values().any(|own| own == token && own.special == token.special) {
+        if !present.iter().any(|own| own == token && own.special == token.special) {
             let mut token = token.clone();
             token.special |= special.contains(&token.content);
             tokens.push(token);
         }
     }
     for text in special {
-        let known = present.values().chain(&tokens).any(|own| own.content == text);
+        let known = present.iter().chain(&tokens).any(|own| own.content == text);
         if !known {
             tokens.push(AddedToken::from(text, true));
         }
     }
-    if tokens.is_empty() {
-        return Ok(());
-    }
-    inner.add_tokens(tokens).map_err(failed)?;
+    tokens
+}
+
+/// Whether the added tokens have the ids that the files give them.
+fn check_ids(
+    inner: &tokenizers::Tokenizer,
+    added: &[(Option<u32>, AddedToken)],
+    directory: &Path,
+) -> Result<(), TokenizerError> {
     for (id, token) in added {
         let found = inner.token_to_id(&token.content);
         if id.is_some() && found != *id {
@@ -168,14 +215,10 @@ fn add(
 }
 
 /// `add_bos_token` and `add_eos_token`, which count where no `tokenizer.json` says it.
-fn frame(
-    inner: &mut tokenizers::Tokenizer,
-    config: &Map<String, Value>,
-    from_json: bool,
-) -> Result<(), TokenizerError> {
+fn frame(inner: &mut tokenizers::Tokenizer, config: &Map<String, Value>) -> Result<(), TokenizerError> {
     let token = |flag: &str, name: &str| {
         let text = config.get(name).and_then(token_text);
-        let wanted = !from_json && config.get(flag) == Some(&Value::Bool(true));
+        let wanted = config.get(flag) == Some(&Value::Bool(true));
         text.filter(|_| wanted).and_then(|text| Some((inner.token_to_id(&text)?, text)))
     };
     let (begin, end) = (token("add_bos_token", "bos_token"), token("add_eos_token", "eos_token"));
@@ -185,17 +228,17 @@ fn frame(
     Ok(())
 }
 
-/// One `tokenizer.json`.
+/// One `tokenizer.json`, built.
 pub(crate) fn parse(path: &Path) -> Result<tokenizers::Tokenizer, TokenizerError> {
-    /// A tokenizer whose kind of model is known before it is read: where it is to be found out, the crate holds all of it as
-    /// JSON values first, which takes three times as long.
-    type OfBpe = Pipeline<BPE>;
-    let bytes = crate::tokenizer::read_limited(path)?;
-    if let Ok(tokenizer) = serde_json::from_slice::<OfBpe>(&bytes) {
-        return Ok(tokenizer.into());
-    }
-    tokenizers::Tokenizer::from_bytes(bytes)
-        .map_err(|error| TokenizerError::Corrupt { path: path.to_owned(), why: error.to_string() })
+    named(path, built(&crate::tokenizer::read_limited(path)?))
+}
+
+/// An error of the crate with the file that it is about.
+fn named<T>(path: &Path, result: Result<T, TokenizerError>) -> Result<T, TokenizerError> {
+    result.map_err(|error| match error {
+        TokenizerError::Use(why) => TokenizerError::Corrupt { path: path.to_owned(), why },
+        other => other,
+    })
 }
 
 fn byte_level(

@@ -19,11 +19,9 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{
-    AddedToken, DecoderWrapper, Model, NormalizerWrapper, PostProcessorWrapper, SplitDelimiterBehavior,
-    TokenizerImpl,
-};
+use tokenizers::{AddedToken, Model, SplitDelimiterBehavior, TokenizerImpl};
 
+use crate::pipeline::{Pipeline, built};
 use crate::texts::Texts;
 use crate::tokenizer::{Tokenizer, TokenizerError};
 use crate::word_by_word::WordByWord;
@@ -31,7 +29,7 @@ use crate::word_by_word::WordByWord;
 /// Longest piece in bytes: all its cuts are looked at, which takes the square of its length. Runs of spaces are the longest.
 const LONGEST_PIECE: usize = 1024;
 /// Tokens of a vocabulary that is built at once: it takes a millisecond.
-const BUILT_AT_ONCE: usize = 1 << 12;
+pub(crate) const BUILT_AT_ONCE: usize = 1 << 12;
 /// SentencePiece's sign for a space.
 const SPACE: &str = "▁";
 
@@ -138,7 +136,7 @@ impl Tokenizer {
                     return Ok(Self::from_sized(whole.into(), config, size));
                 }
                 let quick = steps.around(WordByWord::new(tokens, merges, whole_words))?;
-                Ok(Self::from_large(Large { quick, steps }, config, size))
+                Ok(Self::from_large(Large { quick, source: Source::Bytes(steps) }, config, size))
             }
             Spelling::Pieces { scores, space_prefix } => {
                 let model = pieces_model(&tokens, &kinds, &scores)?;
@@ -151,22 +149,32 @@ impl Tokenizer {
     }
 }
 
-/// A model and what is before and after it.
-pub(crate) type Pipeline<M> =
-    TokenizerImpl<M, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
-
 /// A vocabulary that is not built yet.
 #[derive(Debug)]
 pub(crate) struct Large {
     pub(crate) quick: Pipeline<WordByWord>,
-    steps: BytesSteps,
+    pub(crate) source: Source,
+}
+
+/// What it is built of.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// The tokens and merges that split word by word.
+    Bytes(BytesSteps),
+    /// A `tokenizer.json`.
+    Json(Vec<u8>),
 }
 
 impl Large {
     /// The tokenizer that it is.
     pub(crate) fn whole(&self) -> Result<tokenizers::Tokenizer, TokenizerError> {
-        let (tokens, merges, whole_words) = self.quick.get_model().parts();
-        Ok(self.steps.around(bytes_model(tokens, merges, whole_words)?)?.into())
+        match &self.source {
+            Source::Bytes(steps) => {
+                let (tokens, merges, whole_words) = self.quick.get_model().parts();
+                Ok(steps.around(bytes_model(tokens, merges, whole_words)?)?.into())
+            }
+            Source::Json(json) => built(json),
+        }
     }
 }
 
@@ -190,7 +198,7 @@ impl Around {
 
 /// The same of byte-level BPE.
 #[derive(Debug)]
-struct BytesSteps {
+pub(crate) struct BytesSteps {
     words: &'static [&'static str],
     nfc: bool,
     around: Around,

@@ -1,4 +1,4 @@
-//! Byte-level BPE of which only what a word can meet is made: until much text comes, a vocabulary of 150,000 tokens need not be
+//! BPE of which only what a word can meet is made: until much text comes, a vocabulary of 150,000 tokens need not be
 //! brought into the form in which the `tokenizers` crate wants all of it, which takes longer than a short prompt's first answer.
 //!
 //! A word is split by the crate's own model of the tokens and merges that lie in that word: no others can occur while it is split,
@@ -24,6 +24,18 @@ pub(crate) struct WordByWord {
     /// Bytes of the longest token.
     longest: usize,
     whole_words: bool,
+    unknown: Unknown,
+}
+
+/// What becomes of characters that no token spells.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unknown {
+    /// The token for them.
+    pub(crate) token: Option<String>,
+    /// Whether several in a row become one.
+    pub(crate) fuse: bool,
+    /// Whether their bytes become tokens (`<0x0A>`), where those are there.
+    pub(crate) bytes: bool,
 }
 
 impl WordByWord {
@@ -35,7 +47,12 @@ impl WordByWord {
             tokens,
             merges,
             whole_words,
+            unknown: Unknown::default(),
         }
+    }
+
+    pub(crate) fn with_unknown(self, unknown: Unknown) -> Self {
+        Self { unknown, ..self }
     }
 
     /// Tokens, merges, and whether a word that is a token is that token.
@@ -52,6 +69,17 @@ impl WordByWord {
             for token in ends.take_while(|&end| end <= self.longest).map(|end| &rest[..end]) {
                 if let Some(id) = self.token_to_id(token) {
                     found.insert(token.to_owned(), id);
+                }
+            }
+        }
+        let mut add = |token: &str| found.extend(self.token_to_id(token).map(|id| (token.to_owned(), id)));
+        self.unknown.token.iter().for_each(|token| add(token));
+        if self.unknown.bytes {
+            for c in word.chars() {
+                let mut buffer = [0; 4];
+                let spelled = c.encode_utf8(&mut buffer);
+                if self.token_to_id(spelled).is_none() {
+                    spelled.bytes().for_each(|byte| add(&format!("<0x{byte:02X}>")));
                 }
             }
         }
@@ -84,7 +112,11 @@ impl Model for WordByWord {
     fn tokenize(&self, word: &str) -> Result<Vec<Token>> {
         let tokens = self.tokens_in(word);
         let merges = self.merges_of(&tokens);
-        let model = BpeBuilder::new().cache_capacity(0).vocab_and_merges(tokens, merges);
+        let mut model = BpeBuilder::new().cache_capacity(0).vocab_and_merges(tokens, merges);
+        if let Some(token) = &self.unknown.token {
+            model = model.unk_token(token.clone());
+        }
+        let model = model.fuse_unk(self.unknown.fuse).byte_fallback(self.unknown.bytes);
         model.ignore_merges(self.whole_words).build()?.tokenize(word)
     }
 

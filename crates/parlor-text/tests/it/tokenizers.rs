@@ -283,7 +283,13 @@ proptest! {
         let built = Tokenizer::from_vocabulary(vocabulary).unwrap();
         // Written down, it is built.
         built.files().unwrap();
+        // Read from its files, it is not built yet either.
+        let saved = tempfile::tempdir().unwrap();
+        built.save(saved.path()).unwrap();
+        let read = Tokenizer::from_dir(saved.path()).unwrap();
+        prop_assert_eq!(read.vocab_size(), built.vocab_size());
         for text in &texts {
+            prop_assert_eq!(read.encode_with_offsets(text).unwrap(), built.encode_with_offsets(text).unwrap());
             for special in [SpecialTokens::Include, SpecialTokens::Omit] {
                 let ids = built.encode(text, special).unwrap();
                 prop_assert_eq!(&later.encode(text, special).unwrap(), &ids, "{:?}", text);
@@ -298,7 +304,57 @@ proptest! {
         // Much text has it built, and several at once.
         let long = texts.concat().repeat(400) + &"ab é".repeat(5000);
         prop_assert_eq!(later.encode(&long, SpecialTokens::Include).unwrap(), built.encode(&long, SpecialTokens::Include).unwrap());
+        prop_assert_eq!(read.encode(&long, SpecialTokens::Include).unwrap(), built.encode(&long, SpecialTokens::Include).unwrap());
         prop_assert_eq!(later.content_hash(), built.content_hash());
+        prop_assert_eq!(read.content_hash(), built.content_hash());
+    }
+
+    /// The same of SentencePiece's, whose characters without a token become bytes, and without those the unknown token.
+    #[test]
+    fn pieces_that_are_read_and_not_built_yet_split_as_when_they_are(
+        bytes: bool,
+        space_prefix: bool,
+        texts in prop::collection::vec("[a-h ]{0,40}|([a-d]|é|漢| |<s>|\n)*", 1..6),
+    ) {
+        let built = Tokenizer::from_vocabulary(large_pieces(bytes, space_prefix)).unwrap();
+        let saved = tempfile::tempdir().unwrap();
+        built.save(saved.path()).unwrap();
+        let read = Tokenizer::from_dir(saved.path()).unwrap();
+        for text in &texts {
+            for special in [SpecialTokens::Include, SpecialTokens::Omit] {
+                let ids = built.encode(text, special).unwrap();
+                prop_assert_eq!(&read.encode(text, special).unwrap(), &ids, "{:?}", text);
+                prop_assert_eq!(read.decode(&ids, special).unwrap(), built.decode(&ids, special).unwrap());
+            }
+            prop_assert_eq!(read.encode_with_offsets(text).unwrap(), built.encode_with_offsets(text).unwrap());
+        }
+        prop_assert_eq!(read.content_hash(), built.content_hash());
+    }
+}
+
+/// More pieces than are built at once: all short ones of a few letters.
+fn large_pieces(bytes: bool, space_prefix: bool) -> Vocabulary {
+    let mut tokens: Vec<String> = ["<unk>", "<s>", "</s>"].map(str::to_owned).to_vec();
+    let mut kinds = vec![TokenKind::Unknown, TokenKind::Control, TokenKind::Control];
+    if bytes {
+        tokens.extend((0..256).map(|byte| format!("<0x{byte:02X}>")));
+        kinds.resize(tokens.len(), TokenKind::Byte);
+    }
+    let letters = ["▁", "a", "b", "c", "d", "e", "f", "g", "h"];
+    let mut longest: Vec<String> = letters.map(str::to_owned).to_vec();
+    for _ in 0..4 {
+        tokens.extend(longest.iter().cloned());
+        longest = longest.iter().flat_map(|piece| letters.map(|letter| format!("{piece}{letter}"))).collect();
+    }
+    kinds.resize(tokens.len(), TokenKind::Normal);
+    let scores = (0..tokens.len()).map(|id| -(((id * 7919) % 6007) as f32)).collect();
+    Vocabulary {
+        tokens: tokens.iter().map(String::as_str).collect(),
+        kinds,
+        spelling: Spelling::Pieces { scores, space_prefix },
+        special: vec![("unk_token", 0), ("bos_token", 1), ("eos_token", 2)],
+        add_bos: true,
+        add_eos: false,
     }
 }
 

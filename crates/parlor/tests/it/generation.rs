@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::program::{Ended, parlor};
 
 /// A directory with the committed model that can chat in `m`, and these generation settings.
-fn place(settings: &Value) -> TempDir {
+pub(crate) fn place(settings: &Value) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models/qwen2_chat");
     let to = directory.path().join("m");

@@ -10,6 +10,7 @@ mod chat;
 mod config;
 mod data;
 mod documents;
+mod findings;
 mod generation;
 mod gguf;
 mod help;
