@@ -109,7 +109,15 @@ impl Checker<'_> {
                         "a dot does not open a section here: write `{sections}: {{ {last}: ...{close}`"
                     ))
                 } else {
-                    suggest::key(path, &key.name, &known, self.all)
+                    // A section of which one is in force says so by a word: `training_type: lora`.
+                    let words = entries.iter().filter_map(|(_, entry)| match &entry.content {
+                        Content::Scalar(scalar) => Some(join(path, &scalar.text)),
+                        _ => None,
+                    });
+                    let in_force =
+                        words.map(|section| join(&section, &key.name)).find(|key| self.all.contains(key));
+                    in_force
+                        .or_else(|| suggest::key(path, &key.name, &known, self.all))
                         .map(|near| format!("did you mean `{near}`?"))
                         .or_else(|| Some(format!("known here: {}", known.join(", "))))
                 };

@@ -98,9 +98,9 @@ pub enum EncodeError {
     },
     /// All rows together.
     #[error(
-        "no token of the {rows} rows would be trained ({untrained} rows without an assistant's answer, {truncated} \
-         cut at `data.max_length` = {max_length}, {dropped} left out there): check that the rows hold answers, raise `data.max_length`, or \
-         train on all tokens with `training.sft.train_on: all`"
+        "no token of the {rows} rows would be trained ({untrained} rows without an assistant's answer{}): check that the \
+         rows hold answers, raise `data.max_length`, or train on all tokens with `training.sft.train_on: all`",
+        cut_at(*.max_length, *.truncated, *.dropped)
     )]
     NothingTrained {
         /// Rows given.
@@ -116,8 +116,9 @@ pub enum EncodeError {
     },
     /// All rows with judged answers.
     #[error(
-        "none of the {rows} rows can be used ({untrained} have no room for an answer beside their prompt within \
-         {max_length} tokens, {dropped} are longer, {bad} are bad): raise `training.dpo.max_length` and `data.max_length`"
+        "none of the {rows} rows can be used ({untrained} have no room for an answer beside their prompt{}, {dropped} are \
+         longer, {bad} are bad): raise `training.dpo.max_length` and `data.max_length`",
+        within(*.max_length)
     )]
     NothingPreferred {
         /// Rows given.
@@ -147,4 +148,19 @@ pub(crate) fn bad(error: &dyn std::fmt::Display) -> Unusable {
 
 pub(crate) fn row_error(sourced: &SourcedRow, error: &dyn std::fmt::Display) -> EncodeError {
     EncodeError::Row { source_row: sourced.source.clone(), why: error.to_string() }
+}
+
+/// What a limit did to rows; nothing where there is none.
+fn cut_at(max_length: usize, truncated: usize, dropped: usize) -> String {
+    match max_length {
+        usize::MAX => String::new(),
+        limit => format!(", {truncated} cut at `data.max_length` = {limit}, {dropped} left out there"),
+    }
+}
+
+fn within(max_length: usize) -> String {
+    match max_length {
+        usize::MAX => String::new(),
+        limit => format!(" within {limit} tokens"),
+    }
 }

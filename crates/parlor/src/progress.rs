@@ -53,10 +53,10 @@ impl Progress {
                 }
                 let resumed = resumed_at.map(|step| format!(", going on after step {step}"));
                 self.say(&format!(
-                    "{}, {} examples ({eval_examples} to evaluate on), {} steps{}",
+                    "{}, {} examples ({eval_examples} to evaluate on), {}{}",
                     parameters_text(*parameters),
                     plan.examples,
-                    plan.total_steps,
+                    steps_text(plan.total_steps),
                     resumed.unwrap_or_default()
                 ));
             }
@@ -152,6 +152,11 @@ fn numbers(report: &StepReport) -> String {
         HumanDuration(eta),
         HumanBytes(report.memory_bytes)
     )
+}
+
+/// A number of steps, in words.
+pub(crate) fn steps_text(steps: u64) -> String {
+    format!("{} {}", grouped(steps), if steps == 1 { "step" } else { "steps" })
 }
 
 /// `1234567` as `1,234,567`.

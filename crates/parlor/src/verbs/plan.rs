@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use indicatif::HumanBytes;
 use parlor::kernels::threads;
 use parlor::train::distributed::{Alone, Collective};
 use parlor::train::{Fix, Forecast, MemoryForecast, RunPlan, Start, plan};
@@ -14,7 +15,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::note;
 use crate::paths::failed;
-use crate::progress::grouped;
+use crate::progress::{grouped, steps_text};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -97,11 +98,11 @@ fn text(planned: &RunPlan, dtype: &str, changes: &[String]) -> String {
         out.push_str(&row("available", available));
     }
     out.push_str(&format!(
-        "\n{} examples, {} tokens an epoch, at most {} in a pass\n{} steps, {} an epoch\nabout {}\n",
+        "\n{} examples, {} tokens an epoch, at most {} in a pass\n{}, {} an epoch\nabout {}\n",
         grouped(examples as u64),
         grouped(tokens_per_epoch),
         grouped(tokens_per_pass as u64),
-        grouped(steps),
+        steps_text(steps),
         grouped(steps_per_epoch),
         duration(*seconds_estimate)
     ));
@@ -128,12 +129,9 @@ fn row(name: &str, bytes: u64) -> String {
     format!("  {name:<12}{:>10}\n", size(bytes))
 }
 
+/// As `info` writes sizes.
 fn size(bytes: u64) -> String {
-    match bytes {
-        0..10_000_000 => format!("{:.2} MB", bytes as f64 / 1e6),
-        10_000_000..1_000_000_000 => format!("{:.0} MB", bytes as f64 / 1e6),
-        _ => format!("{:.2} GB", bytes as f64 / 1e9),
-    }
+    HumanBytes(bytes).to_string()
 }
 
 fn duration(seconds: f64) -> String {

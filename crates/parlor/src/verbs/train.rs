@@ -16,7 +16,7 @@ use crate::interrupt::{self, OnInterrupt, STOP};
 use crate::model::max_length;
 use crate::output::note;
 use crate::paths::failed;
-use crate::progress::{Progress, grouped};
+use crate::progress::{Progress, grouped, steps_text};
 use crate::ranks;
 use crate::sampler::answering;
 
@@ -140,8 +140,8 @@ fn text(summary: &TrainSummary) -> String {
     };
     let mut out = format!("{ended}: {}\n", summary.model_dir.display());
     out.push_str(&format!(
-        "{} steps, {:.1} s, {} tokens ({} tokens/s), loss {:.4}",
-        grouped(summary.steps),
+        "{}, {:.1} s, {} tokens ({} tokens/s), loss {:.4}",
+        steps_text(summary.steps),
         summary.seconds,
         grouped(summary.tokens),
         grouped(summary.tokens_per_second.round() as u64),
