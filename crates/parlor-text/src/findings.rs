@@ -136,7 +136,7 @@ impl Inspector {
         }
     }
 
-    /// Looks at a row, which became these ids, of which those up to `trained` (at least one) are trained last.
+    /// Looks at a row that became these ids; `trained` is the place of the last one that is trained, if any is.
     pub(crate) fn look(
         &self,
         tokenizer: &Tokenizer,

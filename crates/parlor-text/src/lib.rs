@@ -65,4 +65,5 @@ pub use template::{ChatTemplate, RenderOptions, Rendered, TemplateError};
 pub use template_source::Named as NamedTemplates;
 pub use texts::Texts;
 pub use tokenizer::{SpecialToken, SpecialTokens, Tokenizer, TokenizerError};
+pub use tokenizer_classes::ONE_DIGIT_WORDS;
 pub use vocabulary::{Spelling, TokenKind, Vocabulary, merge_halves};

@@ -6,6 +6,12 @@
 
 use serde_json::{Map, Value};
 
+/// The expression that cuts a text into words for byte-level BPE, each digit a word of its own.
+pub const ONE_DIGIT_WORDS: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|",
+    r"\s*[\r\n]+|\s+(?!\S)|\s+"
+);
+
 /// A class of tokenizers in `transformers`.
 pub(crate) struct Class {
     name: &'static str,
@@ -37,10 +43,7 @@ const CLASSES: [Class; 3] = [
         name: "Qwen2Tokenizer",
         model_types: &["qwen2", "qwen3"],
         special: &[("eos_token", ENDOFTEXT), ("pad_token", ENDOFTEXT), ("unk_token", ENDOFTEXT)],
-        words: Some(Words::Split(concat!(
-            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|",
-            r"\s*[\r\n]+|\s+(?!\S)|\s+"
-        ))),
+        words: Some(Words::Split(ONE_DIGIT_WORDS)),
     },
     Class {
         name: "LlamaTokenizer",

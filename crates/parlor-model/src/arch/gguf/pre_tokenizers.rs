@@ -3,13 +3,12 @@
 //! Expressions are those of the models' own tokenizer.json; for `default`, which no model has, those of llama.cpp's
 //! `llama-vocab.cpp`. Leaves out: names of models that are of no supported family.
 
+use parlor_text::ONE_DIGIT_WORDS;
+
 /// Words of GPT-2.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 /// One digit a word.
-const QWEN2: &str = concat!(
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|",
-    r"\s*[\r\n]+|\s+(?!\S)|\s+"
-);
+const QWEN2: &str = ONE_DIGIT_WORDS;
 /// Up to three digits a word.
 const LLAMA3: &str = concat!(
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|",
