@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
-use parlor_kernels::isa::Isa;
+use parlor_kernels::cpu::isa::Isa;
 use serde_json::Value;
 
 use crate::process::root;

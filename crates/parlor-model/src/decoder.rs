@@ -1,6 +1,7 @@
 //! The decoder: parameters and where each block finds them. Its passes are in `forward.rs` and `backward.rs`.
 
-use parlor_kernels::{DType, Tensor, ValuesMut, View, threads};
+use parlor_kernels::parallel::threads;
+use parlor_kernels::{DType, Tensor, ValuesMut, View};
 
 use crate::decoder_config::DecoderConfig;
 use crate::initialise::initial_values;

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parlor_kernels::heap;
+use parlor_kernels::memory::heap;
 use parlor_model::arch::Architecture;
 use parlor_model::{Decoder, LoadOptions, MaxLength, ModelConfig, ModelManager, load_path, memory};
 use parlor_text::DataConfig;

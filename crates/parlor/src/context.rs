@@ -58,7 +58,7 @@ impl Context {
         let manager = parlor::load_config(self.sources())?;
         crate::logging::start(&self.global, manager.get().log_level);
         if let Some(isa) = manager.get().model.instruction_set.0 {
-            parlor::kernels::isa::force(isa).map_err(|error| {
+            parlor::kernels::cpu::isa::force(isa).map_err(|error| {
                 Failure::input_help(
                     format!("`model.instruction_set`: {error}"),
                     "set it to `auto`, or to one of those",

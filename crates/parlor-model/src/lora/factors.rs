@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use parlor_kernels::linear::{self, Beside, Layer, LayerGradient, Shape};
-use parlor_kernels::low_rank::{self, Dropout};
+use parlor_kernels::lora::{self, Dropout};
 use parlor_kernels::{View, Write};
 
 use super::LowRank;
@@ -71,7 +71,7 @@ pub(crate) fn meet<'a, 'l>(
         linear::forward_all(input, shape, &mut layers.collect::<Vec<_>>());
         same[0].kept = kept;
         for factors in same {
-            low_rank::scale(&mut factors.h, factors.at.scale);
+            lora::scale(&mut factors.h, factors.at.scale);
         }
     }
     met
@@ -113,7 +113,7 @@ pub(crate) fn gradients_of_b(
             linear::backward_input(dy, b(pass, at), &mut factors.h, write, shape);
             write = Write::Accumulate;
         }
-        low_rank::scale(&mut factors.h, factors.at.scale);
+        lora::scale(&mut factors.h, factors.at.scale);
     }
 }
 

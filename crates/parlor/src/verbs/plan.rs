@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use indicatif::HumanBytes;
-use parlor::kernels::threads;
+use parlor::kernels::parallel::threads;
 use parlor::train::distributed::{Alone, Collective};
 use parlor::train::{Fix, Forecast, MemoryForecast, RunPlan, Start, plan};
 use serde::Serialize;
