@@ -4,9 +4,11 @@
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
 mod bench_train;
+mod circles;
 mod emulate;
 mod isa;
 mod lexer;
+mod module_graph;
 mod perplexity;
 mod process;
 mod python;
@@ -35,6 +37,7 @@ fn run() -> anyhow::Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["test"] => test::run(),
         ["tidy"] => tidy::run(),
+        ["circles"] => circles::run(),
         ["docs"] => {
             process::cargo(&["run", "--quiet", "--release", "--package", "parlor", "--example", "write_docs"])
         }
@@ -54,6 +57,7 @@ fn run() -> anyhow::Result<()> {
             "usage: cargo xtask VERB\n\
              \x20 test        everything CI runs: format, lints, laws, tests, README commands, third-party readers\n\
              \x20 tidy        the laws of the house alone\n\
+             \x20 circles     modules that import each other\n\
              \x20 docs        writes config.yaml, docs/CONFIG.md and docs/config.schema.json from the structs\n\
              \x20 ranks       training over MPI, with a library of its own\n\
              \x20 readers     third-party readers over files that Parlor wrote\n\
