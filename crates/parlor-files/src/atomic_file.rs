@@ -1,19 +1,35 @@
 //! Files that appear whole or not at all: written under a temporary name, fsynced, renamed, the directory fsynced.
 //!
-//! It stands in this crate because every crate that writes files may import this one; `tempfile` does the renaming.
+//! `tempfile` names the file and renames it.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// How temporary names begin everywhere in Parlor, so that what a kill leaves is recognised.
+/// Every temporary name in Parlor begins with this, so that the leftovers of a killed process are recognised.
 pub const TEMPORARY_PREFIX: &str = ".tmp-";
 
-/// Replaces `path` with `contents`; a link stays one, and permissions stay as they were. `temporary_dir` must be on
-/// the same disk; it is not `path`'s own directory where readers take every file they find for data.
+/// Replaces `path` with `contents`, through a temporary file beside it. A symbolic link stays one, and permissions stay.
+///
+/// ```
+/// let directory = tempfile::tempdir()?;
+/// let path = directory.path().join("config.yaml");
+/// parlor_files::atomic_file::write(&path, b"model: {}\n")?;
+/// assert_eq!(std::fs::read(&path)?, b"model: {}\n");
+/// # Ok::<(), std::io::Error>(())
+/// ```
 ///
 /// # Errors
-/// What the system says; then `path` is as it was.
+/// What the system reports; `path` is then unchanged.
+pub fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
+    replace(path, directory_of(path), contents)
+}
+
+/// As [`write()`], through a temporary file in `temporary_dir`, which must be on the same file system: for directories whose
+/// readers take every file they find for data.
+///
+/// # Errors
+/// What the system reports; `path` is then unchanged.
 pub fn replace(path: &Path, temporary_dir: &Path, contents: &[u8]) -> io::Result<()> {
     let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let mut builder = tempfile::Builder::new();
@@ -34,15 +50,15 @@ pub fn replace(path: &Path, temporary_dir: &Path, contents: &[u8]) -> io::Result
     sync_directory(directory_of(path))
 }
 
-/// The directory that `path` is in.
+/// The directory that holds `path`; `.` for a bare name.
 pub fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes the names in a directory durable. Not every system can open a directory: then there is nothing to do.
+/// Makes the entries of a directory durable. Does nothing where the system cannot open directories.
 ///
 /// # Errors
-/// What the system says.
+/// What the system reports.
 pub fn sync_directory(directory: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
 }
