@@ -7,7 +7,7 @@ use crate::decoder_config::DecoderConfig;
 use crate::initialise::initial_values;
 use crate::linear::Linear;
 use crate::lora::{Adapter, AdapterId};
-use crate::parameter::{Kind, ParameterSpec, Part, Role, Site, parameter_specs};
+use crate::parameter::{Kind, ParameterPart, ParameterSpec, Role, Site, parameter_specs};
 
 /// One parameter: what it is, and its numbers.
 #[derive(Clone, Debug)]
@@ -145,18 +145,18 @@ impl Decoder {
             let at = |site, part| Role::Block { layer, site, part };
             let norm = |site| {
                 Ok::<_, DecoderError>(NormIds {
-                    weight: need(at(site, Part::Weight))?,
-                    bias: find(at(site, Part::Bias)),
+                    weight: need(at(site, ParameterPart::Weight))?,
+                    bias: find(at(site, ParameterPart::Bias)),
                 })
             };
             let linear = |site| {
-                let weight = need(at(site, Part::Weight))?;
+                let weight = need(at(site, ParameterPart::Weight))?;
                 let shape = &specs[weight].shape;
                 Ok::<_, DecoderError>(Linear {
                     layer,
                     site,
                     weight,
-                    bias: find(at(site, Part::Bias)),
+                    bias: find(at(site, ParameterPart::Bias)),
                     outputs: shape[0],
                     inputs: shape[1],
                 })
@@ -167,10 +167,12 @@ impl Decoder {
                 k: linear(Site::KProj)?,
                 v: linear(Site::VProj)?,
                 o: linear(Site::OProj)?,
-                q_norm: find(at(Site::QNorm, Part::Weight)),
-                k_norm: find(at(Site::KNorm, Part::Weight)),
+                q_norm: find(at(Site::QNorm, ParameterPart::Weight)),
+                k_norm: find(at(Site::KNorm, ParameterPart::Weight)),
                 mlp_norm: norm(Site::PostAttentionNorm)?,
-                gate: find(at(Site::GateProj, Part::Weight)).map(|_| linear(Site::GateProj)).transpose()?,
+                gate: find(at(Site::GateProj, ParameterPart::Weight))
+                    .map(|_| linear(Site::GateProj))
+                    .transpose()?,
                 up: linear(Site::UpProj)?,
                 down: linear(Site::DownProj)?,
             });
@@ -180,8 +182,8 @@ impl Decoder {
             embedding,
             positions: find(Role::PositionEmbedding),
             final_norm: NormIds {
-                weight: need(Role::FinalNorm(Part::Weight))?,
-                bias: find(Role::FinalNorm(Part::Bias)),
+                weight: need(Role::FinalNorm(ParameterPart::Weight))?,
+                bias: find(Role::FinalNorm(ParameterPart::Bias)),
             },
             head: find(Role::Head).unwrap_or(embedding),
             inv_freq: crate::rope_frequencies::inverse_frequencies(&config),

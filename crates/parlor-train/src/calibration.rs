@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use parlor_model::{Batch, Decoder, DecoderConfig, DecoderError, Gradients, Saved, Targets};
+use parlor_model::{Batch, Decoder, DecoderConfig, DecoderError, Gradients, Targets, Workspace};
 
 use crate::adapter::attach;
 use crate::error::TrainError;
@@ -89,7 +89,7 @@ fn measure(ground: &Groundwork, layers: usize, workload: Workload) -> Result<Tim
     let trained = |n: usize| ((n + 1) as f64 * workload.share).floor() > (n as f64 * workload.share).floor();
     let targets = Targets { weights: (0..TOKENS).map(|n| f32::from(u8::from(trained(n)))).collect(), ids };
     let d_logp: Vec<f32> = targets.weights.iter().map(|weight| -weight / TOKENS as f32).collect();
-    let mut saved = Saved::default();
+    let mut saved = Workspace::default();
     saved.checkpointing = ground.training.gradient_checkpointing.0;
     saved.arithmetic = ground.training.arithmetic();
     let mut gradients = Gradients::zeros(&decoder);

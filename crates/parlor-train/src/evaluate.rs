@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use parlor_model::{MaxLength, ModelConfig, ModelManager, Saved};
+use parlor_model::{MaxLength, ModelConfig, ModelManager, Workspace};
 use parlor_text::{DataConfig, EncodeOptions};
 use serde::Serialize;
 
@@ -79,7 +79,7 @@ pub fn evaluate(request: &EvaluateRequest, stop: &AtomicBool) -> Result<Option<E
         tracing::warn!("{warning}");
     }
     let examples: Vec<Sequence> = examples.into_iter().map(Sequence::from).collect();
-    let mut saved = Saved::default();
+    let mut saved = Workspace::default();
     let evaluation = evaluate_examples(
         &CrossEntropy,
         &model.decoder,

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use parlor_model::{AdapterChoice, Decoder, DecoderError, Saved};
+use parlor_model::{AdapterChoice, Decoder, DecoderError, Workspace};
 
 use crate::distributed::Collective;
 use crate::event::Flow;
@@ -79,7 +79,7 @@ pub(crate) fn forward_passes<O: Objective>(
     decoder: &Decoder,
     examples: &[&O::Example],
     passes: Passes<'_>,
-    saved: &mut Saved,
+    saved: &mut Workspace,
     each: &mut EachPass<'_, O::Side>,
 ) -> Result<bool, (Range<usize>, DecoderError)> {
     // Blocks are dealt out to the ranks in turn.
@@ -125,7 +125,7 @@ pub fn evaluate_examples<O: Objective>(
     decoder: &Decoder,
     examples: &[O::Example],
     batch_size: usize,
-    saved: &mut Saved,
+    saved: &mut Workspace,
     stop: &AtomicBool,
     collective: &dyn Collective,
 ) -> Result<Option<Evaluation>, DecoderError> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parlor_kernels::memory::heap;
-use parlor_model::arch::Architecture;
+use parlor_model::Architecture;
 use parlor_model::{Decoder, LoadOptions, MaxLength, ModelConfig, ModelManager, load_path, memory};
 use parlor_text::DataConfig;
 use parlor_track::MonitoringConfig;
@@ -410,7 +410,7 @@ fn outline(training: &TrainingConfig, text: &TextSide) -> Result<(Architecture, 
     let (architecture, config) = block
         .resolve(section.size, text.tokenizer.vocab_size())
         .map_err(|error| TrainError::Model(Box::new(error)))?;
-    let decoder = Decoder::outline(config).map_err(|error| TrainError::Model(Box::new(error)))?;
+    let decoder = Decoder::meta(config).map_err(|error| TrainError::Model(Box::new(error)))?;
     Ok((architecture, decoder))
 }
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use parlor_model::{
-    AdapterChoice, Decoder, LoadOptions, LoadedModel, ModelConfig, ModelManager, Parameter, Saved, TorchDtype,
+    AdapterChoice, Decoder, LoadOptions, LoadedModel, ModelConfig, ModelManager, Parameter, TorchDtype,
+    Workspace,
 };
 use parlor_text::Tokenizer;
 use rayon::prelude::*;
@@ -302,7 +303,7 @@ fn compute<O: Objective>(
     let stop = if computing.collective.world_size() == 1 { computing.stop } else { &never };
     let passes = Passes { batch_size: computing.batch_size, adapter, stop, collective: &Alone };
     let whole =
-        forward_passes(objective, decoder, &refs, passes, &mut Saved::default(), &mut |micro, logp| {
+        forward_passes(objective, decoder, &refs, passes, &mut Workspace::default(), &mut |micro, logp| {
             for rows in &micro.rows {
                 let targets = rows.clone().filter(|&row| micro.targets.weights[row] != 0.0);
                 found.push(targets.map(|row| logp[row]).collect());

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parlor_model::arch::Architecture;
+use parlor_model::Architecture;
 use parlor_model::{Decoder, MaxLength, ModelConfig};
 use parlor_text::DataConfig;
 use parlor_track::MonitoringConfig;

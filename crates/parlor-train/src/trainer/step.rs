@@ -64,7 +64,7 @@ impl<O: Objective> Trainer<'_, '_, O> {
             self.gradients.zero();
             self.sum_nothing();
         } else {
-            self.gradients.restart();
+            self.gradients.zero_lazily();
         }
         while let Some(pass) = passes.pop_front() {
             let middle = pass.end.min(pass.start + self.micro_batch);

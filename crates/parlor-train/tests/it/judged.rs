@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parlor_model::{Batch, Decoder, Gradients, LoadOptions, LoadedModel, Saved, Targets, load_directory};
+use parlor_model::{Batch, Decoder, Gradients, LoadOptions, LoadedModel, Targets, Workspace, load_directory};
 use parlor_text::RowSource;
 use parlor_train::objectives::{
     Answer, Judged, KtoWeights, Pair, Preference, PreferenceLoss, Prompted, Unpaired, orpo_loss, sigmoid_loss,
@@ -150,7 +150,7 @@ fn check_model<O: Objective>(
     let micro = objective.collate(examples, examples);
     let (loss, gradients) = pass(objective, &model.decoder, &micro);
     check_numbers(name, objective, &loss, expected);
-    let tensors = model.architecture.disk_tensors(model.decoder.config());
+    let tensors = model.architecture.checkpoint_tensors(model.decoder.config());
     assert_eq!(tensors.len(), expected.gradients.len());
     for tensor in &tensors {
         let id = model.decoder.parameters().iter().position(|p| p.spec.role == tensor.roles[0]).unwrap();
@@ -167,7 +167,7 @@ fn check_model<O: Objective>(
 }
 
 fn pass<O: Objective>(objective: &O, decoder: &Decoder, micro: &MicroBatch<O::Side>) -> (Loss, Gradients) {
-    let (mut saved, mut gradients) = (Saved::default(), Gradients::zeros(decoder));
+    let (mut saved, mut gradients) = (Workspace::default(), Gradients::zeros(decoder));
     let logp = decoder.logprobs(&micro.batch, &micro.targets, &mut saved).unwrap();
     let loss = objective.loss(micro, &logp);
     decoder.backward(&loss.d_logp, &micro.batch, &micro.targets, &mut saved, &mut gradients).unwrap();
@@ -220,7 +220,7 @@ fn losses_of_pairs_are_those_of_trl() {
         if case.expected.reference.is_some() {
             // The reference's log-probabilities as this decoder computes them.
             let logp =
-                reference.decoder.evaluate(&micro.batch, &micro.targets, &mut Saved::default()).unwrap();
+                reference.decoder.evaluate(&micro.batch, &micro.targets, &mut Workspace::default()).unwrap();
             for (example, rows) in examples.iter().zip(&rows) {
                 for (&row, &wanted) in rows.iter().zip(&example.reference) {
                     assert!(close(f64::from(logp[row]), f64::from(wanted), ROUNDING));
@@ -288,7 +288,7 @@ fn twice(
         .collect();
     let batch = Batch::of_sequences(whole.iter().map(Vec::as_slice));
     let targets = Targets::next_token(&batch, &vec![1.0; batch.len()]);
-    let (mut saved, mut gradients) = (Saved::default(), Gradients::zeros(decoder));
+    let (mut saved, mut gradients) = (Workspace::default(), Gradients::zeros(decoder));
     let logp = decoder.logprobs(&batch, &targets, &mut saved).unwrap();
     let (mut value, mut d_logp) = (0.0, vec![0.0; batch.len()]);
     for (pair, segments) in pairs.iter().zip(batch.segments.chunks(2)) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use parlor_model::memory::FreeMemory;
-use parlor_model::{AdapterChoice, Decoder, LoadOptions, ModelConfig, ModelManager, Saved, load_adapter};
+use parlor_model::{AdapterChoice, Decoder, LoadOptions, ModelConfig, ModelManager, Workspace, load_adapter};
 use parlor_text::epoch_order;
 use parlor_train::config::{DpoLoss, TrainingType};
 use parlor_train::distributed::Alone;
@@ -201,7 +201,7 @@ fn measure(decoder: &Decoder, objective: &Preference, examples: &mut [Prompted])
         let one: [&Prompted; 1] = [example];
         let mut micro = objective.collate(&one, &one);
         micro.batch = micro.batch.with_adapter(AdapterChoice::Base);
-        let logp = decoder.evaluate(&micro.batch, &micro.targets, &mut Saved::default()).unwrap();
+        let logp = decoder.evaluate(&micro.batch, &micro.targets, &mut Workspace::default()).unwrap();
         let weights = &micro.targets.weights;
         example.reference =
             logp.iter().zip(weights).filter(|(_, w)| **w > 0.0).map(|(logp, _)| *logp).collect();

@@ -1,4 +1,4 @@
-//! How much memory passes take: the sizes of all buffers of [`Saved`], in one table that counts them beforehand and
+//! How much memory passes take: the sizes of all buffers of [`Workspace`], in one table that counts them beforehand and
 //! reserves them before a pass, so that memory that runs out is an error before anything is computed.
 //!
 //! Leaves out: what kernels allocate within an operation, but for the chunk of logits and some headroom.
@@ -8,7 +8,7 @@ use parlor_kernels::{Arithmetic, DType, Values, cross_entropy};
 use crate::checkpointing::Checkpointing;
 use crate::decoder::{Decoder, DecoderError};
 use crate::decoder_config::{DecoderConfig, Mlp, Norm, QkNorm};
-use crate::saved::{BlockSaved, HeadSaved, LayerInputs, Saved, Scratch};
+use crate::workspace::{BlockActivations, HeadActivations, LayerInputs, Scratch, Workspace};
 
 /// Size of a pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,7 +83,7 @@ fn layer_inputs(inputs: &mut LayerInputs, config: &DecoderConfig, tokens: usize,
 }
 
 fn block(
-    saved: &mut BlockSaved,
+    saved: &mut BlockActivations,
     (config, kind): (&DecoderConfig, PassKind),
     tokens: usize,
     visit: &mut Visit<'_>,
@@ -99,7 +99,7 @@ fn block(
         (&mut saved.v, kv),
         (&mut saved.attention, q),
         (&mut saved.lse, config.num_attention_heads),
-        (&mut saved.middle, config.hidden_size),
+        (&mut saved.post_attention, config.hidden_size),
     ] {
         visit(Buffer::Plain(buffer), tokens * width);
     }
@@ -148,19 +148,25 @@ fn scratch(
     }
 }
 
-fn head(head: &mut HeadSaved, config: &DecoderConfig, rows: usize, backward: bool, visit: &mut Visit<'_>) {
+fn head(
+    head: &mut HeadActivations,
+    config: &DecoderConfig,
+    rows: usize,
+    backward: bool,
+    visit: &mut Visit<'_>,
+) {
     let mut visit = |buffer, elements| visit(Buffer::Plain(buffer), elements);
     visit(&mut head.x, rows * config.hidden_size);
     visit(&mut head.normed, rows * config.hidden_size);
     visit(&mut head.lse, rows);
     if backward {
-        visit(&mut head.slope, rows * config.hidden_size);
+        visit(&mut head.head_gradient, rows * config.hidden_size);
     }
 }
 
 /// Every buffer of a pass.
 fn each(
-    saved: &mut Saved,
+    saved: &mut Workspace,
     (config, kind): (&DecoderConfig, PassKind),
     size: PassSize,
     visit: &mut Visit<'_>,
@@ -173,7 +179,7 @@ fn each(
         (Some(_), None) => layers,
         (Some(_), Some(group)) => group.min(layers),
     };
-    saved.blocks.resize_with(saved.blocks.len().max(kept), BlockSaved::default);
+    saved.blocks.resize_with(saved.blocks.len().max(kept), BlockActivations::default);
     for kept in &mut saved.blocks[..kept] {
         block(kept, (config, kind), size.tokens, visit);
     }
@@ -183,14 +189,14 @@ fn each(
         for input in &mut saved.inputs[..groups] {
             visit(Buffer::Plain(input), stream);
         }
-        visit(Buffer::Plain(&mut saved.again), stream);
+        visit(Buffer::Plain(&mut saved.recompute), stream);
     }
     visit(Buffer::Plain(&mut saved.stream), stream);
     scratch(&mut saved.scratch, (config, kind), size, visit);
     head(&mut saved.head, config, size.rows, backward.is_some(), visit);
 }
 
-impl Saved {
+impl Workspace {
     /// Gives all memory back.
     pub fn release(&mut self) {
         *self = Self {
@@ -247,7 +253,7 @@ pub fn activation_bytes(
 ) -> u64 {
     // Buffers are shared between the two, so each counts with the larger of its sizes.
     let bytes = |size: PassSize, kind: PassKind| {
-        let (mut saved, mut sum) = (Saved::default(), 0);
+        let (mut saved, mut sum) = (Workspace::default(), 0);
         each(&mut saved, (config, kind), size, &mut |buffer, elements| {
             sum += buffer.bytes(kind.arithmetic, elements).0;
         });

@@ -1,6 +1,6 @@
 //! Buffers of a forward pass, reused from step to step: what the backward needs, and scratch.
 //!
-//! Kept per block: its input, rotated queries, keys and values, attention output, the middle of the residual
+//! Kept per block: its input, rotated queries, keys and values, attention output, the post_attention of the residual
 //! stream, gate and up. Norm outputs and the MLP's product are cheap and are computed again in the backward, unless they are
 //! bf16 and the weights that read them are trained. What only products
 //! read is kept as they read it ([`Values`]): where they round to bf16, rounded once.
@@ -15,7 +15,7 @@ use crate::memory::FreeMemory;
 
 /// What a norm keeps per row.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct NormSaved {
+pub(crate) struct NormStats {
     pub(crate) inverse_rms: Vec<f32>,
     pub(crate) moments: Vec<Moments>,
 }
@@ -33,21 +33,21 @@ pub(crate) struct LayerInputs {
 
 /// What a block keeps.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct BlockSaved {
+pub(crate) struct BlockActivations {
     pub(crate) x: Vec<f32>,
-    pub(crate) input_norm: NormSaved,
+    pub(crate) input_norm: NormStats,
     /// Before their norm; only with query/key normalisation.
     pub(crate) raw_q: Vec<f32>,
     pub(crate) raw_k: Vec<f32>,
-    pub(crate) q_norm: NormSaved,
-    pub(crate) k_norm: NormSaved,
+    pub(crate) q_norm: NormStats,
+    pub(crate) k_norm: NormStats,
     pub(crate) q: Vec<f32>,
     pub(crate) k: Vec<f32>,
     pub(crate) v: Vec<f32>,
     pub(crate) attention: Vec<f32>,
     pub(crate) lse: Vec<f32>,
-    pub(crate) middle: Vec<f32>,
-    pub(crate) mlp_norm: NormSaved,
+    pub(crate) post_attention: Vec<f32>,
+    pub(crate) mlp_norm: NormStats,
     pub(crate) gate: Values,
     pub(crate) up: Values,
     /// Only where they are not computed again (see `Decoder::keeps_inputs`).
@@ -56,16 +56,16 @@ pub(crate) struct BlockSaved {
 
 /// What the output head keeps, for the rows that are asked for only.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct HeadSaved {
+pub(crate) struct HeadActivations {
     pub(crate) rows: Vec<usize>,
     pub(crate) x: Vec<f32>,
-    pub(crate) norm: NormSaved,
+    pub(crate) norm: NormStats,
     pub(crate) normed: Vec<f32>,
     pub(crate) targets: Vec<u32>,
     pub(crate) lse: Vec<f32>,
     pub(crate) logits: Logits,
     /// Gradient of each row's log-probability by `normed`; empty unless the head is frozen and a backward follows.
-    pub(crate) slope: Vec<f32>,
+    pub(crate) head_gradient: Vec<f32>,
 }
 
 /// Buffers whose content does not outlive a block.
@@ -86,12 +86,12 @@ pub(crate) struct Scratch {
 
 /// Activations and scratch of a decoder's passes. Starts empty, grows to what the largest batch needs.
 #[derive(Clone, Debug, Default)]
-pub struct Saved {
+pub struct Workspace {
     pub(crate) angles: Angles,
     /// The residual stream; in the backward pass its gradient.
     pub(crate) stream: Vec<f32>,
-    pub(crate) blocks: Vec<BlockSaved>,
-    pub(crate) head: HeadSaved,
+    pub(crate) blocks: Vec<BlockActivations>,
+    pub(crate) head: HeadActivations,
     pub(crate) scratch: Scratch,
     /// Seed of the adapters' dropout and of NEFTune's noise in the next [`crate::Decoder::logprobs`] and its backward; none
     /// drops and adds nothing.
@@ -108,7 +108,7 @@ pub struct Saved {
     /// The residual stream before each group of blocks that is computed again.
     pub(crate) inputs: Vec<Vec<f32>>,
     /// The residual stream while a group is computed again.
-    pub(crate) again: Vec<f32>,
+    pub(crate) recompute: Vec<f32>,
     /// The forward pass that filled this, when its backward may follow.
     pub(crate) ready: Option<Ready>,
 }
@@ -121,7 +121,7 @@ pub(crate) struct Ready {
 }
 
 /// The first `len` elements of a reused buffer; their content is whatever it was.
-pub(crate) fn room(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+pub(crate) fn resized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
     buffer.resize(len, 0.0);
     buffer
 }

@@ -7,13 +7,13 @@ use serde_json::{Map, Value, json};
 
 use super::hf_config::HfConfig;
 use super::rotary;
-use super::tensors::{DiskTensor, Layout};
+use super::tensors::{CheckpointTensor, TensorLayout};
 use crate::decoder_config::{Activation, Bias, DecoderConfig, Head, Mlp, Norm, Positions, QkNorm};
 use crate::error::ModelLoadError;
-use crate::parameter::{Part, Role, Site, parameter_specs};
+use crate::parameter::{ParameterPart, Role, Site, parameter_specs};
 
-/// What differs between the families of this lineage when a config is read.
-pub(super) struct Traits {
+/// What differs between the families of this llama_family when a config is read.
+pub(super) struct LlamaDefaults {
     /// Which layers have a bias.
     pub(super) bias: Bias,
     /// Query/key normalisation.
@@ -29,14 +29,14 @@ pub(super) struct Traits {
 /// Reads the shape; `windows` are every layer's, from the family.
 pub(super) fn decoder_config(
     config: &HfConfig<'_>,
-    traits: &Traits,
+    defaults: &LlamaDefaults,
     windows: Vec<Option<usize>>,
 ) -> Result<DecoderConfig, ModelLoadError> {
     let hidden_size = config.width("hidden_size")?;
     let heads = config.heads("num_attention_heads")?;
     let head_dim = match config.optional_heads("head_dim")? {
         Some(width) => width,
-        None => match traits.head_dim {
+        None => match defaults.head_dim {
             Some(width) if !config.is_null("head_dim") => width,
             _ if hidden_size.is_multiple_of(heads) => hidden_size / heads,
             _ => {
@@ -54,7 +54,7 @@ pub(super) fn decoder_config(
     let num_key_value_heads = match config.optional_heads("num_key_value_heads")? {
         Some(number) => number,
         None if config.is_null("num_key_value_heads") => heads,
-        None => match traits.num_key_value_heads {
+        None => match defaults.num_key_value_heads {
             Some(number) if !heads.is_multiple_of(number) => {
                 return Err(ModelLoadError::corrupt(
                     config.file,
@@ -79,7 +79,7 @@ pub(super) fn decoder_config(
         None if config.is_null("max_position_embeddings") => {
             return Err(config.missing("max_position_embeddings"));
         }
-        None => traits.max_position_embeddings,
+        None => defaults.max_position_embeddings,
     };
     Ok(DecoderConfig {
         vocab_size: config.width("vocab_size")?,
@@ -93,8 +93,8 @@ pub(super) fn decoder_config(
         norm: Norm::Rms { eps: config.optional_positive("rms_norm_eps")?.unwrap_or(1e-6) as f32 },
         positions: Positions::Rope(rotary::read(config, max_position_embeddings)?),
         mlp: Mlp::Gated(Activation::Silu),
-        bias: traits.bias,
-        qk_norm: traits.qk_norm,
+        bias: defaults.bias,
+        qk_norm: defaults.qk_norm,
         windows,
         head: if config.flag("tie_word_embeddings", false)? { Head::Tied } else { Head::Separate },
         initializer_range: config.optional_positive("initializer_range")?.unwrap_or(0.02) as f32,
@@ -140,7 +140,7 @@ pub(super) fn windows_by_layer(config: &HfConfig<'_>) -> Result<Vec<Option<usize
         .collect()
 }
 
-/// The keys of `config.json` that all families of the lineage write.
+/// The keys of `config.json` that all families of the llama_family write.
 pub(super) fn hf_keys(config: &DecoderConfig) -> Map<String, Value> {
     let mut map = Map::new();
     let eps = match config.norm {
@@ -171,7 +171,7 @@ pub(super) fn shortest(value: f32) -> Value {
 }
 
 /// One disk tensor per parameter, `model.layers.N.self_attn.q_proj.weight` and so on.
-pub(super) fn disk_tensors(config: &DecoderConfig) -> Vec<DiskTensor> {
+pub(super) fn checkpoint_tensors(config: &DecoderConfig) -> Vec<CheckpointTensor> {
     parameter_specs(config)
         .into_iter()
         .map(|spec| {
@@ -181,7 +181,7 @@ pub(super) fn disk_tensors(config: &DecoderConfig) -> Vec<DiskTensor> {
             } else {
                 (format!("model.{bare}"), vec![bare])
             };
-            DiskTensor { name, alternatives, layout: Layout::Plain, roles: vec![spec.role] }
+            CheckpointTensor { name, alternatives, layout: TensorLayout::Plain, roles: vec![spec.role] }
         })
         .collect()
 }
@@ -191,8 +191,8 @@ pub(super) const MODULES: &[&str] = &["embed_tokens", "layers", "norm", "lm_head
 
 fn bare_name(role: Role) -> String {
     let part = |part| match part {
-        Part::Weight => "weight",
-        Part::Bias => "bias",
+        ParameterPart::Weight => "weight",
+        ParameterPart::Bias => "bias",
     };
     match role {
         Role::TokenEmbedding => "embed_tokens.weight".to_owned(),

@@ -12,13 +12,13 @@ use crate::locate::locate_model;
 use crate::lora::{is_adapter, load_adapter, read_adapter_config};
 use crate::model::{LoadedModel, load_path};
 use crate::text_files::TextFiles;
-use crate::vocabulary::read_text_side;
+use crate::vocabulary::read_text_artifacts;
 
 /// The base model's directory, and the adapters that `dir` and `adapters` mean together.
 ///
 /// # Errors
 /// `NotFound` when `dir` is an adapter whose base is not here, or one of `adapters` is none.
-pub fn locate_adapted(
+pub fn locate_with_adapters(
     dir: &Path,
     adapters: &[PathBuf],
     cache_dir: Option<&Path>,
@@ -87,7 +87,7 @@ fn another_base(named: &str, base: &Path) -> Option<String> {
 ///
 /// # Errors
 /// See [`ModelLoadError`].
-pub fn load_adapted(
+pub fn load_with_adapters(
     base: &Path,
     adapters: &[PathBuf],
     options: &LoadOptions,
@@ -108,7 +108,7 @@ pub fn load_adapted(
     if let [only] = adapters {
         let files = TextFiles::read(only)?;
         let (tokenizer, template, warnings) =
-            read_text_side(only, &files, model.decoder.config().vocab_size)?;
+            read_text_artifacts(only, &files, model.decoder.config().vocab_size)?;
         if tokenizer.is_some() {
             for warning in warnings {
                 tracing::warn!(adapter = %only.display(), "{warning}");
