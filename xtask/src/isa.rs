@@ -15,7 +15,7 @@ const PACKAGES: [&str; 2] = ["parlor-kernels", "parlor-model"];
 
 pub(crate) fn run() -> anyhow::Result<()> {
     let tests = tests()?;
-    for isa in Isa::there().iter().rev().skip(1) {
+    for isa in Isa::available().iter().rev().skip(1) {
         for (directory, program) in &tests {
             let name = directory.file_name().unwrap_or_default().display();
             eprintln!("-- {name} on {}", isa.name());
