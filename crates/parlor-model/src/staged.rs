@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::save::SaveError;
+use crate::error::SaveError;
 
 pub(crate) fn at<T>(path: &Path, result: io::Result<T>) -> Result<T, SaveError> {
     result.map_err(|source| SaveError::Io { path: path.to_owned(), source })

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use parlor_model::{Batch, Decoder, DecoderConfig, DecoderError, Gradients, Targets, Workspace};
+use parlor_model::{Batch, Decoder, DecoderConfig, DecoderError, Gradients, PassOptions, Targets, Workspace};
 
 use crate::adapter::attach;
 use crate::error::TrainError;
@@ -42,7 +42,7 @@ pub(crate) fn seconds_estimate(ground: &Groundwork) -> Result<f64, TrainError> {
     let (one, two) = (measure(ground, 1, batch)?, measure(ground, 2, batch)?);
     let block = (two.pass - one.pass).max(0.1 * one.pass);
     let head = (one.pass - block).max(0.0) * config.vocab_size as f64 / one.vocabulary as f64;
-    let per_token = (config.num_hidden_layers as f64 * block + head) / TOKENS as f64;
+    let per_token = (config.num_hidden_layers() as f64 * block + head) / TOKENS as f64;
     let update = two.update / two.trained.max(1) as f64 * ground.decoder.trained_count() as f64;
     let steps = ground.plan.total_steps as f64;
     let epochs = steps / ground.plan.steps_per_epoch.max(1) as f64;
@@ -73,8 +73,7 @@ fn measure(
     let whole = ground.decoder.config();
     let vocabulary = whole.vocab_size.min(VOCABULARY);
     let config = DecoderConfig {
-        num_hidden_layers: layers,
-        windows: whole.windows.iter().copied().chain(std::iter::repeat(None)).take(layers).collect(),
+        layers: whole.layers.iter().copied().cycle().take(layers).collect(),
         vocab_size: vocabulary,
         max_position_embeddings: whole.max_position_embeddings.min(2 * TOKENS),
         ..whole.clone()
@@ -94,13 +93,14 @@ fn measure(
     let targets = Targets { weights: (0..TOKENS).map(|n| f32::from(u8::from(trained(n)))).collect(), ids };
     let d_logp: Vec<f32> = targets.weights.iter().map(|weight| -weight / TOKENS as f32).collect();
     let mut saved = Workspace::default();
-    saved.checkpointing = ground.training.gradient_checkpointing.0;
+    let options =
+        PassOptions { checkpointing: ground.training.gradient_checkpointing.0, ..PassOptions::default() };
     saved.arithmetic = ground.training.arithmetic();
     let mut gradients = Gradients::zeros(&decoder);
     let mut pass = || -> Result<f64, TrainError> {
         let start = Instant::now();
-        decoder.logprobs(&batch, &targets, &mut saved).map_err(model)?;
-        decoder.backward(&d_logp, &batch, &targets, &mut saved, &mut gradients).map_err(model)?;
+        decoder.logprobs(&batch, &targets, &options, &mut saved).map_err(model)?;
+        decoder.backward(&d_logp, &batch, &mut saved, &mut gradients).map_err(model)?;
         Ok(start.elapsed().as_secs_f64())
     };
     pass()?;

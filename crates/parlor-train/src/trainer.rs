@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use parlor_model::memory::FreeMemory;
-use parlor_model::{Decoder, Gradients, Workspace};
+use parlor_model::{Decoder, Gradients, PassOptions, Workspace};
 use serde_json::{Map, Value, json};
 
 use crate::checkpoint::{Checkpoint, OPTIMIZER_STATE, checkpoint_name, list_checkpoints};
@@ -104,6 +104,7 @@ struct Trainer<'d, 'a, O: Objective> {
     schedule: Schedule,
     optimizer: Optimizer,
     gradients: Gradients,
+    pass_options: PassOptions,
     saved: Workspace,
     order: (u64, Vec<usize>),
     /// Examples in a pass: the plan's, or fewer when memory ran out.
@@ -148,10 +149,11 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
         }
         let gradients = Gradients::zeros(decoder);
         let mut saved = Workspace::default();
-        saved.checkpointing = job.training.gradient_checkpointing.0;
+        let mut pass_options =
+            PassOptions { checkpointing: job.training.gradient_checkpointing.0, ..PassOptions::default() };
         saved.arithmetic = job.training.arithmetic();
         saved.free_memory = job.free_memory;
-        saved.neftune_noise_alpha = job.training.neftune_noise_alpha.unwrap_or(0.0) as f32;
+        pass_options.neftune_noise_alpha = job.training.neftune_noise_alpha.unwrap_or(0.0) as f32;
         let mut trainer = Self {
             job,
             decoder,
@@ -159,6 +161,7 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
             schedule,
             optimizer,
             gradients,
+            pass_options,
             saved,
             order: (u64::MAX, Vec::new()),
             micro_batch: plan.batch_size,

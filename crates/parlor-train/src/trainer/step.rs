@@ -109,7 +109,7 @@ impl<O: Objective> Trainer<'_, '_, O> {
         sums: &mut StepSums,
     ) -> Result<bool, TrainError> {
         // Randomness of its own for every pass, and the same when the step is made again.
-        self.saved.seed = Some(pass_seed(self.job.training.seed, self.step, places.start));
+        self.pass_options.seed = Some(pass_seed(self.job.training.seed, self.step, places.start));
         let examples = &chosen[places];
         let objective = self.job.objective;
         let micro = objective.collate(examples, chosen);
@@ -117,12 +117,15 @@ impl<O: Objective> Trainer<'_, '_, O> {
             rows: sources(objective, examples),
             source: Box::new(source),
         };
-        let logp = match self.decoder.logprobs(&micro.batch, &micro.targets, &mut self.saved) {
-            Err(error @ DecoderError::OutOfMemory { .. }) if self.make_smaller(examples.len(), &error) => {
-                return Ok(false);
-            }
-            result => result.map_err(refused)?,
-        };
+        let logp =
+            match self.decoder.logprobs(&micro.batch, &micro.targets, &self.pass_options, &mut self.saved) {
+                Err(error @ DecoderError::OutOfMemory { .. })
+                    if self.make_smaller(examples.len(), &error) =>
+                {
+                    return Ok(false);
+                }
+                result => result.map_err(refused)?,
+            };
         let loss = objective.loss(&micro, &logp);
         self.backward(&micro, &loss, position).map_err(refused)?;
         sums.loss += loss.sum;
@@ -149,27 +152,21 @@ impl<O: Objective> Trainer<'_, '_, O> {
         loss: &Loss,
         position: PassPosition,
     ) -> Result<(), DecoderError> {
-        let MicroBatch { batch, targets, .. } = micro;
+        let MicroBatch { batch, .. } = micro;
         let (decoder, saved, gradients) = (&*self.decoder, &mut self.saved, &mut self.gradients);
         if position == PassPosition::More || self.plan.world_size == 1 {
-            return decoder.backward(&loss.d_logp, batch, targets, saved, gradients);
+            return decoder.backward(&loss.d_logp, batch, saved, gradients);
         }
         summed(self.job.collective, decoder, gradients, |gradients, overlap| {
-            decoder.backward_with(
-                (batch, targets),
-                &loss.d_logp,
-                saved,
-                gradients,
-                &mut |layer, gradients| {
-                    overlap.block(layer, gradients);
-                },
-            )
+            decoder.backward_with(&loss.d_logp, batch, saved, gradients, &mut |layer, gradients| {
+                overlap.block(layer, gradients);
+            })
         })
     }
 
     /// Takes part in the sum of gradients without an example of its own: the last step of an epoch may be too small.
     fn sum_nothing(&mut self) {
-        let layers = self.decoder.config().num_hidden_layers;
+        let layers = self.decoder.config().num_hidden_layers();
         summed(self.job.collective, self.decoder, &mut self.gradients, |gradients, overlap| {
             (0..layers).rev().for_each(|layer| overlap.block(layer, gradients));
         });
@@ -178,7 +175,7 @@ impl<O: Objective> Trainer<'_, '_, O> {
     /// After a pass over `examples` that found no room: half as many of them in a pass and twice as many passes, or, where
     /// that cannot be or would not be the same, activations that are computed again. False when nothing is left to try.
     fn make_smaller(&mut self, examples: usize, error: &DecoderError) -> bool {
-        let keeps_all = self.saved.checkpointing == Checkpointing::None;
+        let keeps_all = self.pass_options.checkpointing == Checkpointing::None;
         let divisible = self.job.objective.is_divisible();
         let change = if examples > 1 && (divisible || !keeps_all) {
             let before = self.micro_batch.min(examples);
@@ -191,7 +188,7 @@ impl<O: Objective> Trainer<'_, '_, O> {
             };
             format!("passes of {now} instead of {before} examples, {times} times as many: {same}")
         } else if keeps_all {
-            self.saved.checkpointing = Checkpointing::Every(NonZeroUsize::MIN);
+            self.pass_options.checkpointing = Checkpointing::Every(NonZeroUsize::MIN);
             "activations that are computed again (`gradient_checkpointing`): the same result, more slowly"
                 .to_owned()
         } else {

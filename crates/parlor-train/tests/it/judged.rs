@@ -4,7 +4,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parlor_model::{Batch, Decoder, Gradients, LoadOptions, LoadedModel, Targets, Workspace, load_directory};
+use parlor_model::{
+    Batch, Decoder, Gradients, LoadOptions, LoadedModel, PassOptions, Targets, Workspace, load_directory,
+};
 use parlor_text::RowSource;
 use parlor_train::objectives::{
     CompletionLogps, CompletionPair, KtoWeights, LabeledCompletion, Pair, Preference, PreferenceLoss,
@@ -169,9 +171,9 @@ fn check_model<O: Objective>(
 
 fn pass<O: Objective>(objective: &O, decoder: &Decoder, micro: &MicroBatch<O::Side>) -> (Loss, Gradients) {
     let (mut saved, mut gradients) = (Workspace::default(), Gradients::zeros(decoder));
-    let logp = decoder.logprobs(&micro.batch, &micro.targets, &mut saved).unwrap();
+    let logp = decoder.logprobs(&micro.batch, &micro.targets, &PassOptions::default(), &mut saved).unwrap();
     let loss = objective.loss(micro, &logp);
-    decoder.backward(&loss.d_logp, &micro.batch, &micro.targets, &mut saved, &mut gradients).unwrap();
+    decoder.backward(&loss.d_logp, &micro.batch, &mut saved, &mut gradients).unwrap();
     (loss, gradients)
 }
 
@@ -290,7 +292,7 @@ fn twice(
     let batch = Batch::of_sequences(whole.iter().map(Vec::as_slice));
     let targets = Targets::next_token(&batch, &vec![1.0; batch.len()]);
     let (mut saved, mut gradients) = (Workspace::default(), Gradients::zeros(decoder));
-    let logp = decoder.logprobs(&batch, &targets, &mut saved).unwrap();
+    let logp = decoder.logprobs(&batch, &targets, &PassOptions::default(), &mut saved).unwrap();
     let (mut value, mut d_logp) = (0.0, vec![0.0; batch.len()]);
     for (pair, segments) in pairs.iter().zip(batch.segments.chunks(2)) {
         let seam = pair.prompt.len() - 1;
@@ -307,7 +309,7 @@ fn twice(
         d_logp[rows(0)].fill(found.d_chosen as f32);
         d_logp[rows(1)].fill(found.d_rejected as f32);
     }
-    decoder.backward(&d_logp, &batch, &targets, &mut saved, &mut gradients).unwrap();
+    decoder.backward(&d_logp, &batch, &mut saved, &mut gradients).unwrap();
     (value, gradients)
 }
 
