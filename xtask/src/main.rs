@@ -5,6 +5,7 @@
 
 mod bench_train;
 mod circles;
+mod depth;
 mod emulate;
 mod isa;
 mod lexer;
@@ -45,7 +46,7 @@ fn run() -> anyhow::Result<()> {
             process::cargo(&["run", "--quiet", "--release", "--package", "parlor", "--example", "write_docs"])
         }
         ["ranks"] => ranks::run(),
-        ["isa"] => isa::run(test::Depth::Full),
+        ["isa"] => isa::run(depth::Depth::Full),
         ["sanitize"] => sanitize::run(),
         ["emulate"] => emulate::run(),
         ["readers"] => readers::run_all(),
