@@ -10,8 +10,8 @@ use arc_swap::ArcSwap;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::Configuration;
 use crate::atomic_file;
+use crate::configuration::Configuration;
 use crate::emit::{self, SaveMode};
 use crate::explain::{self, Explanation};
 use crate::generate::json_schema;
