@@ -1,7 +1,9 @@
-//! A chat message: role, content, and whatever else a template may look at, kept as it came.
+//! A chat message: role, content, and further fields for the chat template, kept as they are.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use crate::json_value::{is_nothing, kind};
 
 /// One message, OpenAI's and HF's shape: `role`, `content` (text, parts, or null beside `tool_calls`), and any
 /// further fields (`name`, `tool_calls`, `tool_call_id`, `reasoning_content`, ...).
@@ -165,27 +167,4 @@ impl Message {
 
 fn calls_tools(message: &Map<String, Value>) -> bool {
     message.get("tool_calls").is_some_and(|calls| !calls.is_null())
-}
-
-/// Whether a value says nothing: null, or an empty text, list or object.
-pub(crate) fn is_nothing(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::String(text) => text.trim().is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        Value::Bool(_) | Value::Number(_) => false,
-    }
-}
-
-/// What a JSON value is, with its article.
-pub(crate) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
 }

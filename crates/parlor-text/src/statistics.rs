@@ -1,25 +1,24 @@
-//! What rows are like before anything is trained on them: how long, and which are the same.
+//! Statistics of rows: distributions of lengths, and duplicates.
 
 use std::collections::HashMap;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::chat::Message;
-use crate::datasets::{Content, Row, RowSource, SourcedRow};
+use crate::datasets::{RowSource, SourcedRow};
 
-/// A row that is the same as one before it.
+/// A row that equals an earlier one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Duplicate {
     /// The row.
     pub row: RowSource,
-    /// The first that is like it.
+    /// The first row that equals it.
     pub first: RowSource,
 }
 
-/// Rows that are the same as an earlier one, to the letter.
+/// Rows that equal an earlier one exactly.
 pub fn duplicates(rows: &[SourcedRow]) -> Vec<Duplicate> {
-    // Digests instead of rows: a corpus does not stand in memory twice.
+    // Digests instead of rows, so that the corpus is not in memory twice.
     let mut seen: HashMap<[u8; 32], &RowSource> = HashMap::with_capacity(rows.len());
     let mut found = Vec::new();
     for sourced in rows {
@@ -34,64 +33,25 @@ pub fn duplicates(rows: &[SourcedRow]) -> Vec<Duplicate> {
     found
 }
 
-/// Characters of a row's texts, all its sides together.
-pub fn characters(row: &Row) -> usize {
-    let mut count = 0;
-    each_text(row, &mut |text| count += text.chars().count());
-    count
-}
-
-/// Bytes of a row's texts, all its sides together.
-pub fn bytes(row: &Row) -> usize {
-    let mut count = 0;
-    each_text(row, &mut |text| count += text.len());
-    count
-}
-
-/// Every text of a row, in order: what its tokenizer should know.
-pub fn each_text(row: &Row, take: &mut dyn FnMut(&str)) {
-    let messages = |messages: &[Message], take: &mut dyn FnMut(&str)| {
-        messages.iter().filter_map(Message::text).for_each(take);
-    };
-    let content = |content: &Content, take: &mut dyn FnMut(&str)| match content {
-        Content::Text(whole) => take(whole),
-        Content::Messages(list) => messages(list, take),
-    };
-    match row {
-        Row::Messages { messages: list } => messages(list, take),
-        Row::Instruction { instruction, input, output, lead } => {
-            messages(lead, take);
-            [instruction, input, output].into_iter().for_each(|text| take(text));
-        }
-        Row::PromptCompletion { prompt, completion } | Row::Unpaired { prompt, completion, .. } => {
-            [prompt, completion].into_iter().for_each(|side| content(side, take));
-        }
-        Row::Text(whole) => take(whole),
-        Row::Preference { prompt, chosen, rejected } => {
-            [prompt, chosen, rejected].into_iter().for_each(|side| content(side, take));
-        }
-    }
-}
-
-/// How long things are.
+/// The distribution of some lengths.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Lengths {
     /// The shortest.
     pub min: usize,
-    /// The middle one.
+    /// The median.
     pub median: usize,
     /// The mean.
     pub mean: f64,
-    /// That than which one in twenty is longer.
+    /// The 95th percentile.
     pub p95: usize,
     /// The longest.
     pub max: usize,
-    /// How many there are from each power of two to the next: the lower end, and the number.
+    /// Counts by powers of two: the lower end of a bin, and the number of lengths in it.
     pub histogram: Vec<(usize, usize)>,
 }
 
 impl Lengths {
-    /// Of these lengths; none of none.
+    /// The distribution of `lengths`; none when there are none.
     pub fn of(mut lengths: Vec<usize>) -> Option<Self> {
         lengths.sort_unstable();
         let (min, max) = (*lengths.first()?, *lengths.last()?);

@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::dataset_config::{Columns, DatasetConfig, StoppingStrategy, Tags};
-use crate::datasets::{ReadOptions, RowKind};
+use super::dataset::{DatasetConfig, StoppingStrategy};
+use crate::datasets::{Columns, ReadOptions, RowKind, Tags};
 
 /// Kinds of data a directory may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

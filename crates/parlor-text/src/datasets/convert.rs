@@ -5,8 +5,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::chat::Message;
-use crate::datasets::{Content, HISTORY, Row, SYSTEM, SourcedRow, TemplateInputs};
+use super::intake::SourcedRow;
+use super::rows::{Content, HISTORY, Row, SYSTEM, TemplateInputs};
+use crate::message::Message;
 
 /// Shapes that rows are written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! The rows of one file as its reader finds them: recognised, checked, and handed on in batches, or noted as problems.
+//! Takes the objects that readers of formats find, parses them into rows, and passes these on in batches. What cannot be used
+//! becomes a problem in the report.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -7,38 +8,63 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::options::ReadOptions;
-use super::row::{COLUMNS, Reading, Row, RowKind};
-use super::template_inputs::TemplateInputs;
-use super::{BatchLimits, DataReport, RowProblem, RowSource, SourcedRow};
-use crate::survey::bytes;
+use super::problem::{RowProblem, RowSource};
+use super::report::DataReport;
+use super::rows::{self, KNOWN_COLUMNS, ParsedRow, ReadOptions, Row, RowKind, TemplateInputs, bytes};
 
-/// Longest row in bytes. A longer one is reported and passed over, and is never held in memory whole.
-pub(super) const MAX_ROW: usize = 16 << 20;
+/// Longest row in bytes. A longer one is a problem, and is never in memory as a whole.
+pub(crate) const MAX_ROW: usize = 16 << 20;
 
-/// Rows of all files of a path, on their way to whoever takes them.
-pub(super) struct Intake<'a> {
+/// A row and where it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourcedRow {
+    /// The row.
+    pub row: Row,
+    /// Template variables that it sets.
+    pub inputs: TemplateInputs,
+    /// Where it came from.
+    pub source: RowSource,
+}
+
+/// Limits of a batch: it ends with the row that reaches one of them, and reading ends with the last problem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Rows.
+    pub rows: usize,
+    /// Bytes of their texts.
+    pub bytes: usize,
+    /// Problems after which nothing more is read.
+    pub problems: usize,
+}
+
+impl BatchLimits {
+    /// One batch for everything.
+    pub const NONE: Self = Self { rows: usize::MAX, bytes: usize::MAX, problems: usize::MAX };
+}
+
+/// The rows of all files of a path, and where they go.
+pub(crate) struct Intake<'a> {
     options: &'a ReadOptions,
     limits: BatchLimits,
-    take: &'a mut dyn FnMut(Vec<SourcedRow>) -> ControlFlow<()>,
-    pub(super) report: DataReport,
+    consume: &'a mut dyn FnMut(Vec<SourcedRow>) -> ControlFlow<()>,
+    pub(crate) report: DataReport,
     batch: Vec<SourcedRow>,
     batch_bytes: usize,
     stopped: bool,
 }
 
 impl<'a> Intake<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         options: &'a ReadOptions,
         limits: BatchLimits,
         report: DataReport,
-        take: &'a mut dyn FnMut(Vec<SourcedRow>) -> ControlFlow<()>,
+        consume: &'a mut dyn FnMut(Vec<SourcedRow>) -> ControlFlow<()>,
     ) -> Self {
-        Self { options, limits, take, report, batch: Vec::new(), batch_bytes: 0, stopped: false }
+        Self { options, limits, consume, report, batch: Vec::new(), batch_bytes: 0, stopped: false }
     }
 
-    /// Whether as many rows were read as were asked for, nobody takes more, or too much is wrong.
-    pub(super) fn full(&self) -> bool {
+    /// Whether reading ends: by the number of rows, by the number of problems, or because the consumer stopped.
+    pub(crate) fn full(&self) -> bool {
         self.stopped
             || self.report.problem_count >= self.limits.problems
             || self.options.max_samples.is_some_and(|most| self.report.rows >= most)
@@ -50,56 +76,56 @@ impl<'a> Intake<'a> {
         self.batch_bytes += bytes(&row.row);
         self.batch.push(row);
         if self.batch.len() >= self.limits.rows || self.batch_bytes >= self.limits.bytes {
-            self.hand_on();
+            self.flush();
         }
     }
 
-    /// Hands on what was read since the last time.
-    pub(super) fn hand_on(&mut self) {
+    /// Passes on the rows read since the last time.
+    pub(crate) fn flush(&mut self) {
         let batch = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
         if !batch.is_empty() && !self.stopped {
-            self.stopped = (self.take)(batch).is_break();
+            self.stopped = (self.consume)(batch).is_break();
         }
     }
 }
 
-/// Where a reader puts what it finds.
-pub(super) struct FileRows<'i, 'a> {
+/// The intake of one file.
+pub(crate) struct FileRows<'i, 'a> {
     file: Arc<PathBuf>,
     kind: Option<RowKind>,
-    /// Columns that are noted as not used.
+    /// Columns that are reported as not used.
     unused: HashSet<String>,
     intake: &'i mut Intake<'a>,
 }
 
 impl<'i, 'a> FileRows<'i, 'a> {
-    pub(super) fn new(file: PathBuf, intake: &'i mut Intake<'a>) -> Self {
+    pub(crate) fn new(file: PathBuf, intake: &'i mut Intake<'a>) -> Self {
         Self { file: Arc::new(file), kind: None, unused: HashSet::new(), intake }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.file
     }
 
-    pub(super) fn options(&self) -> &'a ReadOptions {
+    pub(crate) fn options(&self) -> &'a ReadOptions {
         self.intake.options
     }
 
-    /// Whether as many rows were read as were asked for.
-    pub(super) fn full(&self) -> bool {
+    /// Whether reading ends.
+    pub(crate) fn full(&self) -> bool {
         self.intake.full()
     }
 
-    /// Notes what is wrong with a line, or with the file as a whole (line 0).
-    pub(super) fn problem(&mut self, line: usize, why: impl Into<String>) {
+    /// Reports a problem of a line, or of the file as a whole (line 0).
+    pub(crate) fn problem(&mut self, line: usize, why: impl Into<String>) {
         self.intake.report.problem(&self.file, line, why);
     }
 
-    /// A row as its file has it.
-    pub(super) fn push(&mut self, line: usize, value: Value) {
-        match Row::from_value(value, self.intake.options) {
-            Ok(Reading { row, inputs, unused }) => {
+    /// Parses an object of the file as a row.
+    pub(crate) fn push(&mut self, line: usize, value: Value) {
+        match rows::parse(value, self.intake.options) {
+            Ok(ParsedRow { row, inputs, unused }) => {
                 for column in unused {
                     self.unused(line, column);
                 }
@@ -109,12 +135,12 @@ impl<'i, 'a> FileRows<'i, 'a> {
         }
     }
 
-    /// Notes a column that a row is not made of: by a warning where it means something in other rows.
-    pub(super) fn unused(&mut self, line: usize, column: String) {
+    /// Reports a column that is not used, by a warning when its name is known in rows of other kinds.
+    pub(crate) fn unused(&mut self, line: usize, column: String) {
         if !self.unused.insert(column.clone()) {
             return;
         }
-        if !COLUMNS.contains(&column.as_str()) {
+        if !KNOWN_COLUMNS.contains(&column.as_str()) {
             return self.intake.report.not_used(&self.file, column);
         }
         let message = if self.options().columns.named().next().is_some() {
@@ -141,8 +167,8 @@ impl<'i, 'a> FileRows<'i, 'a> {
         self.intake.add(SourcedRow { row, inputs, source });
     }
 
-    /// A file that is one text.
-    pub(super) fn push_text(&mut self, text: String) {
+    /// Adds a file that is a single text.
+    pub(crate) fn push_text(&mut self, text: String) {
         self.push_row(1, Row::Text(text), TemplateInputs::default());
     }
 }

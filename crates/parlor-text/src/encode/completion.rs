@@ -1,35 +1,35 @@
-//! A prompt and how it goes on, as ids: TRL's rules (1.16, `tokenize_fn` of its trainers).
+//! A prompt and its completion as ids, by TRL's rules (1.16, `tokenize_fn` of its trainers).
 //!
-//! Both are tokenised as one, since tokens may merge across the seam; the completion begins where the ids of the
-//! prompt alone and those of the whole part. Plain text ends with EOS, what a template renders ends as the template
-//! says.
+//! The two are tokenised as one text, since tokens may merge across the boundary. The completion begins where these ids
+//! first differ from those of the prompt alone. Plain text ends with EOS; a rendered conversation ends as its template ends
+//! it.
 
-use crate::assistant::MaskError;
-use crate::chat::Message;
 use crate::datasets::{Content, TemplateInputs};
+use crate::masks::MaskError;
+use crate::message::Message;
 use crate::template::{ChatTemplate, RenderOptions};
 use crate::tokenizer::{SpecialTokens, Tokenizer, TokenizerError};
 
 /// The ids of a prompt alone, and of the prompt with its completion.
-pub(crate) struct Continuation {
-    pub(crate) prompt: Vec<u32>,
-    pub(crate) whole: Vec<u32>,
+pub(super) struct EncodedCompletion {
+    pub(super) prompt: Vec<u32>,
+    pub(super) whole: Vec<u32>,
 }
 
-impl Continuation {
-    /// Of plain text.
-    pub(crate) fn plain(
+impl EncodedCompletion {
+    /// Encodes plain text.
+    pub(super) fn plain(
         tokenizer: &Tokenizer,
         prompt: &str,
         completion: &str,
     ) -> Result<Self, TokenizerError> {
-        let whole = text_ids(tokenizer, &format!("{prompt}{completion}"))?;
-        let prompt = text_ids(tokenizer, prompt)?;
-        Ok(Self { prompt, whole: ended(tokenizer, whole) })
+        let whole = framed_ids(tokenizer, &format!("{prompt}{completion}"))?;
+        let prompt = framed_ids(tokenizer, prompt)?;
+        Ok(Self { prompt, whole: with_eos(tokenizer, whole) })
     }
 
-    /// Of messages: the prompt with its generation prompt, the whole without.
-    pub(crate) fn rendered(
+    /// Encodes messages: the prompt with a generation prompt, the whole without.
+    pub(super) fn rendered(
         tokenizer: &Tokenizer,
         template: &ChatTemplate,
         prompt: &[Message],
@@ -46,8 +46,11 @@ impl Continuation {
         })
     }
 
-    /// Of a row's parts; none when one is text and the other messages.
-    pub(crate) fn of(
+    /// Encodes prompt and completion of a row.
+    ///
+    /// # Errors
+    /// What is wrong with the row.
+    pub(super) fn of(
         tokenizer: &Tokenizer,
         template: Option<&ChatTemplate>,
         prompt: &Content,
@@ -67,17 +70,18 @@ impl Continuation {
         }
     }
 
-    /// Where the completion begins in the whole.
-    pub(crate) fn boundary(&self) -> usize {
+    /// Index of the first id of the completion in `whole`.
+    pub(super) fn boundary(&self) -> usize {
         self.prompt.iter().zip(&self.whole).take_while(|(a, b)| a == b).count()
     }
 }
 
-pub(crate) const NO_TEMPLATE: &str = "a conversation needs a chat template, and the model has none: put a chat_template.jinja into the model's directory";
+pub(super) const NO_TEMPLATE: &str = "a conversation needs a chat template, and the model has none: put a \
+     chat_template.jinja into the model's directory";
 
-/// The ids of plain text with the tokens that frame it. What a text begins or ends with already, as one that a template
-/// rendered does, is not put there again.
-pub(crate) fn text_ids(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, TokenizerError> {
+/// The ids of plain text with the tokens that frame it (BOS, EOS). A token that the text begins or ends with already, as text
+/// that a template rendered may, is not added again.
+pub(super) fn framed_ids(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, TokenizerError> {
     let mut framed = tokenizer.encode(text, SpecialTokens::Include)?;
     let twice = |ids: &[u32]| ids.len() > 1 && ids[0] == ids[1];
     let at_end: Vec<u32> = framed.iter().rev().take(2).copied().collect();
@@ -97,8 +101,8 @@ pub(crate) fn text_ids(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, To
     Ok(framed)
 }
 
-/// `ids` with EOS last, where the tokenizer has one.
-pub(crate) fn ended(tokenizer: &Tokenizer, mut ids: Vec<u32>) -> Vec<u32> {
+/// `ids` with EOS as the last id, if the tokenizer has one.
+pub(super) fn with_eos(tokenizer: &Tokenizer, mut ids: Vec<u32>) -> Vec<u32> {
     if let Some(eos) = tokenizer.eos()
         && ids.last() != Some(&eos.id)
     {

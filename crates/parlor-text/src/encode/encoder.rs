@@ -1,60 +1,23 @@
-//! Rows to training examples: ids, and per id the weight of its being predicted. Masks are weights.
+//! Rows to examples for fine-tuning and pre-training: ids, and per id the weight of its loss. Masks are weights.
 //!
-//! Rules for prompt/completion and conversational rows follow TRL's `SFTTrainer` (1.16): loss on the completion,
-//! EOS after plain text, the boundary at the common token prefix. Rows with judged answers are in `preference.rs`.
+//! Rules for prompt/completion and conversational rows follow TRL's `SFTTrainer` (1.16): loss on the completion, EOS after
+//! plain text, the boundary at the common token prefix. Preference data is in `preference.rs`.
 
 use rayon::prelude::*;
-use serde::Serialize;
 
-use crate::assistant::{encode_conversation, encode_for_training};
-use crate::bad_rows::BadRows;
-use crate::chat::Message;
-use crate::config::{OnBadRow, OnLongRow};
-use crate::continuation::{Continuation, NO_TEMPLATE, ended, text_ids};
-use crate::datasets::{Content, Row, RowProblem, RowSource, SourcedRow};
-use crate::encode_report::{EncodeError, EncodeReport, Unusable, bad, row_error};
-use crate::findings::{Inspector, note_cut};
-use crate::long_rows::LongRows;
+use super::bad_rows::BadRows;
+use super::completion::{EncodedCompletion, NO_TEMPLATE, framed_ids, with_eos};
+use super::example::{EncodeOptions, Example, TrainOn};
+use super::findings::{Inspector, count_cut};
+use super::long_rows::LongRows;
+use super::report::{EncodeError, EncodeReport, Unusable, bad, row_error};
+use crate::datasets::{Content, Row, RowProblem, SourcedRow};
+use crate::masks::{encode_conversation, encode_for_training};
+use crate::message::Message;
 use crate::template::{ChatTemplate, RenderOptions};
 use crate::tokenizer::{SpecialTokens, Tokenizer, TokenizerError};
 
-/// One sequence to train on.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Example {
-    /// `[tokens]`.
-    pub ids: Vec<u32>,
-    /// `[tokens]`: weight of predicting `ids[t]` from those before it. The first is 0: nothing precedes it.
-    pub weights: Vec<f32>,
-    /// The row it was made from.
-    pub source: RowSource,
-}
-
-/// Which tokens of a conversation are trained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TrainOn {
-    /// The assistant's, or the completion's.
-    AssistantOnly,
-    /// All.
-    All,
-}
-
-/// How rows become examples.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EncodeOptions {
-    /// Longest example in tokens.
-    pub max_length: usize,
-    /// Rows tokenised at a time.
-    pub batch_size: usize,
-    /// Which tokens count.
-    pub train_on: TrainOn,
-    /// What happens to rows that are longer than `max_length`; not read where long rows become several examples.
-    pub on_long_row: OnLongRow,
-    /// What happens to rows that cannot be rendered, or whose answers cannot be told apart.
-    pub on_bad_row: OnBadRow,
-}
-
-/// Examples for fine-tuning: conversations, instructions, prompts with completions; plain texts count whole.
+/// Encodes rows for fine-tuning: conversations, instructions, prompts with completions. Of plain texts all tokens are trained.
 ///
 /// # Errors
 /// [`EncodeError`] naming the row, or when nothing would be trained.
@@ -67,8 +30,8 @@ pub fn encode_sft(
     encode_all(Encoder::sft(tokenizer, template, options.clone()), rows)
 }
 
-/// Examples for training from scratch: every token counts; conversations are rendered by the template, texts end
-/// with EOS and are cut into examples of `max_length` that overlap by one token, so that none goes unpredicted.
+/// Encodes rows for training from scratch. All tokens are trained. Conversations are rendered by the template; texts end with
+/// EOS and are split into examples of `max_length` that overlap by one token, so that every token is predicted once.
 ///
 /// # Errors
 /// [`EncodeError`] naming the row, or when nothing would be trained.
@@ -92,22 +55,22 @@ fn encode_all(
     Ok((examples, encoder.finish()?))
 }
 
-type Weighted = (Vec<u32>, Vec<f32>);
+/// Ids with the weights of their losses.
+type WeightedIds = (Vec<u32>, Vec<f32>);
 
-/// What happens to what is longer than `max_length`.
+/// What happens to ids beyond `max_length`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Long {
+enum Overflow {
     Cut,
     Split,
 }
 
-/// Makes examples of rows that come in batches.
+/// Encodes rows batch by batch.
 pub struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
     template: Option<&'a ChatTemplate>,
     options: EncodeOptions,
-    /// What happens to long texts.
-    texts: Long,
+    overflow: Overflow,
     rows: usize,
     report: EncodeReport,
     long: LongRows,
@@ -122,7 +85,7 @@ impl<'a> Encoder<'a> {
         let bad = BadRows::new(options.on_bad_row);
         let report = EncodeReport::default();
         let inspector = Inspector::new(tokenizer, template);
-        Self { tokenizer, template, options, texts: Long::Cut, rows: 0, report, long, bad, inspector }
+        Self { tokenizer, template, options, overflow: Overflow::Cut, rows: 0, report, long, bad, inspector }
     }
 
     /// As [`encode_pretraining`].
@@ -132,28 +95,32 @@ impl<'a> Encoder<'a> {
         options: EncodeOptions,
     ) -> Self {
         let options = EncodeOptions { train_on: TrainOn::All, ..options };
-        Self { texts: Long::Split, ..Self::sft(tokenizer, template, options) }
+        Self { overflow: Overflow::Split, ..Self::sft(tokenizer, template, options) }
     }
 
-    /// Hands the examples of the next rows to `take`, in the order of the rows, on however many threads they are made.
-    /// Rows that cannot be used are noted for [`Self::check`].
+    /// Encodes the next rows on all threads, and passes their examples to `consume` in the order of the rows. Rows that cannot
+    /// be used are counted for [`Self::check`].
     ///
     /// # Errors
-    /// [`EncodeError`] when rows are of another kind than this takes.
-    pub fn batch(&mut self, rows: &[SourcedRow], take: &mut dyn FnMut(Example)) -> Result<(), EncodeError> {
+    /// [`EncodeError`] when the kind of the rows does not suit the training type.
+    pub fn batch(
+        &mut self,
+        rows: &[SourcedRow],
+        consume: &mut dyn FnMut(Example),
+    ) -> Result<(), EncodeError> {
         self.rows += rows.len();
         let encode = |sourced| {
             let (ids, weights) = self.row(sourced)?;
             let trained = weights.iter().rposition(|&weight| weight > 0.0);
-            let facts = self.inspector.look(self.tokenizer, sourced, &ids, trained);
-            Ok((ids, weights, facts))
+            let findings = self.inspector.inspect(self.tokenizer, sourced, &ids, trained);
+            Ok((ids, weights, findings))
         };
         let encoded: Vec<_> = rows.par_iter().map(encode).collect();
         for (sourced, encoded) in rows.iter().zip(encoded) {
             match encoded {
-                Ok((ids, weights, facts)) => {
-                    self.inspector.note(&mut self.report.findings, sourced, facts);
-                    self.push(&ids, &weights, sourced, take);
+                Ok((ids, weights, findings)) => {
+                    self.inspector.count(&mut self.report.findings, sourced, findings);
+                    self.push(&ids, &weights, sourced, consume);
                 }
                 Err(Unusable::Unfit(error)) => return Err(error),
                 Err(Unusable::Bad(why)) => self.bad.add(&sourced.source, &why),
@@ -162,7 +129,7 @@ impl<'a> Encoder<'a> {
         Ok(())
     }
 
-    /// Whether all rows so far can be used, or those that cannot may be left out.
+    /// Checks that all rows so far can be used, or that bad rows may be left out.
     ///
     /// # Errors
     /// [`EncodeError::Rows`].
@@ -170,12 +137,12 @@ impl<'a> Encoder<'a> {
         self.bad.check()
     }
 
-    /// The first of the rows so far that cannot be used.
+    /// The first bad rows so far.
     pub fn bad_rows(&self) -> &[RowProblem] {
         self.bad.first()
     }
 
-    fn row(&self, sourced: &SourcedRow) -> Result<Weighted, Unusable> {
+    fn row(&self, sourced: &SourcedRow) -> Result<WeightedIds, Unusable> {
         let inputs = &sourced.inputs;
         match &sourced.row {
             Row::Messages { messages } => self.conversation(sourced, messages),
@@ -190,19 +157,20 @@ impl<'a> Encoder<'a> {
                 if matches!(prompt, Content::Messages(_)) {
                     self.template(sourced)?;
                 }
-                let ids = Continuation::of(tokenizer, template, prompt, completion, inputs);
-                let (ids, mut weights) = self.after(ids.map_err(Unusable::Bad)?);
+                let ids = EncodedCompletion::of(tokenizer, template, prompt, completion, inputs);
+                let (ids, mut weights) = self.weighted(ids.map_err(Unusable::Bad)?);
                 let whole = row.conversation().unwrap_or_default();
-                self.spare(&whole, &inputs.render_options(), &ids, &mut weights).map_err(Unusable::Bad)?;
+                self.mask_untrained(&whole, &inputs.render_options(), &ids, &mut weights)
+                    .map_err(Unusable::Bad)?;
                 Ok((ids, weights))
             }
             Row::Text(text) => {
-                let ids = text_ids(self.tokenizer, text).map_err(|error| bad(&error))?;
-                Ok(self.ended(ids))
+                let ids = framed_ids(self.tokenizer, text).map_err(|error| bad(&error))?;
+                Ok(all_trained(with_eos(self.tokenizer, ids)))
             }
             Row::Preference { .. } | Row::Unpaired { .. } => Err(Unusable::Unfit(row_error(
                 sourced,
-                &"a row with judged answers (`chosen` and `rejected`, or `label`) is for `training.training_type: dpo`",
+                &"preference data (`chosen` and `rejected`, or `label`) trains with `training.training_type: dpo`",
             ))),
         }
     }
@@ -211,13 +179,13 @@ impl<'a> Encoder<'a> {
         self.template.ok_or_else(|| Unusable::Unfit(row_error(sourced, &NO_TEMPLATE)))
     }
 
-    fn conversation(&self, sourced: &SourcedRow, messages: &[Message]) -> Result<Weighted, Unusable> {
+    fn conversation(&self, sourced: &SourcedRow, messages: &[Message]) -> Result<WeightedIds, Unusable> {
         let (template, options) = (self.template(sourced)?, sourced.inputs.render_options());
         if self.options.train_on == TrainOn::All {
             let text = template.render(messages, &options).map_err(|error| bad(&error))?.text;
             let ids = self.tokenizer.encode(&text, SpecialTokens::Omit).map_err(|error| bad(&error))?;
-            let (ids, mut weights) = counted(ids);
-            self.spare(messages, &options, &ids, &mut weights).map_err(Unusable::Bad)?;
+            let (ids, mut weights) = all_trained(ids);
+            self.mask_untrained(messages, &options, &ids, &mut weights).map_err(Unusable::Bad)?;
             return Ok((ids, weights));
         }
         let encoded = encode_for_training(self.tokenizer, template, messages, &options);
@@ -226,9 +194,9 @@ impl<'a> Encoder<'a> {
         Ok((encoded.ids, weights))
     }
 
-    /// Takes the weight from what messages say that are not to be trained: the tokens that are the assistant's only when
-    /// every message is.
-    fn spare(
+    /// Sets the weights of messages that are not to be trained to 0. Their tokens are those that are the assistant's when every
+    /// message is trained, and are not by the messages' own flags.
+    fn mask_untrained(
         &self,
         messages: &[Message],
         options: &RenderOptions,
@@ -257,12 +225,12 @@ impl<'a> Encoder<'a> {
         Ok(())
     }
 
-    fn plain(&self, prompt: &str, completion: &str) -> Result<Weighted, TokenizerError> {
-        Ok(self.after(Continuation::plain(self.tokenizer, prompt, completion)?))
+    fn plain(&self, prompt: &str, completion: &str) -> Result<WeightedIds, TokenizerError> {
+        Ok(self.weighted(EncodedCompletion::plain(self.tokenizer, prompt, completion)?))
     }
 
-    /// Counts the completion.
-    fn after(&self, ids: Continuation) -> Weighted {
+    /// The weights of a completion.
+    fn weighted(&self, ids: EncodedCompletion) -> WeightedIds {
         let boundary = match self.options.train_on {
             TrainOn::All => 0,
             TrainOn::AssistantOnly => ids.boundary(),
@@ -271,21 +239,16 @@ impl<'a> Encoder<'a> {
         (ids.whole, weights)
     }
 
-    /// All ids count, and EOS comes last.
-    fn ended(&self, ids: Vec<u32>) -> Weighted {
-        counted(ended(self.tokenizer, ids))
-    }
-
-    fn push(&mut self, ids: &[u32], weights: &[f32], sourced: &SourcedRow, take: &mut dyn FnMut(Example)) {
-        let (limit, long) = (self.options.max_length.max(2), self.texts);
+    fn push(&mut self, ids: &[u32], weights: &[f32], sourced: &SourcedRow, consume: &mut dyn FnMut(Example)) {
+        let (limit, overflow) = (self.options.max_length.max(2), self.overflow);
         let before = self.report.examples;
-        if long == Long::Cut {
-            if !self.long.takes(&sourced.source, ids.len()) {
+        if overflow == Overflow::Cut {
+            if !self.long.accepts(&sourced.source, ids.len()) {
                 return;
             }
             if ids.len() > limit {
                 self.report.truncated += 1;
-                note_cut(&mut self.report.findings, sourced);
+                count_cut(&mut self.report.findings, sourced);
             }
         }
         let mut start = 0;
@@ -298,22 +261,22 @@ impl<'a> Encoder<'a> {
                 self.report.total_tokens += end - start;
                 self.report.trained_tokens += weights.iter().filter(|&&weight| weight > 0.0).count();
                 let source = sourced.source.clone();
-                take(Example { ids: ids[start..end].to_vec(), weights, source });
+                consume(Example { ids: ids[start..end].to_vec(), weights, source });
             }
-            if end == ids.len() || long == Long::Cut {
+            if end == ids.len() || overflow == Overflow::Cut {
                 break;
             }
             start = end - 1;
         }
         if self.report.examples == before {
-            let cut = long == Long::Cut && ids.len() > limit;
+            let cut = overflow == Overflow::Cut && ids.len() > limit;
             let why =
                 if cut { "its answers are beyond `data.max_length`" } else { "nothing in it is trained" };
             self.report.untrained(&sourced.source, why);
         }
     }
 
-    /// What came of all rows.
+    /// The report of all rows.
     ///
     /// # Errors
     /// [`EncodeError`] when rows were too long that must not be, or nothing would be trained.
@@ -324,7 +287,7 @@ impl<'a> Encoder<'a> {
         if self.report.examples == 0 && self.bad.count() > 0 {
             return Err(self.bad.error());
         }
-        (self.report.bad, self.report.bad_rows) = self.bad.take();
+        (self.report.bad, self.report.bad_rows) = self.bad.into_parts();
         if self.report.examples == 0 {
             return Err(EncodeError::NothingTrained {
                 rows: self.rows,
@@ -338,12 +301,13 @@ impl<'a> Encoder<'a> {
     }
 }
 
-fn counted(ids: Vec<u32>) -> Weighted {
+/// Ids that are all trained.
+fn all_trained(ids: Vec<u32>) -> WeightedIds {
     let weights = vec![1.0; ids.len()];
     (ids, weights)
 }
 
-/// The prompt of the Alpaca data set, for models without a chat template.
+/// The Alpaca data set's prompt, for models without a chat template.
 fn alpaca(instruction: &str, input: &str) -> String {
     let task = "Below is an instruction that describes a task";
     if input.is_empty() {

@@ -1,21 +1,21 @@
-//! What is odd about rows that can be trained on all the same: answers without an end, two beginnings, tools that the
-//! template leaves out. Each is counted, with the first row as an example and what to do.
+//! Findings: what is suspicious about rows that can be trained on (answers without an end, two BOS tokens, tools that the
+//! template leaves out). Each is counted, with the first row as an example and what to do.
 
 use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::chat::Message;
 use crate::datasets::{Content, Row, SourcedRow};
+use crate::message::Message;
 use crate::template::{ChatTemplate, RenderOptions};
 use crate::tokenizer::{SpecialTokens, Tokenizer};
 
-/// Rows with something in common.
+/// A property that some rows have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// How many.
+    /// Number of rows.
     pub count: usize,
-    /// The first: `file:line`.
+    /// The first of them: `file:line`.
     pub first: Option<String>,
 }
 
@@ -31,13 +31,13 @@ impl Finding {
     }
 }
 
-/// What was found in all rows.
+/// The findings in all rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Findings {
-    /// Rows whose last trained token ends nothing.
+    /// Rows whose last trained token is no end-of-turn token.
     pub without_end: Finding,
-    /// Rows that begin with the token that begins a sequence twice.
+    /// Rows that begin with two BOS tokens.
     pub doubled_bos: Finding,
     /// Rows with tools of which the template renders none.
     pub tools_not_rendered: Finding,
@@ -50,7 +50,7 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Takes in what was found elsewhere.
+    /// Adds the findings of other rows.
     pub fn add(&mut self, other: Findings) {
         self.without_end.merge(other.without_end);
         self.doubled_bos.merge(other.doubled_bos);
@@ -60,7 +60,7 @@ impl Findings {
         self.system_prompt = self.system_prompt.take().or(other.system_prompt);
     }
 
-    /// A sentence each, with an example and what to do; none when nothing was found.
+    /// A sentence per finding, with an example and what to do.
     pub fn sentences(&self) -> Vec<String> {
         let prompt = self.system_prompt.as_deref().unwrap_or_default();
         let all = [
@@ -104,29 +104,30 @@ impl Findings {
     }
 }
 
-/// What is looked for, for one tokenizer and template.
-pub(crate) struct Inspector {
-    /// Tokens that may end an answer: all special ones.
+/// Inspects encoded rows.
+pub(super) struct Inspector {
+    /// Tokens that may end an answer: all special tokens.
     ends: HashSet<u32>,
     bos: Option<u32>,
-    /// The beginning of the template's own system prompt.
+    /// The beginning of the template's default system prompt.
     system_prompt: Option<String>,
 }
 
-/// What was found in a row.
+/// The findings in a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(super) struct RowFindings {
     without_end: bool,
     doubled_bos: bool,
     tools_not_rendered: bool,
     system_from_template: bool,
 }
 
-/// Words before the first question from which on a template has a system prompt of its own: roles are fewer.
+/// A template that writes at least this many words before the first question has a default system prompt; roles alone are
+/// fewer.
 const PROMPT_WORDS: usize = 5;
 
 impl Inspector {
-    pub(crate) fn new(tokenizer: &Tokenizer, template: Option<&ChatTemplate>) -> Self {
+    pub(super) fn new(tokenizer: &Tokenizer, template: Option<&ChatTemplate>) -> Self {
         let mut ends: HashSet<u32> = tokenizer.special_ids().collect();
         ends.extend(tokenizer.eos().map(|eos| eos.id));
         Self {
@@ -136,18 +137,18 @@ impl Inspector {
         }
     }
 
-    /// Looks at a row that became these ids; `trained` is the place of the last one that is trained, if any is.
-    pub(crate) fn look(
+    /// The findings in a row with these ids. `trained` is the index of the last id that is trained, if any is.
+    pub(super) fn inspect(
         &self,
         tokenizer: &Tokenizer,
         sourced: &SourcedRow,
         ids: &[u32],
         trained: Option<usize>,
-    ) -> Facts {
+    ) -> RowFindings {
         let text = |ids: &[u32]| tokenizer.decode(ids, SpecialTokens::Include).unwrap_or_default();
         let ended = |last: usize| {
             let mut back = ids[..=last].iter().rev();
-            // A template may put a line break behind the token.
+            // A template may write a line break after the token.
             back.find(|id| self.ends.contains(id) || !text(&[**id]).trim().is_empty())
                 .is_some_and(|id| self.ends.contains(id))
         };
@@ -157,7 +158,7 @@ impl Inspector {
         };
         let tools = sourced.inputs.tools.iter().flatten().filter_map(names).collect::<Vec<_>>();
         let rendered = if tools.is_empty() { String::new() } else { text(ids) };
-        Facts {
+        RowFindings {
             without_end: trained.is_some_and(|last| last < ids.len() && !ended(last)),
             doubled_bos: self.bos.is_some_and(|bos| ids.starts_with(&[bos, bos])),
             tools_not_rendered: !tools.is_empty() && !tools.iter().any(|name| rendered.contains(name)),
@@ -165,30 +166,31 @@ impl Inspector {
         }
     }
 
-    pub(crate) fn note(&self, findings: &mut Findings, sourced: &SourcedRow, facts: Facts) {
+    /// Counts the findings of a row.
+    pub(super) fn count(&self, findings: &mut Findings, sourced: &SourcedRow, found: RowFindings) {
         let all = [
-            (facts.without_end, &mut findings.without_end),
-            (facts.doubled_bos, &mut findings.doubled_bos),
-            (facts.tools_not_rendered, &mut findings.tools_not_rendered),
-            (facts.system_from_template, &mut findings.system_from_template),
+            (found.without_end, &mut findings.without_end),
+            (found.doubled_bos, &mut findings.doubled_bos),
+            (found.tools_not_rendered, &mut findings.tools_not_rendered),
+            (found.system_from_template, &mut findings.system_from_template),
         ];
-        for (found, finding) in all {
-            if found {
+        for (has, finding) in all {
+            if has {
                 finding.add(sourced);
             }
         }
-        if facts.system_from_template {
+        if found.system_from_template {
             findings.system_prompt.clone_from(&self.system_prompt);
         }
     }
 }
 
-/// Notes a row whose end is cut off.
-pub(crate) fn note_cut(findings: &mut Findings, sourced: &SourcedRow) {
+/// Counts a row whose end is cut off.
+pub(super) fn count_cut(findings: &mut Findings, sourced: &SourcedRow) {
     findings.cut.add(sourced);
 }
 
-/// What a template puts before a question that has no system prompt, when it is one.
+/// The beginning of what a template writes before a question without a system prompt, if that is a system prompt.
 fn system_prompt(template: &ChatTemplate, tokenizer: &Tokenizer) -> Option<String> {
     const QUESTION: &str = "Hm?";
     let text = template.render(&[Message::new("user", QUESTION)], &RenderOptions::default()).ok()?.text;
@@ -196,7 +198,7 @@ fn system_prompt(template: &ChatTemplate, tokenizer: &Tokenizer) -> Option<Strin
     if let Some(bos) = tokenizer.bos() {
         before = before.strip_prefix(bos.text.as_str()).unwrap_or(before);
     }
-    // Tags are no words.
+    // Tags are not words.
     let mut words = String::new();
     let mut inside = false;
     for c in before.chars() {

@@ -1,11 +1,11 @@
-//! Rows that are longer than the limit in tokens: cut, left out or refused, and counted. Which, the caller says.
+//! Rows that are longer than the limit in tokens: counted, and cut, left out or refused as `data.on_long_row` says.
 
+use super::report::EncodeError;
 use crate::config::OnLongRow;
 use crate::datasets::RowSource;
-use crate::encode_report::EncodeError;
 
-/// The policy, and what it met.
-pub(crate) struct LongRows {
+/// The policy, and the long rows so far.
+pub(super) struct LongRows {
     policy: OnLongRow,
     max_length: usize,
     count: usize,
@@ -13,12 +13,12 @@ pub(crate) struct LongRows {
 }
 
 impl LongRows {
-    pub(crate) fn new(policy: OnLongRow, max_length: usize) -> Self {
+    pub(super) fn new(policy: OnLongRow, max_length: usize) -> Self {
         Self { policy, max_length, count: 0, first: None }
     }
 
-    /// Whether a row of so many tokens is used, whole or cut.
-    pub(crate) fn takes(&mut self, source: &RowSource, tokens: usize) -> bool {
+    /// Whether a row of `tokens` tokens is used, whole or cut.
+    pub(super) fn accepts(&mut self, source: &RowSource, tokens: usize) -> bool {
         if tokens <= self.max_length {
             return true;
         }
@@ -27,13 +27,13 @@ impl LongRows {
         self.policy == OnLongRow::Truncate
     }
 
-    /// Rows that were left out.
-    pub(crate) fn dropped(&self) -> usize {
+    /// Number of rows that were left out.
+    pub(super) fn dropped(&self) -> usize {
         if self.policy == OnLongRow::Drop { self.count } else { 0 }
     }
 
-    /// Refuses what was met, if that is the policy. All rows were looked at.
-    pub(crate) fn check(&self) -> Result<(), EncodeError> {
+    /// An error when there are long rows and the policy refuses them. Called after all rows.
+    pub(super) fn check(&self) -> Result<(), EncodeError> {
         match &self.first {
             Some((first, tokens)) if self.policy == OnLongRow::Error => Err(EncodeError::Long {
                 count: self.count,

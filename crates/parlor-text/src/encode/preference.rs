@@ -1,67 +1,68 @@
-//! Rows with judged answers to examples: ids of a prompt, and of the answers that may follow it.
+//! Preference data to examples: the ids of a prompt and of its completions.
 //!
-//! Rules are those of TRL's `DPOTrainer` and `KTOTrainer` (1.16): a completion begins where its ids and the prompt's
-//! part (in a pair, at the earlier of the two places); an example whose prompt fills `max_length` is left out; then
-//! prompt with completion is cut there, from the start. `max_prompt_length`, gone from TRL since 0.29, cuts a prompt
-//! first as it did: its end stays. Left out besides, unlike there: pairs that the cut makes equal, which teach nothing.
+//! Rules are those of TRL's `DPOTrainer` and `KTOTrainer` (1.16). A completion begins where its ids first differ from those
+//! of the prompt alone (in a pair, at the earlier of the two positions). An example whose prompt fills `max_length` is left
+//! out; else prompt and completion are cut there, keeping the start. `max_prompt_length`, removed from TRL in 0.29, first
+//! cuts the prompt and keeps its end, as it did there. Unlike in TRL, pairs that the cut makes equal are left out, since
+//! they teach nothing.
 
 use rayon::prelude::*;
 
-use crate::bad_rows::BadRows;
+use super::bad_rows::BadRows;
+use super::completion::{EncodedCompletion, NO_TEMPLATE};
+use super::findings::Inspector;
+use super::long_rows::LongRows;
+use super::report::{EncodeError, EncodeReport, Unusable, row_error};
 use crate::config::{OnBadRow, OnLongRow};
-use crate::continuation::{Continuation, NO_TEMPLATE};
 use crate::datasets::{Content, Row, RowSource, SourcedRow};
-use crate::encode_report::{EncodeError, EncodeReport, Unusable, row_error};
-use crate::findings::Inspector;
-use crate::long_rows::LongRows;
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
 
-/// Two answers to a prompt, the first better than the second.
+/// A preference pair: two completions of a prompt, the first preferred.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreferenceExample {
     /// `[tokens]` of the prompt.
     pub prompt: Vec<u32>,
-    /// `[tokens]` of the better answer, at least one.
+    /// `[tokens]` of the preferred completion, at least one.
     pub chosen: Vec<u32>,
-    /// `[tokens]` of the worse answer, at least one.
+    /// `[tokens]` of the other completion, at least one.
     pub rejected: Vec<u32>,
-    /// The row it was made from.
+    /// The row that it was made from.
     pub source: RowSource,
 }
 
-/// An answer to a prompt with its verdict.
+/// An unpaired preference: a completion of a prompt with its label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnpairedExample {
     /// `[tokens]` of the prompt.
     pub prompt: Vec<u32>,
-    /// `[tokens]` of the answer, at least one.
+    /// `[tokens]` of the completion, at least one.
     pub completion: Vec<u32>,
-    /// `[tokens]` of an answer to another prompt, at least one.
+    /// `[tokens]` of a completion of another prompt, at least one.
     pub mismatched: Vec<u32>,
-    /// Whether the answer is wanted.
+    /// The label: whether the completion is desirable.
     pub desirable: bool,
-    /// The row it was made from.
+    /// The row that it was made from.
     pub source: RowSource,
 }
 
-/// How rows become such examples.
+/// How preference data becomes examples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PreferenceOptions {
-    /// Longest prompt with one answer, in tokens.
+    /// Longest prompt with one completion, in tokens.
     pub max_length: usize,
-    /// Longest prompt, in tokens; none cuts no prompt on its own.
+    /// Longest prompt, in tokens. None: only `max_length` limits it.
     pub max_prompt_length: Option<usize>,
-    /// What happens to a row whose answers are empty or the same.
+    /// What happens to a row whose completions are empty or the same.
     pub on_bad_row: OnBadRow,
-    /// What happens to a prompt that is longer than `max_length` with an answer.
+    /// What happens to a prompt that is longer than `max_length` with a completion.
     pub on_long_row: OnLongRow,
 }
 
-/// Rows that [`encode_unpaired`] takes apart at a time when they hold two answers, as TRL does.
+/// Pairs that [`encode_unpaired`] splits at a time: of so many rows the `chosen`, then the `rejected`, as TRL orders them.
 const UNPAIRED_AT_A_TIME: usize = 1000;
 
-/// Pairs, from rows with `chosen` and `rejected`.
+/// Encodes preference pairs, from rows with `chosen` and `rejected`.
 ///
 /// # Errors
 /// [`EncodeError`] naming the row, or when no row is left.
@@ -71,32 +72,22 @@ pub fn encode_preference(
     template: Option<&ChatTemplate>,
     options: &PreferenceOptions,
 ) -> Result<(Vec<PreferenceExample>, EncodeReport), EncodeError> {
-    let ids = |sourced: &SourcedRow| {
-        let Row::Preference { prompt, chosen, rejected } = &sourced.row else {
-            let expected = r#"pairs: {"prompt": ..., "chosen": ..., "rejected": ...}"#;
-            return Err(Unusable::Unfit(wrong_kind(sourced, expected)));
-        };
-        has_template(sourced, template, prompt)?;
-        let of = |answer| {
-            Continuation::of(tokenizer, template, prompt, answer, &sourced.inputs).map_err(Unusable::Bad)
-        };
-        Ok((of(chosen)?, of(rejected)?))
-    };
-    let ids: Vec<_> = rows.par_iter().map(ids).collect();
-    let mut encoder = Encoder::new(options);
-    let inspector = Inspector::new(tokenizer, template);
+    let mut encoder = PreferenceEncoder::new(tokenizer, template, options);
+    let encoded = encoder.encode(
+        rows,
+        |sourced| sourced,
+        |encoder, sourced| {
+            let Row::Preference { prompt, chosen, rejected } = &sourced.row else {
+                let expected = r#"pairs: {"prompt": ..., "chosen": ..., "rejected": ...}"#;
+                return Err(Unusable::Unfit(wrong_kind(sourced, expected)));
+            };
+            let [chosen, rejected] =
+                [chosen, rejected].map(|completion| encoder.completion(sourced, prompt, completion));
+            Ok([chosen?, rejected?])
+        },
+    )?;
     let mut examples = Vec::with_capacity(rows.len());
-    for (sourced, ids) in rows.iter().zip(ids) {
-        let (a, b) = match ids {
-            Ok(ids) => ids,
-            Err(Unusable::Unfit(error)) => return Err(error),
-            Err(Unusable::Bad(why)) => {
-                encoder.bad.add(&sourced.source, &why);
-                continue;
-            }
-        };
-        let facts = inspector.look(tokenizer, sourced, &a.whole, a.whole.len().checked_sub(1));
-        inspector.note(&mut encoder.report.findings, sourced, facts);
+    for (sourced, [a, b]) in encoded {
         let boundary = a.boundary().min(b.boundary());
         let mut prompt = a.whole[..boundary].to_vec();
         let (mut chosen, mut rejected) = (a.whole[boundary..].to_vec(), b.whole[boundary..].to_vec());
@@ -117,8 +108,17 @@ pub fn encode_preference(
     encoder.finish(rows.len(), examples)
 }
 
-/// Single answers, from rows with `completion` and `label`, or with `chosen` (wanted) and `rejected` (not wanted).
-/// Within each `group` examples in this order, `mismatched` of one is the answer of the one before.
+/// A completion of a row, with its label.
+#[derive(Clone, Copy)]
+struct LabelledCompletion<'r> {
+    sourced: &'r SourcedRow,
+    prompt: &'r Content,
+    completion: &'r Content,
+    desirable: bool,
+}
+
+/// Encodes unpaired preferences, from rows with `completion` and `label`, or with `chosen` (desirable) and `rejected` (not
+/// desirable). Within each `group` examples in this order, `mismatched` of an example is the completion of the one before.
 ///
 /// # Errors
 /// [`EncodeError`] naming the row, or when no row is left.
@@ -129,52 +129,22 @@ pub fn encode_unpaired(
     options: &PreferenceOptions,
     group: usize,
 ) -> Result<(Vec<UnpairedExample>, EncodeReport), EncodeError> {
-    let mut answers: Vec<(&SourcedRow, &Content, &Content, bool)> = Vec::new();
-    for rows in rows.chunks(UNPAIRED_AT_A_TIME) {
-        for sourced in rows {
-            answers.push(match &sourced.row {
-                Row::Unpaired { prompt, completion, desirable } => (sourced, prompt, completion, *desirable),
-                Row::Preference { prompt, chosen, .. } => (sourced, prompt, chosen, true),
-                _ => {
-                    return Err(wrong_kind(
-                        sourced,
-                        r#"single answers: {"prompt": ..., "completion": ..., "label": true}, or pairs"#,
-                    ));
-                }
-            });
-        }
-        for sourced in rows {
-            if let Row::Preference { prompt, rejected, .. } = &sourced.row {
-                answers.push((sourced, prompt, rejected, false));
-            }
-        }
-    }
-    let ids: Vec<_> = answers
-        .par_iter()
-        .map(|(sourced, prompt, answer, _)| {
-            has_template(sourced, template, prompt)?;
-            Continuation::of(tokenizer, template, prompt, answer, &sourced.inputs).map_err(Unusable::Bad)
-        })
-        .collect();
-    let mut encoder = Encoder::new(options);
-    let inspector = Inspector::new(tokenizer, template);
-    let mut whole = Vec::with_capacity(answers.len());
-    for ((sourced, _, _, desirable), ids) in answers.into_iter().zip(ids) {
-        let ids = match ids {
-            Ok(ids) => ids,
-            Err(Unusable::Unfit(error)) => return Err(error),
-            Err(Unusable::Bad(why)) => {
-                encoder.bad.add(&sourced.source, &why);
-                continue;
-            }
-        };
-        let facts = inspector.look(tokenizer, sourced, &ids.whole, ids.whole.len().checked_sub(1));
-        inspector.note(&mut encoder.report.findings, sourced, facts);
+    let completions = labelled_completions(rows)?;
+    let mut encoder = PreferenceEncoder::new(tokenizer, template, options);
+    let encoded = encoder.encode(
+        &completions,
+        |labelled| labelled.sourced,
+        |encoder, labelled| {
+            encoder.completion(labelled.sourced, labelled.prompt, labelled.completion).map(|ids| [ids])
+        },
+    )?;
+    let mut whole = Vec::with_capacity(completions.len());
+    for (LabelledCompletion { sourced, desirable, .. }, [ids]) in encoded {
         let (prompt, completion) = ids.whole.split_at(ids.boundary());
         if !encoder.is_bad(sourced, completion.is_empty(), EMPTY)
             && encoder.fits(sourced, prompt, completion.len())
         {
-            whole.push((prompt.to_vec(), completion.to_vec(), desirable, sourced.source.clone()));
+            whole.push((prompt.to_vec(), completion.to_vec(), *desirable, sourced.source.clone()));
         }
     }
     let mut examples = Vec::with_capacity(whole.len());
@@ -192,16 +162,31 @@ pub fn encode_unpaired(
     encoder.finish(rows.len(), examples)
 }
 
-/// Messages need a template, whatever the row.
-fn has_template(
-    sourced: &SourcedRow,
-    template: Option<&ChatTemplate>,
-    prompt: &Content,
-) -> Result<(), Unusable> {
-    if template.is_none() && matches!(prompt, Content::Messages(_)) {
-        return Err(Unusable::Unfit(row_error(sourced, &NO_TEMPLATE)));
+/// The completions of rows in TRL's order: see [`UNPAIRED_AT_A_TIME`].
+fn labelled_completions(rows: &[SourcedRow]) -> Result<Vec<LabelledCompletion<'_>>, EncodeError> {
+    let mut completions = Vec::new();
+    for rows in rows.chunks(UNPAIRED_AT_A_TIME) {
+        for sourced in rows {
+            let (prompt, completion, desirable) = match &sourced.row {
+                Row::Unpaired { prompt, completion, desirable } => (prompt, completion, *desirable),
+                Row::Preference { prompt, chosen, .. } => (prompt, chosen, true),
+                _ => {
+                    return Err(wrong_kind(
+                        sourced,
+                        r#"single answers: {"prompt": ..., "completion": ..., "label": true}, or pairs"#,
+                    ));
+                }
+            };
+            completions.push(LabelledCompletion { sourced, prompt, completion, desirable });
+        }
+        for sourced in rows {
+            if let Row::Preference { prompt, rejected, .. } = &sourced.row {
+                let completion = rejected;
+                completions.push(LabelledCompletion { sourced, prompt, completion, desirable: false });
+            }
+        }
     }
-    Ok(())
+    Ok(completions)
 }
 
 const EMPTY: &str = "an answer is empty: it adds no token to the prompt";
@@ -210,25 +195,85 @@ fn wrong_kind(sourced: &SourcedRow, expected: &str) -> EncodeError {
     let kind = sourced.row.kind();
     let why = format!(
         "this row is of kind `{kind}`, and this `training.dpo.loss_type` takes {expected}; correct the data, or \
-         choose another `training.training_type` (`sft` takes rows without a verdict)"
+         choose another `training.training_type` (`sft` takes rows without preferences)"
     );
     row_error(sourced, &why)
 }
 
-struct Encoder<'a> {
+/// Encodes preference data, and counts what happens to it.
+struct PreferenceEncoder<'a> {
+    tokenizer: &'a Tokenizer,
+    template: Option<&'a ChatTemplate>,
     options: &'a PreferenceOptions,
+    inspector: Inspector,
     report: EncodeReport,
     bad: BadRows,
     long: LongRows,
 }
 
-impl<'a> Encoder<'a> {
-    fn new(options: &'a PreferenceOptions) -> Self {
-        let long = LongRows::new(options.on_long_row, options.max_length);
-        Self { options, report: EncodeReport::default(), bad: BadRows::new(options.on_bad_row), long }
+impl<'a> PreferenceEncoder<'a> {
+    fn new(
+        tokenizer: &'a Tokenizer,
+        template: Option<&'a ChatTemplate>,
+        options: &'a PreferenceOptions,
+    ) -> Self {
+        Self {
+            tokenizer,
+            template,
+            options,
+            inspector: Inspector::new(tokenizer, template),
+            report: EncodeReport::default(),
+            bad: BadRows::new(options.on_bad_row),
+            long: LongRows::new(options.on_long_row, options.max_length),
+        }
     }
 
-    /// Notes a row that is `bad`.
+    /// Encodes `items`, each of the row that `row` returns, on all threads. Returns those that can be used, in order;
+    /// counts bad rows, and the findings in the first completion of each of the others.
+    fn encode<'i, T: Sync, const N: usize>(
+        &mut self,
+        items: &'i [T],
+        row: impl Fn(&'i T) -> &'i SourcedRow,
+        encode: impl Fn(&Self, &'i T) -> Result<[EncodedCompletion; N], Unusable> + Sync,
+    ) -> Result<Vec<(&'i T, [EncodedCompletion; N])>, EncodeError> {
+        let encoder = &*self;
+        let encoded: Vec<_> = items.par_iter().map(|item| encode(encoder, item)).collect();
+        let mut usable = Vec::with_capacity(items.len());
+        for (item, completions) in items.iter().zip(encoded) {
+            let sourced = row(item);
+            let completions = match completions {
+                Ok(completions) => completions,
+                Err(Unusable::Unfit(error)) => return Err(error),
+                Err(Unusable::Bad(why)) => {
+                    self.bad.add(&sourced.source, &why);
+                    continue;
+                }
+            };
+            if let Some(EncodedCompletion { whole, .. }) = completions.first() {
+                let last = whole.len().checked_sub(1);
+                let findings = self.inspector.inspect(self.tokenizer, sourced, whole, last);
+                self.inspector.count(&mut self.report.findings, sourced, findings);
+            }
+            usable.push((item, completions));
+        }
+        Ok(usable)
+    }
+
+    /// Encodes one completion of a row.
+    fn completion(
+        &self,
+        sourced: &SourcedRow,
+        prompt: &Content,
+        completion: &Content,
+    ) -> Result<EncodedCompletion, Unusable> {
+        if self.template.is_none() && matches!(prompt, Content::Messages(_)) {
+            return Err(Unusable::Unfit(row_error(sourced, &NO_TEMPLATE)));
+        }
+        EncodedCompletion::of(self.tokenizer, self.template, prompt, completion, &sourced.inputs)
+            .map_err(Unusable::Bad)
+    }
+
+    /// Counts a row that is `bad`.
     fn is_bad(&mut self, sourced: &SourcedRow, bad: bool, why: &str) -> bool {
         if bad {
             self.bad.add(&sourced.source, &why);
@@ -236,14 +281,15 @@ impl<'a> Encoder<'a> {
         bad
     }
 
-    /// Tokens of this prompt that are kept.
+    /// Number of tokens of this prompt that are kept.
     fn kept(&self, prompt: &[u32]) -> usize {
         self.options.max_prompt_length.map_or(prompt.len(), |limit| prompt.len().min(limit))
     }
 
-    /// Whether the prompt leaves room for an answer, and one of so many tokens may be too long; counts it when not.
-    fn fits(&mut self, sourced: &SourcedRow, prompt: &[u32], answer: usize) -> bool {
-        if !self.long.takes(&sourced.source, self.kept(prompt) + answer) {
+    /// Whether the prompt with a completion of `completion` tokens is used: it may be too long, or the prompt alone may fill
+    /// the limit. Counts those that are not.
+    fn fits(&mut self, sourced: &SourcedRow, prompt: &[u32], completion: usize) -> bool {
+        if !self.long.accepts(&sourced.source, self.kept(prompt) + completion) {
             return false;
         }
         let fits = self.kept(prompt) < self.options.max_length;
@@ -255,24 +301,26 @@ impl<'a> Encoder<'a> {
         fits
     }
 
-    /// Cuts a prompt that fits and its answers to the limits; returns the tokens that an answer may have.
-    fn cut(&mut self, prompt: &mut Vec<u32>, answers: &mut [&mut Vec<u32>]) -> usize {
+    /// Cuts a prompt that fits and its completions to the limits. Returns the longest completion that the prompt leaves room
+    /// for, in tokens.
+    fn cut(&mut self, prompt: &mut Vec<u32>, completions: &mut [&mut Vec<u32>]) -> usize {
         let first = prompt.len() - self.kept(prompt);
         prompt.drain(..first);
         let room = self.options.max_length.saturating_sub(prompt.len());
-        if first > 0 || answers.iter().any(|answer| answer.len() > room) {
+        if first > 0 || completions.iter().any(|completion| completion.len() > room) {
             self.report.truncated += 1;
         }
-        for answer in answers {
-            answer.truncate(room);
+        for completion in completions {
+            completion.truncate(room);
         }
         room
     }
 
-    fn count(&mut self, prompt: usize, answers: usize) {
+    /// Counts an example.
+    fn count(&mut self, prompt: usize, completions: usize) {
         self.report.examples += 1;
-        self.report.trained_tokens += answers;
-        self.report.total_tokens += prompt + answers;
+        self.report.trained_tokens += completions;
+        self.report.total_tokens += prompt + completions;
     }
 
     fn finish<T>(mut self, rows: usize, examples: Vec<T>) -> Result<(Vec<T>, EncodeReport), EncodeError> {
@@ -282,7 +330,7 @@ impl<'a> Encoder<'a> {
         if examples.is_empty() && self.bad.count() == rows {
             return Err(self.bad.error());
         }
-        (self.report.bad, self.report.bad_rows) = self.bad.take();
+        (self.report.bad, self.report.bad_rows) = self.bad.into_parts();
         if examples.is_empty() {
             let EncodeReport { untrained, dropped, .. } = self.report;
             let (bad, max_length) = (self.report.bad, self.options.max_length);

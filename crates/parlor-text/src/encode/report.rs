@@ -1,11 +1,11 @@
-//! What came of rows that were to become examples: how many did, which were left out and why, and when that is an error.
+//! The report of encoding rows: how many became examples, which were left out and why, and when that is an error.
 
 use serde::{Deserialize, Serialize};
 
+use super::findings::Findings;
 use crate::datasets::{KEPT_PROBLEMS, RowProblem, RowSource, SourcedRow, shown};
-use crate::findings::Findings;
 
-/// What came of the rows.
+/// What became of the rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EncodeReport {
     /// Examples.
@@ -29,13 +29,13 @@ pub struct EncodeReport {
     /// The first of those.
     #[serde(default)]
     pub bad_rows: Vec<RowProblem>,
-    /// What is odd about the others.
+    /// What is suspicious about the others.
     #[serde(default)]
     pub findings: Findings,
 }
 
 impl EncodeReport {
-    /// What the user should know of rows that were left out, and of what is odd about the others.
+    /// What the user should know: rows that were left out, and suspicious ones.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.findings.sentences();
         if self.bad > 0 {
@@ -50,7 +50,7 @@ impl EncodeReport {
         warnings
     }
 
-    pub(crate) fn untrained(&mut self, source: &RowSource, why: &str) {
+    pub(super) fn untrained(&mut self, source: &RowSource, why: &str) {
         self.untrained += 1;
         if self.untrained_rows.len() < KEPT_PROBLEMS {
             self.untrained_rows.push(source.problem(&why));
@@ -61,7 +61,7 @@ impl EncodeReport {
 /// Why rows could not become examples.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
-    /// A row.
+    /// A row that ends the run.
     #[error("{source_row}: {why}")]
     Row {
         /// Where it is.
@@ -69,7 +69,7 @@ pub enum EncodeError {
         /// Why.
         why: String,
     },
-    /// All rows that cannot be used, where all must be.
+    /// Rows that cannot be used (`data.on_bad_row: error`).
     #[error(
         "{}{}\n  correct them, or leave them out by `data.on_bad_row: skip`",
         if *.count == 1 { "1 row cannot be used:".to_owned() } else { format!("{} rows cannot be used:", .count) },
@@ -81,7 +81,7 @@ pub enum EncodeError {
         /// The first of them.
         problems: Vec<RowProblem>,
     },
-    /// Rows that are too long, where none may be.
+    /// Rows that are too long (`data.on_long_row: error`).
     #[error(
         "{count} rows are longer than {max_length} tokens (`max_length`), the first is {first} with {tokens}: raise \
          `max_length`, or cut or leave out such rows by `data.on_long_row: truncate` or `drop`"
@@ -89,21 +89,21 @@ pub enum EncodeError {
     Long {
         /// How many.
         count: usize,
-        /// The first.
+        /// The first of them.
         first: RowSource,
         /// Its tokens.
         tokens: usize,
         /// The limit.
         max_length: usize,
     },
-    /// All rows together.
+    /// No token of the rows would be trained.
     #[error(
         "no token of the {rows} rows would be trained ({untrained} rows without an assistant's answer{}): check that the \
          rows hold answers, raise `data.max_length`, or train on all tokens with `training.sft.train_on: all`",
         cut_at(*.max_length, *.truncated, *.dropped)
     )]
     NothingTrained {
-        /// Rows given.
+        /// Number of rows.
         rows: usize,
         /// Rows without a trained token.
         untrained: usize,
@@ -114,16 +114,16 @@ pub enum EncodeError {
         /// Where they were cut.
         max_length: usize,
     },
-    /// All rows with judged answers.
+    /// No row of preference data can be used.
     #[error(
         "none of the {rows} rows can be used ({untrained} have no room for an answer beside their prompt{}, {dropped} are \
          longer, {bad} are bad): raise `training.dpo.max_length` and `data.max_length`",
         within(*.max_length)
     )]
     NothingPreferred {
-        /// Rows given.
+        /// Number of rows.
         rows: usize,
-        /// Examples that the limit leaves nothing of.
+        /// Examples of which nothing is left within the limit.
         untrained: usize,
         /// Examples left out for their length.
         dropped: usize,
@@ -135,22 +135,23 @@ pub enum EncodeError {
 }
 
 /// Why a row makes no example.
-pub(crate) enum Unusable {
-    /// It is of a kind that this use of rows does not take, or the model has no template: so are others.
+pub(super) enum Unusable {
+    /// Its kind does not suit the training type, or the model has no template. Other rows have the same problem, so this ends
+    /// the run.
     Unfit(EncodeError),
-    /// The row itself.
+    /// The row itself is bad.
     Bad(String),
 }
 
-pub(crate) fn bad(error: &dyn std::fmt::Display) -> Unusable {
+pub(super) fn bad(error: &dyn std::fmt::Display) -> Unusable {
     Unusable::Bad(error.to_string())
 }
 
-pub(crate) fn row_error(sourced: &SourcedRow, error: &dyn std::fmt::Display) -> EncodeError {
+pub(super) fn row_error(sourced: &SourcedRow, error: &dyn std::fmt::Display) -> EncodeError {
     EncodeError::Row { source_row: sourced.source.clone(), why: error.to_string() }
 }
 
-/// What a limit did to rows; nothing where there is none.
+/// The rows that a limit affected; empty without a limit.
 fn cut_at(max_length: usize, truncated: usize, dropped: usize) -> String {
     match max_length {
         usize::MAX => String::new(),

@@ -1,21 +1,20 @@
-//! The order in which examples are seen: shuffled anew each epoch, by the seed alone, and resumable.
+//! The order of examples: shuffled anew each epoch, a function of the seed and the epoch alone.
 //!
-//! A corpus that is read while it is trained on has no such order: it is shuffled by a buffer, whose draws are the seed's and
-//! the epoch's too.
+//! A corpus that is streamed has no such order. A shuffle buffer draws from it instead, also by the seed and the epoch.
 //!
-//! Fisher-Yates over ChaCha8, written here because the order must never change between versions of a crate:
-//! a resumed run continues in it.
+//! Fisher-Yates over ChaCha8, written here because the order must never change between versions of a crate: a resumed run
+//! continues in it.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-/// Where a run stands in its data.
+/// The position of a run in its data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
     /// Epoch, from 0.
     pub epoch: u64,
-    /// Examples of this epoch's order that were used.
+    /// Number of examples of this epoch's order that were used.
     pub index: usize,
 }
 
@@ -30,44 +29,44 @@ pub fn epoch_order(examples: usize, seed: u64, epoch: u64) -> Vec<usize> {
     order
 }
 
-/// Shuffles a sequence that is not known whole: what comes in takes the place of one of those in the buffer, drawn at
-/// random, which goes out (as `IterableDataset.shuffle` does).
+/// Shuffles a stream: each value that comes in replaces a random value of the buffer, which goes out (as
+/// `IterableDataset.shuffle` does).
 #[derive(Debug)]
 pub struct ShuffleBuffer<T> {
-    held: Vec<T>,
+    buffer: Vec<T>,
     size: usize,
     rng: ChaCha8Rng,
 }
 
 impl<T> ShuffleBuffer<T> {
-    /// An empty one for `size` (at least one) values of `epoch`.
+    /// An empty buffer for `size` values (at least one) of `epoch`.
     pub fn new(size: usize, seed: u64, epoch: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(epoch.wrapping_add(1));
-        Self { held: Vec::new(), size: size.max(1), rng }
+        Self { buffer: Vec::new(), size: size.max(1), rng }
     }
 
-    /// Takes a value in; gives one out once it is full.
+    /// Adds a value; returns another one once the buffer is full.
     pub fn push(&mut self, value: T) -> Option<T> {
-        if self.held.len() < self.size {
-            self.held.push(value);
+        if self.buffer.len() < self.size {
+            self.buffer.push(value);
             return None;
         }
-        let place = below(&mut self.rng, self.size as u64) as usize;
-        Some(std::mem::replace(&mut self.held[place], value))
+        let index = below(&mut self.rng, self.size as u64) as usize;
+        Some(std::mem::replace(&mut self.buffer[index], value))
     }
 
-    /// What is still held, in an order of its own.
+    /// The rest of the buffer, shuffled.
     pub fn finish(mut self) -> Vec<T> {
-        for last in (1..self.held.len()).rev() {
-            self.held.swap(last, below(&mut self.rng, last as u64 + 1) as usize);
+        for last in (1..self.buffer.len()).rev() {
+            self.buffer.swap(last, below(&mut self.rng, last as u64 + 1) as usize);
         }
-        self.held
+        self.buffer
     }
 }
 
-/// A uniform number below `n`, without bias: draws from the incomplete last interval are repeated.
-pub(crate) fn below(rng: &mut ChaCha8Rng, n: u64) -> u64 {
+/// A uniform number below `n`. Rejects draws from the incomplete last interval, which would bias it.
+fn below(rng: &mut ChaCha8Rng, n: u64) -> u64 {
     let limit = u64::MAX - u64::MAX % n;
     loop {
         let draw = rng.next_u64();

@@ -1,82 +1,29 @@
 //! Chat templates: messages to the text a model was trained on, byte for byte as `transformers` renders it.
 //!
 //! Source: `transformers/utils/chat_template_utils.py` and `PreTrainedTokenizerBase.get_chat_template` (5.23). The
-//! language is in `jinja/`; this adds what a rendering sees (messages, tools, documents, special tokens, the date),
-//! the choice among named templates, and `{% generation %}`.
+//! language is in `jinja/`. This file adds the variables of a rendering (messages, tools, documents, special tokens, the
+//! date), the choice among named templates, and `{% generation %}`.
 
-use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use jiff::civil::DateTime;
 use minijinja::value::Value;
-use minijinja::{Environment, ErrorKind, context};
+use minijinja::{Environment, context};
 use serde_json::{Map, Value as Json};
 use sha2::{Digest, Sha256};
 
-use crate::chat::Message;
-use crate::jinja::{self, Ownership};
-use crate::template_families;
-use crate::template_source::{self, BEGIN, END, Generation, Named, mark_generation, normalized};
+use super::error::{TemplateError, detail, render_error};
+use super::families;
+use super::generation_tags::{Generation, mark_generation, normalized, unmark};
+use super::jinja::{self, MessageMarks};
+use super::rendered::{RenderOptions, Rendered, RenderedParts};
+use super::source::{self, DEFAULT_FILE, NamedTemplates, TOOL_USE_FILE};
+use crate::message::Message;
 use crate::tokenizer::Tokenizer;
 
 const MAX_SOURCE: usize = 1 << 20;
 const NAME: &str = "chat_template";
-
-/// Why a template could not be compiled or rendered.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum TemplateError {
-    /// The file that should hold it.
-    #[error("{0}")]
-    Source(String),
-    /// The template is not valid.
-    #[error("the chat template does not compile (line {line}): {why}")]
-    Compile {
-        /// Line in the template, from 1.
-        line: usize,
-        /// What the parser says.
-        why: String,
-    },
-    /// The template refused the conversation with `raise_exception`.
-    #[error("the chat template refuses this conversation: {message}")]
-    Raised {
-        /// The template's own words.
-        message: String,
-    },
-    /// The template failed.
-    #[error("the chat template failed at line {line}: {why}")]
-    Render {
-        /// Line in the template, from 1.
-        line: usize,
-        /// What the engine says.
-        why: String,
-    },
-    /// A message contains the private marks.
-    #[error("a message contains private-use characters that Parlor reserves (U+F0A10 to U+F0A13)")]
-    Reserved,
-}
-
-/// What a rendering may see besides the messages.
-#[derive(Clone, Debug, Default)]
-pub struct RenderOptions {
-    /// JSON Schemas of the tools the model may call.
-    pub tools: Option<Vec<Json>>,
-    /// End with the beginning of the assistant's next message.
-    pub add_generation_prompt: bool,
-    /// What `strftime_now` takes as now; without it the template's own date, else the clock.
-    pub now: Option<DateTime>,
-    /// Further variables (`enable_thinking`, `documents`, ...), over those of the template.
-    pub kwargs: Map<String, Json>,
-}
-
-/// A rendered conversation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rendered {
-    /// The text.
-    pub text: String,
-    /// Bytes of `text` inside `{% generation %}` blocks.
-    pub generated: Vec<Range<usize>>,
-}
 
 /// A compiled template, or several by name: conversations with tools take the one called `tool_use`.
 #[derive(Clone, Debug)]
@@ -92,16 +39,13 @@ pub struct ChatTemplate {
 struct Compiled {
     source: String,
     environment: Environment<'static>,
-    /// The same, with marks around what belongs to each message; compiled when masks are asked for.
-    owned: OnceLock<Result<Environment<'static>, TemplateError>>,
-    /// The same template for training on thoughts that it drops, where it is of that kind.
+    /// The same template, writing marks around each message's part. Compiled on first use.
+    with_marks: OnceLock<Result<Environment<'static>, TemplateError>>,
+    /// The same template, changed to keep the thoughts that it drops; none when it does not drop them that way.
     with_thoughts: OnceLock<Option<Arc<Compiled>>>,
     marked: bool,
     reads_clock: bool,
 }
-
-/// A text, and its parts that belong to messages.
-pub(crate) type Owned = (String, Vec<jinja::Part>);
 
 impl ChatTemplate {
     /// Compiles `source`; `special` are the texts of special tokens (`bos_token`, ...).
@@ -109,14 +53,14 @@ impl ChatTemplate {
     /// # Errors
     /// [`TemplateError::Compile`] with the line.
     pub fn new(source: &str, special: Map<String, Json>) -> Result<Self, TemplateError> {
-        Self::named(&Named { default: source.to_owned(), tool_use: None }, special)
+        Self::named(&NamedTemplates { default: source.to_owned(), tool_use: None }, special)
     }
 
     /// Compiles a model's templates.
     ///
     /// # Errors
     /// [`TemplateError::Compile`] with the line.
-    pub fn named(sources: &Named, special: Map<String, Json>) -> Result<Self, TemplateError> {
+    pub fn named(sources: &NamedTemplates, special: Map<String, Json>) -> Result<Self, TemplateError> {
         let default = Arc::new(Compiled::new(&sources.default)?);
         let tool_use = sources.tool_use.as_deref().map(Compiled::new).transpose()?.map(Arc::new);
         Ok(Self { default, tool_use, special, kwargs: Map::new(), now: None })
@@ -127,11 +71,11 @@ impl ChatTemplate {
     /// # Errors
     /// As [`Self::new`], and [`TemplateError::Source`] for a file that cannot be read.
     pub fn from_dir(directory: &Path, tokenizer: &Tokenizer) -> Result<Option<Self>, TemplateError> {
-        let found = template_source::find(directory)?;
+        let found = source::find(directory)?;
         found.map(|sources| Self::named(&sources, tokenizer.special_texts())).transpose()
     }
 
-    /// ChatML with marked assistant parts and tools, for models that start from nothing.
+    /// ChatML with marked assistant parts and tools, for models that are trained from scratch.
     ///
     /// # Errors
     /// None in practice: the template is part of the program and tested.
@@ -146,29 +90,29 @@ impl ChatTemplate {
         self
     }
 
-    /// The same template with a date that `strftime_now` takes as now: a run's own, so that it is the same on resume.
+    /// The same template with a fixed date for `strftime_now`. A run fixes its date, so that a resumed run has the same.
     #[must_use]
     pub fn with_now(mut self, now: DateTime) -> Self {
         self.now = Some(now);
         self
     }
 
-    /// The date that renderings see; none when they read the clock.
+    /// The fixed date; none when renderings read the clock.
     pub fn now(&self) -> Option<DateTime> {
         self.now
     }
 
-    /// Variables that every rendering sees.
+    /// Variables of every rendering.
     pub fn kwargs(&self) -> &Map<String, Json> {
         &self.kwargs
     }
 
-    /// Whether a rendering may depend on the date.
+    /// Whether a rendering depends on the date.
     pub fn reads_clock(&self) -> bool {
         self.all().any(|compiled| compiled.reads_clock)
     }
 
-    /// The source of the template for conversations without tools, as it was given.
+    /// The source of the template for conversations without tools, unchanged.
     pub fn source(&self) -> &str {
         &self.default.source
     }
@@ -178,11 +122,11 @@ impl ChatTemplate {
         &self.chosen(tools).source
     }
 
-    /// The files that hold it in a model directory: name and content.
+    /// Its files in a model directory: name and content.
     pub fn files(&self) -> Vec<(&'static str, &str)> {
-        let mut files = vec![(template_source::DEFAULT_FILE, self.source())];
+        let mut files = vec![(DEFAULT_FILE, self.source())];
         if let Some(tool_use) = &self.tool_use {
-            files.push((template_source::TOOL_USE_FILE, &tool_use.source));
+            files.push((TOOL_USE_FILE, &tool_use.source));
         }
         files
     }
@@ -216,33 +160,34 @@ impl ChatTemplate {
         unmark(&self.run(&compiled.environment, messages, options)?)
     }
 
-    /// Renders a conversation and tells which message each part belongs to; none where the template does not go over
-    /// the messages in a loop whose output stays as it is.
-    pub(crate) fn render_owned(
+    /// Renders a conversation and tells which message each part belongs to. None when the template takes the output of its
+    /// loop over the messages apart.
+    pub(crate) fn render_parts(
         &self,
         messages: &[Message],
         options: &RenderOptions,
-    ) -> Result<Option<Owned>, TemplateError> {
+    ) -> Result<Option<RenderedParts>, TemplateError> {
         let compiled = self.chosen(options.tools.as_deref());
-        let environment = compiled.owned.get_or_init(|| {
-            prepared(&compiled.source, Generation::Ignored, Ownership::Marked)
+        let environment = compiled.with_marks.get_or_init(|| {
+            prepared(&compiled.source, Generation::Ignored, MessageMarks::Written)
                 .map(|(environment, _)| environment)
         });
         let environment = environment.as_ref().map_err(Clone::clone)?;
-        Ok(jinja::parts(&self.run(environment, messages, options)?))
+        let parts = jinja::split_parts(&self.run(environment, messages, options)?);
+        Ok(parts.map(|(text, parts)| RenderedParts { text, parts }))
     }
 
-    /// Whether the template says anything about thoughts.
+    /// Whether the template mentions thoughts.
     pub(crate) fn knows_thoughts(&self, tools: Option<&[Json]>) -> bool {
         self.chosen(tools).source.contains("think")
     }
 
-    /// The same template, but keeping the thoughts that it drops from every answer (as the distillations of DeepSeek
-    /// R1 do): training on them is what such data is for. None where it drops none in this way.
+    /// The same template, changed to keep the thoughts that it drops from every answer (as those of the distillations of
+    /// DeepSeek R1 do), so that they can be trained. None when it does not drop them that way.
     pub(crate) fn keeping_thoughts(&self, tools: Option<&[Json]>) -> Option<Self> {
         let compiled = self.chosen(tools);
         let with_thoughts = compiled.with_thoughts.get_or_init(|| {
-            let source = template_families::keeping_thoughts(&compiled.source)?;
+            let source = families::keeping_thoughts(&compiled.source)?;
             Compiled::new(&source).ok().map(Arc::new)
         });
         Some(Self { default: with_thoughts.clone()?, tool_use: None, ..self.clone() })
@@ -269,7 +214,7 @@ impl ChatTemplate {
         variables.push(("messages".to_owned(), Value::from(messages)));
         variables.push(("tools".to_owned(), tools.map_or(Value::from(()), Value::from)));
         variables.push(("add_generation_prompt".to_owned(), options.add_generation_prompt.into()));
-        // What Jinja2 calls the template itself; it has no blocks here.
+        // Jinja2's name for the template itself, which has no blocks here.
         variables.push(("self".to_owned(), Value::from(true)));
         let variables = Value::from_pairs(variables);
         let template = environment.get_template(NAME).map_err(|error| render_error(&error))?;
@@ -283,71 +228,26 @@ impl Compiled {
             let why = format!("it has {} bytes; at most {MAX_SOURCE} are accepted", source.len());
             return Err(TemplateError::Compile { line: 1, why });
         }
-        let (environment, marked) = prepared(source, Generation::Marked, Ownership::Unmarked)?;
+        let (environment, marked) = prepared(source, Generation::Marked, MessageMarks::Omitted)?;
         let reads_clock = source.contains("strftime_now");
-        let (owned, with_thoughts) = (OnceLock::new(), OnceLock::new());
-        Ok(Self { source: source.to_owned(), environment, owned, with_thoughts, marked, reads_clock })
+        let (with_marks, with_thoughts) = (OnceLock::new(), OnceLock::new());
+        Ok(Self { source: source.to_owned(), environment, with_marks, with_thoughts, marked, reads_clock })
     }
 }
 
-/// An environment that holds the template alone, and whether it marks what is generated.
+/// An environment with this template, and whether the template has `generation` tags.
 fn prepared(
     source: &str,
     generation: Generation,
-    ownership: Ownership,
+    marks: MessageMarks,
 ) -> Result<(Environment<'static>, bool), TemplateError> {
     let compile = |error: minijinja::Error| TemplateError::Compile {
         line: error.line().unwrap_or(1),
         why: detail(&error),
     };
     let (prepared, marked) = mark_generation(&normalized(source), generation);
-    let prepared =
-        jinja::rewritten(&prepared, jinja::syntax().map_err(compile)?, ownership).map_err(compile)?;
+    let prepared = jinja::rewritten(&prepared, jinja::syntax().map_err(compile)?, marks).map_err(compile)?;
     let mut environment = jinja::environment().map_err(compile)?;
     environment.add_template_owned(NAME, prepared).map_err(compile)?;
     Ok((environment, marked))
-}
-
-/// Takes the marks out of the output and notes what they enclosed.
-fn unmark(text: &str) -> Result<Rendered, TemplateError> {
-    let mut rendered = Rendered { text: String::with_capacity(text.len()), generated: Vec::new() };
-    let (mut rest, mut open) = (text, None);
-    loop {
-        let mark = if open.is_none() { BEGIN } else { END };
-        let (before, after) = match rest.split_once(mark) {
-            Some((before, after)) => (before, Some(after)),
-            None => (rest, None),
-        };
-        if before.contains(BEGIN) || before.contains(END) {
-            return Err(TemplateError::Reserved);
-        }
-        rendered.text.push_str(before);
-        let Some(after) = after else { break };
-        match open.take() {
-            None => open = Some(rendered.text.len()),
-            Some(start) => rendered.generated.push(start..rendered.text.len()),
-        }
-        rest = after;
-    }
-    if open.is_some() { Err(TemplateError::Reserved) } else { Ok(rendered) }
-}
-
-fn detail(error: &minijinja::Error) -> String {
-    error.detail().map_or_else(|| error.kind().to_string(), |detail| format!("{}: {detail}", error.kind()))
-}
-
-fn render_error(error: &minijinja::Error) -> TemplateError {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(current) = cause {
-        let detail = current.downcast_ref::<minijinja::Error>().and_then(minijinja::Error::detail);
-        if let Some((_, message)) = detail.and_then(|detail| detail.split_once(jinja::RAISED)) {
-            return TemplateError::Raised { message: message.to_owned() };
-        }
-        cause = current.source();
-    }
-    let why = match error.kind() {
-        ErrorKind::OutOfFuel => "it runs for too long".to_owned(),
-        _ => detail(error),
-    };
-    TemplateError::Render { line: error.line().unwrap_or(1), why }
 }

@@ -1,25 +1,25 @@
-//! Chat templates of which TRL's training template (1.16, `trl/chat_templates/*_training.jinja`) marks or keeps something
-//! beyond the rule of `assistant.rs`, told by what stands in them.
+//! Chat templates whose training template in TRL (1.16, `trl/chat_templates/*_training.jinja`) marks or keeps more than the
+//! general rule of `masks/spans.rs`. They are recognised by their text.
 
-/// What of a generation prompt is not trained with the answer behind it.
-pub(crate) fn untrained_part<'c>(cue: &'c str, source: &str) -> &'c str {
-    /// DeepSeek's and OpenAI's formats, of which the role is trained with the answer.
+/// The part of a generation prompt that is not trained with the answer after it.
+pub(crate) fn untrained_prompt<'c>(prompt: &'c str, source: &str) -> &'c str {
+    /// DeepSeek's and OpenAI's formats: the role is trained with the answer.
     const ROLES: [&str; 2] = ["<｜Assistant｜>", "<|start|>assistant"];
-    // Of Qwen2.5's own template the line break behind the role is.
+    // Qwen2.5's own template: the line break after the role is trained.
     let line_break = source.contains("You are Qwen, created by Alibaba Cloud.");
-    match cue.strip_suffix('\n') {
+    match prompt.strip_suffix('\n') {
         Some(role) if line_break && role == "<|im_start|>assistant" => role,
-        _ if ROLES.contains(&cue) => "",
-        _ => cue,
+        _ if ROLES.contains(&prompt) => "",
+        _ => prompt,
     }
 }
 
-/// A template that drops the thoughts of every answer, changed to keep them; none where it is not of that kind.
-pub(crate) fn keeping_thoughts(source: &str) -> Option<String> {
-    /// What keeps the answer's end alone.
+/// A template that drops the thoughts of every answer, changed to keep them. None when it is of another kind.
+pub(super) fn keeping_thoughts(source: &str) -> Option<String> {
+    /// Expressions that keep only what follows the thought.
     const DROPS: [&str; 2] = ["content.split('</think>')[-1]", "content.split('</think>') | last"];
-    // A template that takes thoughts apart puts them back itself where it wants to. DeepSeek V3's, told by its count of
-    // system prompts, is of a model without thoughts, and TRL's training template of it drops them too.
+    // A template that parses thoughts puts them back itself where it wants to. DeepSeek V3's, recognised by its count of
+    // system prompts, belongs to a model without thoughts, and TRL's training template of it drops them too.
     const OTHERS: [&str; 3] = ["reasoning_content", "split('<think>')", "is_first_sp"];
     let drops = DROPS.into_iter().find(|drops| source.contains(drops))?;
     (!OTHERS.iter().any(|other| source.contains(other))).then(|| source.replace(drops, "content"))

@@ -1,4 +1,4 @@
-//! A byte-level BPE tokenizer trained on the user's own text, for models that start from nothing.
+//! Trains a byte-level BPE tokenizer on the user's own text, for models that are trained from scratch.
 //!
 //! The split into words is the one of recent open models: contractions, letters with a leading space, digits in
 //! groups of up to three, punctuation, line breaks. Every byte is a token, so nothing is unknown.
@@ -10,7 +10,8 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior, TokenizerImpl};
 
-use crate::tokenizer::{Tokenizer, TokenizerError};
+use super::codec::Tokenizer;
+use super::error::{TokenizerError, failed};
 
 const WORDS: &str = concat!(
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|",
@@ -43,7 +44,6 @@ pub fn train_bpe(
     texts: impl Iterator<Item = String> + Send,
     options: &BpeOptions,
 ) -> Result<Tokenizer, TokenizerError> {
-    let failed = |error: tokenizers::Error| TokenizerError::Use(error.to_string());
     let least = 256 + options.special_tokens.len();
     if options.vocab_size < least {
         return Err(TokenizerError::Use(format!(
@@ -67,7 +67,7 @@ pub fn train_bpe(
         .show_progress(false)
         .build();
     tokenizer.train(&mut trainer, texts).map_err(failed)?;
-    // Through its file format, so that what runs is exactly what is saved.
+    // Through its file format, so that the tokenizer in use is exactly the one that is saved.
     let text = tokenizer.to_string(false).map_err(failed)?;
     let inner = tokenizers::Tokenizer::from_bytes(text).map_err(failed)?;
     let mut config = serde_json::Map::new();

@@ -1,5 +1,5 @@
-//! Classes of tokenizers in `transformers` (5.23), as far as a model's files leave something to them: special tokens that
-//! no file names, and how `vocab.json` and `merges.txt` cut a text into words.
+//! Tokenizer classes of `transformers` (5.23), for what a model's files leave to them: special tokens that no file names, and
+//! the pre-tokenizer of `vocab.json` and `merges.txt`.
 //!
 //! Sources: `models/gpt2/tokenization_gpt2.py`, `models/qwen2/tokenization_qwen2.py`,
 //! `models/llama/tokenization_llama.py`, and the types of models in `models/auto/tokenization_auto.py`.
@@ -13,18 +13,18 @@ pub const ONE_DIGIT_WORDS: &str = concat!(
 );
 
 /// A class of tokenizers in `transformers`.
-pub(crate) struct Class {
+pub(super) struct Class {
     name: &'static str,
     /// Types of models whose tokenizer is of this class when no file says so.
     model_types: &'static [&'static str],
     /// Special tokens of its own.
-    pub(crate) special: &'static [(&'static str, &'static str)],
+    pub(super) special: &'static [(&'static str, &'static str)],
     /// How `vocab.json` and `merges.txt` cut a text into words; none when the class has no such files.
-    pub(crate) words: Option<Words>,
+    pub(super) words: Option<Words>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Words {
+pub(super) enum Words {
     /// As GPT-2.
     ByteLevel,
     /// By an expression of their own, after Unicode's form NFC.
@@ -54,7 +54,7 @@ const CLASSES: [Class; 3] = [
 ];
 
 /// The class that `tokenizer_config.json` names, else that of the model's type.
-pub(crate) fn class(config: &Map<String, Value>, model: &Map<String, Value>) -> Option<&'static Class> {
+pub(super) fn class(config: &Map<String, Value>, model: &Map<String, Value>) -> Option<&'static Class> {
     if let Some(name) = config.get("tokenizer_class").and_then(Value::as_str) {
         let name = name.strip_suffix("Fast").unwrap_or(name);
         return CLASSES.iter().find(|class| class.name == name);

@@ -1,8 +1,8 @@
-//! A `tokenizer.json` with a large BPE vocabulary, read without building it: its tokens and merges as they lie in the file,
-//! to split the first texts word by word (`word_by_word.rs`). The `tokenizers` crate builds all of it when much text comes.
+//! A `tokenizer.json` with a large BPE vocabulary, read without building it: its tokens and merges, borrowed from the file,
+//! for [`LazyBpe`].
 //!
-//! Leaves out what such files have not: dropout, prefixes and suffixes of pieces, ids with gaps, tokens with a space
-//! within. A file with one of those is built at once.
+//! Leaves out what such files do not have: dropout, prefixes and suffixes of subwords, gaps in the ids, tokens with a space
+//! within. A file with one of these is built at once.
 
 use std::borrow::Cow;
 
@@ -12,10 +12,10 @@ use serde_json::value::RawValue;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::{AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWrapper};
 
-use crate::pipeline::Pipeline;
-use crate::texts::Texts;
-use crate::vocabulary::{BUILT_AT_ONCE, Large, Source};
-use crate::word_by_word::{Unknown, WordByWord};
+use super::deferred::{DEFERRED_ABOVE, DeferredSource, DeferredTokenizer};
+use super::lazy_bpe::{LazyBpe, UnknownCharacters};
+use super::pipeline::Pipeline;
+use super::texts::Texts;
 
 #[derive(Deserialize)]
 struct File<'a> {
@@ -79,7 +79,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Ids<'a> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ids<'de>, A::Error> {
-                let mut ids = Vec::with_capacity(BUILT_AT_ONCE);
+                let mut ids = Vec::with_capacity(DEFERRED_ABOVE);
                 while let Some((Text(token), id)) = map.next_entry()? {
                     ids.push((token, id));
                 }
@@ -104,7 +104,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Lines<'a> {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Lines<'de>, A::Error> {
-                let mut lines = Vec::with_capacity(BUILT_AT_ONCE);
+                let mut lines = Vec::with_capacity(DEFERRED_ABOVE);
                 while let Some(Line(line)) = list.next_element()? {
                     lines.push(line);
                 }
@@ -148,15 +148,18 @@ impl<'de: 'a, 'a> Deserialize<'de> for Line<'a> {
     }
 }
 
-/// The vocabulary of a file, and the number of its ids; the file back when it is not of that kind.
-pub(crate) fn read(json: Vec<u8>) -> Result<(Large, usize), Vec<u8>> {
-    match quick(&json) {
-        Some((quick, size)) => Ok((Large { quick, source: Source::Json(json) }, size)),
+/// The tokenizer of a file, and the size of its vocabulary with its added tokens.
+///
+/// # Errors
+/// Gives the file back when it has to be built at once.
+pub(super) fn read(json: Vec<u8>) -> Result<(DeferredTokenizer, usize), Vec<u8>> {
+    match lazy(&json) {
+        Some((lazy, size)) => Ok((DeferredTokenizer { lazy, source: DeferredSource::Json(json) }, size)),
         None => Err(json),
     }
 }
 
-fn quick(json: &[u8]) -> Option<(Pipeline<WordByWord>, usize)> {
+fn lazy(json: &[u8]) -> Option<(Pipeline<LazyBpe>, usize)> {
     let file: File<'_> = serde_json::from_slice(json).ok()?;
     let bpe: Bpe<'_> = serde_json::from_str(file.model.get()).ok()?;
     let affix = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
@@ -165,25 +168,26 @@ fn quick(json: &[u8]) -> Option<(Pipeline<WordByWord>, usize)> {
         && !affix(&bpe.continuing_subword_prefix)
         && !affix(&bpe.end_of_word_suffix);
     let Ids(ids) = bpe.vocab;
-    if !plain || ids.len() <= BUILT_AT_ONCE {
+    if !plain || ids.len() <= DEFERRED_ABOVE {
         return None;
     }
     let mut tokens: Vec<Option<&str>> = vec![None; ids.len()];
     for (token, id) in &ids {
-        let slot = tokens.get_mut(*id as usize)?;
-        if slot.replace(token).is_some() || token.contains(' ') {
+        let own = tokens.get_mut(*id as usize)?;
+        if own.replace(token).is_some() || token.contains(' ') {
             return None;
         }
     }
     let tokens: Texts = tokens.into_iter().collect::<Option<Vec<&str>>>()?.into_iter().collect();
     let merges: Texts = bpe.merges.0.iter().map(AsRef::as_ref).collect();
-    // Files of old begin their merges with a line about their version.
+    // Old files begin their merges with a line that names their version.
     if merges.iter().any(|merge| merge.matches(' ').count() != 1 || merge.starts_with("#version")) {
         return None;
     }
     let size = tokens.len();
-    let unknown = Unknown { token: bpe.unk_token, fuse: bpe.fuse_unk, bytes: bpe.byte_fallback };
-    let model = WordByWord::new(tokens, merges, bpe.ignore_merges).with_unknown(unknown);
+    let unknown =
+        UnknownCharacters { token: bpe.unk_token, fuse: bpe.fuse_unk, byte_fallback: bpe.byte_fallback };
+    let model = LazyBpe::new(tokens, merges, bpe.ignore_merges).with_unknown(unknown);
     let mut pipeline = Pipeline::new(model);
     pipeline.with_normalizer(file.normalizer).ok()?;
     pipeline.with_pre_tokenizer(file.pre_tokenizer);

@@ -18,77 +18,75 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{Model as _, SplitDelimiterBehavior};
 
-use crate::large_json;
-use crate::pipeline::built;
-use crate::tokenizer::{TokenizerError, json_object, token_text};
-use crate::tokenizer_classes::{Words, class};
-use crate::vocabulary::{Large, failed, framing};
+use super::classes::{Words, class};
+use super::deferred::DeferredTokenizer;
+use super::deferred_json;
+use super::error::{TokenizerError, failed};
+use super::json_file::{json_object, read_limited};
+use super::pipeline::{framing, from_json};
+use super::special_tokens::{SPECIAL, token_text};
 
-/// Names of special tokens in `tokenizer_config.json`.
-pub(crate) const SPECIAL: [&str; 7] =
-    ["bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"];
-
-/// What splits texts.
-pub(crate) enum Inner {
-    Whole(Box<tokenizers::Tokenizer>),
-    /// Built when much text comes, with the number of its ids.
-    Large(Box<Large>, usize),
+/// The tokenizer of a directory.
+pub(super) enum FileTokenizer {
+    Built(Box<tokenizers::Tokenizer>),
+    /// With the size of its vocabulary, added tokens included.
+    Deferred(Box<DeferredTokenizer>, usize),
 }
 
-impl Inner {
+impl FileTokenizer {
     fn id(&self, token: &str) -> Option<u32> {
         match self {
-            Self::Whole(whole) => whole.token_to_id(token),
-            Self::Large(large, _) => large.quick.token_to_id(token),
+            Self::Built(built) => built.token_to_id(token),
+            Self::Deferred(deferred, _) => deferred.lazy.token_to_id(token),
         }
     }
 
     fn added(&self) -> Vec<AddedToken> {
         let added = match self {
-            Self::Whole(whole) => whole.get_added_tokens_decoder(),
-            Self::Large(large, _) => large.quick.get_added_tokens_decoder(),
+            Self::Built(built) => built.get_added_tokens_decoder(),
+            Self::Deferred(deferred, _) => deferred.lazy.get_added_tokens_decoder(),
         };
         added.into_values().collect()
     }
 
-    fn whole(self) -> Result<Box<tokenizers::Tokenizer>, TokenizerError> {
+    fn build(self) -> Result<Box<tokenizers::Tokenizer>, TokenizerError> {
         match self {
-            Self::Whole(whole) => Ok(whole),
-            Self::Large(large, _) => large.whole().map(Box::new),
+            Self::Built(built) => Ok(built),
+            Self::Deferred(deferred, _) => deferred.build().map(Box::new),
         }
     }
 }
 
-/// What the files of a directory make.
-pub(crate) struct Files {
-    pub(crate) inner: Inner,
+/// A tokenizer with the configuration beside it.
+pub(super) struct Files {
+    pub(super) tokenizer: FileTokenizer,
     /// `tokenizer_config.json`, with what the other files add to it.
-    pub(crate) config: Map<String, Value>,
+    pub(super) config: Map<String, Value>,
     /// The first `eos_token_id` of `generation_config.json` or `config.json`.
-    pub(crate) model_eos: Option<u32>,
+    pub(super) model_eos: Option<u32>,
 }
 
 /// The tokenizer of `directory`.
-pub(crate) fn read(directory: &Path) -> Result<Files, TokenizerError> {
+pub(super) fn read(directory: &Path) -> Result<Files, TokenizerError> {
     let object = |name: &str| match directory.join(name) {
         path if path.is_file() => json_object(&path).map(Some),
         _ => Ok(None),
     };
     let mut config = object("tokenizer_config.json")?.unwrap_or_default();
-    // Whether these can be read is for the loader of the model to say.
+    // The loader of the model reports it when these cannot be read.
     let [model, generation] =
         ["config.json", "generation_config.json"].map(|name| object(name).ok().flatten().unwrap_or_default());
     let class = class(&config, &model);
     let json = directory.join("tokenizer.json");
     let (vocab, merges) = (directory.join("vocab.json"), directory.join("merges.txt"));
-    let mut inner = if json.is_file() {
-        match large_json::read(crate::tokenizer::read_limited(&json)?) {
-            Ok((large, size)) => Inner::Large(Box::new(large), size),
-            Err(bytes) => Inner::Whole(Box::new(named(&json, built(&bytes))?)),
+    let mut tokenizer = if json.is_file() {
+        match deferred_json::read(read_limited(&json)?) {
+            Ok((deferred, size)) => FileTokenizer::Deferred(Box::new(deferred), size),
+            Err(bytes) => FileTokenizer::Built(Box::new(named(&json, from_json(&bytes))?)),
         }
     } else if vocab.is_file() && merges.is_file() {
         let words = class.and_then(|class| class.words).unwrap_or(Words::ByteLevel);
-        Inner::Whole(Box::new(byte_level(&vocab, &merges, words, &config)?))
+        FileTokenizer::Built(Box::new(byte_level(&vocab, &merges, words, &config)?))
     } else {
         let hint = if directory.join("tokenizer.model").is_file() {
             "; tokenizer.model (SentencePiece) is not read: save it as tokenizer.json with \
@@ -115,26 +113,27 @@ pub(crate) fn read(directory: &Path) -> Result<Files, TokenizerError> {
         }
     }
     added.sort_by_key(|(id, _)| *id);
-    // What the vocabulary holds keeps its id; a default of the class that it lacks is no token of this model.
-    let known = |text: &str| inner.id(text).is_some() || added.iter().any(|(_, token)| token.content == text);
+    // A special token of the class that the vocabulary lacks is no token of this model.
+    let known =
+        |text: &str| tokenizer.id(text).is_some() || added.iter().any(|(_, token)| token.content == text);
     for (name, text) in class.map_or(&[][..], |class| class.special) {
         if !config.contains_key(*name) && known(text) {
             config.insert((*name).to_owned(), (*text).into());
         }
     }
-    let missing = missing(&inner, &added, &config);
+    let missing = missing(&tokenizer, &added, &config);
     let from_json = json.is_file();
     if !missing.is_empty() || !from_json {
-        let mut whole = named(&json, inner.whole())?;
+        let mut whole = named(&json, tokenizer.build())?;
         whole.add_tokens(missing).map_err(failed)?;
         check_ids(&whole, &added, directory)?;
         if !from_json {
             frame(&mut whole, &config)?;
         }
-        inner = Inner::Whole(whole);
+        tokenizer = FileTokenizer::Built(whole);
     }
     let model_eos = [generation, model].iter().find_map(eos_id);
-    Ok(Files { inner, config, model_eos })
+    Ok(Files { tokenizer, config, model_eos })
 }
 
 fn eos_id(config: &Map<String, Value>) -> Option<u32> {
@@ -167,13 +166,13 @@ fn special_texts(config: &Map<String, Value>) -> Vec<String> {
     named.chain(listed).filter_map(token_text).collect()
 }
 
-/// The tokens that the vocabulary lacks: those of the files in the order of their ids, then special ones.
+/// The tokens to add to the vocabulary: those of the files in the order of their ids, then special ones.
 fn missing(
-    inner: &Inner,
+    tokenizer: &FileTokenizer,
     added: &[(Option<u32>, AddedToken)],
     config: &Map<String, Value>,
 ) -> Vec<AddedToken> {
-    let present = inner.added();
+    let present = tokenizer.added();
     let special = special_texts(config);
     let mut tokens: Vec<AddedToken> = Vec::new();
     for (_, token) in added {
@@ -214,7 +213,7 @@ fn check_ids(
     Ok(())
 }
 
-/// `add_bos_token` and `add_eos_token`, which count where no `tokenizer.json` says it.
+/// Applies `add_bos_token` and `add_eos_token`, which are in force without a `tokenizer.json`.
 fn frame(inner: &mut tokenizers::Tokenizer, config: &Map<String, Value>) -> Result<(), TokenizerError> {
     let token = |flag: &str, name: &str| {
         let text = config.get(name).and_then(token_text);
@@ -229,11 +228,11 @@ fn frame(inner: &mut tokenizers::Tokenizer, config: &Map<String, Value>) -> Resu
 }
 
 /// One `tokenizer.json`, built.
-pub(crate) fn parse(path: &Path) -> Result<tokenizers::Tokenizer, TokenizerError> {
-    named(path, built(&crate::tokenizer::read_limited(path)?))
+pub(super) fn parse(path: &Path) -> Result<tokenizers::Tokenizer, TokenizerError> {
+    named(path, from_json(&read_limited(path)?))
 }
 
-/// An error of the crate with the file that it is about.
+/// Adds the file to an error of the `tokenizers` crate.
 fn named<T>(path: &Path, result: Result<T, TokenizerError>) -> Result<T, TokenizerError> {
     result.map_err(|error| match error {
         TokenizerError::Use(why) => TokenizerError::Corrupt { path: path.to_owned(), why },

@@ -1,91 +1,91 @@
-//! What splits a tokenizer's texts: the `tokenizers` crate's tokenizer of the whole vocabulary, or of what a word meets until
-//! there is enough text to build that for.
+//! A tokenizer that builds its large vocabulary when there is enough text to be worth it, and encodes word by word until then.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::pipeline::Pipeline;
-use crate::tokenizer::TokenizerError;
-use crate::vocabulary::Large;
-use crate::word_by_word::WordByWord;
+use super::deferred::DeferredTokenizer;
+use super::error::TokenizerError;
+use super::lazy_bpe::LazyBpe;
+use super::pipeline::Pipeline;
 
-/// So many bytes of text are split word by word: that takes a tenth of the time that a large vocabulary takes to build.
+/// Bytes of text that are encoded word by word. This many take a tenth of the time that building a large vocabulary takes.
 const WORD_BY_WORD: usize = 1 << 14;
 
-/// The crate's tokenizer, or what it can be built of.
+/// The `tokenizers` crate's tokenizer, built or not yet.
 #[derive(Debug)]
-pub(crate) enum Splitter {
-    Whole(Box<tokenizers::Tokenizer>),
-    Large {
-        large: Box<Large>,
-        /// What was built of it, or why it cannot be.
-        whole: OnceLock<Result<Box<tokenizers::Tokenizer>, String>>,
-        /// Bytes that were asked about without the whole.
-        split: AtomicUsize,
+pub(super) enum LazyTokenizer {
+    Built(Box<tokenizers::Tokenizer>),
+    Deferred {
+        deferred: Box<DeferredTokenizer>,
+        /// The built tokenizer, or why it cannot be built.
+        built: OnceLock<Result<Box<tokenizers::Tokenizer>, String>>,
+        /// Bytes that were encoded before it was built.
+        encoded: AtomicUsize,
     },
 }
 
-/// As much of it as is built.
-pub(crate) enum Built<'a> {
-    Whole(&'a tokenizers::Tokenizer),
-    WordByWord(&'a Pipeline<WordByWord>),
+/// The pipeline that is there at the moment.
+pub(super) enum Current<'a> {
+    Built(&'a tokenizers::Tokenizer),
+    Lazy(&'a Pipeline<LazyBpe>),
 }
 
-/// The same call to either.
+/// Makes the same call on either pipeline of a [`Current`].
 macro_rules! call {
-    ($built:expr, $tokenizer:ident => $call:expr) => {
-        match $built {
-            Built::Whole($tokenizer) => $call,
-            Built::WordByWord($tokenizer) => $call,
+    ($current:expr, $tokenizer:ident => $call:expr) => {
+        match $current {
+            Current::Built($tokenizer) => $call,
+            Current::Lazy($tokenizer) => $call,
         }
     };
 }
 
-pub(crate) use call;
+pub(super) use call;
 
-impl Splitter {
-    pub(crate) fn of(whole: tokenizers::Tokenizer) -> Self {
-        Self::Whole(Box::new(whole))
+impl LazyTokenizer {
+    pub(super) fn built(tokenizer: tokenizers::Tokenizer) -> Self {
+        Self::Built(Box::new(tokenizer))
     }
 
-    pub(crate) fn of_large(large: Large) -> Self {
-        Self::Large { large: Box::new(large), whole: OnceLock::new(), split: AtomicUsize::new(0) }
+    pub(super) fn deferred(deferred: DeferredTokenizer) -> Self {
+        let (built, encoded) = (OnceLock::new(), AtomicUsize::new(0));
+        Self::Deferred { deferred: Box::new(deferred), built, encoded }
     }
 
-    /// All of it, built now if it is not there; who else asks meanwhile waits.
-    pub(crate) fn whole(&self) -> Result<&tokenizers::Tokenizer, TokenizerError> {
-        let (large, whole) = match self {
-            Self::Whole(whole) => return Ok(whole),
-            Self::Large { large, whole, .. } => (large, whole),
+    /// The whole tokenizer. The first caller builds it; others wait for that.
+    pub(super) fn whole(&self) -> Result<&tokenizers::Tokenizer, TokenizerError> {
+        let (deferred, built) = match self {
+            Self::Built(built) => return Ok(built),
+            Self::Deferred { deferred, built, .. } => (deferred, built),
         };
-        let built = whole.get_or_init(|| match large.whole() {
-            Ok(whole) => Ok(Box::new(whole)),
+        let built = built.get_or_init(|| match deferred.build() {
+            Ok(built) => Ok(Box::new(built)),
             Err(TokenizerError::Use(why)) => Err(why),
             Err(other) => Err(other.to_string()),
         });
         built.as_ref().map(Box::as_ref).map_err(|why| TokenizerError::Use(why.clone()))
     }
 
-    /// What splits a text of so many bytes.
-    pub(crate) fn for_text(&self, bytes: usize) -> Result<Built<'_>, TokenizerError> {
-        if let Self::Large { large, whole, split } = self
-            && whole.get().is_none()
+    /// The pipeline that encodes a text of `bytes` bytes; builds the whole tokenizer past [`WORD_BY_WORD`] bytes in all.
+    pub(super) fn for_text(&self, bytes: usize) -> Result<Current<'_>, TokenizerError> {
+        if let Self::Deferred { deferred, built, encoded } = self
+            && built.get().is_none()
         {
-            let before = split.fetch_add(bytes, Ordering::Relaxed);
+            let before = encoded.fetch_add(bytes, Ordering::Relaxed);
             if before.saturating_add(bytes) <= WORD_BY_WORD {
-                return Ok(Built::WordByWord(&large.quick));
+                return Ok(Current::Lazy(&deferred.lazy));
             }
         }
-        self.whole().map(Built::Whole)
+        self.whole().map(Current::Built)
     }
 
-    /// What knows the tokens.
-    pub(crate) fn built(&self) -> Built<'_> {
+    /// The pipeline for decoding and for looking tokens up, which needs nothing built.
+    pub(super) fn current(&self) -> Current<'_> {
         match self {
-            Self::Whole(whole) => Built::Whole(whole),
-            Self::Large { large, whole, .. } => match whole.get() {
-                Some(Ok(whole)) => Built::Whole(whole),
-                _ => Built::WordByWord(&large.quick),
+            Self::Built(built) => Current::Built(built),
+            Self::Deferred { deferred, built, .. } => match built.get() {
+                Some(Ok(built)) => Current::Built(built),
+                _ => Current::Lazy(&deferred.lazy),
             },
         }
     }

@@ -1,8 +1,7 @@
-//! BPE of which only what a word can meet is made: until much text comes, a vocabulary of 150,000 tokens need not be
-//! brought into the form in which the `tokenizers` crate wants all of it, which takes longer than a short prompt's first answer.
+//! BPE that builds, for each word, a model of the tokens and merges that occur in that word alone. No others can apply
+//! while the word is split, so its tokens are those of the whole vocabulary.
 //!
-//! A word is split by the crate's own model of the tokens and merges that lie in that word: no others can occur while it is split,
-//! so the tokens are those of the whole vocabulary.
+//! Building a vocabulary of 150,000 tokens in the `tokenizers` crate takes longer than a model needs to answer a short prompt.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,57 +9,57 @@ use std::path::{Path, PathBuf};
 use tokenizers::models::bpe::{BpeBuilder, BpeTrainer, Merges, Vocab};
 use tokenizers::{Model, Result, Token};
 
-use crate::texts::{Found, Places, Texts};
-use crate::vocabulary::merge_halves;
+use super::byte_level::merge_halves;
+use super::texts::{Duplicates, TextIndex, Texts};
 
-/// A vocabulary as it was read, and where everything is in it.
+/// A vocabulary as it was read, with indices of its tokens and merges.
 #[derive(Clone, Debug)]
-pub(crate) struct WordByWord {
+pub(super) struct LazyBpe {
     tokens: Texts,
-    ids: Places,
-    /// `left right` each, the first ones first.
+    ids: TextIndex,
+    /// `left right` each, in the order of their rank.
     merges: Texts,
-    ranks: Places,
+    ranks: TextIndex,
     /// Bytes of the longest token.
     longest: usize,
     whole_words: bool,
-    unknown: Unknown,
+    unknown: UnknownCharacters,
 }
 
 /// What becomes of characters that no token spells.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Unknown {
+pub(super) struct UnknownCharacters {
     /// The token for them.
-    pub(crate) token: Option<String>,
-    /// Whether several in a row become one.
-    pub(crate) fuse: bool,
-    /// Whether their bytes become tokens (`<0x0A>`), where those are there.
-    pub(crate) bytes: bool,
+    pub(super) token: Option<String>,
+    /// Whether several in a row become one token.
+    pub(super) fuse: bool,
+    /// Whether their bytes become tokens (`<0x0A>`), where the vocabulary has those.
+    pub(super) byte_fallback: bool,
 }
 
-impl WordByWord {
-    pub(crate) fn new(tokens: Texts, merges: Texts, whole_words: bool) -> Self {
+impl LazyBpe {
+    pub(super) fn new(tokens: Texts, merges: Texts, whole_words: bool) -> Self {
         Self {
-            ids: Places::of(&tokens, Found::First),
-            ranks: Places::of(&merges, Found::Last),
+            ids: TextIndex::of(&tokens, Duplicates::First),
+            ranks: TextIndex::of(&merges, Duplicates::Last),
             longest: tokens.longest(),
             tokens,
             merges,
             whole_words,
-            unknown: Unknown::default(),
+            unknown: UnknownCharacters::default(),
         }
     }
 
-    pub(crate) fn with_unknown(self, unknown: Unknown) -> Self {
+    pub(super) fn with_unknown(self, unknown: UnknownCharacters) -> Self {
         Self { unknown, ..self }
     }
 
-    /// Tokens, merges, and whether a word that is a token is that token.
-    pub(crate) fn parts(&self) -> (&Texts, &Texts, bool) {
+    /// Tokens, merges, and whether a word that is a token is not split.
+    pub(super) fn parts(&self) -> (&Texts, &Texts, bool) {
         (&self.tokens, &self.merges, self.whole_words)
     }
 
-    /// The tokens that lie in `word`.
+    /// The tokens that occur in `word`.
     fn tokens_in(&self, word: &str) -> Vocab {
         let mut found = Vocab::default();
         for (start, _) in word.char_indices() {
@@ -74,7 +73,7 @@ impl WordByWord {
         }
         let mut add = |token: &str| found.extend(self.token_to_id(token).map(|id| (token.to_owned(), id)));
         self.unknown.token.iter().for_each(|token| add(token));
-        if self.unknown.bytes {
+        if self.unknown.byte_fallback {
             for c in word.chars() {
                 let mut buffer = [0; 4];
                 let spelled = c.encode_utf8(&mut buffer);
@@ -106,7 +105,7 @@ impl WordByWord {
     }
 }
 
-impl Model for WordByWord {
+impl Model for LazyBpe {
     type Trainer = BpeTrainer;
 
     fn tokenize(&self, word: &str) -> Result<Vec<Token>> {
@@ -116,7 +115,7 @@ impl Model for WordByWord {
         if let Some(token) = &self.unknown.token {
             model = model.unk_token(token.clone());
         }
-        let model = model.fuse_unk(self.unknown.fuse).byte_fallback(self.unknown.bytes);
+        let model = model.fuse_unk(self.unknown.fuse).byte_fallback(self.unknown.byte_fallback);
         model.ignore_merges(self.whole_words).build()?.tokenize(word)
     }
 

@@ -1,15 +1,15 @@
-//! Many short texts in one piece of memory, and a way to find one: a vocabulary of 150,000 tokens as strings of their own takes
-//! longer to make than a model's first answer takes to compute.
+//! Many short texts in one allocation, and a hash index over them. Allocating the 150,000 tokens of a vocabulary one by one
+//! takes longer than computing a model's first token.
 
 use std::hash::BuildHasher as _;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-/// Texts, in order.
+/// A list of texts, stored end to end.
 #[derive(Clone, Debug, Default)]
 pub struct Texts {
     all: String,
-    /// Where each ends.
+    /// End of each text in `all`, in bytes.
     ends: Vec<usize>,
 }
 
@@ -24,19 +24,19 @@ impl Texts {
         self.ends.is_empty()
     }
 
-    /// Text `index`.
+    /// The text at `index`.
     pub fn get(&self, index: usize) -> Option<&str> {
         let end = *self.ends.get(index)?;
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
         self.all.get(start..end)
     }
 
-    /// Bytes of the longest; 0 when there is none.
-    pub(crate) fn longest(&self) -> usize {
+    /// Bytes of the longest text; 0 when there is none.
+    pub(super) fn longest(&self) -> usize {
         self.iter().map(str::len).max().unwrap_or(0)
     }
 
-    /// All of them.
+    /// All texts in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         (0..self.len()).filter_map(|index| self.get(index))
     }
@@ -53,33 +53,33 @@ impl<'a> FromIterator<&'a str> for Texts {
     }
 }
 
-/// Where each of some texts is among them.
+/// A hash index from a text to its position in [`Texts`].
 #[derive(Clone, Debug)]
-pub(crate) struct Places {
+pub(super) struct TextIndex {
     table: HashTable<u32>,
     hasher: DefaultHashBuilder,
 }
 
-/// Which of two equal texts is found.
+/// Which of several equal texts is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(super) enum Duplicates {
     First,
     Last,
 }
 
-impl Places {
-    pub(crate) fn of(texts: &Texts, found: Found) -> Self {
+impl TextIndex {
+    pub(super) fn of(texts: &Texts, duplicates: Duplicates) -> Self {
         let hasher = DefaultHashBuilder::default();
         let mut table = HashTable::with_capacity(texts.len());
-        for (place, text) in texts.iter().enumerate() {
+        for (index, text) in texts.iter().enumerate() {
             let same = |other: &u32| texts.get(*other as usize) == Some(text);
             let hash = |other: &u32| hasher.hash_one(texts.get(*other as usize).unwrap_or_default());
             match table.entry(hasher.hash_one(text), same, hash) {
                 hashbrown::hash_table::Entry::Vacant(vacant) => {
-                    vacant.insert(place as u32);
+                    vacant.insert(index as u32);
                 }
-                hashbrown::hash_table::Entry::Occupied(mut occupied) if found == Found::Last => {
-                    *occupied.get_mut() = place as u32;
+                hashbrown::hash_table::Entry::Occupied(mut occupied) if duplicates == Duplicates::Last => {
+                    *occupied.get_mut() = index as u32;
                 }
                 hashbrown::hash_table::Entry::Occupied(_) => {}
             }
@@ -87,9 +87,9 @@ impl Places {
         Self { table, hasher }
     }
 
-    /// The place of `text` among `texts`, those of which these are the places.
-    pub(crate) fn find(&self, texts: &Texts, text: &str) -> Option<u32> {
-        let same = |place: &u32| texts.get(*place as usize) == Some(text);
+    /// The position of `text` in `texts`, which must be those that the index was built of.
+    pub(super) fn find(&self, texts: &Texts, text: &str) -> Option<u32> {
+        let same = |index: &u32| texts.get(*index as usize) == Some(text);
         self.table.find(self.hasher.hash_one(text), same).copied()
     }
 }

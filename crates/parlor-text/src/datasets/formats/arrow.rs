@@ -15,15 +15,15 @@ use arrow_ipc::reader::StreamDecoder;
 use arrow_ipc::{MessageHeader, root_as_message};
 
 use super::columnar::{Wanted, rows, wanted};
-use super::file_rows::FileRows;
 use super::guarded::guarded;
-use super::options::ReadOptions;
+use crate::datasets::intake::FileRows;
+use crate::datasets::rows::ReadOptions;
 
 /// Largest description of a batch, and largest column of one batch once decompressed.
 const MAX_HEADER: u32 = 256 << 20;
 const MAX_COLUMN: i64 = 2 << 30;
 
-pub(super) fn read(out: &mut FileRows<'_, '_>) {
+pub(crate) fn read(out: &mut FileRows<'_, '_>) {
     let mut stream = match guarded(|| Stream::open(out.path(), out.options())) {
         Ok(stream) => stream,
         Err(why) => return out.problem(0, format!("not a readable Arrow file: {why}")),

@@ -18,15 +18,15 @@ use serde_json::{Map, Value};
 const MAX_DEPTH: usize = 100;
 
 /// The columns of a table that rows are made of.
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     /// Their indices.
-    pub(super) columns: Vec<usize>,
+    pub(crate) columns: Vec<usize>,
     /// Names of the others.
-    pub(super) others: Vec<String>,
+    pub(crate) others: Vec<String>,
 }
 
 /// The columns of these names, or all when there is none of them, so that the rows' own error can name what is there.
-pub(super) fn wanted(schema: &Schema, names: &[&str]) -> Result<Wanted, String> {
+pub(crate) fn wanted(schema: &Schema, names: &[&str]) -> Result<Wanted, String> {
     let fields = schema.fields();
     let known = |index: &usize| names.contains(&fields[*index].name().as_str());
     let (mut columns, others): (Vec<usize>, Vec<usize>) = (0..fields.len()).partition(known);
@@ -66,7 +66,7 @@ fn depth(data_type: &DataType) -> usize {
 }
 
 /// The rows of a batch, or what is wrong with them.
-pub(super) fn rows(batch: &RecordBatch) -> Vec<Result<Value, String>> {
+pub(crate) fn rows(batch: &RecordBatch) -> Vec<Result<Value, String>> {
     let schema = batch.schema_ref();
     let row = |index: usize| {
         let mut row = Map::new();

@@ -1,6 +1,6 @@
 //! Opening files, compressed (gzip, zstd) or not, and reading what is held whole.
 //!
-//! Decompressed sizes are bounded where they are read: per row by [`super::file_rows::MAX_ROW`], per whole file by the
+//! Decompressed sizes are bounded where they are read: per row by [`crate::datasets::intake::MAX_ROW`], per whole file by the
 //! caller. zstd windows over 128 MiB (`--long=28` and more) are refused by the library.
 
 use std::fs::File;
@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// How a file is compressed, by the end of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Compression {
+pub(crate) enum Compression {
     None,
     Gzip,
     Zstd,
@@ -18,7 +18,7 @@ pub(super) enum Compression {
 const BUFFER: usize = 1 << 16;
 
 impl Compression {
-    pub(super) fn of(path: &Path) -> Self {
+    pub(crate) fn of(path: &Path) -> Self {
         match path.extension().and_then(|end| end.to_str()).map(str::to_ascii_lowercase).as_deref() {
             Some("gz" | "gzip") => Compression::Gzip,
             Some("zst" | "zstd") => Compression::Zstd,
@@ -28,7 +28,7 @@ impl Compression {
 }
 
 /// The content of `path`, decompressed when its name says that it is compressed.
-pub(super) fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
+pub(crate) fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
     let file = BufReader::with_capacity(BUFFER, File::open(path)?);
     let decoder: Box<dyn Read> = match Compression::of(path) {
         Compression::None => return Ok(Box::new(file)),
@@ -62,7 +62,7 @@ impl<R: Read> Read for Decoder<R> {
 }
 
 /// A file's whole content, of at most `limit` bytes once decompressed.
-pub(super) fn read_whole(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
+pub(crate) fn read_whole(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let reader = open(path).map_err(|cause| cause.to_string())?;
     reader.take(limit + 1).read_to_end(&mut bytes).map_err(|cause| cause.to_string())?;
@@ -72,12 +72,12 @@ pub(super) fn read_whole(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-pub(super) const INVALID_UTF8: &str =
+pub(crate) const INVALID_UTF8: &str =
     "not valid UTF-8; save the file as UTF-8 (`iconv -t UTF-8` converts it)";
 
 /// Bytes as text, or where they stop being such. A zero byte is none: in UTF-16 every other byte of plain English is one,
 /// and the rest happens to be valid UTF-8.
-pub(super) fn utf8(bytes: &[u8]) -> Result<&str, usize> {
+pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, usize> {
     let text = std::str::from_utf8(bytes).map_err(|cause| cause.valid_up_to());
     match (text, bytes.iter().position(|&byte| byte == 0)) {
         (Err(invalid), Some(zero)) => Err(invalid.min(zero)),
@@ -86,6 +86,6 @@ pub(super) fn utf8(bytes: &[u8]) -> Result<&str, usize> {
     }
 }
 
-pub(super) fn without_bom(bytes: &[u8]) -> &[u8] {
+pub(crate) fn without_bom(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes)
 }

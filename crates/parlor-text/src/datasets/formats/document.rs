@@ -9,12 +9,12 @@ use html2text::render::TrivialDecorator;
 
 use super::compression::{INVALID_UTF8, read_whole, utf8, without_bom};
 use super::docx;
-use super::file_rows::FileRows;
 use super::guarded::guarded;
+use crate::datasets::intake::FileRows;
 
 /// Formats of documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum DocumentKind {
     Html,
     Pdf,
     Docx,
@@ -27,16 +27,16 @@ const MAX_PART: usize = 256 << 20;
 /// Decoders recurse where documents nest; what is as deep as a document may be fits in this.
 const STACK: usize = 256 << 20;
 
-pub(super) fn read(out: &mut FileRows<'_, '_>, kind: Kind) {
+pub(crate) fn read(out: &mut FileRows<'_, '_>, kind: DocumentKind) {
     let bytes = match read_whole(out.path(), MAX_DOCUMENT) {
         Ok(bytes) => bytes,
         Err(why) => return out.problem(0, why),
     };
     let decode = || {
         guarded(|| match kind {
-            Kind::Html => html(&bytes),
-            Kind::Pdf => pdf(&bytes),
-            Kind::Docx => docx::text(&bytes, MAX_PART as u64),
+            DocumentKind::Html => html(&bytes),
+            DocumentKind::Pdf => pdf(&bytes),
+            DocumentKind::Docx => docx::text(&bytes, MAX_PART as u64),
         })
     };
     let decoded = std::thread::scope(|scope| {
@@ -54,12 +54,12 @@ pub(super) fn read(out: &mut FileRows<'_, '_>, kind: Kind) {
     }
 }
 
-fn nothing(kind: Kind) -> &'static str {
+fn nothing(kind: DocumentKind) -> &'static str {
     match kind {
-        Kind::Pdf => {
+        DocumentKind::Pdf => {
             "the PDF holds no text (its pages are perhaps pictures); run text recognition over it, or leave it out"
         }
-        Kind::Html | Kind::Docx => "the document holds no text",
+        DocumentKind::Html | DocumentKind::Docx => "the document holds no text",
     }
 }
 

@@ -8,7 +8,7 @@ use std::io::{BufReader, Cursor, Read};
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
-pub(super) fn text(bytes: &[u8], limit: u64) -> Result<String, String> {
+pub(crate) fn text(bytes: &[u8], limit: u64) -> Result<String, String> {
     let mut archive =
         zip::ZipArchive::new(Cursor::new(bytes)).map_err(|cause| format!("not a readable .docx: {cause}"))?;
     let part = archive

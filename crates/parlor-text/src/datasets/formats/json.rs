@@ -6,13 +6,13 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::compression::{self, INVALID_UTF8, utf8, without_bom};
-use super::file_rows::{FileRows, MAX_ROW};
+use crate::datasets::intake::{FileRows, MAX_ROW};
 
 /// Largest `.json` file: it has to be held whole.
 const MAX_WHOLE: u64 = 2 << 30;
 
 /// Reads one row per line; blank lines are passed over.
-pub(super) fn read_lines(out: &mut FileRows<'_, '_>) {
+pub(crate) fn read_lines(out: &mut FileRows<'_, '_>) {
     let mut reader = match compression::open(out.path()) {
         Ok(reader) => reader,
         Err(cause) => return out.problem(0, cause.to_string()),
@@ -82,7 +82,7 @@ fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<L
 
 /// Reads a file that holds a list of rows, or an object with one under `data`, `rows`, `examples`,
 /// `conversations`, or one row alone; or rows a line each, whatever its name.
-pub(super) fn read_whole(out: &mut FileRows<'_, '_>) {
+pub(crate) fn read_whole(out: &mut FileRows<'_, '_>) {
     let bytes = match compression::read_whole(out.path(), MAX_WHOLE) {
         Ok(bytes) => bytes,
         Err(cause) => {

@@ -11,13 +11,13 @@ use parquet::arrow::arrow_reader::{
 };
 
 use super::columnar::{Wanted, rows, wanted};
-use super::file_rows::FileRows;
 use super::guarded::guarded;
+use crate::datasets::intake::FileRows;
 
 /// Rows decoded at a time.
 const BATCH: usize = 64;
 
-pub(super) fn read(out: &mut FileRows<'_, '_>) {
+pub(crate) fn read(out: &mut FileRows<'_, '_>) {
     let opened = guarded(|| {
         let file = File::open(out.path()).map_err(|cause| cause.to_string())?;
         let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())

@@ -10,10 +10,10 @@ use csv::{ByteRecord, ReaderBuilder};
 use serde_json::{Map, Value};
 
 use super::compression::{self, INVALID_UTF8, utf8, without_bom};
-use super::file_rows::{FileRows, MAX_ROW};
+use crate::datasets::intake::{FileRows, MAX_ROW};
 
 /// Reads a table whose cells are separated by `delimiter`, or by what its header says.
-pub(super) fn read(out: &mut FileRows<'_, '_>, delimiter: Option<u8>) {
+pub(crate) fn read(out: &mut FileRows<'_, '_>, delimiter: Option<u8>) {
     let mut reader = match compression::open(out.path()) {
         Ok(reader) => reader,
         Err(cause) => return out.problem(0, cause.to_string()),

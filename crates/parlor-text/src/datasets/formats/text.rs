@@ -1,12 +1,12 @@
 //! Plain text and Markdown: a file is one row.
 
 use super::compression::{INVALID_UTF8, read_whole, utf8, without_bom};
-use super::file_rows::FileRows;
+use crate::datasets::intake::FileRows;
 
 /// A document is held in memory while it is tokenised.
 const MAX_TEXT: u64 = 1 << 30;
 
-pub(super) fn read(out: &mut FileRows<'_, '_>) {
+pub(crate) fn read(out: &mut FileRows<'_, '_>) {
     let bytes = match read_whole(out.path(), MAX_TEXT) {
         Ok(bytes) => bytes,
         Err(cause) => return out.problem(0, cause),

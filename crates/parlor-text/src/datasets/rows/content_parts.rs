@@ -1,11 +1,11 @@
-//! `content` as a list of parts (OpenAI's shape): of text alone it is the text that it says, as templates that read parts
-//! write it. Pictures, sounds and the rest are refused, because they would not be trained.
+//! Message content as a list of parts (OpenAI's): text parts are joined to one text, as templates that read parts write them.
+//! Parts of other types are refused, because they would not be trained.
 
 use serde_json::{Map, Value};
 
-use crate::chat::{is_nothing, kind};
+use crate::json_value::{is_nothing, kind};
 
-/// Puts the text in the place of a message's parts.
+/// Replaces the parts of a message's content by their text.
 ///
 /// # Errors
 /// What is wrong with it, as the end of a sentence that names the message.
@@ -30,7 +30,7 @@ fn text(part: &Value) -> Result<&str, String> {
         Some(_) => return Err("a part whose `type` is not a text".to_owned()),
     }
     let more = |(key, value): &(&String, &Value)| {
-        // `cache_control` and such say how to compute, not what to say.
+        // `cache_control` and the like do not change the text.
         !["type", "text", "cache_control", "annotations"].contains(&key.as_str()) && !is_nothing(value)
     };
     if let Some((key, _)) = map.iter().find(more) {

@@ -1,12 +1,11 @@
-//! The column `label` of unpaired rows: whether the answer is wanted. What pandas, spreadsheets and Python write counts too.
+//! The label of unpaired preferences: whether a completion is desirable. Also as pandas, spreadsheets and Python write it.
 
 use serde_json::Value;
 
-use crate::chat::kind;
+use super::column_names::LABEL;
+use crate::json_value::kind;
 
-pub(super) const LABEL: &str = "label";
-
-/// What a label says: a boolean, 1 or 0 (also as a fraction), or one of these in a text, or yes or no.
+/// The value of a label: a boolean, 1 or 0 (also as a float), one of these as a text, or yes or no.
 pub(super) fn desirable(label: Option<&Value>) -> Result<bool, String> {
     let said = match label {
         Some(Value::Bool(label)) => Some(*label),

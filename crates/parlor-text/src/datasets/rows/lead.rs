@@ -1,16 +1,15 @@
-//! Turns that stand beside an answer in columns of their own: `system` and `history`, and Alpaca's request of `instruction`
-//! and `input`. The rules are those of LLaMA-Factory's `AlpacaDatasetConverter`.
+//! Messages before a prompt that stand in columns of their own: `system` and `history`. The rules are those of
+//! LLaMA-Factory's `AlpacaDatasetConverter`.
 
 use serde_json::{Map, Value};
 
-use super::conversation::messages;
-use crate::chat::{Message, kind};
-use crate::dataset_config::Tags;
+use super::column_names::{HISTORY, SYSTEM};
+use super::columns::Tags;
+use super::messages::messages;
+use crate::json_value::kind;
+use crate::message::Message;
 
-pub(crate) const SYSTEM: &str = "system";
-pub(crate) const HISTORY: &str = "history";
-
-/// Whether a row has columns of turns before its prompt: then its texts are turns too.
+/// Whether a row has such columns. Its texts are turns of a conversation then.
 pub(super) fn has_lead(map: &Map<String, Value>) -> bool {
     map.contains_key(SYSTEM) || map.contains_key(HISTORY)
 }
@@ -23,7 +22,7 @@ pub(super) fn take_lead(map: &mut Map<String, Value>, tags: &Tags) -> Result<Vec
 }
 
 /// Takes the system prompt out of a row; none when it is empty.
-pub(super) fn take_system(map: &mut Map<String, Value>) -> Result<Option<Message>, String> {
+fn take_system(map: &mut Map<String, Value>) -> Result<Option<Message>, String> {
     match map.shift_remove(SYSTEM) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if text.is_empty() => Ok(None),
@@ -61,10 +60,4 @@ fn take_history(map: &mut Map<String, Value>, tags: &Tags) -> Result<Vec<Message
         }
     }
     Ok(said)
-}
-
-/// The message that an instruction and its input make.
-pub(crate) fn request(instruction: &str, input: &str) -> Message {
-    let parts: Vec<&str> = [instruction, input].into_iter().filter(|part| !part.is_empty()).collect();
-    Message::new("user", &parts.join("\n"))
 }

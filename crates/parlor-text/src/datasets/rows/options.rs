@@ -1,18 +1,16 @@
-//! How the rows of a path are to be understood, beyond what their files say.
+//! Options for reading the rows of a path.
 
 use serde_json::{Map, Value};
 
-use super::RowKind;
-use super::row::COLUMNS;
-use super::template_inputs::{DOCUMENTS, KWARGS, TOOLS};
-use super::turns::{HISTORY, SYSTEM};
-use crate::chat::is_nothing;
-use crate::dataset_config::{Columns, Tags};
+use super::column_names::{DOCUMENTS, HISTORY, KNOWN_COLUMNS, SYSTEM, TEMPLATE_KWARGS, TOOLS};
+use super::columns::{Columns, Tags};
+use super::row::RowKind;
+use crate::json_value::is_nothing;
 
 /// How rows are read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadOptions {
-    /// Their kind. None: what their columns say.
+    /// Their kind. None: decided by their columns.
     pub kind: Option<RowKind>,
     /// Names of their columns.
     pub columns: Columns,
@@ -23,19 +21,19 @@ pub struct ReadOptions {
 }
 
 impl ReadOptions {
-    /// The columns that a row is made of.
-    pub(super) fn wanted(&self) -> Vec<&str> {
+    /// The columns that rows may use.
+    pub(crate) fn wanted(&self) -> Vec<&str> {
         let named: Vec<&str> = self.columns.named().map(|(_, column)| column).collect();
-        if named.is_empty() { COLUMNS.to_vec() } else { named }
+        if named.is_empty() { KNOWN_COLUMNS.to_vec() } else { named }
     }
 
-    /// What a column of a file is here.
-    pub(super) fn canonical<'a>(&'a self, column: &'a str) -> &'a str {
+    /// The canonical name of a column.
+    pub(crate) fn canonical<'a>(&'a self, column: &'a str) -> &'a str {
         self.columns.named().find(|(_, theirs)| *theirs == column).map_or(column, |(name, _)| name)
     }
 
-    /// A row with its columns under their canonical names, and the names of those that hold something and are not named.
-    pub(super) fn renamed(
+    /// A row with its columns under their canonical names, and the columns that `columns` does not name and that are not empty.
+    pub(crate) fn renamed(
         &self,
         mut row: Map<String, Value>,
     ) -> Result<(Map<String, Value>, Vec<String>), String> {
@@ -45,7 +43,7 @@ impl ReadOptions {
         let mut named = Map::new();
         for (name, column) in self.columns.named() {
             match row.get_mut(column) {
-                // One column may serve twice.
+                // One column may be used twice.
                 Some(value) => _ = named.insert(name.to_owned(), value.clone()),
                 None if OPTIONAL.contains(&name) => {}
                 None => {
@@ -64,4 +62,4 @@ impl ReadOptions {
 }
 
 /// Columns that rows may lack.
-const OPTIONAL: &[&str] = &[SYSTEM, HISTORY, TOOLS, DOCUMENTS, KWARGS, "input"];
+const OPTIONAL: &[&str] = &[SYSTEM, HISTORY, TOOLS, DOCUMENTS, TEMPLATE_KWARGS, "input"];

@@ -1,31 +1,33 @@
-//! Rows with judged answers: two answers of which one is better, or one answer that is wanted or not.
+//! Preference data: pairs of completions of which one is preferred, and single completions with a label.
 //!
-//! Shapes are TRL's (1.16, the dataset formats of its documentation; `maybe_extract_prompt`, what `chosen` and `rejected`
-//! begin with alike is the prompt) and LLaMA-Factory's (a conversation with `chosen` and `rejected` beside it, one message
-//! each; Alpaca's columns with them or with a label). Unlike TRL, a prompt that its answers repeat is said once.
+//! The layouts are TRL's (1.16, the dataset formats of its documentation, with `maybe_extract_prompt`: the common beginning
+//! of `chosen` and `rejected` is the prompt) and LLaMA-Factory's (a conversation with `chosen` and `rejected`, one message
+//! each; Alpaca's columns with these or with a label). Unlike in TRL, a prompt that the completions repeat is kept once.
 
 use serde_json::{Map, Value};
 
-use super::conversation::{KEYS, take_messages, with_lead};
-use super::label::{LABEL, desirable};
-use super::row::{Content, Row, content, filled};
-use super::turns::{has_lead, request, take_lead};
-use crate::chat::Message;
-use crate::dataset_config::Tags;
+use super::column_names::{CONVERSATION, LABEL, filled};
+use super::columns::Tags;
+use super::content::{content, same_kind, turn};
+use super::conversation::{take_messages, with_lead};
+use super::label::desirable;
+use super::lead::{has_lead, take_lead};
+use super::row::{Content, Row, request};
+use crate::message::Message;
 
 type Fields = Map<String, Value>;
 
-/// A prompt with `chosen` and `rejected`; or those alone, which begin with it.
+/// A preference pair: `chosen` and `rejected`, with their prompt or beginning with it.
 pub(super) fn preference(map: &mut Fields, tags: &Tags) -> Result<Row, String> {
-    let (chosen, rejected) = (answer(map, "chosen", tags)?, answer(map, "rejected", tags)?);
+    let (chosen, rejected) = (completion(map, "chosen", tags)?, completion(map, "rejected", tags)?);
     if chosen == rejected {
         return Err("`chosen` and `rejected` are the same, so there is nothing to prefer".to_owned());
     }
-    let beside = KEYS.into_iter().any(|key| filled(map, key));
+    let has_conversation = CONVERSATION.into_iter().any(|key| filled(map, key));
     let prompt = match prompt(map, tags)? {
         Some(prompt) => Some(prompt),
-        // The whole conversation with the better answer says nothing more.
-        None if beside && !is_whole(map, &chosen, tags) => {
+        // A conversation that repeats prompt and `chosen` adds nothing.
+        None if has_conversation && !repeats_chosen(map, &chosen, tags) => {
             let messages = take_messages(map, tags)?;
             if messages.last().is_some_and(|last| last.role() == "assistant") {
                 return Err(
@@ -56,26 +58,26 @@ pub(super) fn preference(map: &mut Fields, tags: &Tags) -> Result<Row, String> {
     if let Content::Messages(messages) = &mut prompt {
         with_lead(map, messages, tags)?;
     }
-    for key in KEYS {
-        // Conversations that only repeat what stands in the other columns.
+    for key in CONVERSATION {
+        // Conversations that only repeat the other columns.
         if filled(map, key) && is_repeated(map, key, &prompt, &chosen, tags) {
             map.shift_remove(key);
         }
     }
-    are_whole(&[&chosen, &rejected])?;
+    require_trained(&[&chosen, &rejected])?;
     Ok(Row::Preference { prompt, chosen, rejected })
 }
 
-/// An answer, what it answers, and its label.
+/// An unpaired preference: a prompt, a completion, and its label.
 pub(super) fn unpaired(map: &mut Fields, tags: &Tags) -> Result<Row, String> {
     let desirable = desirable(map.shift_remove(LABEL).as_ref())?;
     let (prompt, completion) = match prompt(map, tags)? {
         Some(prompt) => {
             let key =
                 if filled(map, "completion") || !filled(map, "output") { "completion" } else { "output" };
-            (prompt, answer(map, key, tags)?)
+            (prompt, completion(map, key, tags)?)
         }
-        None if KEYS.into_iter().any(|key| map.contains_key(key)) => {
+        None if CONVERSATION.into_iter().any(|key| map.contains_key(key)) => {
             let mut messages = take_messages(map, tags)?;
             match messages.pop() {
                 Some(last) if last.role() == "assistant" && !last.is_empty() && !messages.is_empty() => {
@@ -89,17 +91,18 @@ pub(super) fn unpaired(map: &mut Fields, tags: &Tags) -> Result<Row, String> {
                 }
             }
         }
-        None => (content(map, "prompt", tags)?, answer(map, "completion", tags)?),
+        None => (content(map, "prompt", tags)?, completion(map, "completion", tags)?),
     };
-    let (mut prompt, [completion]) = alike(prompt, [completion])?;
+    let (mut prompt, [completion]) = same_kind(prompt, [completion])?;
     if let Content::Messages(messages) = &mut prompt {
         with_lead(map, messages, tags)?;
     }
-    are_whole(&[&completion])?;
+    require_trained(&[&completion])?;
     Ok(Row::Unpaired { prompt, completion, desirable })
 }
 
-/// `prompt`, `question`, or Alpaca's `instruction` with its `input`; a turn of the user where turns before it have columns.
+/// The prompt of `prompt`, `question`, or Alpaca's `instruction` with its `input`. Text becomes a turn of the user when
+/// earlier turns have columns.
 fn prompt(map: &mut Fields, tags: &Tags) -> Result<Option<Content>, String> {
     let key = ["prompt", "question"].into_iter().find(|key| filled(map, key));
     if let Some(key) = key {
@@ -123,51 +126,31 @@ fn prompt(map: &mut Fields, tags: &Tags) -> Result<Option<Content>, String> {
     Ok(Some(Content::Messages(messages)))
 }
 
-/// A text as a message; messages as they are.
-pub(super) fn turn(content: Content, role: &str) -> Content {
-    match content {
-        Content::Text(text) => Content::Messages(vec![Message::new(role, &text)]),
-        messages @ Content::Messages(_) => messages,
-    }
-}
-
-/// A column of more than one word, which may be what the answers are about.
+/// A column with a text of several words, which may be the prompt.
 fn sentence(map: &Fields) -> Option<&str> {
     let of_words =
         |value: &Value| value.as_str().is_some_and(|text| text.trim().contains(char::is_whitespace));
     map.iter().find(|(_, value)| of_words(value)).map(|(name, _)| name.as_str())
 }
 
-/// A prompt and answers of one kind: where any is messages, texts become turns.
-pub(super) fn alike<const N: usize>(
-    prompt: Content,
-    answers: [Content; N],
-) -> Result<(Content, [Content; N]), String> {
-    let is_text = |content: &Content| matches!(content, Content::Text(_));
-    if is_text(&prompt) && answers.iter().all(is_text) {
-        return Ok((prompt, answers));
-    }
-    Ok((turn(prompt, "user"), answers.map(|answer| turn(answer, "assistant"))))
-}
-
-/// An answer that says something.
-fn answer(map: &mut Fields, key: &str, tags: &Tags) -> Result<Content, String> {
-    let answer = content(map, key, tags)?;
-    match &answer {
+/// A completion that is not empty.
+fn completion(map: &mut Fields, key: &str, tags: &Tags) -> Result<Content, String> {
+    let completion = content(map, key, tags)?;
+    match &completion {
         Content::Messages(messages) if messages.iter().all(Message::is_empty) => {
             Err(format!("`{key}` is empty"))
         }
-        _ => Ok(answer),
+        _ => Ok(completion),
     }
 }
 
-/// Refuses answers of which a message is not to be trained.
-fn are_whole(answers: &[&Content]) -> Result<(), String> {
+/// Refuses completions with a message that is not to be trained.
+fn require_trained(completions: &[&Content]) -> Result<(), String> {
     let untrained = |content: &&Content| match content {
         Content::Messages(messages) => messages.iter().any(|message| !message.is_trained()),
         Content::Text(_) => false,
     };
-    if answers.iter().any(untrained) {
+    if completions.iter().any(untrained) {
         return Err(
             "a message of an answer is not to be trained (`weight`, `train`); an answer is compared \
              whole"
@@ -177,8 +160,8 @@ fn are_whole(answers: &[&Content]) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the conversation beside the answers is the better answer with what comes before it.
-fn is_whole(map: &Fields, chosen: &Content, tags: &Tags) -> bool {
+/// Whether the conversation of the row equals `chosen`.
+fn repeats_chosen(map: &Fields, chosen: &Content, tags: &Tags) -> bool {
     let Content::Messages(chosen) = chosen else { return false };
     let mut copy = map.clone();
     take_messages(&mut copy, tags).is_ok_and(|messages| messages == *chosen)
@@ -189,13 +172,13 @@ fn is_repeated(map: &Fields, key: &str, prompt: &Content, chosen: &Content, tags
     let Some(value) = map.get(key) else { return false };
     let mut copy = Map::from_iter([(key.to_owned(), value.clone())]);
     let whole = [&prompt[..], chosen].concat();
-    // A system prompt of its own column is not among them.
+    // The system prompt of a column is not among these messages.
     take_messages(&mut copy, tags).is_ok_and(|messages| {
         whole.ends_with(&messages) || prompt.ends_with(&messages) || whole.starts_with(&messages)
     })
 }
 
-/// Brings a prompt and its answers together, each said once.
+/// Removes the prompt from completions that repeat it.
 fn with_prompt(
     prompt: Content,
     chosen: Content,
@@ -204,7 +187,7 @@ fn with_prompt(
     match (prompt, chosen, rejected) {
         (Content::Text(prompt), Content::Text(chosen), Content::Text(rejected)) => {
             let (chosen, rejected) = match (chosen.strip_prefix(&prompt), rejected.strip_prefix(&prompt)) {
-                // A single word may begin both by chance.
+                // A prompt of one word may begin both by chance.
                 (Some(a), Some(b)) if prompt.trim().contains(char::is_whitespace) && a != b => {
                     if a.trim().is_empty() || b.trim().is_empty() {
                         return Err("an answer only repeats `prompt`".to_owned());
@@ -215,7 +198,7 @@ fn with_prompt(
             };
             Ok((Content::Text(prompt), Content::Text(chosen), Content::Text(rejected)))
         }
-        // A prompt as text beside whole conversations: they hold it.
+        // A text prompt beside whole conversations, which hold it.
         (Content::Text(prompt), Content::Messages(chosen), Content::Messages(rejected))
             if begins_with_prompt(&chosen) && begins_with_prompt(&rejected) =>
         {
@@ -230,7 +213,7 @@ fn with_prompt(
             Ok((extracted, chosen, rejected))
         }
         (prompt, chosen, rejected) => {
-            let (prompt, [chosen, rejected]) = alike(prompt, [chosen, rejected])?;
+            let (prompt, [chosen, rejected]) = same_kind(prompt, [chosen, rejected])?;
             match (prompt, chosen, rejected) {
                 (Content::Messages(prompt), Content::Messages(chosen), Content::Messages(rejected)) => {
                     let (a, b) = (rest(&prompt, &chosen), rest(&prompt, &rejected));
@@ -256,12 +239,12 @@ fn begins_with_prompt(messages: &[Message]) -> bool {
     messages.first().is_some_and(|first| first.role() != "assistant")
 }
 
-/// What follows the prompt in a conversation that repeats it.
+/// The messages after the prompt, in a conversation that begins with it.
 fn rest<'a>(prompt: &[Message], whole: &'a [Message]) -> Option<&'a [Message]> {
     whole.strip_prefix(prompt).filter(|rest| !rest.is_empty())
 }
 
-/// Takes the common beginning off two whole texts or conversations.
+/// Splits the common beginning, the prompt, off two texts or conversations.
 fn without_prompt(chosen: Content, rejected: Content) -> Result<(Content, Content, Content), String> {
     let nothing = || {
         "`prompt` is missing, and `chosen` and `rejected` have no common beginning to take for it".to_owned()
@@ -270,7 +253,7 @@ fn without_prompt(chosen: Content, rejected: Content) -> Result<(Content, Conten
         (Content::Text(chosen), Content::Text(rejected)) => {
             let (a, b): (Vec<char>, Vec<char>) = (chosen.chars().collect(), rejected.chars().collect());
             let mut at = common(&a, &b);
-            // A space between prompt and answers is the answers' own.
+            // A space between prompt and completion belongs to the completion.
             if at > 0 && a[at - 1] == ' ' && a[at] != b[at] {
                 at -= 1;
             }
@@ -294,7 +277,7 @@ fn without_prompt(chosen: Content, rejected: Content) -> Result<(Content, Conten
     }
 }
 
-/// Length of the common beginning; where one is the beginning of the other, its last element is left to the answers.
+/// Length of the common beginning. At least one element is left to each of the two.
 fn common<T: PartialEq>(a: &[T], b: &[T]) -> usize {
     let shorter = a.len().min(b.len());
     let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();

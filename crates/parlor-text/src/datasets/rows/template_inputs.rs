@@ -1,9 +1,10 @@
-//! What a row hands to the chat template beside its messages: `tools`, `documents` and `chat_template_kwargs`, the names of
-//! TRL's dataset formats and of `apply_chat_template`. Each may stand in its row as JSON in a text.
+//! The template variables of a row: `tools`, `documents` and `chat_template_kwargs`, as TRL's dataset formats and
+//! `apply_chat_template` name them. Each may be JSON or a text that holds JSON.
 
 use serde_json::{Map, Value, json};
 
-use crate::chat::{is_nothing, kind};
+use super::column_names::{DOCUMENTS, TEMPLATE_KWARGS, TOOLS};
+use crate::json_value::{is_nothing, kind};
 use crate::template::RenderOptions;
 
 /// Template variables of one row.
@@ -13,15 +14,11 @@ pub struct TemplateInputs {
     pub tools: Option<Vec<Value>>,
     /// Documents to answer from; never an empty list.
     pub documents: Option<Vec<Value>>,
-    /// Further variables (`enable_thinking`, ...); they go over those of the run.
+    /// Further variables (`enable_thinking`, ...); they override those of the run.
     pub chat_template_kwargs: Map<String, Value>,
 }
 
-pub(super) const TOOLS: &str = "tools";
-pub(super) const DOCUMENTS: &str = "documents";
-pub(super) const KWARGS: &str = "chat_template_kwargs";
-
-/// Arguments of `apply_chat_template` that are no variables, or that the program sets itself.
+/// Arguments of `apply_chat_template` that are not template variables, or that the program sets itself.
 const NOT_VARIABLES: &[&str] = &[
     "messages",
     "conversation",
@@ -39,12 +36,12 @@ impl TemplateInputs {
         self.tools.is_none() && self.documents.is_none() && self.chat_template_kwargs.is_empty()
     }
 
-    /// Names of those that there are, as columns.
+    /// The columns of those that are set.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         let filled = [
             (TOOLS, self.tools.is_some()),
             (DOCUMENTS, self.documents.is_some()),
-            (KWARGS, !self.chat_template_kwargs.is_empty()),
+            (TEMPLATE_KWARGS, !self.chat_template_kwargs.is_empty()),
         ];
         filled.into_iter().filter(|(_, filled)| *filled).map(|(name, _)| name)
     }
@@ -67,12 +64,12 @@ impl TemplateInputs {
             row.insert(DOCUMENTS.to_owned(), Value::Array(documents.clone()));
         }
         if !self.chat_template_kwargs.is_empty() {
-            row.insert(KWARGS.to_owned(), Value::Object(self.chat_template_kwargs.clone()));
+            row.insert(TEMPLATE_KWARGS.to_owned(), Value::Object(self.chat_template_kwargs.clone()));
         }
     }
 
-    /// Gives tools that are described without a wrapper the one that OpenAI's have, as LLaMA-Factory does for ShareGPT's and
-    /// Alpaca's layouts; TRL gives templates what a row of messages holds.
+    /// Wraps bare tool schemas as OpenAI's `{"type": "function", "function": ...}`, as LLaMA-Factory does for ShareGPT's and
+    /// Alpaca's layouts. (For rows of messages TRL passes the tools on as they are.)
     pub(super) fn wrap_tools(&mut self) {
         for tool in self.tools.iter_mut().flatten() {
             if tool.get("function").is_none() && tool.get("name").is_some_and(Value::is_string) {
@@ -85,17 +82,22 @@ impl TemplateInputs {
     pub(super) fn take(row: &mut Map<String, Value>) -> Result<Self, String> {
         let mut tools = list(row.shift_remove(TOOLS), TOOLS)?;
         let mut documents = list(row.shift_remove(DOCUMENTS), DOCUMENTS)?;
-        let mut kwargs =
-            match row.shift_remove(KWARGS).map(|value| parsed(value, KWARGS, "object")).transpose()? {
-                None => Map::new(),
-                Some(value) if is_nothing(&value) => Map::new(),
-                Some(Value::Object(map)) => map,
-                Some(other) => return Err(format!("`{KWARGS}` is {}; an object was expected", kind(&other))),
-            };
+        let mut kwargs = match row
+            .shift_remove(TEMPLATE_KWARGS)
+            .map(|value| parsed(value, TEMPLATE_KWARGS, "object"))
+            .transpose()?
+        {
+            None => Map::new(),
+            Some(value) if is_nothing(&value) => Map::new(),
+            Some(Value::Object(map)) => map,
+            Some(other) => {
+                return Err(format!("`{TEMPLATE_KWARGS}` is {}; an object was expected", kind(&other)));
+            }
+        };
         if let Some(name) = NOT_VARIABLES.iter().find(|name| kwargs.contains_key(**name)) {
-            return Err(format!("`{KWARGS}` sets `{name}`, which is no variable of a row"));
+            return Err(format!("`{TEMPLATE_KWARGS}` sets `{name}`, which is no variable of a row"));
         }
-        // As in TRL, they go over the columns.
+        // As in TRL, they override the columns.
         if let Some(value) = kwargs.shift_remove(TOOLS) {
             tools = list(Some(value), TOOLS)?;
         }
@@ -106,7 +108,7 @@ impl TemplateInputs {
     }
 }
 
-/// A value, or what it says as JSON in a text.
+/// A value, parsed when it is a text that holds JSON.
 fn parsed(value: Value, name: &str, expected: &str) -> Result<Value, String> {
     match value {
         Value::String(text) if text.trim().is_empty() => Ok(Value::Null),
@@ -116,7 +118,7 @@ fn parsed(value: Value, name: &str, expected: &str) -> Result<Value, String> {
     }
 }
 
-/// A list of objects, each as it is or as JSON in a text; none when it is empty.
+/// A list of objects, each as it is or as a text that holds JSON. None when it is empty.
 fn list(value: Option<Value>, name: &str) -> Result<Option<Vec<Value>>, String> {
     let items = match value.map(|value| parsed(value, name, "list")).transpose()? {
         None => return Ok(None),

@@ -4,8 +4,8 @@ use jiff::civil::DateTime;
 use minijinja::value::{Kwargs, Rest};
 use minijinja::{Error, Value};
 
-use super::arguments::{Arguments, required, text, together};
-use super::invalid;
+use crate::template::jinja::values::arguments::{Arguments, required, text, together};
+use crate::template::jinja::values::error::invalid;
 
 /// The function `strftime_now(format)`.
 pub(crate) fn strftime_now(now: DateTime) -> Value {

@@ -7,10 +7,18 @@ use std::cmp::Ordering;
 use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Value};
 
-use super::arguments::{Arguments, flag, integer, optional_integer, required, together};
-use super::strings::{capitalize, is_space, replaced};
-use super::values::{is_float, is_integer};
-use super::{containers, functions, invalid, json, sequences, spelling};
+use super::{json, sequences};
+use crate::template::jinja::dict::is_callable;
+use crate::template::jinja::methods::{self, capitalize, replaced};
+use crate::template::jinja::values::arguments::{
+    self, Arguments, flag, integer, optional_integer, required, together,
+};
+use crate::template::jinja::values::characters::is_space;
+use crate::template::jinja::values::error::invalid;
+use crate::template::jinja::values::format::percent_with;
+use crate::template::jinja::values::iterate::{entries, items, pairs};
+use crate::template::jinja::values::numbers::{self, is_float, is_integer};
+use crate::template::jinja::values::spelling;
 
 type Result<T> = std::result::Result<T, Error>;
 
@@ -20,7 +28,7 @@ const FOREIGN: [&str; 5] = ["bool", "chain", "lines", "split", "zip"];
 /// Widest line that `pprint` leaves alone.
 const PPRINT_WIDTH: usize = 80;
 
-pub(super) fn add(environment: &mut Environment<'static>) {
+pub(crate) fn add(environment: &mut Environment<'static>) {
     FOREIGN.iter().for_each(|name| environment.remove_filter(name));
     let mut filter = |name: &'static str, apply: fn(&Value, &[Value]) -> Result<Value>| {
         environment.add_filter(name, move |value: &Value, rest: Rest<Value>, named: Kwargs| {
@@ -48,7 +56,7 @@ pub(super) fn add(environment: &mut Environment<'static>) {
         none(rest)?;
         match value.kind() {
             ValueKind::Undefined => Ok(Value::from(Vec::<Value>::new())),
-            ValueKind::Map => Ok(containers::pairs(containers::entries(value)?)),
+            ValueKind::Map => Ok(pairs(entries(value)?)),
             other => Err(invalid(format!("can only get item pairs from a mapping, not {other}"))),
         }
     });
@@ -70,7 +78,7 @@ pub(super) fn add(environment: &mut Environment<'static>) {
     filter("float", float);
     filter("round", round);
     filter("attr", attr);
-    filter("format", |value, rest| functions::percent_with(&text(value)?, rest));
+    filter("format", |value, rest| percent_with(&text(value)?, rest));
     for name in ["e", "escape", "forceescape"] {
         filter(name, |value, rest| none(rest).and_then(|()| text(value)).map(|text| escaped(&text).into()));
     }
@@ -113,7 +121,7 @@ fn trim(value: &Value, rest: &[Value]) -> Result<Value> {
     let [characters] = Arguments::new(rest)?.bind(["chars"])?;
     let text = text(value)?;
     let characters = characters.filter(|characters| !characters.is_none());
-    let set = characters.as_ref().map(super::arguments::text).transpose()?;
+    let set = characters.as_ref().map(arguments::text).transpose()?;
     Ok(text.trim_matches(|c| set.map_or_else(|| is_space(c), |set| set.contains(c))).into())
 }
 
@@ -169,8 +177,7 @@ fn indent(value: &Value, rest: &[Value]) -> Result<Value> {
 fn center(value: &Value, rest: &[Value]) -> Result<Value> {
     let [width] = Arguments::new(rest)?.bind(["width"])?;
     let width = width.unwrap_or_else(|| Value::from(80));
-    super::strings::method(&text(value)?, "center", &[width])
-        .unwrap_or_else(|| Err(invalid("`center` failed")))
+    methods::text::call(&text(value)?, "center", &[width]).unwrap_or_else(|| Err(invalid("`center` failed")))
 }
 
 /// `int(value, default=0, base=10)`.
@@ -185,8 +192,7 @@ fn int(value: &Value, rest: &[Value]) -> Result<Value> {
             value.clone()
         });
     }
-    let whole =
-        |number: f64| number.is_finite().then(|| super::values::integer(&format!("{:.0}", number.trunc())));
+    let whole = |number: f64| number.is_finite().then(|| numbers::integer(&format!("{:.0}", number.trunc())));
     let found = match value.as_str() {
         Some(text) => parsed_integer(text, base).or_else(|| parsed_float(text).and_then(whole)),
         None if is_float(value) => f64::try_from(value.clone()).ok().and_then(whole),
@@ -218,7 +224,7 @@ fn parsed_integer(text: &str, base: u32) -> Option<Value> {
         return digits
             .bytes()
             .all(|b| b.is_ascii_digit())
-            .then(|| super::values::integer(&format!("{sign}{digits}")));
+            .then(|| numbers::integer(&format!("{sign}{digits}")));
     }
     let magnitude = i128::from_str_radix(&digits, base).ok()?;
     Some(Value::from(if sign.is_empty() { magnitude } else { -magnitude }))
@@ -245,7 +251,7 @@ fn float(value: &Value, rest: &[Value]) -> Result<Value> {
 fn round(value: &Value, rest: &[Value]) -> Result<Value> {
     let [precision, method] = Arguments::new(rest)?.bind(["precision", "method"])?;
     let precision = optional_integer(precision.as_ref())?.unwrap_or(0).clamp(-400, 400) as i32;
-    let method = method.as_ref().map_or(Ok("common"), super::arguments::text)?.to_owned();
+    let method = method.as_ref().map_or(Ok("common"), arguments::text)?.to_owned();
     if !matches!(method.as_str(), "common" | "ceil" | "floor") {
         return Err(invalid("method must be common, ceil or floor"));
     }
@@ -267,7 +273,7 @@ fn round(value: &Value, rest: &[Value]) -> Result<Value> {
         _ => (number * scale).round_ties_even() / scale,
     };
     if is_integer(value) && method == "common" {
-        return Ok(super::values::integer(&format!("{rounded:.0}")));
+        return Ok(numbers::integer(&format!("{rounded:.0}")));
     }
     Ok(rounded.into())
 }
@@ -276,8 +282,8 @@ fn round(value: &Value, rest: &[Value]) -> Result<Value> {
 fn attr(value: &Value, rest: &[Value]) -> Result<Value> {
     let [name] = Arguments::new(rest)?.bind(["name"])?;
     let name = required(name, "name")?;
-    let found = value.get_attr(super::arguments::text(&name)?)?;
-    let is_method = super::values::is_callable(&found);
+    let found = value.get_attr(arguments::text(&name)?)?;
+    let is_method = is_callable(&found);
     Ok(if value.kind() != ValueKind::Map || is_method { found } else { Value::UNDEFINED })
 }
 
@@ -299,19 +305,19 @@ fn escaped(text: &str) -> String {
 /// `urlencode`: a text, or pairs as a query.
 fn url_encode(value: &Value, rest: &[Value]) -> Result<Value> {
     none(rest)?;
-    let pairs = match value.kind() {
-        ValueKind::Map => containers::entries(value)?,
+    let entries = match value.kind() {
+        ValueKind::Map => entries(value)?,
         ValueKind::Seq | ValueKind::Iterable => {
-            let pair = |item: Value| match &sequences::items(&item)?[..] {
+            let pair = |item: Value| match &items(&item)?[..] {
                 [key, value] => Ok((key.clone(), value.clone())),
                 _ => Err(invalid("`urlencode` of a list takes pairs")),
             };
-            sequences::items(value)?.into_iter().map(pair).collect::<Result<_>>()?
+            items(value)?.into_iter().map(pair).collect::<Result<_>>()?
         }
         _ => return Ok(quoted(&text(value)?, "/").into()),
     };
     let mut parts = Vec::new();
-    for (key, value) in pairs {
+    for (key, value) in entries {
         parts.push(format!("{}={}", quoted(&text(&key)?, " "), quoted(&text(&value)?, " ")));
     }
     Ok(parts.join("&").replace(' ', "+").into())

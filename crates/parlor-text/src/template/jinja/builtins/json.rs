@@ -3,9 +3,10 @@
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
 
-use super::arguments::{Arguments, flag, integer};
-use super::spelling::float;
-use super::values::is_float;
+use crate::template::jinja::values::arguments::{Arguments, flag, integer, text};
+use crate::template::jinja::values::error::invalid;
+use crate::template::jinja::values::numbers::{is_float, is_integer};
+use crate::template::jinja::values::spelling::float;
 
 /// How a value is written.
 struct Style {
@@ -20,13 +21,13 @@ struct Style {
 const MAX_DEPTH: usize = 200;
 
 /// `tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
-pub(super) fn tojson(value: &Value, arguments: &[Value]) -> Result<Value, Error> {
+pub(crate) fn tojson(value: &Value, arguments: &[Value]) -> Result<Value, Error> {
     let [ensure_ascii, indent, separators, sort_keys] =
         Arguments::new(arguments)?.bind(["ensure_ascii", "indent", "separators", "sort_keys"])?;
     let indent = match indent {
         Some(indent) if indent.is_none() => None,
         Some(indent) => Some(match indent.as_str() {
-            Some(text) => text.to_owned(),
+            Some(indent) => indent.to_owned(),
             None => " ".repeat(usize::try_from(integer(&indent)?.clamp(0, 1024)).unwrap_or(0)),
         }),
         None => None,
@@ -37,10 +38,10 @@ pub(super) fn tojson(value: &Value, arguments: &[Value]) -> Result<Value, Error>
         let parts: Vec<Value> = separators.try_iter()?.collect();
         match &parts[..] {
             [item, key] => {
-                item_separator = super::arguments::text(item)?.to_owned();
-                key_separator = super::arguments::text(key)?.to_owned();
+                item_separator = text(item)?.to_owned();
+                key_separator = text(key)?.to_owned();
             }
-            _ => return Err(super::invalid("`separators` has two texts: between items, and after a key")),
+            _ => return Err(invalid("`separators` has two texts: between items, and after a key")),
         }
     }
     let style = Style {
@@ -87,7 +88,7 @@ fn write(value: &Value, style: &Style, depth: usize, out: &mut String) -> Result
             }
             if style.sort_keys {
                 if keys.windows(2).any(|pair| pair[0].1.kind() != pair[1].1.kind()) {
-                    return Err(super::invalid("keys of different types cannot be sorted"));
+                    return Err(invalid("keys of different types cannot be sorted"));
                 }
                 keys.sort_by(|a, b| a.0.cmp(&b.0));
             }
@@ -101,7 +102,7 @@ fn write(value: &Value, style: &Style, depth: usize, out: &mut String) -> Result
             close(style, depth, count, out);
             out.push('}');
         }
-        ValueKind::Plain if super::values::is_integer(value) => out.push_str(&value.to_string()),
+        ValueKind::Plain if is_integer(value) => out.push_str(&value.to_string()),
         ValueKind::Undefined => return Err(refused("an undefined value")),
         other => return Err(refused(format!("a value of type {other}"))),
     }

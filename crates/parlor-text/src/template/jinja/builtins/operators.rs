@@ -5,22 +5,26 @@ use std::cmp::Ordering;
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, State, Value};
 
-use super::values::is_integer;
-use super::{invalid, sequences, spelling};
+use crate::template::jinja::values::compare::{compare, contains, is_number, unsupported};
+use crate::template::jinja::values::error::invalid;
+use crate::template::jinja::values::format::percent;
+use crate::template::jinja::values::iterate::items;
+use crate::template::jinja::values::numbers::is_integer;
+use crate::template::jinja::values::spelling;
 
-pub(super) const MODULO: &str = "operator__mod";
-pub(super) const CONCAT: &str = "operator__concat";
-pub(super) const LESS: &str = "operator__lt";
-pub(super) const LESS_EQUAL: &str = "operator__le";
-pub(super) const GREATER_EQUAL: &str = "operator__ge";
-pub(super) const GREATER: &str = "operator__gt";
-pub(super) const CONTAINED: &str = "operator__in";
+pub(crate) const MODULO: &str = "operator__mod";
+pub(crate) const CONCAT: &str = "operator__concat";
+pub(crate) const LESS: &str = "operator__lt";
+pub(crate) const LESS_EQUAL: &str = "operator__le";
+pub(crate) const GREATER_EQUAL: &str = "operator__ge";
+pub(crate) const GREATER: &str = "operator__gt";
+pub(crate) const CONTAINED: &str = "operator__in";
 /// A filter: what a loop goes over.
-pub(super) const ITERABLE: &str = "operator__iter";
+pub(crate) const ITERABLE: &str = "operator__iter";
 /// A filter: what is sliced.
-pub(super) const CHECKED_SLICE: &str = "operator__slice";
+pub(crate) const CHECKED_SLICE: &str = "operator__slice";
 
-pub(super) fn add(environment: &mut Environment<'static>) {
+pub(crate) fn add(environment: &mut Environment<'static>) {
     environment.add_function(MODULO, modulo);
     environment.add_function(CONCAT, |left: &Value, right: &Value| {
         Ok::<_, Error>(spelling::text(left)? + &spelling::text(right)?)
@@ -35,7 +39,7 @@ pub(super) fn add(environment: &mut Environment<'static>) {
     environment.add_function(CONTAINED, |value: &Value, container: &Value| contains(container, value));
     environment.add_filter(ITERABLE, |value: Value| match value.kind() {
         // The engine counts a text in bytes.
-        ValueKind::String => sequences::items(&value).map(Value::from),
+        ValueKind::String => items(&value).map(Value::from),
         ValueKind::None | ValueKind::Bool | ValueKind::Number => {
             Err(invalid(format!("a value of type {} cannot be iterated over", value.kind())))
         }
@@ -53,7 +57,7 @@ pub(super) fn add(environment: &mut Environment<'static>) {
 /// `left % right`: of a text, `printf`'s formatting.
 fn modulo(_: &State<'_, '_>, left: Value, right: Value) -> Result<Value, Error> {
     if let Some(format) = left.as_str() {
-        return super::functions::percent(format, &right);
+        return percent(format, &right);
     }
     if !(is_number(&left) && is_number(&right)) {
         return Err(unsupported("%", &left, &right));
@@ -75,58 +79,4 @@ fn modulo(_: &State<'_, '_>, left: Value, right: Value) -> Result<Value, Error> 
     }
     let rest = a % b;
     Ok(Value::from(if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }))
-}
-
-fn is_number(value: &Value) -> bool {
-    value.is_number() || is_integer(value)
-}
-
-fn unsupported(operator: &str, left: &Value, right: &Value) -> Error {
-    invalid(format!("`{operator}` is not defined between {} and {}", left.kind(), right.kind()))
-}
-
-/// Python's order; none where neither is smaller (NaN).
-pub(super) fn compare(left: &Value, right: &Value) -> Result<Option<Ordering>, Error> {
-    if let (Some(a), Some(b)) = (left.as_str(), right.as_str()) {
-        return Ok(Some(a.cmp(b)));
-    }
-    if is_number(left) && is_number(right) {
-        if let (Ok(a), Ok(b)) = (i128::try_from(left.clone()), i128::try_from(right.clone()))
-            && is_integer(left)
-            && is_integer(right)
-        {
-            return Ok(Some(a.cmp(&b)));
-        }
-        if let (Ok(a), Ok(b)) = (f64::try_from(left.clone()), f64::try_from(right.clone())) {
-            return Ok(a.partial_cmp(&b));
-        }
-        return Ok(Some(left.cmp(right)));
-    }
-    if left.kind() == ValueKind::Seq && right.kind() == ValueKind::Seq && left.is_tuple() == right.is_tuple()
-    {
-        let (a, b) = (sequences::items(left)?, sequences::items(right)?);
-        for (a, b) in a.iter().zip(&b) {
-            if a != b {
-                return compare(a, b);
-            }
-        }
-        return Ok(Some(a.len().cmp(&b.len())));
-    }
-    Err(unsupported("<", left, right))
-}
-
-/// `value in container`.
-pub(super) fn contains(container: &Value, value: &Value) -> Result<bool, Error> {
-    match (container.as_str(), value.as_str()) {
-        (Some(container), Some(value)) => return Ok(container.contains(value)),
-        (Some(_), None) => {
-            return Err(invalid(format!("`in <string>` requires a string, not {}", value.kind())));
-        }
-        _ => {}
-    }
-    match container.kind() {
-        ValueKind::Undefined => Ok(false),
-        ValueKind::Map => Ok(!container.get_item(value)?.is_undefined()),
-        _ => Ok(sequences::items(container)?.contains(value)),
-    }
 }

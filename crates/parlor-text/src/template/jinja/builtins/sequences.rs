@@ -1,24 +1,15 @@
-//! What Python's `iter` gives, and the filters that order or group it.
+//! Filters that sort, group or join the items of a value.
 
 use std::cmp::Ordering;
 
 use minijinja::value::{Tuple, ValueKind};
 use minijinja::{Error, Value};
 
-use super::arguments::{Arguments, flag, required};
-use super::operators::compare;
-use super::{containers, invalid, spelling};
-
-/// The items of a value: of a text its characters, of a dictionary its keys.
-pub(super) fn items(value: &Value) -> Result<Vec<Value>, Error> {
-    match value.kind() {
-        ValueKind::Undefined => Ok(Vec::new()),
-        ValueKind::None | ValueKind::Bool | ValueKind::Number | ValueKind::Plain => {
-            Err(invalid(format!("a value of type {} cannot be iterated over", value.kind())))
-        }
-        _ => Ok(value.try_iter()?.collect()),
-    }
-}
+use crate::template::jinja::values::arguments::{Arguments, flag, required};
+use crate::template::jinja::values::compare::compare;
+use crate::template::jinja::values::error::invalid;
+use crate::template::jinja::values::iterate::{entries, items, pairs};
+use crate::template::jinja::values::spelling;
 
 /// `attribute` of a value: a path of names and numbers with points between.
 fn attribute(value: &Value, path: &Value, default: Option<&Value>) -> Result<Value, Error> {
@@ -107,7 +98,7 @@ fn values(entries: Vec<(Vec<Value>, Value)>) -> Value {
 }
 
 /// `sort(value, reverse=False, case_sensitive=False, attribute=None)`.
-pub(super) fn sort(value: &Value, arguments: &[Value]) -> Result<Value, Error> {
+pub(crate) fn sort(value: &Value, arguments: &[Value]) -> Result<Value, Error> {
     let [reverse, case, attribute] =
         Arguments::new(arguments)?.bind(["reverse", "case_sensitive", "attribute"])?;
     let keys = keys(attribute, flag(case.as_ref(), false));
@@ -115,7 +106,7 @@ pub(super) fn sort(value: &Value, arguments: &[Value]) -> Result<Value, Error> {
 }
 
 /// `unique(value, case_sensitive=False, attribute=None)`.
-pub(super) fn unique(value: &Value, arguments: &[Value]) -> Result<Value, Error> {
+pub(crate) fn unique(value: &Value, arguments: &[Value]) -> Result<Value, Error> {
     let [case, attribute] = Arguments::new(arguments)?.bind(["case_sensitive", "attribute"])?;
     let keys = keys(attribute, flag(case.as_ref(), false));
     let mut seen: Vec<Vec<Value>> = Vec::new();
@@ -130,7 +121,7 @@ pub(super) fn unique(value: &Value, arguments: &[Value]) -> Result<Value, Error>
 }
 
 /// `min` and `max(value, case_sensitive=False, attribute=None)`; of nothing, undefined.
-pub(super) fn extreme(value: &Value, arguments: &[Value], wanted: Ordering) -> Result<Value, Error> {
+pub(crate) fn extreme(value: &Value, arguments: &[Value], wanted: Ordering) -> Result<Value, Error> {
     let [case, attribute] = Arguments::new(arguments)?.bind(["case_sensitive", "attribute"])?;
     let key = Key { attribute, default: None, case_sensitive: flag(case.as_ref(), false) };
     let mut best: Option<(Value, Value)> = None;
@@ -148,7 +139,7 @@ pub(super) fn extreme(value: &Value, arguments: &[Value], wanted: Ordering) -> R
 }
 
 /// `groupby(value, attribute, default=None, case_sensitive=False)`: pairs of the grouper and its items.
-pub(super) fn group_by(value: &Value, arguments: &[Value]) -> Result<Value, Error> {
+pub(crate) fn group_by(value: &Value, arguments: &[Value]) -> Result<Value, Error> {
     let [path, default, case] =
         Arguments::new(arguments)?.bind(["attribute", "default", "case_sensitive"])?;
     let path = required(path, "attribute")?;
@@ -165,11 +156,11 @@ pub(super) fn group_by(value: &Value, arguments: &[Value]) -> Result<Value, Erro
         last = Some(this);
     }
     let groups = groups.into_iter().map(|(grouper, members)| (grouper, Value::from(members))).collect();
-    Ok(containers::pairs(groups))
+    Ok(pairs(groups))
 }
 
 /// `dictsort(value, case_sensitive=False, by='key', reverse=False)`.
-pub(super) fn dict_sort(value: &Value, arguments: &[Value]) -> Result<Value, Error> {
+pub(crate) fn dict_sort(value: &Value, arguments: &[Value]) -> Result<Value, Error> {
     let [case, by, reverse] = Arguments::new(arguments)?.bind(["case_sensitive", "by", "reverse"])?;
     let key = Key { attribute: None, default: None, case_sensitive: flag(case.as_ref(), false) };
     let by_value = match by.as_ref().and_then(Value::as_str) {
@@ -180,16 +171,16 @@ pub(super) fn dict_sort(value: &Value, arguments: &[Value]) -> Result<Value, Err
     if value.kind() != ValueKind::Map {
         return Err(invalid(format!("a dictionary was expected, not {}", value.kind())));
     }
-    let mut entries = Vec::new();
-    for (name, item) in containers::entries(value)? {
+    let mut keyed = Vec::new();
+    for (name, item) in entries(value)? {
         let by = key.of(if by_value { &item } else { &name })?;
-        entries.push((vec![by], Value::from(Tuple::from(vec![name, item]))));
+        keyed.push((vec![by], Value::from(Tuple::from(vec![name, item]))));
     }
-    Ok(values(sorted(entries, flag(reverse.as_ref(), false))?))
+    Ok(values(sorted(keyed, flag(reverse.as_ref(), false))?))
 }
 
 /// `join(value, d='', attribute=None)`: everything is a text in the end.
-pub(super) fn join(value: &Value, arguments: &[Value]) -> Result<Value, Error> {
+pub(crate) fn join(value: &Value, arguments: &[Value]) -> Result<Value, Error> {
     let [separator, path] = Arguments::new(arguments)?.bind(["d", "attribute"])?;
     let separator = separator.map_or(Ok(String::new()), |separator| spelling::text(&separator))?;
     let mut texts = Vec::new();

@@ -5,14 +5,16 @@ use std::cmp::Ordering;
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, Value};
 
-use super::operators::{compare, contains};
-use super::spelling;
-use super::values::{is_callable, is_float, is_integer};
+use crate::template::jinja::dict::is_callable;
+use crate::template::jinja::methods;
+use crate::template::jinja::values::compare::{compare, contains, is_number};
+use crate::template::jinja::values::numbers::{is_float, is_integer};
+use crate::template::jinja::values::spelling;
 
 /// Tests of the engine that Jinja2 has not.
 const FOREIGN: [&str; 5] = ["containing", "endingwith", "int", "safe", "startingwith"];
 
-pub(super) fn add(environment: &mut Environment<'static>) {
+pub(crate) fn add(environment: &mut Environment<'static>) {
     FOREIGN.iter().for_each(|name| environment.remove_test(name));
     // Python iterates over an undefined value, and never over `None` or a number.
     environment.add_test("iterable", |value: &Value| {
@@ -25,7 +27,7 @@ pub(super) fn add(environment: &mut Environment<'static>) {
     environment.add_test("sequence", |value: &Value| {
         matches!(value.kind(), ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Map)
     });
-    environment.add_test("number", |value: &Value| value.is_number() || is_integer(value));
+    environment.add_test("number", is_number);
     environment.add_test("integer", |value: &Value| is_integer(value) && value.kind() != ValueKind::Bool);
     environment.add_test("float", is_float);
     environment.add_test("callable", is_callable);
@@ -49,6 +51,6 @@ pub(super) fn add(environment: &mut Environment<'static>) {
 /// `str(value).islower()`.
 fn cased(value: &Value, method: &str) -> Result<bool, Error> {
     let text = spelling::text(value)?;
-    let result = super::strings::method(&text, method, &[]).transpose()?;
+    let result = methods::text::call(&text, method, &[]).transpose()?;
     Ok(result.is_some_and(|result| result.is_true()))
 }

@@ -1,10 +1,10 @@
 //! The methods of Python's `list`, `tuple` and `dict` that do not change them; the sandbox refuses those that do.
 
-use minijinja::value::Tuple;
 use minijinja::{Error, Value};
 
-use super::arguments::{Arguments, optional_integer, required};
-use super::{invalid, sequences};
+use crate::template::jinja::values::arguments::{Arguments, optional_integer, required};
+use crate::template::jinja::values::error::invalid;
+use crate::template::jinja::values::iterate::{entries, items, pairs};
 
 /// Methods that would change the value; `transformers` renders in an immutable sandbox.
 const CHANGING: [&str; 14] = [
@@ -31,9 +31,9 @@ fn refused(method: &str) -> Option<Result<Value, Error>> {
 }
 
 /// Calls a method of a dictionary; none when there is no such method.
-pub(super) fn of_dict(receiver: &Value, method: &str, arguments: &[Value]) -> Option<Result<Value, Error>> {
+pub(crate) fn of_dict(receiver: &Value, method: &str, arguments: &[Value]) -> Option<Result<Value, Error>> {
     Some(match method {
-        "keys" => all(arguments).and_then(|()| sequences::items(receiver)).map(Value::from),
+        "keys" => all(arguments).and_then(|()| items(receiver)).map(Value::from),
         "values" => all(arguments)
             .and_then(|()| entries(receiver))
             .map(|entries| Value::from(entries.into_iter().map(|(_, value)| value).collect::<Vec<_>>())),
@@ -48,17 +48,6 @@ fn all(arguments: &[Value]) -> Result<(), Error> {
     Arguments::new(arguments)?.none()
 }
 
-/// Keys and values.
-pub(super) fn entries(dict: &Value) -> Result<Vec<(Value, Value)>, Error> {
-    dict.try_iter()?.map(|key| Ok((key.clone(), dict.get_item(&key)?))).collect()
-}
-
-/// Tuples of two.
-pub(super) fn pairs(entries: Vec<(Value, Value)>) -> Value {
-    let pair = |(key, value)| Value::from(Tuple::from(vec![key, value]));
-    Value::from(entries.into_iter().map(pair).collect::<Vec<_>>())
-}
-
 fn get(receiver: &Value, arguments: &[Value]) -> Result<Value, Error> {
     let [key, default] = Arguments::new(arguments)?.bind(["key", "default"])?;
     let value = receiver.get_item(&required(key, "key")?)?;
@@ -66,7 +55,7 @@ fn get(receiver: &Value, arguments: &[Value]) -> Result<Value, Error> {
 }
 
 /// Calls a method of a list or tuple; none when there is no such method.
-pub(super) fn of_list(receiver: &Value, method: &str, arguments: &[Value]) -> Option<Result<Value, Error>> {
+pub(crate) fn of_list(receiver: &Value, method: &str, arguments: &[Value]) -> Option<Result<Value, Error>> {
     Some(match method {
         "index" => index(receiver, arguments),
         "count" => count(receiver, arguments),
@@ -77,7 +66,7 @@ pub(super) fn of_list(receiver: &Value, method: &str, arguments: &[Value]) -> Op
 
 fn index(receiver: &Value, arguments: &[Value]) -> Result<Value, Error> {
     let [wanted, start, stop] = Arguments::new(arguments)?.bind(["value", "start", "stop"])?;
-    let (wanted, items) = (required(wanted, "value")?, sequences::items(receiver)?);
+    let (wanted, items) = (required(wanted, "value")?, items(receiver)?);
     let place = |value: Option<i64>, default: usize| match value {
         None => default,
         Some(at) if at < 0 => {
@@ -96,6 +85,6 @@ fn index(receiver: &Value, arguments: &[Value]) -> Result<Value, Error> {
 
 fn count(receiver: &Value, arguments: &[Value]) -> Result<Value, Error> {
     let [wanted] = Arguments::new(arguments)?.bind(["value"])?;
-    let (wanted, items) = (required(wanted, "value")?, sequences::items(receiver)?);
+    let (wanted, items) = (required(wanted, "value")?, items(receiver)?);
     Ok(items.iter().filter(|item| **item == wanted).count().into())
 }

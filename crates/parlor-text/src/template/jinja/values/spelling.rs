@@ -3,14 +3,15 @@
 use minijinja::value::ValueKind;
 use minijinja::{Error, Value};
 
-use super::invalid;
-use super::values::is_float;
+use super::characters::is_printable;
+use super::error::invalid;
+use super::numbers::is_float;
 
 /// Deepest nesting that is written; JSON has the same bound.
 const MAX_DEPTH: usize = 200;
 
 /// `str(value)`.
-pub(super) fn text(value: &Value) -> Result<String, Error> {
+pub(crate) fn text(value: &Value) -> Result<String, Error> {
     match value.kind() {
         ValueKind::Undefined => Ok(String::new()),
         ValueKind::String => Ok(value.as_str().unwrap_or_default().to_owned()),
@@ -19,7 +20,7 @@ pub(super) fn text(value: &Value) -> Result<String, Error> {
 }
 
 /// `repr(value)`.
-pub(super) fn repr(value: &Value) -> Result<String, Error> {
+pub(crate) fn repr(value: &Value) -> Result<String, Error> {
     let mut out = String::new();
     write(value, &mut out, 0)?;
     Ok(out)
@@ -95,26 +96,8 @@ fn quote(text: &str, out: &mut String) {
     out.push(quote);
 }
 
-/// `str.isprintable` of one character: not a control, format, surrogate, private-use or unassigned one, and no
-/// separator but the space.
-pub(super) fn is_printable(c: char) -> bool {
-    use unicode_properties::{GeneralCategory as Category, UnicodeGeneralCategory as _};
-    c == ' '
-        || !matches!(
-            c.general_category(),
-            Category::Control
-                | Category::Format
-                | Category::Surrogate
-                | Category::PrivateUse
-                | Category::Unassigned
-                | Category::LineSeparator
-                | Category::ParagraphSeparator
-                | Category::SpaceSeparator
-        )
-}
-
 /// `repr` of a float: the shortest digits that read back, a point always, an exponent below 1e-4 and from 1e16.
-pub(super) fn float(value: f64) -> String {
+pub(crate) fn float(value: f64) -> String {
     let magnitude = value.abs();
     if value.is_nan() {
         "nan".to_owned()
