@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
-use parlor_engine::{Answer, Answerer, FinishReason, GenerateError, SamplingParams, generate};
+use parlor_engine::{Completion, FinishReason, GenerateError, GenerationModel, SamplingParams, generate};
 use parlor_model::{LoadOptions, LoadedModel, load_directory};
 use parlor_text::{SpecialTokens, Tokenizer};
 
@@ -16,8 +16,8 @@ fn tokenizer() -> &'static Tokenizer {
     MODEL.tokenizer.as_ref().unwrap()
 }
 
-fn answerer() -> Answerer<'static> {
-    Answerer {
+fn model() -> GenerationModel<'static> {
+    GenerationModel {
         decoder: &MODEL.decoder,
         tokenizer: MODEL.tokenizer.as_ref(),
         eos_token_ids: &[],
@@ -42,9 +42,9 @@ fn writes(text: &str, stop: &[&str]) -> SamplingParams {
 
 const PROMPT: u32 = 40;
 
-fn answer(params: &SamplingParams) -> (Answer, Vec<String>) {
+fn answer(params: &SamplingParams) -> (Completion, Vec<String>) {
     let mut pieces = Vec::new();
-    let answer = generate(answerer(), &[PROMPT], params, 1, &mut |piece| {
+    let answer = generate(model(), &[PROMPT], params, 1, &mut |piece| {
         pieces.push(piece.to_owned());
         ControlFlow::Continue(())
     });
@@ -90,30 +90,30 @@ fn every_end_of_the_list_ends_an_answer() {
     let ids = tokenizer().encode("one two", SpecialTokens::Omit).unwrap();
     let (first, second) = (ids[0], ids[1]);
     for (ends, length) in [(vec![first], 1), (vec![9, second], 2), (vec![9], ids.len())] {
-        let answerer = Answerer { eos_token_ids: &ends, ..answerer() };
+        let model = GenerationModel { eos_token_ids: &ends, ..model() };
         let params = writes("one two", &[]);
-        let answer = generate(answerer, &[PROMPT], &params, 1, &mut |_| ControlFlow::Continue(())).unwrap();
+        let answer = generate(model, &[PROMPT], &params, 1, &mut |_| ControlFlow::Continue(())).unwrap();
         assert_eq!(answer.ids, ids[..length], "{ends:?}");
     }
 }
 
 #[test]
 fn limits_of_the_settings_hold() {
-    let refused = |params: &SamplingParams, answerer: Answerer<'_>| {
-        generate(answerer, &[PROMPT; 5], params, 1, &mut |_| ControlFlow::Continue(()))
+    let refused = |params: &SamplingParams, model: GenerationModel<'_>| {
+        generate(model, &[PROMPT; 5], params, 1, &mut |_| ControlFlow::Continue(()))
     };
     let params = SamplingParams { max_length: Some(5), ..SamplingParams::greedy(9) };
     assert!(matches!(
-        refused(&params, answerer()),
+        refused(&params, model()),
         Err(GenerateError::PromptOverMaxLength { tokens: 5, max_length: 5 })
     ));
     let params = SamplingParams { max_length: Some(7), ..SamplingParams::greedy(9) };
-    let answer = refused(&params, answerer()).unwrap();
+    let answer = refused(&params, model()).unwrap();
     assert_eq!((answer.ids.len(), answer.finish_reason), (2, FinishReason::Length));
     let params = SamplingParams { max_time: Some(1e-9), ..SamplingParams::greedy(9) };
-    let answer = refused(&params, answerer()).unwrap();
+    let answer = refused(&params, model()).unwrap();
     assert_eq!((answer.ids.len(), answer.finish_reason), (1, FinishReason::Length));
     let params = SamplingParams { stop: vec!["x".to_owned()], ..SamplingParams::greedy(9) };
-    let error = refused(&params, Answerer { tokenizer: None, ..answerer() }).unwrap_err();
+    let error = refused(&params, GenerationModel { tokenizer: None, ..model() }).unwrap_err();
     assert!(matches!(&error, GenerateError::StopWithoutTokenizer(stop) if stop == &["x"]), "{error}");
 }
