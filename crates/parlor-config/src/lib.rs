@@ -8,7 +8,6 @@
 //! ```
 #![forbid(unsafe_code)]
 
-pub mod atomic_file;
 mod configuration;
 mod document;
 mod dotenv;

@@ -5,7 +5,7 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use parlor_model::{Batch, Context, Decoder, DecoderError, KvCache, Saved};
+use parlor_model::{Batch, Context, Decoder, DecoderError, KvCache, Workspace};
 use parlor_text::{SpecialTokens, StreamDecoder, Tokenizer, TokenizerError};
 use serde::Serialize;
 
@@ -168,7 +168,7 @@ pub fn generate(
     let mut decoding = Decoding {
         model,
         cache: KvCache::new(model.decoder.config(), 1),
-        saved: Saved::default(),
+        workspace: Workspace::default(),
         sampler: Sampler::new(params.clone(), ends, prompt, seed),
     };
     let mut text = TextStream {
@@ -219,7 +219,7 @@ pub fn generate(
 struct Decoding<'a> {
     model: GenerationModel<'a>,
     cache: KvCache,
-    saved: Saved,
+    workspace: Workspace,
     sampler: Sampler,
 }
 
@@ -233,7 +233,7 @@ impl Decoding<'_> {
             let mut batch = Batch::default();
             batch.push(chunk, self.cache.len(0), Context::Cache(0));
             let rows = if index + 1 == count { vec![batch.len() - 1] } else { Vec::new() };
-            logits = self.model.decoder.logits(&batch, &rows, Some(&mut self.cache), &mut self.saved)?;
+            logits = self.model.decoder.logits(&batch, &rows, Some(&mut self.cache), &mut self.workspace)?;
         }
         let position = self.cache.len(0);
         self.sampler.next(&mut logits).map_err(|none| match none {

@@ -1,20 +1,20 @@
 //! The backward pass, beside the forward it mirrors: each block's gradients from its kept activations.
 
 use parlor_kernels::attention::{self, KeyValues};
-use parlor_kernels::cross_entropy::{self, Rows};
+use parlor_kernels::cross_entropy::{self, BackwardInputs};
 use parlor_kernels::{View, Write, activation, embedding, norm as rms, rope};
 
 use crate::batch::Batch;
 use crate::block::{BlockContext, kernel, segments};
-use crate::checkpointing::Lowest;
+use crate::checkpointing::LowestTrained;
 use crate::decoder::{Block, Decoder, DecoderError};
 use crate::decoder_config::Mlp;
 use crate::gradients::Gradients;
 use crate::linear::{backward_all, need_input};
 use crate::norm;
 use crate::pass::Pass;
-use crate::saved::{BlockSaved, NormSaved, Saved, Scratch, room, zeroed};
 use crate::targets::Targets;
+use crate::workspace::{BlockActivations, NormStats, Scratch, Workspace, resized, zeroed};
 
 impl Decoder {
     /// Adds to `gradients` those of a loss whose derivative by the log-probability of row `t` is `d_logp[t]`,
@@ -27,7 +27,7 @@ impl Decoder {
         d_logp: &[f32],
         batch: &Batch,
         targets: &Targets,
-        saved: &mut Saved,
+        saved: &mut Workspace,
         gradients: &mut Gradients,
     ) -> Result<(), DecoderError> {
         self.backward_with((batch, targets), d_logp, saved, gradients, &mut |_, _| {})
@@ -42,7 +42,7 @@ impl Decoder {
         &self,
         (batch, targets): (&Batch, &Targets),
         d_logp: &[f32],
-        saved: &mut Saved,
+        saved: &mut Workspace,
         gradients: &mut Gradients,
         after: &mut dyn FnMut(usize, &mut Gradients),
     ) -> Result<(), DecoderError> {
@@ -55,15 +55,16 @@ impl Decoder {
             return wrong("the gradients or the targets belong to another decoder or batch");
         }
         let pass = Pass::new(self, batch, saved.seed, saved.arithmetic)?;
-        let Saved { angles, stream, blocks, head, scratch, inputs, again, .. } = saved;
+        let Workspace { angles, stream, blocks, head, scratch, inputs, recompute, .. } = saved;
         let width = self.config.hidden_size;
 
         let d_rows: Vec<f32> = head.rows.iter().map(|&row| d_logp[row]).collect();
-        let rows = Rows { x: &head.normed, targets: &head.targets, lse: &head.lse, d_logp: &d_rows };
-        let d_normed = room(&mut scratch.d_normed, head.normed.len());
+        let rows =
+            BackwardInputs { x: &head.normed, targets: &head.targets, lse: &head.lse, d_logp: &d_rows };
+        let d_normed = resized(&mut scratch.d_normed, head.normed.len());
         let d_head = if head.rows.is_empty() { None } else { gradients.fill(pass.head()) };
-        if d_head.is_none() && head.slope.len() == d_normed.len() {
-            cross_entropy::backward_frozen(&head.slope, &d_rows, d_normed);
+        if d_head.is_none() && head.head_gradient.len() == d_normed.len() {
+            cross_entropy::backward_frozen(&head.head_gradient, &d_rows, d_normed);
         } else {
             cross_entropy::backward(self.output_head(&pass), rows, d_normed, d_head, &mut head.logits);
         }
@@ -74,21 +75,21 @@ impl Decoder {
             d_stream[row * width..(row + 1) * width].copy_from_slice(d_x);
         }
 
-        let lowest = Lowest::of(self, gradients);
+        let lowest = LowestTrained::of(self, gradients);
         let context = |layer| BlockContext { pass: &pass, batch, angles, layer, cache: None };
         let mut end = self.blocks.len();
         while end > lowest.block {
             let start = before.checkpointing.group().map_or(0, |group| (end - 1) / group * group);
             if let Some(group) = before.checkpointing.group() {
-                blocks.resize_with(blocks.len().max(end - start), BlockSaved::default);
-                room(again, inputs[start / group].len()).copy_from_slice(&inputs[start / group]);
+                blocks.resize_with(blocks.len().max(end - start), BlockActivations::default);
+                resized(recompute, inputs[start / group].len()).copy_from_slice(&inputs[start / group]);
                 for layer in start..end {
                     self.block(
                         &self.blocks[layer],
                         &context(layer),
                         &mut blocks[layer - start],
                         scratch,
-                        again,
+                        recompute,
                     );
                 }
             }
@@ -109,7 +110,7 @@ impl Decoder {
         {
             embedding::backward(&batch.positions, width, d_stream, gradient);
         }
-        gradients.settle_all();
+        gradients.write_pending_zeros();
         Ok(())
     }
 
@@ -118,7 +119,7 @@ impl Decoder {
     fn block_backward(
         &self,
         (context, input): (&BlockContext<'_>, bool),
-        saved: &mut BlockSaved,
+        saved: &mut BlockActivations,
         scratch: &mut Scratch,
         (d, gradients): (&mut [f32], &mut Gradients),
     ) {
@@ -127,7 +128,7 @@ impl Decoder {
         let rows = context.batch.len();
         let (query_size, kv_size) = (self.config.query_size(), self.config.key_value_size());
 
-        let d_attention = room(&mut scratch.d_attention, rows * query_size);
+        let d_attention = resized(&mut scratch.d_attention, rows * query_size);
         block.o.backward(
             pass,
             View::F32(&saved.attention),
@@ -136,7 +137,7 @@ impl Decoder {
             gradients,
         );
         let (dq, dk, dv) = (
-            room(&mut scratch.dq, rows * query_size),
+            resized(&mut scratch.dq, rows * query_size),
             zeroed(&mut scratch.dk, rows * kv_size),
             zeroed(&mut scratch.dv, rows * kv_size),
         );
@@ -152,8 +153,8 @@ impl Decoder {
             d_attention,
             attention::Gradients { dq, dk, dv },
         );
-        rope::apply(dq, self.config.num_attention_heads, context.angles, rope::Turn::Backward);
-        rope::apply(dk, self.config.num_key_value_heads, context.angles, rope::Turn::Backward);
+        rope::apply(dq, self.config.num_attention_heads, context.angles, rope::Direction::Backward);
+        rope::apply(dk, self.config.num_key_value_heads, context.angles, rope::Direction::Backward);
         if let (Some(q_norm), Some(k_norm)) = (block.q_norm, block.k_norm) {
             let raw = &mut scratch.d_raw;
             let kept = (&saved.raw_q[..], &saved.q_norm);
@@ -167,7 +168,7 @@ impl Decoder {
         if !kept && need_input(pass, &[block.q, block.k, block.v], gradients) {
             self.attention_input(pass, block, (&saved.x, &mut saved.input_norm), &mut inputs);
         }
-        let d_normed = room(&mut scratch.d_normed, saved.x.len());
+        let d_normed = resized(&mut scratch.d_normed, saved.x.len());
         let layers = [
             (block.q, View::F32(&scratch.dq)),
             (block.k, View::F32(&scratch.dk)),
@@ -181,12 +182,12 @@ impl Decoder {
         *(if kept { &mut saved.inputs } else { &mut scratch.inputs }) = inputs;
     }
 
-    /// The second half of a block: from the gradient of its output to that of the stream's middle, in place.
+    /// The second half of a block: from the gradient of its output to that of the stream's post_attention, in place.
     fn mlp_backward(
         &self,
         pass: &Pass<'_>,
         block: &Block,
-        saved: &mut BlockSaved,
+        saved: &mut BlockActivations,
         scratch: &mut Scratch,
         (d, gradients): (&mut [f32], &mut Gradients),
     ) {
@@ -195,7 +196,7 @@ impl Decoder {
         if !kept && need_input(pass, &[block.down], gradients) {
             self.mlp_product(pass, (&saved.gate, &saved.up), &mut inputs.down);
         }
-        let d_inner = room(&mut scratch.d_raw, saved.up.len());
+        let d_inner = resized(&mut scratch.d_raw, saved.up.len());
         let dx = Some((&mut *d_inner, Write::Replace));
         block.down.backward(pass, inputs.down.view(), View::F32(d), dx, gradients);
         match self.config.mlp {
@@ -205,17 +206,24 @@ impl Decoder {
             }
             Mlp::Plain(kind) => activation::backward(kernel(kind), saved.up.view_mut(), d_inner),
         }
-        let d_normed = room(&mut scratch.d_normed, saved.middle.len());
+        let d_normed = resized(&mut scratch.d_normed, saved.post_attention.len());
         let up = (block.up, saved.up.view());
         let layers = block.gate.map(|gate| [up, (gate, saved.gate.view())]);
         let layers = layers.as_ref().map_or(std::slice::from_ref(&up), |both| &both[..]);
         let linears: Vec<_> = layers.iter().map(|(linear, _)| *linear).collect();
         if !kept && need_input(pass, &linears, gradients) {
-            self.mlp_input(pass, block, (&saved.middle, &mut saved.mlp_norm), &mut inputs);
+            self.mlp_input(pass, block, (&saved.post_attention, &mut saved.mlp_norm), &mut inputs);
         }
         let dx = Some((&mut *d_normed, Write::Replace));
         backward_all(pass, inputs.mlp.view(), layers, dx, gradients);
-        norm::backward(pass, block.mlp_norm, (&saved.middle, &saved.mlp_norm), d_normed, d, gradients);
+        norm::backward(
+            pass,
+            block.mlp_norm,
+            (&saved.post_attention, &saved.mlp_norm),
+            d_normed,
+            d,
+            gradients,
+        );
         *(if kept { &mut saved.inputs } else { &mut scratch.inputs }) = inputs;
     }
 
@@ -224,7 +232,7 @@ impl Decoder {
         &self,
         pass: &Pass<'_>,
         weight: usize,
-        (raw, saved): (&[f32], &NormSaved),
+        (raw, saved): (&[f32], &NormStats),
         d: &mut Vec<f32>,
         d_raw: &mut Vec<f32>,
         gradients: &mut Gradients,

@@ -12,7 +12,7 @@ use crate::decoder_config::{Activation, Mlp, Norm};
 use crate::linear::forward_all;
 use crate::norm;
 use crate::pass::Pass;
-use crate::saved::{BlockSaved, LayerInputs, NormSaved, Scratch, room};
+use crate::workspace::{BlockActivations, LayerInputs, NormStats, Scratch, resized};
 
 impl Decoder {
     /// One block: takes the stream before it from `stream` and keeps it, and leaves the stream after it there.
@@ -20,7 +20,7 @@ impl Decoder {
         &self,
         block: &Block,
         context: &BlockContext<'_>,
-        saved: &mut BlockSaved,
+        saved: &mut BlockActivations,
         scratch: &mut Scratch,
         stream: &mut Vec<f32>,
     ) {
@@ -33,32 +33,37 @@ impl Decoder {
         let mut inputs = std::mem::take(if kept { &mut saved.inputs } else { &mut scratch.inputs });
         self.attention_input(pass, block, (&saved.x, &mut saved.input_norm), &mut inputs);
         let layers = &mut [
-            (block.q, room(&mut saved.q, rows * query_size), None),
-            (block.k, room(&mut saved.k, rows * kv_size), None),
-            (block.v, room(&mut saved.v, rows * kv_size), None),
+            (block.q, resized(&mut saved.q, rows * query_size), None),
+            (block.k, resized(&mut saved.k, rows * kv_size), None),
+            (block.v, resized(&mut saved.v, rows * kv_size), None),
         ];
         forward_all(pass, inputs.attention.view(), layers);
         if let (Some(q_norm), Some(k_norm)) = (block.q_norm, block.k_norm) {
             self.head_norm(pass, q_norm, &mut saved.q, &mut saved.raw_q, &mut saved.q_norm);
             self.head_norm(pass, k_norm, &mut saved.k, &mut saved.raw_k, &mut saved.k_norm);
         }
-        rope::apply(&mut saved.q, config.num_attention_heads, context.angles, rope::Turn::Forward);
-        rope::apply(&mut saved.k, config.num_key_value_heads, context.angles, rope::Turn::Forward);
+        rope::apply(&mut saved.q, config.num_attention_heads, context.angles, rope::Direction::Forward);
+        rope::apply(&mut saved.k, config.num_key_value_heads, context.angles, rope::Direction::Forward);
         let kv = KeyValues { keys: &saved.k, values: &saved.v };
         attention::forward(
             (&self.geometry(context.layer), self.attention_arithmetic(pass)),
             &saved.q,
             kv,
             &segments(context.batch, context.cache, context.layer),
-            room(&mut saved.attention, rows * query_size),
-            room(&mut saved.lse, rows * config.num_attention_heads),
+            resized(&mut saved.attention, rows * query_size),
+            resized(&mut saved.lse, rows * config.num_attention_heads),
         );
-        let middle = room(&mut saved.middle, saved.x.len());
-        block.o.forward(pass, View::F32(&saved.attention), &saved.x, middle);
-        self.mlp_input(pass, block, (&saved.middle, &mut saved.mlp_norm), &mut inputs);
+        let post_attention = resized(&mut saved.post_attention, saved.x.len());
+        block.o.forward(pass, View::F32(&saved.attention), &saved.x, post_attention);
+        self.mlp_input(pass, block, (&saved.post_attention, &mut saved.mlp_norm), &mut inputs);
         self.gate_and_up(pass, block, inputs.mlp.view(), saved, scratch);
         self.mlp_product(pass, (&saved.gate, &saved.up), &mut inputs.down);
-        block.down.forward(pass, inputs.down.view(), &saved.middle, room(stream, saved.middle.len()));
+        block.down.forward(
+            pass,
+            inputs.down.view(),
+            &saved.post_attention,
+            resized(stream, saved.post_attention.len()),
+        );
         *(if kept { &mut saved.inputs } else { &mut scratch.inputs }) = inputs;
     }
 
@@ -74,10 +79,10 @@ impl Decoder {
         &self,
         pass: &Pass<'_>,
         block: &Block,
-        (x, saved): (&[f32], &mut NormSaved),
+        (x, saved): (&[f32], &mut NormStats),
         inputs: &mut LayerInputs,
     ) {
-        norm::forward(pass, block.input_norm, x, inputs.attention.room(pass.arithmetic, x.len()), saved);
+        norm::forward(pass, block.input_norm, x, inputs.attention.resized(pass.arithmetic, x.len()), saved);
     }
 
     /// The input of gate and up: the stream after attention, normalised.
@@ -85,10 +90,16 @@ impl Decoder {
         &self,
         pass: &Pass<'_>,
         block: &Block,
-        (middle, saved): (&[f32], &mut NormSaved),
+        (post_attention, saved): (&[f32], &mut NormStats),
         inputs: &mut LayerInputs,
     ) {
-        norm::forward(pass, block.mlp_norm, middle, inputs.mlp.room(pass.arithmetic, middle.len()), saved);
+        norm::forward(
+            pass,
+            block.mlp_norm,
+            post_attention,
+            inputs.mlp.resized(pass.arithmetic, post_attention.len()),
+            saved,
+        );
     }
 
     /// Gate and up, from the normalised stream.
@@ -97,15 +108,15 @@ impl Decoder {
         pass: &Pass<'_>,
         block: &Block,
         input: View<'_>,
-        saved: &mut BlockSaved,
+        saved: &mut BlockActivations,
         scratch: &mut Scratch,
     ) {
         let len = input.len() / self.config.hidden_size * self.config.intermediate_size;
-        let up = saved.up.room(pass.arithmetic, len);
-        let gate = saved.gate.room(pass.arithmetic, block.gate.map_or(0, |_| len));
+        let up = saved.up.resized(pass.arithmetic, len);
+        let gate = saved.gate.resized(pass.arithmetic, block.gate.map_or(0, |_| len));
         let (up, gate) = match (up, gate) {
             (ValuesMut::F32(up), ValuesMut::F32(gate)) => (up, gate),
-            _ => (room(&mut scratch.raw_up, len), room(&mut scratch.raw_gate, len)),
+            _ => (resized(&mut scratch.raw_up, len), resized(&mut scratch.raw_gate, len)),
         };
         let mut layers = vec![(block.up, up, None)];
         if let Some(linear) = block.gate {
@@ -122,7 +133,7 @@ impl Decoder {
 
     /// `act(gate) * up`, or `act(up)`, into `out`.
     pub(crate) fn mlp_product(&self, pass: &Pass<'_>, (gate, up): (&Values, &Values), out: &mut Values) {
-        let out = out.room(pass.arithmetic, up.len());
+        let out = out.resized(pass.arithmetic, up.len());
         match self.config.mlp {
             Mlp::Gated(kind) => activation::gated_forward(kernel(kind), gate.view(), up.view(), out),
             Mlp::Plain(kind) => activation::forward(kernel(kind), up.view(), out),
@@ -136,12 +147,12 @@ impl Decoder {
         weight: usize,
         x: &mut Vec<f32>,
         raw: &mut Vec<f32>,
-        saved: &mut NormSaved,
+        saved: &mut NormStats,
     ) {
         std::mem::swap(x, raw);
         let (weight, Norm::Rms { eps } | Norm::Layer { eps }) = (pass.vector(weight), self.config.norm);
         let heads = raw.len() / weight.len();
-        rms::rms_forward(raw, weight, eps, room(x, raw.len()), room(&mut saved.inverse_rms, heads));
+        rms::rms_forward(raw, weight, eps, resized(x, raw.len()), resized(&mut saved.inverse_rms, heads));
     }
 
     /// Precision of attention's products: bf16 where the weights are that or less, whose inputs are rounded as much or more.
@@ -189,8 +200,8 @@ pub(crate) fn segments<'a>(
             context = parent.context;
         }
         if let (Context::Cache(sequence), Some(cache)) = (context, cache) {
-            let slab = cache.slab(sequence, layer);
-            let source = Source::Cache { keys: slab.keys.view(), values: slab.values.view() };
+            let layer_kv = cache.layer_kv(sequence, layer);
+            let source = Source::Cache { keys: layer_kv.keys.view(), values: layer_kv.values.view() };
             spans.push(Span { source, position: 0 });
         }
         spans.reverse();

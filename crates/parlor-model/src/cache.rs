@@ -30,7 +30,7 @@ impl CacheDtype {
 
 /// Keys and values of one sequence in one block, `[tokens, kv_heads * head_dim]` each, rotated already.
 #[derive(Clone, Debug)]
-pub(crate) struct Slab {
+pub(crate) struct LayerKv {
     pub(crate) keys: Tensor,
     pub(crate) values: Tensor,
 }
@@ -40,7 +40,7 @@ pub(crate) struct Slab {
 pub struct KvCache {
     lengths: Vec<usize>,
     /// `[sequence][layer]`.
-    slabs: Vec<Vec<Slab>>,
+    layers: Vec<Vec<LayerKv>>,
 }
 
 impl KvCache {
@@ -63,8 +63,11 @@ impl KvCache {
         dtype: CacheDtype,
     ) -> Result<Self, TensorError> {
         let rows = Tensor::empty_rows(config.key_value_size(), dtype.dtype())?;
-        let slab = Slab { keys: rows.clone(), values: rows };
-        Ok(Self { lengths: vec![0; sequences], slabs: vec![vec![slab; config.num_hidden_layers]; sequences] })
+        let layer_kv = LayerKv { keys: rows.clone(), values: rows };
+        Ok(Self {
+            lengths: vec![0; sequences],
+            layers: vec![vec![layer_kv; config.num_hidden_layers]; sequences],
+        })
     }
 
     /// Bytes that a token of one sequence takes.
@@ -91,20 +94,20 @@ impl KvCache {
     pub fn truncate(&mut self, sequence: usize, tokens: usize) {
         let Some(length) = self.lengths.get_mut(sequence) else { return };
         *length = (*length).min(tokens);
-        for slab in &mut self.slabs[sequence] {
-            slab.keys.truncate(tokens);
-            slab.values.truncate(tokens);
+        for layer_kv in &mut self.layers[sequence] {
+            layer_kv.keys.truncate(tokens);
+            layer_kv.values.truncate(tokens);
         }
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        let slabs = self.slabs.iter().flatten();
-        slabs.map(|slab| slab.keys.owned_bytes() + slab.values.owned_bytes()).sum()
+        let layers = self.layers.iter().flatten();
+        layers.map(|layer_kv| layer_kv.keys.owned_bytes() + layer_kv.values.owned_bytes()).sum()
     }
 
-    pub(crate) fn slab(&self, sequence: usize, layer: usize) -> &Slab {
-        &self.slabs[sequence][layer]
+    pub(crate) fn layer_kv(&self, sequence: usize, layer: usize) -> &LayerKv {
+        &self.layers[sequence][layer]
     }
 
     pub(crate) fn append(
@@ -113,9 +116,9 @@ impl KvCache {
         keys: &[f32],
         values: &[f32],
     ) -> Result<(), TensorError> {
-        let slab = &mut self.slabs[sequence][layer];
-        slab.keys.append(keys)?;
-        slab.values.append(values)
+        let layer_kv = &mut self.layers[sequence][layer];
+        layer_kv.keys.append(keys)?;
+        layer_kv.values.append(values)
     }
 
     /// Counts `tokens` new tokens, once every layer has appended them.

@@ -32,14 +32,14 @@ impl Checkpointing {
 
 /// Where a backward pass may end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Lowest {
+pub(crate) struct LowestTrained {
     /// First block with a trained parameter; the number of blocks when there is none.
     pub(crate) block: usize,
     /// Whether that block's input needs a gradient: something before its linear layers is trained.
     pub(crate) input: bool,
 }
 
-impl Lowest {
+impl LowestTrained {
     pub(crate) fn of(decoder: &Decoder, gradients: &Gradients) -> Self {
         let blocks = decoder.config.num_hidden_layers;
         let mut lowest = Self { block: blocks, input: false };

@@ -1,12 +1,13 @@
 //! The decoder: parameters and where each block finds them. Its passes are in `forward.rs` and `backward.rs`.
 
-use parlor_kernels::{DType, Tensor, ValuesMut, View, threads};
+use parlor_kernels::parallel::threads;
+use parlor_kernels::{DType, Tensor, ValuesMut, View};
 
 use crate::decoder_config::DecoderConfig;
 use crate::initialise::initial_values;
 use crate::linear::Linear;
 use crate::lora::{Adapter, AdapterId};
-use crate::parameter::{Kind, ParameterSpec, Part, Role, Site, parameter_specs};
+use crate::parameter::{Kind, ParameterPart, ParameterSpec, Role, Site, parameter_specs};
 
 /// One parameter: what it is, and its numbers.
 #[derive(Clone, Debug)]
@@ -144,18 +145,18 @@ impl Decoder {
             let at = |site, part| Role::Block { layer, site, part };
             let norm = |site| {
                 Ok::<_, DecoderError>(NormIds {
-                    weight: need(at(site, Part::Weight))?,
-                    bias: find(at(site, Part::Bias)),
+                    weight: need(at(site, ParameterPart::Weight))?,
+                    bias: find(at(site, ParameterPart::Bias)),
                 })
             };
             let linear = |site| {
-                let weight = need(at(site, Part::Weight))?;
+                let weight = need(at(site, ParameterPart::Weight))?;
                 let shape = &specs[weight].shape;
                 Ok::<_, DecoderError>(Linear {
                     layer,
                     site,
                     weight,
-                    bias: find(at(site, Part::Bias)),
+                    bias: find(at(site, ParameterPart::Bias)),
                     outputs: shape[0],
                     inputs: shape[1],
                 })
@@ -166,10 +167,12 @@ impl Decoder {
                 k: linear(Site::KProj)?,
                 v: linear(Site::VProj)?,
                 o: linear(Site::OProj)?,
-                q_norm: find(at(Site::QNorm, Part::Weight)),
-                k_norm: find(at(Site::KNorm, Part::Weight)),
+                q_norm: find(at(Site::QNorm, ParameterPart::Weight)),
+                k_norm: find(at(Site::KNorm, ParameterPart::Weight)),
                 mlp_norm: norm(Site::PostAttentionNorm)?,
-                gate: find(at(Site::GateProj, Part::Weight)).map(|_| linear(Site::GateProj)).transpose()?,
+                gate: find(at(Site::GateProj, ParameterPart::Weight))
+                    .map(|_| linear(Site::GateProj))
+                    .transpose()?,
                 up: linear(Site::UpProj)?,
                 down: linear(Site::DownProj)?,
             });
@@ -179,8 +182,8 @@ impl Decoder {
             embedding,
             positions: find(Role::PositionEmbedding),
             final_norm: NormIds {
-                weight: need(Role::FinalNorm(Part::Weight))?,
-                bias: find(Role::FinalNorm(Part::Bias)),
+                weight: need(Role::FinalNorm(ParameterPart::Weight))?,
+                bias: find(Role::FinalNorm(ParameterPart::Bias)),
             },
             head: find(Role::Head).unwrap_or(embedding),
             inv_freq: crate::rope_frequencies::inverse_frequencies(&config),
@@ -252,7 +255,7 @@ impl Decoder {
     pub(crate) fn pack_while(&self, more: impl Fn() -> bool) {
         let parameters = self.parameters.iter().enumerate().filter(|(id, _)| *id != self.head);
         for (_, parameter) in parameters.take_while(|_| more()) {
-            threads::alone(|| parameter.tensor.pack());
+            threads::serial(|| parameter.tensor.pack());
         }
     }
 

@@ -3,7 +3,7 @@
 //!
 //! Under dropout the adapted part sees what is left of the input, and the rest the whole of it, as PEFT computes it.
 
-use parlor_kernels::low_rank::{column_products, row_norms, scale_columns};
+use parlor_kernels::lora::{column_products, row_norms, scale_columns};
 use parlor_kernels::{View, Write, linear};
 
 use crate::gradients::Gradients;
@@ -32,7 +32,7 @@ impl Linear {
 
     pub(crate) fn dora_forward(&self, pass: &Pass<'_>, x: &[f32], y: &mut [f32], write: Write) {
         let mut out = self.product(pass, x);
-        for factors in factors::meet(pass, View::F32(x), std::iter::once(self)) {
+        for factors in factors::project(pass, View::F32(x), std::iter::once(self)) {
             let at = (self, factors.at);
             let out = &mut out[self.outside(&factors.rows)];
             match (self.magnitudes(pass, factors.at), &factors.kept) {
@@ -69,12 +69,12 @@ impl Linear {
         mut dx: Sink<'_>,
         gradients: &mut Gradients,
     ) {
-        let mut met = factors::meet(pass, View::F32(x), std::iter::once(self));
+        let mut projections = factors::project(pass, View::F32(x), std::iter::once(self));
         // The gradient that reaches the base weight's product with the whole input, and the one that reaches the adapter.
         let (mut d_base, mut d_adapted) = (dy.to_vec(), dy.to_vec());
         // What dropout lets through to the input, by rows.
         let mut masked = Vec::new();
-        for factors in &met {
+        for factors in &projections {
             let (rows, at) = (factors.rows.clone(), factors.at);
             let (x, dy) = (&x[self.inside(&rows)], &dy[self.outside(&rows)]);
             let Some((ratio, norms)) = self.magnitudes(pass, at) else { continue };
@@ -108,7 +108,7 @@ impl Linear {
                 dropout.apply_backward(&d, &mut dx[self.inside(&rows)]);
             }
         }
-        factors::gradients_of_b(pass, &mut met, &[(*self, View::F32(&d_adapted))], gradients);
-        factors::gradients_of_a(pass, &mut met, View::F32(x), dx.map(|(dx, _)| dx), gradients);
+        factors::gradients_of_b(pass, &mut projections, &[(*self, View::F32(&d_adapted))], gradients);
+        factors::gradients_of_a(pass, &mut projections, View::F32(x), dx.map(|(dx, _)| dx), gradients);
     }
 }

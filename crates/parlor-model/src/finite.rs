@@ -16,7 +16,7 @@ impl LoadedModel {
         if let Owner::Adapter(number) = spec.owner {
             return Some(format!("{} of adapter {}", spec.role, number + 1));
         }
-        let disk = self.architecture.disk_tensors(self.decoder.config());
+        let disk = self.architecture.checkpoint_tensors(self.decoder.config());
         let named = disk.into_iter().find(|tensor| tensor.roles.contains(&spec.role));
         Some(named.map_or_else(|| spec.role.to_string(), |tensor| tensor.name))
     }

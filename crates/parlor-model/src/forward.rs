@@ -3,17 +3,17 @@
 //!
 //! Source: `LlamaModel.forward` and `GPT2Model.forward` in transformers, whose order of operations it follows.
 
-use parlor_kernels::{Write, cross_entropy, embedding, linear, noise};
+use parlor_kernels::{Write, cross_entropy, embedding, linear, random};
 
+use crate::activation_memory::{PassKind, PassSize};
 use crate::batch::{Batch, Context};
 use crate::block::BlockContext;
 use crate::cache::KvCache;
 use crate::decoder::{Decoder, DecoderError};
-use crate::footprint::{PassKind, PassSize};
 use crate::norm;
 use crate::pass::Pass;
-use crate::saved::{BlockSaved, Ready, Saved, room};
 use crate::targets::Targets;
+use crate::workspace::{BlockActivations, Ready, Workspace, resized};
 
 /// Whether a backward pass will follow.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Decoder {
         &self,
         batch: &Batch,
         targets: &Targets,
-        saved: &mut Saved,
+        saved: &mut Workspace,
     ) -> Result<Vec<f32>, DecoderError> {
         let pass = Pass::new(self, batch, saved.seed, saved.arithmetic)?;
         let checkpointing = saved.checkpointing;
@@ -54,7 +54,7 @@ impl Decoder {
         &self,
         batch: &Batch,
         targets: &Targets,
-        saved: &mut Saved,
+        saved: &mut Workspace,
     ) -> Result<Vec<f32>, DecoderError> {
         let pass = Pass::new(self, batch, None, saved.arithmetic)?;
         self.target_logprobs(&pass, batch, targets, saved, Keep::One)
@@ -70,7 +70,7 @@ impl Decoder {
         batch: &Batch,
         rows: &[usize],
         cache: Option<&mut KvCache>,
-        saved: &mut Saved,
+        saved: &mut Workspace,
     ) -> Result<Vec<f32>, DecoderError> {
         if let Some(row) = rows.iter().find(|&&row| row >= batch.len()) {
             return Err(DecoderError::Batch(format!(
@@ -104,7 +104,7 @@ impl Decoder {
         pass: &Pass<'_>,
         batch: &Batch,
         targets: &Targets,
-        saved: &mut Saved,
+        saved: &mut Workspace,
         keep: Keep,
     ) -> Result<Vec<f32>, DecoderError> {
         if targets.ids.len() != batch.len() || targets.weights.len() != batch.len() {
@@ -126,16 +126,22 @@ impl Decoder {
         head.targets.clear();
         head.targets.extend(head.rows.iter().map(|&row| targets.ids[row]));
         let mut chosen = vec![0.0; head.rows.len()];
-        let lse = room(&mut head.lse, chosen.len());
+        let lse = resized(&mut head.lse, chosen.len());
         let rows = (&head.normed[..], &head.targets[..]);
-        let slope = match keep != Keep::One && !self.is_trained(pass.head()) {
-            true => Some(room(&mut head.slope, head.normed.len())),
+        let head_gradient = match keep != Keep::One && !self.is_trained(pass.head()) {
+            true => Some(resized(&mut head.head_gradient, head.normed.len())),
             false => {
-                head.slope.clear();
+                head.head_gradient.clear();
                 None
             }
         };
-        cross_entropy::forward(self.output_head(pass), rows, (&mut chosen, lse), &mut head.logits, slope);
+        cross_entropy::forward(
+            self.output_head(pass),
+            rows,
+            (&mut chosen, lse),
+            &mut head.logits,
+            head_gradient,
+        );
         let mut logp = vec![0.0; batch.len()];
         for (&row, value) in head.rows.iter().zip(chosen) {
             logp[row] = value;
@@ -144,7 +150,7 @@ impl Decoder {
     }
 
     /// Gathers rows of the residual stream and normalises them for the head.
-    fn select_rows(&self, pass: &Pass<'_>, rows: impl Iterator<Item = usize>, saved: &mut Saved) {
+    fn select_rows(&self, pass: &Pass<'_>, rows: impl Iterator<Item = usize>, saved: &mut Workspace) {
         let (width, head) = (self.config.hidden_size, &mut saved.head);
         head.rows.clear();
         head.rows.extend(rows);
@@ -152,7 +158,7 @@ impl Decoder {
         for &row in &head.rows {
             head.x.extend_from_slice(&saved.stream[row * width..(row + 1) * width]);
         }
-        let normed = room(&mut head.normed, head.x.len());
+        let normed = resized(&mut head.normed, head.x.len());
         norm::forward(pass, self.final_norm, &head.x, normed.into(), &mut head.norm);
     }
 
@@ -171,18 +177,18 @@ impl Decoder {
         pass: &Pass<'_>,
         batch: &Batch,
         mut cache: Option<&mut KvCache>,
-        saved: &mut Saved,
+        saved: &mut Workspace,
         keep: Keep,
     ) -> Result<(), DecoderError> {
         saved.ready = None;
         self.check(batch, cache.as_deref())?;
-        let Saved { angles, stream, blocks, scratch, inputs, neftune_noise_alpha, .. } = saved;
+        let Workspace { angles, stream, blocks, scratch, inputs, neftune_noise_alpha, .. } = saved;
         let width = self.config.hidden_size;
         embedding::forward(
             pass.weight(self.embedding),
             &batch.ids,
             width,
-            room(stream, batch.len() * width),
+            resized(stream, batch.len() * width),
             Write::Replace,
         );
         if let Some(positions) = self.positions {
@@ -195,7 +201,7 @@ impl Decoder {
                 let elements = (parent + segment.rows.len()) * width;
                 let rows = segment.rows.start * width..segment.rows.end * width;
                 let magnitude = *neftune_noise_alpha / (elements as f32).sqrt();
-                noise::add_uniform(
+                random::add_uniform_noise(
                     &mut stream[rows.clone()],
                     magnitude,
                     seed.wrapping_add(rows.start as u64),
@@ -204,14 +210,14 @@ impl Decoder {
         }
         angles.fill(&batch.positions, &self.inv_freq);
         let kept = if keep == Keep::All { self.blocks.len() } else { 1 };
-        blocks.resize_with(kept.max(blocks.len()), BlockSaved::default);
+        blocks.resize_with(kept.max(blocks.len()), BlockActivations::default);
         for (layer, block) in self.blocks.iter().enumerate() {
             let kept = &mut blocks[if keep == Keep::All { layer } else { 0 }];
             if let Keep::Inputs(group) = keep
                 && layer.is_multiple_of(group)
             {
                 inputs.resize_with(inputs.len().max(layer / group + 1), Vec::new);
-                room(&mut inputs[layer / group], stream.len()).copy_from_slice(stream);
+                resized(&mut inputs[layer / group], stream.len()).copy_from_slice(stream);
             }
             let context = BlockContext { pass, batch, angles, layer, cache: cache.as_deref() };
             self.block(block, &context, kept, scratch, stream);

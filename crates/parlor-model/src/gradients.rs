@@ -4,8 +4,9 @@
 use std::borrow::Cow;
 
 use half::bf16;
-use parlor_kernels::simd::Element;
-use parlor_kernels::{Arithmetic, DType, Values, ValuesMut, View, Write, threads};
+use parlor_kernels::Element;
+use parlor_kernels::parallel::threads;
+use parlor_kernels::{Arithmetic, DType, Values, ValuesMut, View, Write};
 
 use crate::decoder::{Decoder, Parameter, ParameterId};
 
@@ -19,7 +20,7 @@ pub struct Gradients {
     values: Vec<Option<Values>>,
     /// Those that count as zero whatever their memory holds: the next product that fills one replaces it, which saves
     /// writing zeros and reading them.
-    blank: Vec<bool>,
+    pending_zero: Vec<bool>,
 }
 
 impl Gradients {
@@ -31,33 +32,33 @@ impl Gradients {
             decoder.is_trained(id).then(|| Values::zeros(dtype, parameter.spec.len()))
         };
         let values: Vec<_> = decoder.parameters().iter().enumerate().map(zeros).collect();
-        Self { blank: vec![false; values.len()], values }
+        Self { pending_zero: vec![false; values.len()], values }
     }
 
     /// Sets all to zero, keeping the memory.
     pub fn zero(&mut self) {
         for id in 0..self.values.len() {
-            self.blank[id] = true;
-            self.settle(id);
+            self.pending_zero[id] = true;
+            self.write_pending_zero(id);
         }
     }
 
     /// As [`Self::zero`] before a backward pass, which writes them; until then they must not be read.
-    pub fn restart(&mut self) {
-        self.blank.fill(true);
+    pub fn zero_lazily(&mut self) {
+        self.pending_zero.fill(true);
     }
 
     /// Writes the zeros of one that nothing replaced.
-    fn settle(&mut self, id: ParameterId) {
-        let blank = self.blank.get_mut(id).is_some_and(std::mem::take);
-        if let (true, Some(values)) = (blank, self.values.get_mut(id).and_then(Option::as_mut)) {
+    fn write_pending_zero(&mut self, id: ParameterId) {
+        let pending_zero = self.pending_zero.get_mut(id).is_some_and(std::mem::take);
+        if let (true, Some(values)) = (pending_zero, self.values.get_mut(id).and_then(Option::as_mut)) {
             values.view_mut().zero();
         }
     }
 
     /// Ends a backward pass: what it did not fill is zero.
-    pub(crate) fn settle_all(&mut self) {
-        (0..self.values.len()).for_each(|id| self.settle(id));
+    pub(crate) fn write_pending_zeros(&mut self) {
+        (0..self.values.len()).for_each(|id| self.write_pending_zero(id));
     }
 
     /// The gradient of parameter `id`, in f32; `None` when it is frozen, or there is none of that number.
@@ -72,19 +73,19 @@ impl Gradients {
 
     /// The gradient of parameter `id`, for accumulation; `None` as in [`Self::get`].
     pub fn elements_mut(&mut self, id: ParameterId) -> Option<ValuesMut<'_>> {
-        self.settle(id);
+        self.write_pending_zero(id);
         self.values.get_mut(id)?.as_mut().map(Values::view_mut)
     }
 
     /// The same of a parameter that is f32, as a norm's, a bias and a part of an adapter always are; `None` of others.
     pub fn get_mut(&mut self, id: ParameterId) -> Option<&mut [f32]> {
-        self.settle(id);
+        self.write_pending_zero(id);
         wide(self.values.get_mut(id)?)
     }
 
     /// Takes the gradient of parameter `id` away; until it is [`Self::put`] back the parameter looks frozen.
     pub fn take(&mut self, id: ParameterId) -> Option<Values> {
-        self.settle(id);
+        self.write_pending_zero(id);
         self.values.get_mut(id)?.take()
     }
 
@@ -102,8 +103,8 @@ impl Gradients {
 
     /// What the product that now fills a gradient does with what it holds.
     fn first_write(&mut self, id: ParameterId) -> Write {
-        let blank = self.blank.get_mut(id).is_some_and(std::mem::take);
-        if blank { Write::Replace } else { Write::Accumulate }
+        let pending_zero = self.pending_zero.get_mut(id).is_some_and(std::mem::take);
+        if pending_zero { Write::Replace } else { Write::Accumulate }
     }
 
     /// Puts back what [`Self::take`] took.
@@ -120,8 +121,8 @@ impl Gradients {
         b: ParameterId,
     ) -> (Option<&mut [f32]>, Option<&mut [f32]>) {
         debug_assert_ne!(a, b);
-        self.settle(a);
-        self.settle(b);
+        self.write_pending_zero(a);
+        self.write_pending_zero(b);
         let (low, high) = self.values.split_at_mut(a.max(b));
         let (low, high) = (wide(&mut low[a.min(b)]), wide(&mut high[0]));
         if a < b { (low, high) } else { (high, low) }
@@ -173,7 +174,7 @@ fn squares(values: View<'_>) -> f64 {
 fn squares_of_all<T: Element>(values: &[T]) -> f64 {
     // Chunk sums of a fixed size, added in order: the same result however many threads there are.
     let mut sums = vec![0.0f64; values.len().div_ceil(SUM)];
-    threads::share_parts(&mut sums, CHUNK / SUM, |part, first| {
+    threads::for_each_chunk(&mut sums, CHUNK / SUM, |part, first| {
         let values = values[first * SUM..].chunks(SUM);
         for (sum, values) in part.iter_mut().zip(values) {
             *sum = squares_of(values);
@@ -188,8 +189,8 @@ fn squares_of<T: Element>(values: &[T]) -> f64 {
     let mut sums = [0.0f64; 16];
     for lane in lanes {
         for (sum, &g) in sums.iter_mut().zip(lane) {
-            *sum += f64::from(g.wide()) * f64::from(g.wide());
+            *sum += f64::from(g.widen()) * f64::from(g.widen());
         }
     }
-    rest.iter().map(|&g| f64::from(g.wide()) * f64::from(g.wide())).chain(sums).sum()
+    rest.iter().map(|&g| f64::from(g.widen()) * f64::from(g.widen())).chain(sums).sum()
 }

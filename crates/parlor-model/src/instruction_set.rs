@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use parlor_kernels::isa::{Isa, IsaError};
+use parlor_kernels::cpu::isa::{Isa, IsaError};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ impl TryFrom<String> for InstructionSet {
     fn try_from(text: String) -> Result<Self, IsaError> {
         match text.trim() {
             "auto" => Ok(Self(None)),
-            name => Isa::named(name).map(|isa| Self(Some(isa))),
+            name => Isa::from_name(name).map(|isa| Self(Some(isa))),
         }
     }
 }

@@ -5,27 +5,27 @@
 
 use parlor_kernels::{DType, Tensor, TensorError};
 
-use crate::arch::{DiskTensor, Layout};
+use crate::arch::{CheckpointTensor, TensorLayout};
 use crate::parameter::{ParameterSpec, Role};
 
 /// The shape that a checkpoint's tensor must have to hold the parameters `specs`, which are in its order.
-pub(crate) fn disk_shape(layout: Layout, specs: &[&ParameterSpec]) -> Vec<usize> {
+pub(crate) fn disk_shape(layout: TensorLayout, specs: &[&ParameterSpec]) -> Vec<usize> {
     let outputs = specs.iter().map(|spec| spec.shape.first().copied().unwrap_or(0)).sum();
     let rest = specs.first().map(|spec| spec.shape.get(1..).unwrap_or_default()).unwrap_or_default();
     match (layout, rest) {
-        (Layout::Transposed, [inputs]) => vec![*inputs, outputs],
+        (TensorLayout::Transposed, [inputs]) => vec![*inputs, outputs],
         (_, rest) => std::iter::once(outputs).chain(rest.iter().copied()).collect(),
     }
 }
 
 /// Whether the tensor is, as it lies on disk, the one parameter in it.
-pub(crate) fn is_direct(disk: &DiskTensor) -> bool {
-    disk.layout == Layout::Plain && disk.roles.len() == 1
+pub(crate) fn is_direct(disk: &CheckpointTensor) -> bool {
+    disk.layout == TensorLayout::Plain && disk.roles.len() == 1
 }
 
 /// Whether the parameters in a tensor are rows of it as they lie there, so that they may stay in its file.
-pub(crate) fn is_rows(layout: Layout) -> bool {
-    layout == Layout::Plain
+pub(crate) fn is_rows(layout: TensorLayout) -> bool {
+    layout == TensorLayout::Plain
 }
 
 /// Where row `row` of a parameter lies on disk, whose heads' rows alternate between their halves.
@@ -40,13 +40,13 @@ fn interleaved(row: usize, outputs: usize, heads: usize) -> usize {
 /// where `stays` and that is possible, owned where not.
 pub(crate) fn split(
     tensor: &Tensor,
-    layout: Layout,
+    layout: TensorLayout,
     specs: &[&ParameterSpec],
     dtype: DType,
     stays: bool,
 ) -> Result<Vec<Tensor>, TensorError> {
     let total: usize = specs.iter().map(|spec| spec.shape.first().copied().unwrap_or(0)).sum();
-    let values = if layout == Layout::Transposed { tensor.to_f32_vec() } else { Vec::new() };
+    let values = if layout == TensorLayout::Transposed { tensor.to_f32_vec() } else { Vec::new() };
     let mut offset = 0;
     let mut parts = Vec::with_capacity(specs.len());
     for spec in specs {
@@ -54,11 +54,11 @@ pub(crate) fn split(
         let inputs: usize = spec.shape.iter().skip(1).product();
         let rows = offset..offset + outputs;
         let part = match layout {
-            Layout::Plain => rows_of(tensor, rows, spec)?,
-            Layout::Interleaved { heads } => {
+            TensorLayout::Plain => rows_of(tensor, rows, spec)?,
+            TensorLayout::Interleaved { heads } => {
                 tensor.gather_rows(rows.map(|row| interleaved(row, total, heads)))?
             }
-            Layout::Transposed => {
+            TensorLayout::Transposed => {
                 let mut part = Vec::with_capacity(outputs * inputs);
                 for output in rows {
                     part.extend((0..inputs).map(|input| values[input * total + output]));
@@ -91,7 +91,7 @@ fn rows_of(
 }
 
 /// A checkpoint's tensor out of the parameters in it, in `dtype`.
-pub(crate) fn join(layout: Layout, parts: &[&Tensor], dtype: DType) -> Result<Tensor, TensorError> {
+pub(crate) fn join(layout: TensorLayout, parts: &[&Tensor], dtype: DType) -> Result<Tensor, TensorError> {
     let outputs: usize = parts.iter().map(|part| part.shape().first().copied().unwrap_or(0)).sum();
     let rest = parts.first().map(|part| part.shape().get(1..).unwrap_or_default()).unwrap_or_default();
     let mut values = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
@@ -99,7 +99,7 @@ pub(crate) fn join(layout: Layout, parts: &[&Tensor], dtype: DType) -> Result<Te
         values.extend(part.to_f32_vec());
     }
     let joined = match (layout, rest) {
-        (Layout::Transposed, &[inputs]) => {
+        (TensorLayout::Transposed, &[inputs]) => {
             let mut turned = Vec::with_capacity(values.len());
             for input in 0..inputs {
                 turned.extend((0..outputs).map(|output| values[output * inputs + input]));
@@ -110,7 +110,7 @@ pub(crate) fn join(layout: Layout, parts: &[&Tensor], dtype: DType) -> Result<Te
             let shape: Vec<usize> = std::iter::once(outputs).chain(rest.iter().copied()).collect();
             let plain = Tensor::from_f32(&shape, values)?;
             match layout {
-                Layout::Interleaved { heads } => {
+                TensorLayout::Interleaved { heads } => {
                     let mut order = vec![0; outputs];
                     for row in 0..outputs {
                         order[interleaved(row, outputs, heads)] = row;

@@ -1,7 +1,7 @@
 //! Token ids to logits: the decoder, its weights, and their formats.
 #![forbid(unsafe_code)]
 
-mod adapted;
+mod activation_memory;
 pub mod arch;
 mod backward;
 mod batch;
@@ -16,7 +16,6 @@ mod device;
 mod dora;
 mod error;
 mod finite;
-mod footprint;
 mod forward;
 mod generation_config;
 mod generation_file;
@@ -43,15 +42,16 @@ mod rope_frequencies;
 mod safetensors_files;
 mod safetensors_writer;
 mod save;
-mod saved;
 mod staged;
 mod targets;
 mod tensor_names;
 mod text_files;
 mod vocabulary;
 mod weight_files;
+mod with_adapters;
+mod workspace;
 
-pub use adapted::{load_adapted, locate_adapted};
+pub use activation_memory::{PassKind, PassSize, activation_bytes, logits_bytes};
 pub use arch::{Architecture, ArchitectureBlock, ModelPreset, PresetError};
 pub use batch::{AdapterChoice, Batch, Context, Segment};
 pub use cache::{CacheDtype, KvCache};
@@ -64,13 +64,12 @@ pub use decoder_config::{
 };
 pub use device::{Device, DeviceError};
 pub use error::{LoadErrorKind, ModelLoadError};
-pub use footprint::{PassKind, PassSize, activation_bytes, logits_bytes};
 pub use generation_config::GenerationConfig;
 pub use generation_settings::{GenerationSettings, SettingProblem};
 pub use gradients::Gradients;
 pub use info::{AdapterSummary, MemoryEstimate, ModelInfo, ParametersByPart};
 pub use instruction_set::InstructionSet;
-pub use load::{LoadOptions, MaxLength, WeightOrder, WeightStorage, read_decoder};
+pub use load::{LoadOptions, MaxLength, WeightLayout, WeightStorage, read_decoder};
 pub use locate::locate_model;
 pub use lora::{
     ALL_LINEAR, Adapter, AdapterBias, AdapterConfig, AdapterId, AdapterInfo, AdapterPlan, AdapterTensor,
@@ -78,10 +77,11 @@ pub use lora::{
 };
 pub use manager::{GpuInfo, ModelManager, OperationMetrics, PerformanceMetrics, TrainableParameters};
 pub use model::{LoadedModel, load_directory, load_gguf, load_path};
-pub use parameter::{Factor, Kind, Owner, ParameterSpec, Part, Role, Site, parameter_specs};
+pub use parameter::{Factor, Kind, Owner, ParameterPart, ParameterSpec, Role, Site, parameter_specs};
 pub use save::{MAX_SHARD_BYTES, SaveError, SaveModel, save_directory, save_weights};
-pub use saved::Saved;
 pub use targets::Targets;
 pub use text_files::TextFiles;
-pub use vocabulary::{TextSide, read_gguf_text};
+pub use vocabulary::{TextArtifacts, read_gguf_text};
 pub use weight_files::{Container, StoredDtype, TensorEntry, WeightFiles};
+pub use with_adapters::{load_with_adapters, locate_with_adapters};
+pub use workspace::Workspace;

@@ -40,7 +40,7 @@ pub(crate) fn forward_all(pass: &Pass<'_>, x: View<'_>, layers: &mut [Output<'_>
     let Some(inputs) = layers.first().map(|(linear, ..)| linear.inputs) else { return };
     let rows = x.len() / inputs;
     // DoRA's layers are computed apart.
-    let met = factors::meet(
+    let projections = factors::project(
         pass,
         x,
         layers.iter().map(|(linear, ..)| linear).filter(|linear| !linear.is_dora(pass)),
@@ -58,14 +58,14 @@ pub(crate) fn forward_all(pass: &Pass<'_>, x: View<'_>, layers: &mut [Output<'_>
             outputs += linear.outputs;
             let bias = linear.bias.map(|id| pass.vector(id));
             let weight = pass.weight(linear.weight);
-            let beside = factors::beside(pass, &met, linear);
+            let beside = factors::beside(pass, &projections, linear);
             plain.push(Layer { weight, bias, y, write: Write::Replace, base: *base, beside });
         }
     }
     let shape = Shape { rows, inputs, outputs, arithmetic: pass.arithmetic };
     linear::forward_all(x, shape, &mut plain);
     for (linear, y, _) in layers.iter_mut().filter(|(linear, ..)| !linear.is_dora(pass)) {
-        factors::add(pass, &met, linear, y);
+        factors::add(pass, &projections, linear, y);
     }
 }
 
@@ -82,8 +82,8 @@ pub(crate) fn backward_all(
     let (inputs, rows) = (first.inputs, dy.len() / first.outputs);
     // DoRA's layers are computed apart, other adapters beside them included.
     let plain: Vec<_> = layers.iter().filter(|(linear, _)| !linear.is_dora(pass)).copied().collect();
-    let mut met = factors::meet(pass, x, plain.iter().map(|(linear, _)| linear));
-    factors::gradients_of_b(pass, &mut met, &plain, gradients);
+    let mut projections = factors::project(pass, x, plain.iter().map(|(linear, _)| linear));
+    factors::gradients_of_b(pass, &mut projections, &plain, gradients);
     let mut of_weights = Vec::with_capacity(layers.len());
     for (linear, dy) in layers {
         if let Some(gradient) = linear.bias.and_then(|bias| gradients.get_mut(pass.resolve(bias))) {
@@ -97,7 +97,7 @@ pub(crate) fn backward_all(
         let id = pass.resolve(linear.weight);
         of_weights.extend(gradients.take_to_fill(id).map(|gradient| (id, *dy, gradient)));
         if let Some((dx, write)) = to {
-            let beside = factors::beside_backward(pass, &mut met, linear);
+            let beside = factors::beside_backward(pass, &mut projections, linear);
             let (shape, weight) = (linear.shape(pass, rows), pass.weight(linear.weight));
             linear::backward_input_beside(*dy, (weight, beside), dx, write, shape);
         }
@@ -114,7 +114,7 @@ pub(crate) fn backward_all(
     for (id, _, (gradient, _)) in of_weights {
         gradients.put(id, gradient);
     }
-    factors::gradients_of_a(pass, &mut met, x, dx.map(|(dx, _)| dx), gradients);
+    factors::gradients_of_a(pass, &mut projections, x, dx.map(|(dx, _)| dx), gradients);
 }
 
 impl Linear {

@@ -10,14 +10,14 @@ use parlor_kernels::{BlockFormat, DType, Tensor};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
-use crate::arch::{Architecture, DiskTensor};
+use crate::arch::{Architecture, CheckpointTensor};
 use crate::config::TorchDtype;
 use crate::decoder::{Decoder, Parameter};
 use crate::decoder_config::DecoderConfig;
 use crate::error::{LoadErrorKind, ModelLoadError};
 use crate::layout::{disk_shape, is_direct, is_rows, specs_of, split};
 use crate::lfs;
-use crate::parameter::{ParameterSpec, Part, Role, parameter_specs};
+use crate::parameter::{ParameterPart, ParameterSpec, Role, parameter_specs};
 use crate::tensor_names::{match_names, with_own_head};
 use crate::weight_files::{Container, WeightFiles};
 
@@ -33,12 +33,12 @@ pub enum WeightStorage {
 
 /// In which order weights of bf16 and of few bits lie in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum WeightOrder {
+pub enum WeightLayout {
     /// As their format has them. What training an adapter beside them needs.
     #[default]
     Stored,
     /// As their products read them, see [`Decoder::optimize_for_inference`].
-    Products,
+    Prepacked,
 }
 
 /// What to do with `model.max_length`.
@@ -63,7 +63,7 @@ pub struct LoadOptions {
     /// Where weights live.
     pub storage: WeightStorage,
     /// In which order they lie.
-    pub order: WeightOrder,
+    pub layout: WeightLayout,
     /// Longest sequence.
     pub max_length: MaxLength,
     /// Bytes that may be allocated for weights; `None` asks the operating system.
@@ -108,7 +108,7 @@ pub fn read_decoder(
     let config = &*config;
     let mut warnings: Vec<String> = own_head.into_iter().collect();
     let disk = match files.container() {
-        Container::Safetensors => architecture.disk_tensors(config),
+        Container::Safetensors => architecture.checkpoint_tensors(config),
         Container::Gguf => architecture.gguf_tensors(config),
     };
     let (found, extra) = match_names(files, &disk, architecture, config, &place)?;
@@ -130,7 +130,7 @@ pub fn read_decoder(
         };
         let stays =
             is_rows(tensor.layout) && dtype == mapped.dtype() && options.storage == WeightStorage::Mapped;
-        let reordered = options.order == WeightOrder::Products && matches!(dtype, DType::Block(_));
+        let reordered = options.layout == WeightLayout::Prepacked && matches!(dtype, DType::Block(_));
         if !stays || reordered {
             needed += dtype.bytes(mapped.len()) as u64;
         }
@@ -155,7 +155,7 @@ pub fn read_decoder(
         Decoder::new(config.clone(), slots.into_iter().flatten().collect()).map_err(|error| {
             ModelLoadError::new(LoadErrorKind::Corrupt, &place, error.to_string(), "report this as a bug")
         })?;
-    if options.order == WeightOrder::Products {
+    if options.layout == WeightLayout::Prepacked {
         decoder.optimize_for_inference();
     }
     Ok((decoder, warnings))
@@ -163,11 +163,11 @@ pub fn read_decoder(
 
 /// Whether a parameter is the weight of a block's linear layer.
 fn is_linear(spec: &ParameterSpec) -> bool {
-    matches!(spec.role, Role::Block { site, part: Part::Weight, .. } if site.is_linear())
+    matches!(spec.role, Role::Block { site, part: ParameterPart::Weight, .. } if site.is_linear())
 }
 
 fn place_tensor(
-    disk: &DiskTensor,
+    disk: &CheckpointTensor,
     specs: &[&ParameterSpec],
     mapped: Tensor,
     dtype: DType,

@@ -11,7 +11,6 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::adapted::{load_adapted, locate_adapted};
 use crate::config::{ModelConfig, OutOfMemoryPolicy, TorchDtype};
 use crate::content_key::{ContentKey, content_key};
 use crate::device::Device;
@@ -20,6 +19,7 @@ use crate::load::{LoadOptions, MaxLength};
 use crate::locate::locate_model;
 use crate::memory::resident_bytes;
 use crate::model::LoadedModel;
+use crate::with_adapters::{load_with_adapters, locate_with_adapters};
 
 /// Measurements of one named operation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -138,7 +138,7 @@ impl ModelManager {
         }
         let cache_dir = self.config.cache_dir.as_deref();
         let dir = locate_model(&self.config.name, cache_dir)?;
-        let (dir, adapters) = locate_adapted(&dir, &self.adapters, cache_dir)?;
+        let (dir, adapters) = locate_with_adapters(&dir, &self.adapters, cache_dir)?;
         // Held while loading, so that a second caller waits for the first one's model.
         let mut loaded = locked(&self.loaded);
         let (model, hit) = self.load_cached(&dir, &adapters)?;
@@ -172,7 +172,7 @@ impl ModelManager {
         {
             return Ok((model, true));
         }
-        let (model, options) = match load_adapted(dir, adapters, &self.options) {
+        let (model, options) = match load_with_adapters(dir, adapters, &self.options) {
             Err(error) => self.load_smaller(dir, adapters, error)?,
             Ok(model) => (model, self.options),
         };
@@ -197,7 +197,7 @@ impl ModelManager {
             return Err(error);
         }
         let options = LoadOptions { dtype: TorchDtype::Bfloat16, ..self.options };
-        let mut model = load_adapted(dir, adapters, &options)?;
+        let mut model = load_with_adapters(dir, adapters, &options)?;
         let warning = format!("loaded in bfloat16 instead of float32: {}", error.what);
         tracing::warn!(model = %dir.display(), "{warning}");
         model.warnings.push(warning);

@@ -13,7 +13,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When the configuration is inconsistent.
-    pub fn outline(config: DecoderConfig) -> Result<Self, DecoderError> {
+    pub fn meta(config: DecoderConfig) -> Result<Self, DecoderError> {
         let problems = config.problems();
         if !problems.is_empty() {
             return Err(DecoderError::Config(problems));

@@ -17,7 +17,7 @@ use crate::gguf::{Gguf, is_gguf};
 use crate::load::{LoadOptions, MaxLength, read_decoder, read_object};
 use crate::safetensors_files::name_the_file;
 use crate::text_files::TextFiles;
-use crate::vocabulary::{gguf_text_side, read_text_side};
+use crate::vocabulary::{gguf_text_artifacts, read_text_artifacts};
 use crate::weight_files::WeightFiles;
 
 /// A model that was loaded.
@@ -105,7 +105,7 @@ pub fn load_gguf(path: &Path, options: &LoadOptions) -> Result<LoadedModel, Mode
     let hf_config = architecture.hf_config(&config).unwrap_or_default();
     let generation = arch::gguf::generation(&file.metadata, config.vocab_size)?;
     let (text, weights) = beside(
-        || gguf_text_side(&file.metadata, config.vocab_size),
+        || gguf_text_artifacts(&file.metadata, config.vocab_size),
         || read_decoder(&file.weights, architecture, &config, options),
     );
     let (decoder, mut warnings) = weights?;
@@ -113,7 +113,7 @@ pub fn load_gguf(path: &Path, options: &LoadOptions) -> Result<LoadedModel, Mode
     warnings.extend(odd);
     let text_files = tokenizer
         .as_ref()
-        .map(|tokenizer| TextFiles::of_text_side(tokenizer, chat_template.as_ref()))
+        .map(|tokenizer| TextFiles::of_text_artifacts(tokenizer, chat_template.as_ref()))
         .unwrap_or_default();
     let model = LoadedModel {
         decoder,
@@ -161,7 +161,7 @@ pub fn load_directory(dir: &Path, options: &LoadOptions) -> Result<LoadedModel, 
     let (text, weights) = beside(
         || {
             let text_files = TextFiles::read(dir)?;
-            let text_side = read_text_side(dir, &text_files, config.vocab_size)?;
+            let text_side = read_text_artifacts(dir, &text_files, config.vocab_size)?;
             Ok::<_, ModelLoadError>((text_files, text_side))
         },
         || read_decoder(&files, architecture, &config, options),

@@ -9,7 +9,7 @@ use crate::decoder_config::{DecoderConfig, Head, Mlp, Norm, Positions, QkNorm};
 
 /// Weight or bias of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Part {
+pub enum ParameterPart {
     /// The matrix, or a norm's scale.
     Weight,
     /// The vector that is added.
@@ -57,10 +57,10 @@ pub enum Role {
         /// Which layer of the block.
         site: Site,
         /// Weight or bias.
-        part: Part,
+        part: ParameterPart,
     },
     /// Norm after the last block.
-    FinalNorm(Part),
+    FinalNorm(ParameterPart),
     /// Output head `[vocab, hidden]`, when it is not tied.
     Head,
     /// A part of a low-rank adapter. Where several linear layers are one tensor on disk, `site` is the first of them.
@@ -136,9 +136,9 @@ impl Site {
 impl fmt::Display for Role {
     /// A stable name, used for optimizer state and messages: `layers.3.q_proj.weight`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let part = |part: &Part| match part {
-            Part::Weight => "weight",
-            Part::Bias => "bias",
+        let part = |part: &ParameterPart| match part {
+            ParameterPart::Weight => "weight",
+            ParameterPart::Bias => "bias",
         };
         match self {
             Role::TokenEmbedding => f.write_str("embed_tokens.weight"),
@@ -209,21 +209,21 @@ pub fn parameter_specs(config: &DecoderConfig) -> Vec<ParameterSpec> {
         let (q, kv, inner) = (config.query_size(), config.key_value_size(), config.intermediate_size);
         let block = |site, part| Role::Block { layer, site, part };
         let mut norm = |site, width| {
-            push(block(site, Part::Weight), vec![width], Kind::NormWeight);
+            push(block(site, ParameterPart::Weight), vec![width], Kind::NormWeight);
             if matches!(config.norm, Norm::Layer { .. }) {
-                push(block(site, Part::Bias), vec![width], Kind::Bias);
+                push(block(site, ParameterPart::Bias), vec![width], Kind::Bias);
             }
         };
         norm(Site::InputNorm, hidden);
         norm(Site::PostAttentionNorm, hidden);
         if config.qk_norm == QkNorm::PerHead {
-            push(block(Site::QNorm, Part::Weight), vec![config.head_dim], Kind::NormWeight);
-            push(block(Site::KNorm, Part::Weight), vec![config.head_dim], Kind::NormWeight);
+            push(block(Site::QNorm, ParameterPart::Weight), vec![config.head_dim], Kind::NormWeight);
+            push(block(Site::KNorm, ParameterPart::Weight), vec![config.head_dim], Kind::NormWeight);
         }
         let mut linear = |site, out, input, bias| {
-            push(block(site, Part::Weight), vec![out, input], Kind::Matrix);
+            push(block(site, ParameterPart::Weight), vec![out, input], Kind::Matrix);
             if bias {
-                push(block(site, Part::Bias), vec![out], Kind::Bias);
+                push(block(site, ParameterPart::Bias), vec![out], Kind::Bias);
             }
         };
         linear(Site::QProj, q, hidden, config.bias.on_qkv());
@@ -236,9 +236,9 @@ pub fn parameter_specs(config: &DecoderConfig) -> Vec<ParameterSpec> {
         linear(Site::UpProj, inner, hidden, config.bias.on_mlp());
         linear(Site::DownProj, hidden, inner, config.bias.on_mlp());
     }
-    push(Role::FinalNorm(Part::Weight), vec![hidden], Kind::NormWeight);
+    push(Role::FinalNorm(ParameterPart::Weight), vec![hidden], Kind::NormWeight);
     if matches!(config.norm, Norm::Layer { .. }) {
-        push(Role::FinalNorm(Part::Bias), vec![hidden], Kind::Bias);
+        push(Role::FinalNorm(ParameterPart::Bias), vec![hidden], Kind::Bias);
     }
     if config.head == Head::Separate {
         push(Role::Head, vec![config.vocab_size, hidden], Kind::Matrix);

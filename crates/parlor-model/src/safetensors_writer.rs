@@ -10,21 +10,21 @@ use std::path::Path;
 use parlor_kernels::{DType, Tensor};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
-use crate::arch::Layout;
+use crate::arch::TensorLayout;
 use crate::layout::join;
 use crate::save::SaveError;
 use crate::staged::at;
 
 /// A tensor to write.
-pub(crate) struct Outgoing<'a> {
+pub(crate) struct TensorToWrite<'a> {
     pub(crate) name: String,
-    pub(crate) layout: Layout,
+    pub(crate) layout: TensorLayout,
     pub(crate) parts: Vec<&'a Tensor>,
     pub(crate) shape: Vec<usize>,
     pub(crate) dtype: DType,
 }
 
-impl Outgoing<'_> {
+impl TensorToWrite<'_> {
     pub(crate) fn bytes(&self) -> u64 {
         self.dtype.bytes(self.shape.iter().product()) as u64
     }
@@ -32,7 +32,7 @@ impl Outgoing<'_> {
     fn write(&self, out: &mut impl Write, path: &Path) -> Result<(), SaveError> {
         if let [only] = self.parts[..]
             && only.shape() == self.shape
-            && self.layout == Layout::Plain
+            && self.layout == TensorLayout::Plain
         {
             return match only.dtype() == self.dtype {
                 true => at(path, out.write_all(only.bytes())),
@@ -47,14 +47,14 @@ impl Outgoing<'_> {
 
 /// Writes `tensors` to `path` as safetensors and fsyncs it. The order is that of the safetensors crate (wider
 /// dtypes first, then by name), so that equal weights make equal files.
-pub(crate) fn write_safetensors(path: &Path, tensors: &[Outgoing<'_>]) -> Result<(), SaveError> {
+pub(crate) fn write_safetensors(path: &Path, tensors: &[TensorToWrite<'_>]) -> Result<(), SaveError> {
     let disk_dtype = |dtype: DType| match dtype {
         DType::F32 => Dtype::F32,
         // Blocks are widened on their way: see `DType::plain`.
         DType::Bf16 | DType::Block(_) => Dtype::BF16,
         DType::F16 => Dtype::F16,
     };
-    let mut order: Vec<&Outgoing<'_>> = tensors.iter().collect();
+    let mut order: Vec<&TensorToWrite<'_>> = tensors.iter().collect();
     order.sort_by(|a, b| b.dtype.bytes(1).cmp(&a.dtype.bytes(1)).then_with(|| a.name.cmp(&b.name)));
     let mut offset = 0;
     let mut infos = Vec::with_capacity(order.len());

@@ -18,7 +18,7 @@ use crate::layout::{disk_shape, specs_of};
 use crate::model::LoadedModel;
 use crate::parameter::Role;
 use crate::safetensors_files::{INDEX_FILE, SINGLE_FILE, is_shard_name};
-use crate::safetensors_writer::{Outgoing, write_safetensors};
+use crate::safetensors_writer::{TensorToWrite, write_safetensors};
 use crate::staged::{write_file, write_json, write_staged};
 use crate::text_files::TextFiles;
 
@@ -91,17 +91,17 @@ impl<'a> SaveModel<'a> {
     }
 }
 
-fn outgoing<'a>(
+fn tensors_to_write<'a>(
     decoder: &'a Decoder,
     architecture: Architecture,
     dtype: Option<DType>,
-) -> Result<Vec<Outgoing<'a>>, SaveError> {
+) -> Result<Vec<TensorToWrite<'a>>, SaveError> {
     let by_role: HashMap<Role, usize> =
         decoder.model_parameters().iter().enumerate().map(|(index, p)| (p.spec.role, index)).collect();
     let parameter = |role: Role| by_role.get(&role).and_then(|&index| decoder.model_parameters().get(index));
     let usual = usual_dtype(decoder);
     architecture
-        .disk_tensors(decoder.config())
+        .checkpoint_tensors(decoder.config())
         .into_iter()
         .map(|disk| {
             let specs = specs_of(&disk.roles, |role| parameter(role).map(|p| &p.spec));
@@ -112,7 +112,7 @@ fn outgoing<'a>(
             };
             let shape = disk_shape(disk.layout, &specs);
             let dtype = dtype.unwrap_or_else(|| own_dtype(&parts, usual));
-            Ok(Outgoing { name: disk.name, layout: disk.layout, parts, shape, dtype })
+            Ok(TensorToWrite { name: disk.name, layout: disk.layout, parts, shape, dtype })
         })
         .collect()
 }
@@ -144,7 +144,7 @@ fn own_dtype(parts: &[&Tensor], usual: DType) -> DType {
 /// # Errors
 /// [`SaveError::Io`].
 pub fn save_weights(path: &Path, decoder: &Decoder, architecture: Architecture) -> Result<(), SaveError> {
-    write_safetensors(path, &outgoing(decoder, architecture, Some(DType::F32))?)
+    write_safetensors(path, &tensors_to_write(decoder, architecture, Some(DType::F32))?)
 }
 
 /// Writes a model that transformers, and Parlor, load from `dir`.
@@ -152,7 +152,7 @@ pub fn save_weights(path: &Path, decoder: &Decoder, architecture: Architecture) 
 /// # Errors
 /// See [`SaveError`]. On an error nothing is left behind.
 pub fn save_directory(dir: &Path, model: &SaveModel<'_>) -> Result<(), SaveError> {
-    let tensors = outgoing(model.decoder, model.architecture, model.dtype)?;
+    let tensors = tensors_to_write(model.decoder, model.architecture, model.dtype)?;
     let config = hf_config(model, &tensors)?;
     write_staged(dir, "config.json", &is_weight_file, &|staging| {
         write_model(staging, model, &tensors, &config)
@@ -162,7 +162,7 @@ pub fn save_directory(dir: &Path, model: &SaveModel<'_>) -> Result<(), SaveError
 fn write_model(
     dir: &Path,
     model: &SaveModel<'_>,
-    tensors: &[Outgoing<'_>],
+    tensors: &[TensorToWrite<'_>],
     config: &Map<String, Value>,
 ) -> Result<(), SaveError> {
     for (name, bytes) in model.text_files.for_saving() {
@@ -184,7 +184,7 @@ fn write_model(
             }
             write_safetensors(&dir.join(name), shard)?;
         }
-        let total: u64 = tensors.iter().map(Outgoing::bytes).sum();
+        let total: u64 = tensors.iter().map(TensorToWrite::bytes).sum();
         let parameters = model.decoder.parameter_count();
         let metadata = json!({ "total_size": total, "total_parameters": parameters });
         write_json(&dir.join(INDEX_FILE), &json!({ "metadata": metadata, "weight_map": weight_map }))?;
@@ -193,7 +193,7 @@ fn write_model(
 }
 
 /// Consecutive runs of tensors of at most `most` bytes each; a tensor that is larger has a shard to itself.
-fn shards<'s, 'a>(tensors: &'s [Outgoing<'a>], most: u64) -> Vec<&'s [Outgoing<'a>]> {
+fn shards<'s, 'a>(tensors: &'s [TensorToWrite<'a>], most: u64) -> Vec<&'s [TensorToWrite<'a>]> {
     let mut shards = Vec::new();
     let (mut start, mut size) = (0, 0u64);
     for (index, tensor) in tensors.iter().enumerate() {
@@ -213,7 +213,7 @@ fn is_weight_file(name: &str) -> bool {
 }
 
 /// `config.json` as it is written: the source's keys, brought up to date, or a new one.
-fn hf_config(model: &SaveModel<'_>, tensors: &[Outgoing<'_>]) -> Result<Map<String, Value>, SaveError> {
+fn hf_config(model: &SaveModel<'_>, tensors: &[TensorToWrite<'_>]) -> Result<Map<String, Value>, SaveError> {
     let shape = model.decoder.config();
     let architecture = model.architecture;
     let mut map = match model.hf_config {

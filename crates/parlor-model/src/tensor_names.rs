@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use crate::arch::{Architecture, DiskTensor, TIED_HEAD};
+use crate::arch::{Architecture, CheckpointTensor, TIED_HEAD};
 use crate::decoder_config::{DecoderConfig, Head};
 use crate::error::{LoadErrorKind, ModelLoadError};
 use crate::parameter::Role;
@@ -33,7 +33,7 @@ pub(crate) fn with_own_head<'c>(
     let same = (Cow::Borrowed(config), None);
     let (Head::Tied, Container::Safetensors) = (config.head, files.container()) else { return Ok(same) };
     let Some(head) = files.get(TIED_HEAD) else { return Ok(same) };
-    let disk = architecture.disk_tensors(config);
+    let disk = architecture.checkpoint_tensors(config);
     let embedding = disk.iter().find(|tensor| tensor.roles == [Role::TokenEmbedding]);
     let names =
         embedding.into_iter().flat_map(|tensor| std::iter::once(&tensor.name).chain(&tensor.alternatives));
@@ -63,7 +63,7 @@ pub(crate) fn with_own_head<'c>(
 /// `Corrupt`, naming the tensors.
 pub(crate) fn match_names<'a>(
     files: &'a WeightFiles,
-    disk: &[DiskTensor],
+    disk: &[CheckpointTensor],
     architecture: Architecture,
     config: &DecoderConfig,
     place: &str,

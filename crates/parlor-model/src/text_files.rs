@@ -71,7 +71,7 @@ impl TextFiles {
     }
 
     /// Those of a model whose text side is not in files of its own.
-    pub(crate) fn of_text_side(tokenizer: &Tokenizer, template: Option<&ChatTemplate>) -> Self {
+    pub(crate) fn of_text_artifacts(tokenizer: &Tokenizer, template: Option<&ChatTemplate>) -> Self {
         let source =
             Source { tokenizer: tokenizer.clone(), template: template.cloned(), made: Arc::default() };
         Self { files: Vec::new(), source: Some(source) }

@@ -13,7 +13,11 @@ use crate::text_files::TextFiles;
 /// The tokenizer and the template of `dir`, where it has them. `rows` are the embedding's: where they are fewer than the
 /// tokens, as in models whose tokenizer was given a padding token, texts without those beyond can be used, as in
 /// transformers.
-pub(crate) fn read_text_side(dir: &Path, files: &TextFiles, rows: usize) -> Result<TextSide, ModelLoadError> {
+pub(crate) fn read_text_artifacts(
+    dir: &Path,
+    files: &TextFiles,
+    rows: usize,
+) -> Result<TextArtifacts, ModelLoadError> {
     let has_tokenizer =
         ["tokenizer.json", "vocab.json", "tokenizer.model"].iter().any(|name| files.get(name).is_some());
     if !has_tokenizer {
@@ -45,18 +49,18 @@ fn size_problem(tokenizer: &Tokenizer, rows: usize) -> Option<String> {
 }
 
 /// Tokenizer, template and what is odd about them.
-pub type TextSide = (Option<Tokenizer>, Option<ChatTemplate>, Vec<String>);
+pub type TextArtifacts = (Option<Tokenizer>, Option<ChatTemplate>, Vec<String>);
 
 /// The text side of a GGUF file; none when `path` is another thing. No weight is read.
 ///
 /// # Errors
 /// See [`ModelLoadError`].
-pub fn read_gguf_text(path: &Path) -> Result<Option<TextSide>, ModelLoadError> {
+pub fn read_gguf_text(path: &Path) -> Result<Option<TextArtifacts>, ModelLoadError> {
     if !is_gguf(path) {
         return Ok(None);
     }
     let metadata = Gguf::open(path)?.metadata;
-    let (tokenizer, template, mut warnings) = gguf_text_side(&metadata, usize::MAX)?;
+    let (tokenizer, template, mut warnings) = gguf_text_artifacts(&metadata, usize::MAX)?;
     if let Some(family) = arch::gguf::unsupported_family(&metadata)? {
         warnings.push(format!(
             "this file holds a model of type `{family}`, which is not supported: its vocabulary can be used, its weights \
@@ -67,7 +71,7 @@ pub fn read_gguf_text(path: &Path) -> Result<Option<TextSide>, ModelLoadError> {
 }
 
 /// What a GGUF file's metadata hold. `rows` are the embedding's.
-pub(crate) fn gguf_text_side(metadata: &Metadata, rows: usize) -> Result<TextSide, ModelLoadError> {
+pub(crate) fn gguf_text_artifacts(metadata: &Metadata, rows: usize) -> Result<TextArtifacts, ModelLoadError> {
     const TEMPLATE: &str = "tokenizer.chat_template";
     const TOOL_TEMPLATE: &str = "tokenizer.chat_template.tool_use";
     let mut warnings = Vec::new();

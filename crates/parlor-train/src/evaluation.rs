@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use parlor_model::{AdapterChoice, Decoder, DecoderError, Saved};
+use parlor_model::{AdapterChoice, Decoder, DecoderError, Workspace};
 
 use crate::distributed::Collective;
 use crate::event::Flow;
@@ -56,7 +56,7 @@ impl Evaluation {
 
 /// How examples go through a model without a backward pass.
 #[derive(Clone, Copy)]
-pub(crate) struct Passes<'a> {
+pub(crate) struct ForwardOptions<'a> {
     /// Examples per pass; fewer when memory runs out.
     pub(crate) batch_size: usize,
     /// The adapter that applies.
@@ -78,8 +78,8 @@ pub(crate) fn forward_passes<O: Objective>(
     objective: &O,
     decoder: &Decoder,
     examples: &[&O::Example],
-    passes: Passes<'_>,
-    saved: &mut Saved,
+    passes: ForwardOptions<'_>,
+    saved: &mut Workspace,
     each: &mut EachPass<'_, O::Side>,
 ) -> Result<bool, (Range<usize>, DecoderError)> {
     // Blocks are dealt out to the ranks in turn.
@@ -125,7 +125,7 @@ pub fn evaluate_examples<O: Objective>(
     decoder: &Decoder,
     examples: &[O::Example],
     batch_size: usize,
-    saved: &mut Saved,
+    saved: &mut Workspace,
     stop: &AtomicBool,
     collective: &dyn Collective,
 ) -> Result<Option<Evaluation>, DecoderError> {
@@ -135,7 +135,7 @@ pub fn evaluate_examples<O: Objective>(
         Evaluation { kind: O::KIND, loss: 0.0, weight: 0.0, tokens: 0, seconds: 0.0, metrics: Vec::new() };
     let mut metrics = MetricSums::default();
     let refs: Vec<&O::Example> = examples.iter().collect();
-    let passes = Passes { batch_size, adapter: AdapterChoice::Active, stop, collective };
+    let passes = ForwardOptions { batch_size, adapter: AdapterChoice::Active, stop, collective };
     let whole = forward_passes(objective, decoder, &refs, passes, saved, &mut |micro, logp| {
         let loss = objective.loss(micro, logp);
         sum += loss.sum;

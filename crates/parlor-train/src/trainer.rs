@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use parlor_model::memory::FreeMemory;
-use parlor_model::{Decoder, Gradients, Saved};
+use parlor_model::{Decoder, Gradients, Workspace};
 use serde_json::{Map, Value, json};
 
 use crate::checkpoint::{Checkpoint, OPTIMIZER_STATE, checkpoint_name, list_checkpoints};
@@ -28,7 +28,7 @@ use crate::recorder::Recorder;
 use crate::schedule::Schedule;
 use crate::steps::StepPlan;
 use crate::storage::FillError;
-use crate::supply::Supply;
+use crate::supply::ExampleSource;
 use step::StepResult;
 
 /// Name of the directory of the model with the lowest evaluation loss.
@@ -42,7 +42,7 @@ pub struct Job<'a, O: Objective> {
     /// What is minimised.
     pub objective: &'a O,
     /// Training examples, at least one.
-    pub train: Supply<'a, O::Example>,
+    pub train: ExampleSource<'a, O::Example>,
     /// Evaluation examples; none means no evaluation.
     pub eval: &'a [O::Example],
     /// Shared keys of the training type.
@@ -104,7 +104,7 @@ struct Trainer<'d, 'a, O: Objective> {
     schedule: Schedule,
     optimizer: Optimizer,
     gradients: Gradients,
-    saved: Saved,
+    saved: Workspace,
     order: (u64, Vec<usize>),
     /// Examples in a pass: the plan's, or fewer when memory ran out.
     micro_batch: usize,
@@ -147,7 +147,7 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
             optimizer.load(&path, decoder, checkpoint.state.step)?;
         }
         let gradients = Gradients::zeros(decoder);
-        let mut saved = Saved::default();
+        let mut saved = Workspace::default();
         saved.checkpointing = job.training.gradient_checkpointing.0;
         saved.arithmetic = job.training.arithmetic();
         saved.free_memory = job.free_memory;

@@ -7,11 +7,11 @@
 use serde_json::{Map, Value, json};
 
 use super::hf_config::HfConfig;
-use super::lineage::shortest;
-use super::tensors::{DiskTensor, Layout};
+use super::llama_family::shortest;
+use super::tensors::{CheckpointTensor, TensorLayout};
 use crate::decoder_config::{Activation, Bias, DecoderConfig, Head, Mlp, Norm, Positions, QkNorm};
 use crate::error::ModelLoadError;
-use crate::parameter::{Part, Role, Site};
+use crate::parameter::{ParameterPart, Role, Site};
 
 /// Names of this family, and the general ones that transformers accepts for them (`attribute_map`).
 const NAMES: [(&str, &str); 4] = [
@@ -124,39 +124,44 @@ pub(super) fn hf_keys(config: &DecoderConfig) -> Map<String, Value> {
 /// First parts of the names of what lies inside the decoder.
 pub(super) const MODULES: &[&str] = &["wte", "wpe", "h", "ln_f", "lm_head"];
 
-pub(super) fn disk_tensors(config: &DecoderConfig) -> Vec<DiskTensor> {
+pub(super) fn checkpoint_tensors(config: &DecoderConfig) -> Vec<CheckpointTensor> {
     let mut tensors = Vec::new();
     let mut push = |bare: String, layout, roles: Vec<Role>| {
-        tensors.push(DiskTensor {
+        tensors.push(CheckpointTensor {
             name: format!("transformer.{bare}"),
             alternatives: vec![bare],
             layout,
             roles,
         });
     };
-    push("wte.weight".to_owned(), Layout::Plain, vec![Role::TokenEmbedding]);
-    push("wpe.weight".to_owned(), Layout::Plain, vec![Role::PositionEmbedding]);
+    push("wte.weight".to_owned(), TensorLayout::Plain, vec![Role::TokenEmbedding]);
+    push("wpe.weight".to_owned(), TensorLayout::Plain, vec![Role::PositionEmbedding]);
     for layer in 0..config.num_hidden_layers {
-        for (part, suffix) in [(Part::Weight, "weight"), (Part::Bias, "bias")] {
+        for (part, suffix) in [(ParameterPart::Weight, "weight"), (ParameterPart::Bias, "bias")] {
             let role = |site| Role::Block { layer, site, part };
             // A bias has one dimension: nothing to transpose.
-            let conv = if part == Part::Weight { Layout::Transposed } else { Layout::Plain };
+            let conv =
+                if part == ParameterPart::Weight { TensorLayout::Transposed } else { TensorLayout::Plain };
             let qkv = vec![role(Site::QProj), role(Site::KProj), role(Site::VProj)];
-            push(format!("h.{layer}.ln_1.{suffix}"), Layout::Plain, vec![role(Site::InputNorm)]);
+            push(format!("h.{layer}.ln_1.{suffix}"), TensorLayout::Plain, vec![role(Site::InputNorm)]);
             push(format!("h.{layer}.attn.c_attn.{suffix}"), conv, qkv);
             push(format!("h.{layer}.attn.c_proj.{suffix}"), conv, vec![role(Site::OProj)]);
-            push(format!("h.{layer}.ln_2.{suffix}"), Layout::Plain, vec![role(Site::PostAttentionNorm)]);
+            push(
+                format!("h.{layer}.ln_2.{suffix}"),
+                TensorLayout::Plain,
+                vec![role(Site::PostAttentionNorm)],
+            );
             push(format!("h.{layer}.mlp.c_fc.{suffix}"), conv, vec![role(Site::UpProj)]);
             push(format!("h.{layer}.mlp.c_proj.{suffix}"), conv, vec![role(Site::DownProj)]);
         }
     }
-    push("ln_f.weight".to_owned(), Layout::Plain, vec![Role::FinalNorm(Part::Weight)]);
-    push("ln_f.bias".to_owned(), Layout::Plain, vec![Role::FinalNorm(Part::Bias)]);
+    push("ln_f.weight".to_owned(), TensorLayout::Plain, vec![Role::FinalNorm(ParameterPart::Weight)]);
+    push("ln_f.bias".to_owned(), TensorLayout::Plain, vec![Role::FinalNorm(ParameterPart::Bias)]);
     if config.head == Head::Separate {
-        tensors.push(DiskTensor {
+        tensors.push(CheckpointTensor {
             name: "lm_head.weight".to_owned(),
             alternatives: Vec::new(),
-            layout: Layout::Plain,
+            layout: TensorLayout::Plain,
             roles: vec![Role::Head],
         });
     }

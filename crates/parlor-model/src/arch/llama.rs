@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::hf_config::HfConfig;
-use super::lineage::{self, Traits};
+use super::llama_family::{self, LlamaDefaults};
 use crate::decoder_config::{Bias, DecoderConfig, QkNorm};
 use crate::error::ModelLoadError;
 
@@ -14,7 +14,7 @@ pub(super) fn decoder_config(config: &HfConfig<'_>) -> Result<DecoderConfig, Mod
         (false, true) => Bias::Mlp,
         (true, true) => Bias::All,
     };
-    let traits = Traits {
+    let defaults = LlamaDefaults {
         bias,
         qk_norm: QkNorm::None,
         head_dim: None,
@@ -22,11 +22,11 @@ pub(super) fn decoder_config(config: &HfConfig<'_>) -> Result<DecoderConfig, Mod
         max_position_embeddings: 2_048,
     };
     let windows = vec![None; config.layers("num_hidden_layers")?];
-    lineage::decoder_config(config, &traits, windows)
+    llama_family::decoder_config(config, &defaults, windows)
 }
 
 pub(super) fn hf_keys(config: &DecoderConfig) -> Map<String, Value> {
-    let mut map = lineage::hf_keys(config);
+    let mut map = llama_family::hf_keys(config);
     map.insert("attention_bias".to_owned(), json!(config.bias.on_qkv()));
     map.insert("mlp_bias".to_owned(), json!(config.bias.on_mlp()));
     map.insert("pretraining_tp".to_owned(), json!(1));

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::hf_config::HfConfig;
-use super::lineage::{self, Traits};
+use super::llama_family::{self, LlamaDefaults};
 use crate::decoder_config::{Bias, DecoderConfig, QkNorm};
 use crate::error::ModelLoadError;
 
@@ -12,7 +12,7 @@ pub(super) fn decoder_config(config: &HfConfig<'_>) -> Result<DecoderConfig, Mod
     let window = match config.optional_context("sliding_window")? {
         Some(window) => Some(window),
         None if config.is_null("sliding_window") => None,
-        None => Some(lineage::DEFAULT_WINDOW),
+        None => Some(llama_family::DEFAULT_WINDOW),
     };
     if let (Some(types), Some(_)) = (config.get("layer_types"), window) {
         let all_slide =
@@ -21,7 +21,7 @@ pub(super) fn decoder_config(config: &HfConfig<'_>) -> Result<DecoderConfig, Mod
             return Err(config.unsupported("layer_types", types, "one sliding window for all layers"));
         }
     }
-    let traits = Traits {
+    let defaults = LlamaDefaults {
         bias: Bias::None,
         qk_norm: QkNorm::None,
         head_dim: None,
@@ -29,11 +29,11 @@ pub(super) fn decoder_config(config: &HfConfig<'_>) -> Result<DecoderConfig, Mod
         max_position_embeddings: 131_072,
     };
     let windows = vec![window; config.layers("num_hidden_layers")?];
-    lineage::decoder_config(config, &traits, windows)
+    llama_family::decoder_config(config, &defaults, windows)
 }
 
 pub(super) fn hf_keys(config: &DecoderConfig) -> Map<String, Value> {
-    let mut map = lineage::hf_keys(config);
+    let mut map = llama_family::hf_keys(config);
     map.insert("sliding_window".to_owned(), json!(config.windows.first().copied().flatten()));
     map
 }

@@ -5,8 +5,8 @@
 pub(crate) mod gguf;
 mod gpt2;
 mod hf_config;
-mod lineage;
 mod llama;
+mod llama_family;
 mod mistral;
 mod notices;
 mod presets;
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 pub use presets::{ArchitectureBlock, ModelPreset, PresetError};
-pub use tensors::{DiskTensor, Layout};
+pub use tensors::{CheckpointTensor, TensorLayout};
 
 use crate::decoder_config::{Activation, Bias, DecoderConfig, Head, Mlp, Norm, Positions, QkNorm};
 use crate::error::ModelLoadError;
@@ -271,10 +271,10 @@ impl Architecture {
     }
 
     /// The tensors that a checkpoint of this family and shape must have.
-    pub fn disk_tensors(self, config: &DecoderConfig) -> Vec<DiskTensor> {
+    pub fn checkpoint_tensors(self, config: &DecoderConfig) -> Vec<CheckpointTensor> {
         match self {
-            Architecture::Gpt2 => gpt2::disk_tensors(config),
-            _ => lineage::disk_tensors(config),
+            Architecture::Gpt2 => gpt2::checkpoint_tensors(config),
+            _ => llama_family::checkpoint_tensors(config),
         }
     }
 
@@ -283,7 +283,7 @@ impl Architecture {
     pub fn is_inside(self, name: &str) -> bool {
         let modules = match self {
             Architecture::Gpt2 => gpt2::MODULES,
-            _ => lineage::MODULES,
+            _ => llama_family::MODULES,
         };
         let bare =
             ["model.", "transformer."].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
@@ -294,7 +294,7 @@ impl Architecture {
     pub fn ignores(self, name: &str, config: &DecoderConfig) -> bool {
         let buffer = match self {
             Architecture::Gpt2 => gpt2::is_ignored(name),
-            _ => lineage::is_ignored(name),
+            _ => llama_family::is_ignored(name),
         };
         buffer || (config.head == Head::Tied && name == TIED_HEAD)
     }

@@ -4,23 +4,23 @@
 use serde_json::{Map, Value, json};
 
 use super::hf_config::HfConfig;
-use super::lineage::{self, Traits};
+use super::llama_family::{self, LlamaDefaults};
 use crate::decoder_config::{Bias, DecoderConfig, QkNorm};
 use crate::error::ModelLoadError;
 
 pub(super) fn decoder_config(config: &HfConfig<'_>) -> Result<DecoderConfig, ModelLoadError> {
-    let traits = Traits {
+    let defaults = LlamaDefaults {
         bias: Bias::Qkv,
         qk_norm: QkNorm::None,
         head_dim: None,
         num_key_value_heads: Some(32),
         max_position_embeddings: 32_768,
     };
-    lineage::decoder_config(config, &traits, lineage::windows_by_layer(config)?)
+    llama_family::decoder_config(config, &defaults, llama_family::windows_by_layer(config)?)
 }
 
 pub(super) fn hf_keys(config: &DecoderConfig) -> Map<String, Value> {
-    let mut map = lineage::hf_keys(config);
+    let mut map = llama_family::hf_keys(config);
     window_keys(config, &mut map);
     map
 }

@@ -4,7 +4,7 @@ use crate::parameter::Role;
 
 /// How a matrix lies on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub enum TensorLayout {
     /// `[out, in]`, as the decoder holds it.
     Plain,
     /// `[in, out]`.
@@ -19,13 +19,13 @@ pub enum Layout {
 
 /// One tensor of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DiskTensor {
+pub struct CheckpointTensor {
     /// Its name in files that Parlor writes.
     pub name: String,
     /// Other names under which it is accepted.
     pub alternatives: Vec<String>,
     /// How it lies on disk.
-    pub layout: Layout,
+    pub layout: TensorLayout,
     /// The parameters in it; several are joined along the output dimension.
     pub roles: Vec<Role>,
 }

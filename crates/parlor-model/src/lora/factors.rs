@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use parlor_kernels::linear::{self, Beside, Layer, LayerGradient, Shape};
-use parlor_kernels::low_rank::{self, Dropout};
+use parlor_kernels::lora::{self, Dropout};
 use parlor_kernels::{View, Write};
 
 use super::LowRank;
@@ -17,11 +17,11 @@ use crate::linear::Linear;
 use crate::pass::{Pass, dropped};
 
 /// The factors of one module, and the rows that they serve.
-pub(crate) struct Factors<'a> {
+pub(crate) struct Projection<'a> {
     pub(crate) rows: Range<usize>,
     /// Whether those are all.
     whole: bool,
-    /// The first of the module's layers that was met.
+    /// The first of the module's layers that was projections.
     pub(crate) at: &'a LowRank,
     /// `A`.
     a: View<'a>,
@@ -36,15 +36,15 @@ pub(crate) struct Factors<'a> {
 }
 
 /// What the factors beside layers make of the input `x` of all of them.
-pub(crate) fn meet<'a, 'l>(
+pub(crate) fn project<'a, 'l>(
     pass: &Pass<'a>,
     x: View<'_>,
     layers: impl Iterator<Item = &'l Linear>,
-) -> Vec<Factors<'a>> {
-    let mut met: Vec<Factors<'a>> = Vec::new();
+) -> Vec<Projection<'a>> {
+    let mut projections: Vec<Projection<'a>> = Vec::new();
     for linear in layers {
         for (rows, at) in pass.low_rank(linear) {
-            if met.iter().any(|factors| factors.are(&rows, at)) {
+            if projections.iter().any(|factors| factors.are(&rows, at)) {
                 continue;
             }
             let dropout = pass.dropout(at, rows.start);
@@ -52,12 +52,12 @@ pub(crate) fn meet<'a, 'l>(
             let whole = rows.len() * linear.inputs == x.len();
             let (a, h) = (pass.decoder.weight(at.a), vec![0.0; rows.len() * at.rank]);
             let inputs = linear.inputs;
-            met.push(Factors { rows, whole, at, a, inputs, dropout, kept, h, added: false });
+            projections.push(Projection { rows, whole, at, a, inputs, dropout, kept, h, added: false });
         }
     }
-    met.sort_by_key(|factors| factors.rows.start);
-    for same in met.chunk_by_mut(Factors::share_input) {
-        let shape = Factors::shape(pass, same);
+    projections.sort_by_key(|factors| factors.rows.start);
+    for same in projections.chunk_by_mut(Projection::share_input) {
+        let shape = Projection::shape(pass, same);
         let kept = same[0].kept.take();
         let input = kept.as_deref().map_or_else(|| x.slice(same[0].inside()), View::F32);
         let layers = same.iter_mut().map(|factors| Layer {
@@ -71,23 +71,27 @@ pub(crate) fn meet<'a, 'l>(
         linear::forward_all(input, shape, &mut layers.collect::<Vec<_>>());
         same[0].kept = kept;
         for factors in same {
-            low_rank::scale(&mut factors.h, factors.at.scale);
+            lora::scale(&mut factors.h, factors.at.scale);
         }
     }
-    met
+    projections
 }
 
 /// The product with `B` that is a part of the layer's own, if there is one.
-pub(crate) fn beside<'f>(pass: &Pass<'f>, met: &'f [Factors<'_>], linear: &Linear) -> Option<Beside<'f>> {
+pub(crate) fn beside<'f>(
+    pass: &Pass<'f>,
+    projections: &'f [Projection<'_>],
+    linear: &Linear,
+) -> Option<Beside<'f>> {
     let (rows, at) = pass.low_rank(linear).next()?;
-    let factors = met.iter().find(|factors| factors.whole && factors.are(&rows, at))?;
+    let factors = projections.iter().find(|factors| factors.whole && factors.are(&rows, at))?;
     Some(Beside { h: View::F32(&factors.h), factor: b(pass, at), rank: at.rank })
 }
 
 /// Adds the products with `B` that are not.
-pub(crate) fn add(pass: &Pass<'_>, met: &[Factors<'_>], linear: &Linear, y: &mut [f32]) {
+pub(crate) fn add(pass: &Pass<'_>, projections: &[Projection<'_>], linear: &Linear, y: &mut [f32]) {
     for (rows, at) in pass.low_rank(linear) {
-        if let Some(factors) = met.iter().find(|factors| !factors.whole && factors.are(&rows, at)) {
+        if let Some(factors) = projections.iter().find(|factors| !factors.whole && factors.are(&rows, at)) {
             factors.add(pass, (linear, at), &mut y[linear.outside(&rows)]);
         }
     }
@@ -96,11 +100,11 @@ pub(crate) fn add(pass: &Pass<'_>, met: &[Factors<'_>], linear: &Linear, y: &mut
 /// The gradients of the `B`s of layers from those of their outputs, and of what the `B`s were multiplied with.
 pub(crate) fn gradients_of_b(
     pass: &Pass<'_>,
-    met: &mut [Factors<'_>],
+    projections: &mut [Projection<'_>],
     layers: &[(Linear, View<'_>)],
     gradients: &mut Gradients,
 ) {
-    for factors in met {
+    for factors in projections {
         let h = std::mem::replace(&mut factors.h, vec![0.0; factors.rows.len() * factors.at.rank]);
         let mut write = Write::Replace;
         for (linear, dy) in layers {
@@ -113,19 +117,19 @@ pub(crate) fn gradients_of_b(
             linear::backward_input(dy, b(pass, at), &mut factors.h, write, shape);
             write = Write::Accumulate;
         }
-        low_rank::scale(&mut factors.h, factors.at.scale);
+        lora::scale(&mut factors.h, factors.at.scale);
     }
 }
 
 /// The product with `A` that is a part of the gradient of the layer's input; the first of a module's layers has it.
 pub(crate) fn beside_backward<'f>(
     pass: &Pass<'f>,
-    met: &'f mut [Factors<'_>],
+    projections: &'f mut [Projection<'_>],
     linear: &Linear,
 ) -> Option<Beside<'f>> {
     let (rows, at) = pass.low_rank(linear).next()?;
-    let within = |factors: &&mut Factors<'_>| factors.whole && factors.dropout.is_none() && !factors.added;
-    let factors = met.iter_mut().filter(within).find(|factors| factors.are(&rows, at))?;
+    let within = |factors: &&mut Projection<'_>| factors.whole && factors.dropout.is_none() && !factors.added;
+    let factors = projections.iter_mut().filter(within).find(|factors| factors.are(&rows, at))?;
     factors.added = true;
     Some(Beside { h: View::F32(&factors.h), factor: factors.a, rank: at.rank })
 }
@@ -133,12 +137,12 @@ pub(crate) fn beside_backward<'f>(
 /// The gradients of the `A`s from the layers' input `x`, and what is not yet in the gradient of that.
 pub(crate) fn gradients_of_a(
     pass: &Pass<'_>,
-    met: &mut [Factors<'_>],
+    projections: &mut [Projection<'_>],
     x: View<'_>,
     mut dx: Option<&mut [f32]>,
     gradients: &mut Gradients,
 ) {
-    for same in met.chunk_by(Factors::share_input) {
+    for same in projections.chunk_by(Projection::share_input) {
         let input = same[0].kept.as_deref().map_or_else(|| x.slice(same[0].inside()), View::F32);
         let mut taken = Vec::with_capacity(same.len());
         for factors in same {
@@ -149,14 +153,14 @@ pub(crate) fn gradients_of_a(
             dw: dw.view_mut(),
             write: *write,
         });
-        linear::backward_weights(input, Factors::shape(pass, same), &mut layers.collect::<Vec<_>>());
+        linear::backward_weights(input, Projection::shape(pass, same), &mut layers.collect::<Vec<_>>());
         for (factors, (gradient, _)) in taken {
             gradients.put(factors.at.a, gradient);
         }
     }
-    for factors in met.iter().filter(|factors| !factors.added) {
+    for factors in projections.iter().filter(|factors| !factors.added) {
         let Some(dx) = dx.as_mut().map(|dx| &mut dx[factors.inside()]) else { continue };
-        let shape = Factors::shape(pass, std::slice::from_ref(factors));
+        let shape = Projection::shape(pass, std::slice::from_ref(factors));
         match factors.dropout {
             None => linear::backward_input(&factors.h, factors.a, dx, Write::Accumulate, shape),
             Some(dropout) => {
@@ -168,7 +172,7 @@ pub(crate) fn gradients_of_a(
     }
 }
 
-impl Factors<'_> {
+impl Projection<'_> {
     /// `y += h B^T`, of their rows.
     pub(crate) fn add(&self, pass: &Pass<'_>, (linear, at): (&Linear, &LowRank), y: &mut [f32]) {
         let shape = shape_b(pass, linear, at, self.rows.len());

@@ -16,7 +16,7 @@ use crate::error::{LoadErrorKind, ModelLoadError};
 use crate::layout::{disk_shape, split};
 use crate::load::read_object;
 use crate::parameter::ParameterSpec;
-use crate::safetensors_writer::{Outgoing, write_safetensors};
+use crate::safetensors_writer::{TensorToWrite, write_safetensors};
 use crate::save::SaveError;
 use crate::staged::{write_file, write_json, write_staged};
 use crate::text_files::TextFiles;
@@ -245,13 +245,13 @@ pub fn save_adapter(
         return Err(SaveError::Parameter(format!("adapter {id}")));
     };
     let parameters = &decoder.parameters()[adapter.parameters.clone()];
-    let outgoing: Vec<Outgoing<'_>> = adapter
+    let tensors_to_write: Vec<TensorToWrite<'_>> = adapter
         .tensors
         .iter()
         .map(|tensor| {
             let inside = &parameters[tensor.parameters.clone()];
             let specs: Vec<&ParameterSpec> = inside.iter().map(|parameter| &parameter.spec).collect();
-            Outgoing {
+            TensorToWrite {
                 name: format!("{PREFIX}{}", tensor.name),
                 layout: tensor.layout,
                 parts: inside.iter().map(|parameter| &parameter.tensor).collect(),
@@ -265,7 +265,7 @@ pub fn save_adapter(
         for (name, bytes) in text_files.for_saving() {
             write_file(&staging.join(name), &bytes)?;
         }
-        write_safetensors(&staging.join(ADAPTER_WEIGHTS), &outgoing)?;
+        write_safetensors(&staging.join(ADAPTER_WEIGHTS), &tensors_to_write)?;
         write_json(&staging.join(ADAPTER_CONFIG), &config)
     })
 }

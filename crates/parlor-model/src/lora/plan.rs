@@ -8,7 +8,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::modules::{by_pattern, choose, fits_any};
 use super::{Adapter, AdapterConfig, AdapterId, InitLora, LowRank};
-use crate::arch::{Architecture, Layout};
+use crate::arch::{Architecture, TensorLayout};
 use crate::decoder::{Decoder, Parameter, ParameterId};
 use crate::error::{LoadErrorKind, ModelLoadError};
 use crate::initialise::normal_pair;
@@ -20,7 +20,7 @@ pub struct AdapterTensor {
     /// PEFT's name, without `base_model.model.` before it.
     pub name: String,
     /// How a matrix lies in the file.
-    pub(crate) layout: Layout,
+    pub(crate) layout: TensorLayout,
     /// Its parameters, counted from the adapter's first.
     pub(crate) parameters: Range<usize>,
     own: bool,
@@ -105,12 +105,12 @@ impl AdapterPlan {
             };
             let name = |factor: Factor, end: &str| format!("{}.{}{end}", module.path, factor.name());
             let a = spec(Factor::A, vec![rank, inputs]);
-            let first = push(name(Factor::A, ".weight"), Layout::Plain, false, vec![a]);
+            let first = push(name(Factor::A, ".weight"), TensorLayout::Plain, false, vec![a]);
             let b = spec(Factor::B, vec![rows, rank]);
-            push(name(Factor::B, ".weight"), Layout::Plain, false, vec![b]);
+            push(name(Factor::B, ".weight"), TensorLayout::Plain, false, vec![b]);
             if config.use_dora {
                 let magnitude = spec(Factor::Magnitude, vec![rows]);
-                push(name(Factor::Magnitude, ""), Layout::Plain, false, vec![magnitude]);
+                push(name(Factor::Magnitude, ""), TensorLayout::Plain, false, vec![magnitude]);
             }
             modules.push(PlannedModule {
                 layer,
@@ -204,7 +204,7 @@ impl AdapterPlan {
         for (site, rows) in module.iter().flat_map(|module| &module.sites) {
             if let Some(linear) = decoder.linear(layer, *site) {
                 let mut part = vec![0.0; rows.len()];
-                parlor_kernels::low_rank::row_norms(decoder.weight(linear.weight), &[], &[], 0.0, &mut part);
+                parlor_kernels::lora::row_norms(decoder.weight(linear.weight), &[], &[], 0.0, &mut part);
                 norms.extend(part);
             }
         }

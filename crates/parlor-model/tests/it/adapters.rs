@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use parlor_model::{
     ALL_LINEAR, AdapterChoice, AdapterConfig, AdapterPlan, Batch, Decoder, Gradients, InitLora, LoadOptions,
-    LoadedModel, SaveModel, Saved, TargetModules, Targets, TextFiles, load_adapted, load_adapter,
-    load_directory, merge, read_adapter_config, save_adapter, save_directory,
+    LoadedModel, SaveModel, TargetModules, Targets, TextFiles, Workspace, load_adapter, load_directory,
+    load_with_adapters, merge, read_adapter_config, save_adapter, save_directory,
 };
 use safetensors::SafeTensors;
 
@@ -46,7 +46,7 @@ fn adapted(name: &str, base: &str) -> LoadedModel {
 
 fn logits(decoder: &Decoder, batch: &Batch) -> Vec<f32> {
     let rows: Vec<usize> = (0..batch.len()).collect();
-    decoder.logits(batch, &rows, None, &mut Saved::default()).unwrap()
+    decoder.logits(batch, &rows, None, &mut Workspace::default()).unwrap()
 }
 
 /// The tensors of an adapter's file, by name.
@@ -71,7 +71,7 @@ fn saved_tensors(decoder: &Decoder) -> Vec<(String, Vec<usize>, Vec<f32>)> {
     tensors(&directory.path().join("adapter_model.safetensors"))
 }
 
-fn gradients(decoder: &Decoder, expected: &Expected, saved: &mut Saved) -> (f64, Gradients) {
+fn gradients(decoder: &Decoder, expected: &Expected, saved: &mut Workspace) -> (f64, Gradients) {
     let mut gradients = Gradients::zeros(decoder);
     let logp = decoder.logprobs(&expected.batch, &expected.targets, saved).unwrap();
     let weight = expected.targets.weight();
@@ -92,7 +92,7 @@ fn check(name: &str, base: &str) {
     let counts = model.decoder.trainable_parameters();
     let want: Vec<usize> = expected.integers["trainable"].iter().map(|&n| n as usize).collect();
     assert_eq!([counts.trainable, counts.all], want[..], "{name}");
-    let (loss, found) = gradients(&model.decoder, &expected, &mut Saved::default());
+    let (loss, found) = gradients(&model.decoder, &expected, &mut Workspace::default());
     let want = f64::from(expected.tensors["loss"][0]);
     assert!((loss - want).abs() < 1e-6 * want, "{name}: loss {loss}, want {want}");
 
@@ -207,7 +207,7 @@ fn segments_leave_each_other_s_gradients_alone() {
         segment.adapter = choice;
     }
     let all = |decoder: &Decoder, batch: &Batch, targets: &Targets| -> Vec<f32> {
-        let (mut saved, mut gradients) = (Saved::default(), Gradients::zeros(decoder));
+        let (mut saved, mut gradients) = (Workspace::default(), Gradients::zeros(decoder));
         decoder.logprobs(batch, targets, &mut saved).unwrap();
         decoder.backward(&targets.weights, batch, targets, &mut saved, &mut gradients).unwrap();
         gradients.iter().flat_map(|(_, values)| values.to_vec()).collect()
@@ -297,7 +297,7 @@ fn dropout_has_the_gradients_of_its_mask() {
         model.decoder.attach(plan, values).unwrap();
         model.decoder.train_adapter(0);
         let expected = Expected::read(base);
-        let mut saved = Saved::default();
+        let mut saved = Workspace::default();
         saved.seed = Some(5);
         let (loss, found) = gradients(&model.decoder, &expected, &mut saved);
         assert_eq!(gradients(&model.decoder, &expected, &mut saved).0, loss, "the same seed, the same mask");
@@ -389,7 +389,7 @@ fn what_does_not_fit_is_named() {
 fn an_adapter_of_another_model_is_said() {
     let beside = |base: &str| {
         let base = path("plain").join("../../models").join(base);
-        load_adapted(&base, &[path("plain")], &LoadOptions::default()).unwrap().warnings
+        load_with_adapters(&base, &[path("plain")], &LoadOptions::default()).unwrap().warnings
     };
     assert_eq!(beside("qwen2"), Vec::<String>::new());
     let warnings = beside("qwen2_chat");

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use parlor_kernels::Arithmetic;
 use parlor_model::{
-    Batch, Checkpointing, Context, Gradients, KvCache, LoadOptions, Saved, Targets, load_directory,
+    Batch, Checkpointing, Context, Gradients, KvCache, LoadOptions, Targets, Workspace, load_directory,
 };
 
 use crate::directories::fixture;
@@ -18,7 +18,7 @@ const ROUNDING: f64 = 2e-6;
 fn packed_equals_one_by_one() {
     for name in F32_MODELS {
         let (decoder, expected) = (load(name).decoder, Expected::read(name));
-        let mut saved = Saved::default();
+        let mut saved = Workspace::default();
         let packed = decoder.evaluate(&expected.batch, &expected.targets, &mut saved).unwrap();
         for segment in &expected.batch.segments {
             let rows = segment.rows.clone();
@@ -37,7 +37,7 @@ fn packed_equals_one_by_one() {
 #[test]
 fn evaluation_equals_training_forward() {
     let (decoder, expected) = (load("qwen3").decoder, Expected::read("qwen3"));
-    let mut saved = Saved::default();
+    let mut saved = Workspace::default();
     let kept = decoder.logprobs(&expected.batch, &expected.targets, &mut saved).unwrap();
     let not_kept = decoder.evaluate(&expected.batch, &expected.targets, &mut saved).unwrap();
     assert_eq!(kept, not_kept);
@@ -57,7 +57,7 @@ fn noise_on_embeddings_is_within_its_bound_and_differentiable() {
         let mut decoder = load_directory(&fixture(name), &LoadOptions::for_training()).unwrap().decoder;
         let expected = Expected::read(name);
         let (batch, targets) = (&expected.batch, &expected.targets);
-        let mut saved = Saved::default();
+        let mut saved = Workspace::default();
         let quiet = decoder.logprobs(batch, targets, &mut saved).unwrap();
         saved.neftune_noise_alpha = 5.0;
         assert_eq!(decoder.logprobs(batch, targets, &mut saved).unwrap(), quiet, "no seed, no noise");
@@ -97,7 +97,7 @@ fn cached_chunks_equal_the_whole() {
         let (decoder, expected) = (load(name).decoder, Expected::read(name));
         let ids = &expected.batch.ids[13..30];
         let whole = Batch::of_sequences([ids]);
-        let mut saved = Saved::default();
+        let mut saved = Workspace::default();
         let rows: Vec<usize> = (0..ids.len()).collect();
         let want = decoder.logits(&whole, &rows, None, &mut saved).unwrap();
         let mut cache = KvCache::new(decoder.config(), 2);
@@ -147,8 +147,8 @@ fn a_shared_prompt_equals_a_repeated_one() {
             targets
         };
         let (a, b) = (targets(&shared, &[8..12, 13..21]), targets(&repeated, &[8..12, 20..28]));
-        let mut saved = Saved::default();
-        let run = |batch: &Batch, targets: &Targets, saved: &mut Saved| {
+        let mut saved = Workspace::default();
+        let run = |batch: &Batch, targets: &Targets, saved: &mut Workspace| {
             let mut gradients = Gradients::zeros(&decoder);
             let logp = decoder.logprobs(batch, targets, saved).unwrap();
             let d: Vec<f32> = targets.weights.iter().map(|&weight| -weight / 12.0).collect();
@@ -178,7 +178,7 @@ fn a_shared_prompt_equals_a_repeated_one() {
 #[test]
 fn a_batch_that_does_not_fit_is_refused() {
     let decoder = load("gpt2").decoder;
-    let mut saved = Saved::default();
+    let mut saved = Workspace::default();
     let mut message = |batch: &Batch, cache: Option<&mut KvCache>| {
         decoder.logits(batch, &[0], cache, &mut saved).unwrap_err().to_string()
     };
@@ -205,7 +205,7 @@ fn recomputed_equals_kept() {
                 decoder.train_only(|spec| spec.role.to_string().starts_with("layers.1.o_proj"));
             }
             let gradients = |checkpointing: Checkpointing| {
-                let (mut saved, mut gradients) = (Saved::default(), Gradients::zeros(&decoder));
+                let (mut saved, mut gradients) = (Workspace::default(), Gradients::zeros(&decoder));
                 saved.checkpointing = checkpointing;
                 let logp = decoder.logprobs(&expected.batch, &expected.targets, &mut saved).unwrap();
                 decoder
@@ -231,7 +231,7 @@ fn gradients_in_bf16_are_the_same_kept_or_computed_again_and_near_those_in_f32()
         let expected = Expected::read(name);
         let (batch, targets) = (&expected.batch, &expected.targets);
         let pass = |arithmetic, checkpointing, gradients: &mut Gradients| {
-            let mut saved = Saved::default();
+            let mut saved = Workspace::default();
             (saved.arithmetic, saved.checkpointing) = (arithmetic, checkpointing);
             decoder.logprobs(batch, targets, &mut saved).unwrap();
             decoder.backward(&targets.weights, batch, targets, &mut saved, gradients).unwrap();
@@ -245,7 +245,7 @@ fn gradients_in_bf16_are_the_same_kept_or_computed_again_and_near_those_in_f32()
         let mut again = Gradients::zeros(&decoder);
         pass(Arithmetic::Bf16, Checkpointing::Every(NonZeroUsize::MIN), &mut again);
         assert!(once == all(&again), "{name}: kept and computed again differ");
-        kept.restart();
+        kept.zero_lazily();
         pass(Arithmetic::Bf16, Checkpointing::None, &mut kept);
         assert!(once == all(&kept), "{name}: a restarted gradient keeps what it held");
         pass(Arithmetic::Bf16, Checkpointing::None, &mut kept);

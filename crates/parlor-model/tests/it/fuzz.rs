@@ -69,7 +69,7 @@ proptest! {
             && let Ok(config) = family.decoder_config(&map, file)
             && config.num_hidden_layers < 300
         {
-            let tensors = family.disk_tensors(&config);
+            let tensors = family.checkpoint_tensors(&config);
             prop_assert!(!tensors.is_empty());
             let _ = family.hf_config(&config);
         }

@@ -2,8 +2,8 @@
 
 use parlor_kernels::DType;
 use parlor_model::{
-    Architecture, Head, Kind, LoadOptions, MaxLength, ModelInfo, Part, Positions, Role, RopeScaling, Site,
-    TorchDtype, WeightFiles, WeightStorage, load_directory,
+    Architecture, Head, Kind, LoadOptions, MaxLength, ModelInfo, ParameterPart, Positions, Role, RopeScaling,
+    Site, TorchDtype, WeightFiles, WeightStorage, load_directory,
 };
 use serde_json::Value;
 
@@ -81,7 +81,7 @@ fn joined_and_transposed_tensors_are_taken_apart() {
     let name = "transformer.h.1.attn.c_attn.weight";
     let disk = files.get(name).unwrap().tensor(name, &[32, 96]).unwrap().to_f32_vec();
     for (number, site) in [Site::QProj, Site::KProj, Site::VProj].into_iter().enumerate() {
-        let role = Role::Block { layer: 1, site, part: Part::Weight };
+        let role = Role::Block { layer: 1, site, part: ParameterPart::Weight };
         let parameter = model.decoder.parameters().iter().find(|p| p.spec.role == role).unwrap();
         let values = parameter.tensor.to_f32_vec();
         for output in 0..32 {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use parlor_model::{
-    Architecture, DecoderConfig, LoadOptions, ModelLoadError, Positions, Rope, RopeScaling, Saved,
+    Architecture, DecoderConfig, LoadOptions, ModelLoadError, Positions, Rope, RopeScaling, Workspace,
     load_directory,
 };
 use serde_json::{Map, Value, json};
@@ -246,7 +246,7 @@ fn logits_of_a_model_whose_new_section_misleads() {
         let model = load_directory(dir.path(), &LoadOptions::default()).unwrap();
         let expected = Expected::read("llama_linear_rope");
         let rows: Vec<usize> = (0..expected.batch.len()).collect();
-        let found = model.decoder.logits(&expected.batch, &rows, None, &mut Saved::default()).unwrap();
+        let found = model.decoder.logits(&expected.batch, &rows, None, &mut Workspace::default()).unwrap();
         relative(&found, &expected.tensors["logits"])
     };
     let misleading = json!({ "rope_type": "default", "rope_theta": 5e5 });

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use parlor_kernels::optimizer::{DynamicMap, Sign};
-use parlor_model::arch::Architecture;
+use parlor_kernels::quant::{DynamicMap, Sign};
+use parlor_model::Architecture;
 use parlor_model::{AdapterPlan, Decoder, DecoderConfig, Factor, Gradients, Kind, Role, Site};
 use parlor_train::config::{OptimArgs, OptimizerName, ParamGroup};
 use parlor_train::{Hyperparameters, Optimizer, OtherStates, TrainingConfig, TrainingType};

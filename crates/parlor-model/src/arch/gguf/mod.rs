@@ -10,13 +10,13 @@ mod vocabulary;
 
 use super::Architecture;
 use super::hf_config::{LARGEST_CONTEXT, LARGEST_HEADS, LARGEST_LAYERS, LARGEST_WIDTH};
-use super::tensors::{DiskTensor, Layout};
+use super::tensors::{CheckpointTensor, TensorLayout};
 use crate::decoder_config::{
     Activation, Bias, DecoderConfig, Head, Mlp, Norm, Positions, QkNorm, Rope, RopeScaling,
 };
 use crate::error::{LoadErrorKind, ModelLoadError};
 use crate::gguf::{Gguf, Metadata};
-use crate::parameter::{Part, Role, Site, parameter_specs};
+use crate::parameter::{ParameterPart, Role, Site, parameter_specs};
 pub(crate) use vocabulary::{generation, vocabulary};
 
 const ARCHITECTURE: &str = "general.architecture";
@@ -138,11 +138,11 @@ impl Architecture {
     }
 
     /// The tensors that a GGUF file of this family and shape must have.
-    pub(crate) fn gguf_tensors(self, config: &DecoderConfig) -> Vec<DiskTensor> {
+    pub(crate) fn gguf_tensors(self, config: &DecoderConfig) -> Vec<CheckpointTensor> {
         let fused = self == Architecture::Gpt2;
         let mut tensors = Vec::new();
         for spec in parameter_specs(config) {
-            let (mut roles, mut layout) = (vec![spec.role], Layout::Plain);
+            let (mut roles, mut layout) = (vec![spec.role], TensorLayout::Plain);
             let mut name = match spec.role {
                 Role::TokenEmbedding => EMBEDDING.to_owned(),
                 Role::PositionEmbedding => "position_embd.weight".to_owned(),
@@ -162,15 +162,15 @@ impl Architecture {
                     }
                     Site::KProj | Site::VProj if fused => continue,
                     Site::QProj if self.interleaves() => {
-                        layout = Layout::Interleaved { heads: config.num_attention_heads };
+                        layout = TensorLayout::Interleaved { heads: config.num_attention_heads };
                     }
                     Site::KProj if self.interleaves() => {
-                        layout = Layout::Interleaved { heads: config.num_key_value_heads };
+                        layout = TensorLayout::Interleaved { heads: config.num_key_value_heads };
                     }
                     _ => {}
                 }
             }
-            tensors.push(DiskTensor { name, alternatives: Vec::new(), layout, roles });
+            tensors.push(CheckpointTensor { name, alternatives: Vec::new(), layout, roles });
         }
         tensors
     }
@@ -190,10 +190,10 @@ impl Architecture {
     }
 }
 
-fn suffix(part: Part) -> &'static str {
+fn suffix(part: ParameterPart) -> &'static str {
     match part {
-        Part::Weight => "weight",
-        Part::Bias => "bias",
+        ParameterPart::Weight => "weight",
+        ParameterPart::Bias => "bias",
     }
 }
 

@@ -7,7 +7,7 @@
 use crate::decoder_config::RopeScaling;
 use crate::rope_frequencies::scaled;
 
-/// Factors are f32 and were computed in f32 from a frequency with a rounded exponent: 1e-7 times a few operations.
+/// Projection are f32 and were computed in f32 from a frequency with a rounded exponent: 1e-7 times a few operations.
 const TOLERANCE: f64 = 1e-5;
 
 /// The scaling that divides the frequencies of `theta` and `head_dim` by `factors`.

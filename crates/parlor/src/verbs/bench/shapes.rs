@@ -1,7 +1,7 @@
 //! Models to measure that nobody has to download: well-known shapes with weights made on the fly.
 
 use parlor::kernels::{BlockFormat, DType, Tensor};
-use parlor::model::arch::Architecture;
+use parlor::model::Architecture;
 use parlor::model::{
     ArchitectureBlock, Bias, Decoder, DecoderConfig, DecoderError, Kind, ModelPreset, Parameter, Role,
     parameter_specs,
