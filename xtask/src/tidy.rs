@@ -60,9 +60,9 @@ const VENDOR_DATA: &[(&str, &str)] = &[
     ("parlor-model/src/config.rs", "Qwen/Qwen2.5-3B"),
     ("parlor-model/src/config.rs", "\"qwen\""),
     // Classes of tokenizers as files name them, and words of a template.
-    ("parlor-text/src/tokenizer_classes.rs", "name: \""),
-    ("parlor-text/src/tokenizer_classes.rs", "model_types: &["),
-    ("parlor-text/src/template_families.rs", "You are Qwen, created by Alibaba Cloud."),
+    ("parlor-text/src/tokenizer/classes.rs", "name: \""),
+    ("parlor-text/src/tokenizer/classes.rs", "model_types: &["),
+    ("parlor-text/src/template/families.rs", "You are Qwen, created by Alibaba Cloud."),
 ];
 
 /// Tables, which may be longer than a file should be.
