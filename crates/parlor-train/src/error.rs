@@ -1,4 +1,4 @@
-//! Why a run did not start, or stopped.
+//! Errors of a run: why it did not start, or stopped.
 
 use std::path::PathBuf;
 
@@ -6,11 +6,11 @@ use parlor_model::DecoderError;
 
 use crate::checkpoint::DamagedCheckpoint;
 use crate::config::Problem;
-use crate::fixes::TooLarge;
-use crate::optimizer::OptimizerError;
+use crate::forecast::TooLarge;
+use crate::optim::OptimizerError;
 use crate::storage::{FillError, StorageError};
 
-/// A loss or gradient that is not a number.
+/// A loss or gradient that is not finite.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NonFinite {
     /// Number of the step, from 1.
@@ -104,7 +104,7 @@ pub enum TrainError {
         /// The directory.
         path: PathBuf,
     },
-    /// There is no whole checkpoint to go on from.
+    /// There is no intact checkpoint to resume from.
     #[error("there is no checkpoint to resume from in {path}{}", passed_over(.damaged), path = path.display())]
     NothingToResume {
         /// The directory.
@@ -128,20 +128,20 @@ pub enum TrainError {
         /// A sentence per difference.
         differences: Vec<String>,
     },
-    /// The run needs more memory than there is.
+    /// The run needs more memory than is available.
     #[error("{0}")]
     TooLarge(Box<TooLarge>),
-    /// A loss or gradient is not a number.
+    /// A loss or gradient is not finite.
     #[error("{0}")]
     NonFinite(Box<NonFinite>),
-    /// The loss of an evaluation is not a number.
+    /// The loss of an evaluation is not finite.
     #[error("the loss over {data} is {loss}: {why}")]
     EvaluatedNonFinite {
         /// What it was evaluated on.
         data: String,
         /// The loss.
         loss: f64,
-        /// Which weights make it so.
+        /// Which weights are not finite.
         why: String,
     },
     /// The loss watchdog stopped the run.
@@ -163,7 +163,7 @@ pub enum TrainError {
         /// The newest checkpoint, which was kept.
         last_checkpoint: Option<PathBuf>,
     },
-    /// `training.metric_for_best_model` names what no evaluation gives.
+    /// `training.metric_for_best_model` names a metric that the evaluation does not have.
     #[error(
         "`training.metric_for_best_model` is `{name}`, which the evaluation does not give; it gives {}",
         known.join(", ")
@@ -206,7 +206,12 @@ impl From<DamagedCheckpoint> for TrainError {
 }
 
 impl TrainError {
-    /// Whether a pass found no room, even for one example.
+    /// An error about the data called `what`.
+    pub(crate) fn data(what: impl Into<String>, source: impl Into<FillError>) -> Self {
+        Self::Data { what: what.into(), source: source.into() }
+    }
+
+    /// Whether memory ran out even for a pass of one example.
     pub(crate) fn is_out_of_memory(&self) -> bool {
         matches!(self, TrainError::Batch { source, .. } if matches!(**source, DecoderError::OutOfMemory { .. }))
     }
@@ -227,7 +232,7 @@ impl TrainError {
     }
 }
 
-/// What to do about a batch that has no room.
+/// What to do about a batch that does not fit into memory.
 fn advice(error: &DecoderError) -> &'static str {
     match error {
         DecoderError::OutOfMemory { .. } => {

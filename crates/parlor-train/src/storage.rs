@@ -1,7 +1,7 @@
-//! Directories and files that appear whole or not at all: written under a temporary name, fsynced, renamed.
+//! Atomic directories and files: written under a temporary name, fsynced, renamed.
 //!
-//! The order is file contents, then the directory's entries, then the rename, then the parent's entries, so that
-//! a kill or a power cut leaves the old state or the new one. Temporary names start with `.tmp-`.
+//! File contents are synced first, then the directory's entries, then comes the rename, then the parent's entries, so
+//! that a kill or a power cut leaves the old state or the new one. Temporary names start with `.tmp-`.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -12,10 +12,10 @@ pub use parlor_track::atomic_file::TEMPORARY_PREFIX;
 use parlor_track::atomic_file::{self, sync_directory};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-/// All such prefixes: this one, and that of `parlor_model::save_directory`.
+/// Prefixes of temporary names: Parlor's own, and that of `parlor_model::save_directory`.
 pub const TEMPORARY_PREFIXES: [&str; 2] = [TEMPORARY_PREFIX, ".saving-"];
 
-/// What a writer of a directory's contents may return.
+/// The error of a function that writes contents.
 pub type FillError = Box<dyn Error + Send + Sync>;
 
 /// Why something could not be written.
@@ -31,23 +31,23 @@ pub enum StorageError {
     Full {
         /// What was being written.
         path: PathBuf,
-        /// Bytes that the disk still has.
+        /// Bytes left on the disk.
         available: u64,
-        /// What the writer says.
+        /// The error of the writer.
         source: FillError,
     },
-    /// Anything else.
+    /// Any other failure.
     #[error("cannot write {path}: {source}", path = path.display())]
     Write {
         /// What was being written.
         path: PathBuf,
-        /// What the writer says.
+        /// The error of the writer.
         source: FillError,
     },
 }
 
 impl StorageError {
-    /// Classifies what a writer of `path` says: out of space, or something else.
+    /// Classifies an error of writing `path`: out of space, or another failure.
     pub fn new(path: &Path, source: impl Into<FillError>) -> Self {
         let source = source.into();
         let path = path.to_owned();
@@ -73,7 +73,7 @@ fn is_out_of_space(error: &(dyn Error + Send + Sync + 'static)) -> bool {
     false
 }
 
-/// Bytes a user may still write on the disk that holds `path` (or its nearest existing parent).
+/// Bytes that a user may still write on the disk of `path`, or of its nearest existing parent.
 pub fn available_bytes(path: &Path) -> Option<u64> {
     let existing = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
     let stat = rustix::fs::statvfs(existing).ok()?;
@@ -94,8 +94,8 @@ pub fn human_bytes(bytes: u64) -> String {
     format!("{bytes} bytes")
 }
 
-/// Makes `parent/name` with the contents that `fill` writes into the directory it is given, replacing a directory
-/// of that name in one step.
+/// Creates `parent/name` with the contents that `fill` writes into the directory that it is given. A directory of that
+/// name is replaced atomically.
 ///
 /// # Errors
 /// What `fill` or the system says; then nothing but `parent` itself has changed.
@@ -107,7 +107,7 @@ pub fn write_directory(
     let target = parent.join(name);
     let temporary = fill_temporary(parent, name, fill)?;
     let renamed = if target.exists() {
-        // Exchanging the two names leaves no moment without a directory of that name.
+        // Exchanging the names leaves no moment without a directory of that name.
         renameat_with(CWD, &temporary, CWD, &target, RenameFlags::EXCHANGE)
             .map_err(io::Error::from)
             .or_else(|_| fs::remove_dir_all(&target).and_then(|()| fs::rename(&temporary, &target)))
@@ -141,7 +141,7 @@ fn fill_temporary(
     Ok(temporary)
 }
 
-/// Copies the files of directory `from` into the directory `to`, each whole or not at all.
+/// Copies the files of directory `from` into the directory `to`, each atomically.
 ///
 /// # Errors
 /// What the system says.
@@ -163,7 +163,7 @@ pub fn copy_files(from: &Path, to: &Path) -> Result<(), StorageError> {
     sync_directory(to).map_err(|error| failed(to, error))
 }
 
-/// Writes a file whole: a temporary file beside it, fsync, rename, fsync of the directory.
+/// Writes a file atomically: a temporary file, fsync, rename, fsync of the directory.
 ///
 /// # Errors
 /// What the system says.
@@ -172,7 +172,7 @@ pub fn write_file(path: &Path, contents: &[u8]) -> Result<(), StorageError> {
         .map_err(|error| StorageError::new(path, error))
 }
 
-/// Removes a file or a directory; what cannot be removed is left and logged.
+/// Removes a file or a directory. A failure is logged.
 pub fn remove(path: &Path) {
     let result = match fs::symlink_metadata(path) {
         Err(_) => return,

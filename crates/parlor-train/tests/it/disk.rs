@@ -7,7 +7,7 @@ use parlor_train::TrainError;
 use parlor_train::checkpoint::{list_checkpoints, open_checkpoint};
 use parlor_train::storage::StorageError;
 
-use crate::tiny::{self, Run};
+use crate::tiny::{self, LoopTest};
 
 const DIRECTORY: &str = "PARLOR_TEST_FULL_DISK";
 
@@ -31,7 +31,7 @@ fn run_limited(directory: &std::path::Path, blocks: u64) -> String {
 fn limited_child() {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return };
     let directory = std::path::PathBuf::from(directory);
-    let mut run = Run::new(&directory);
+    let mut run = LoopTest::new(&directory);
     run.hyper.num_train_epochs = 3;
     run.hyper.save_steps = 7;
     run.resume = Some(open_checkpoint(&directory.join("checkpoint-5")).unwrap());
@@ -44,7 +44,7 @@ fn limited_child() {
 #[test]
 fn a_full_disk_ends_the_run_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let mut run = Run::new(dir.path());
+    let mut run = LoopTest::new(dir.path());
     run.hyper.num_train_epochs = 3;
     run.stop_after = Some(5);
     run.go(&mut tiny::decoder()).0.unwrap();

@@ -15,7 +15,7 @@ use parlor::configuration::{SaveMode, Sources};
 use parlor::engine::SamplingOverrides;
 use parlor::model::{LoadOptions, LoadedModel, MaxLength, load_directory};
 use parlor::text::Message;
-use parlor::train::{Outcome, Start, TrainRequest, TrainSummary, prepare};
+use parlor::train::{Outcome, Run, Start, TrainRequest, TrainSummary};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -78,7 +78,7 @@ pub(super) fn run(context: &Context, args: &QuickstartArgs) -> Result<(), Failur
         write_config(Some(steps))?;
         manager = load()?;
     }
-    let prepared = prepare(request(&manager))?;
+    let prepared = Run::prepare(request(&manager))?;
     let summary = watch(context, prepared, Shown::All, &mut |_| {})?;
     if summary.outcome == Outcome::Interrupted {
         let config = config_path.display();
