@@ -7,7 +7,7 @@
 //! sees.
 
 use anyhow::{Context, bail};
-use parlor_kernels::isa::Isa;
+use parlor_kernels::cpu::isa::Isa;
 
 use crate::process::{root, target_dir};
 
@@ -15,7 +15,7 @@ use crate::process::{root, target_dir};
 const RUNS: [(&str, Isa, &[&str]); 3] = [
     ("address", Isa::Portable, &[]),
     ("address", Isa::Avx512, &[]),
-    ("thread", Isa::Portable, &["pool", "packed", "product"]),
+    ("thread", Isa::Portable, &["pool", "prepacked", "gemm"]),
 ];
 
 /// Functions of others whose order ThreadSanitizer cannot see: initialisation under a lock, reference counts, the test harness's
@@ -37,7 +37,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     std::fs::create_dir_all(target_dir().join("sanitize"))?;
     std::fs::write(&suppressions, NOT_SEEN)?;
     for (sanitizer, isa, tests) in RUNS {
-        if !Isa::there().contains(&isa) {
+        if !Isa::available().contains(&isa) {
             eprintln!("-- {sanitizer} sanitizer, {}: left out, this machine has none", isa.name());
             continue;
         }

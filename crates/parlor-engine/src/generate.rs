@@ -5,7 +5,7 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use parlor_model::{Batch, Context, Decoder, DecoderError, KvCache, Saved};
+use parlor_model::{Batch, Context, Decoder, DecoderError, KvCache, Workspace};
 use parlor_text::{SpecialTokens, StreamDecoder, Tokenizer, TokenizerError};
 use serde::Serialize;
 
@@ -167,7 +167,7 @@ pub fn generate(
     let mut run = Run {
         answerer,
         cache: KvCache::new(answerer.decoder.config(), 1),
-        saved: Saved::default(),
+        saved: Workspace::default(),
         sampler: Sampler::new(params.clone(), ends, prompt, seed),
     };
     let mut text = TextOut {
@@ -210,7 +210,7 @@ pub fn generate(
 struct Run<'a> {
     answerer: Answerer<'a>,
     cache: KvCache,
-    saved: Saved,
+    saved: Workspace,
     sampler: Sampler,
 }
 

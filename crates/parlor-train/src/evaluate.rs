@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use parlor_model::{MaxLength, ModelConfig, ModelManager, Saved};
+use parlor_model::{MaxLength, ModelConfig, ModelManager, Workspace};
 use parlor_text::{DataConfig, EncodeOptions};
 use serde::Serialize;
 
@@ -110,13 +110,13 @@ pub fn evaluate(request: &EvaluateRequest, stop: &AtomicBool) -> Result<Option<E
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let mut saved = Saved::default();
+    let mut workspace = Workspace::default();
     let evaluation = evaluate_examples(
         &CrossEntropy,
         &model.decoder,
         &sequences,
         request.batch_size,
-        &mut saved,
+        &mut workspace,
         stop,
         &Alone,
     )

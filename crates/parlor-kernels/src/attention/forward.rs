@@ -3,9 +3,9 @@
 use super::keys::{self, Of, PANELS, Panel, Sizes};
 use super::one::forward_one;
 use super::{Forward, Queries, Task};
-use crate::product::kernel::{Kernel, Panels, Rows, Tile};
-use crate::scratch::{self, ATTENTION};
-use crate::simd::{dispatch, exp, max_of, sum_of};
+use crate::cpu::simd::{dispatch, exp, max_of, sum_of};
+use crate::matmul::gemm::kernel::{Kernel, Panels, Rows, Tile};
+use crate::memory::scratch::{self, ATTENTION};
 
 /// Rows of a task, at most, unless one query has more heads: they share the packing of their keys.
 pub(super) const ROWS: usize = 224;
@@ -58,7 +58,7 @@ pub(crate) fn forward_task<K: Kernel>(job: &Forward<'_>, task: &Task) {
         queries.rows,
         queries.rows,
     ];
-    scratch::with_parts(&ATTENTION, lens, |[q, k, v, p, scores, rows, out, max, sum]| {
+    scratch::with_sections(&ATTENTION, lens, |[q, k, v, p, scores, rows, out, max, sum]| {
         let [q, k, v, p] = [q, k, v, p].map(bytemuck::cast_slice_mut::<f32, K::Element>);
         let column = task.kv_head * group * dim;
         gather(job.q, geometry.query_width(), task.rows.start, group * dim, column, rows);

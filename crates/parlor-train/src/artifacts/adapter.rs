@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use parlor_model::arch::Architecture;
+use parlor_model::Architecture;
 use parlor_model::{AdapterId, AdapterPlan, Decoder, load_adapter};
 
 use crate::config::LoraConfig;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use parlor_model::arch::Architecture;
+use parlor_model::Architecture;
 use parlor_model::{
     AdapterId, Decoder, GenerationConfig, LoadedModel, MAX_SHARD_BYTES, SaveModel, TextFiles, save_adapter,
     save_directory,

@@ -5,9 +5,10 @@
 
 use bytemuck::cast_slice_mut;
 use parlor_kernels::optimizer::{
-    Adafactor, AdamW, AdjustRate, BLOCK, Lion, Moments8bit, Momentum, Muon, MuonScratch, Parameter, Sgd,
+    Adafactor, AdamW, AdjustRate, Lion, Moments8bit, Momentum, Muon, MuonScratch, Parameter, Sgd,
     adafactor_matrix, adafactor_vector, adamw, adamw_8bit, lion, muon, sgd,
 };
+use parlor_kernels::quant::DYNAMIC_MAP_BLOCK;
 use parlor_model::{ParameterSpec, Role};
 use safetensors::tensor::Dtype;
 
@@ -206,7 +207,7 @@ pub(super) struct AdamWMoments8bit {
 
 impl AdamWMoments8bit {
     fn new(length: usize) -> Self {
-        let blocks = length.div_ceil(BLOCK);
+        let blocks = length.div_ceil(DYNAMIC_MAP_BLOCK);
         Self {
             first: vec![0; length],
             second: vec![0; length],

@@ -6,8 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use parlor_model::arch::Architecture;
-use parlor_model::{Batch, Decoder, DecoderConfig, Gradients, Saved, Targets};
+use parlor_model::Architecture;
+use parlor_model::{Batch, Decoder, DecoderConfig, Gradients, PassOptions, Targets, Workspace};
 
 use super::memory::MemoryModel;
 use crate::artifacts::attach;
@@ -56,7 +56,7 @@ pub(crate) fn seconds_estimate(
     let (one, two) = (measure(run, &adapt, 1, batch)?, measure(run, &adapt, 2, batch)?);
     let block = (two.pass - one.pass).max(0.1 * one.pass);
     let head = (one.pass - block).max(0.0) * config.vocab_size as f64 / one.vocabulary as f64;
-    let per_token = (config.num_hidden_layers as f64 * block + head) / TOKENS as f64;
+    let per_token = (config.num_hidden_layers() as f64 * block + head) / TOKENS as f64;
     let update = two.update / two.trained.max(1) as f64 * run.decoder.trained_count() as f64;
     let steps = run.plan.total_steps as f64;
     let epochs = steps / run.plan.steps_per_epoch.max(1) as f64;
@@ -88,8 +88,7 @@ fn measure(
     let whole = run.decoder.config();
     let vocabulary = whole.vocab_size.min(VOCABULARY);
     let config = DecoderConfig {
-        num_hidden_layers: layers,
-        windows: whole.windows.iter().copied().chain(std::iter::repeat(None)).take(layers).collect(),
+        layers: whole.layers.iter().copied().cycle().take(layers).collect(),
         vocab_size: vocabulary,
         max_position_embeddings: whole.max_position_embeddings.min(2 * TOKENS),
         ..whole.clone()
@@ -102,14 +101,15 @@ fn measure(
     let trained = |n: usize| ((n + 1) as f64 * share).floor() > (n as f64 * share).floor();
     let targets = Targets { weights: (0..TOKENS).map(|n| f32::from(u8::from(trained(n)))).collect(), ids };
     let d_logp: Vec<f32> = targets.weights.iter().map(|weight| -weight / TOKENS as f32).collect();
-    let mut saved = Saved::default();
-    saved.checkpointing = run.training.gradient_checkpointing.0;
-    saved.arithmetic = run.training.arithmetic();
+    let mut workspace = Workspace::default();
+    workspace.arithmetic = run.training.arithmetic();
+    let options =
+        PassOptions { checkpointing: run.training.gradient_checkpointing.0, ..PassOptions::default() };
     let mut gradients = Gradients::zeros(&decoder);
     let mut pass = || -> Result<f64, FillError> {
         let start = Instant::now();
-        decoder.logprobs(&batch, &targets, &mut saved)?;
-        decoder.backward(&d_logp, &batch, &targets, &mut saved, &mut gradients)?;
+        decoder.logprobs(&batch, &targets, &options, &mut workspace)?;
+        decoder.backward(&d_logp, &batch, &mut workspace, &mut gradients)?;
         Ok(start.elapsed().as_secs_f64())
     };
     pass()?;

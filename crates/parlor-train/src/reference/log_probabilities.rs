@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use parlor_model::{AdapterChoice, Decoder, LoadedModel, Saved};
+use parlor_model::{AdapterChoice, Decoder, LoadedModel, Workspace};
 
 use super::cache::{CacheFile, LogProbabilities, other_files};
 use super::model::{ReferenceModel, ReferenceSetup, WEIGHTS};
@@ -169,7 +169,7 @@ fn compute<O: Objective>(
     let stop = if passes.collective.world_size() == 1 { passes.stop } else { &never };
     let options = ForwardOptions { batch_size: passes.batch_size, adapter, stop, collective: &Alone };
     let whole =
-        forward_passes(objective, decoder, &refs, options, &mut Saved::default(), &mut |micro, logp| {
+        forward_passes(objective, decoder, &refs, options, &mut Workspace::default(), &mut |micro, logp| {
             for rows in &micro.rows {
                 let targets = rows.clone().filter(|&row| micro.targets.weights[row] != 0.0);
                 found.push(targets.map(|row| logp[row]).collect());

@@ -1,7 +1,7 @@
 //! Opening a run: everything that can be known before its weights are in memory. The data becomes examples, the model is
 //! read as shapes, and the steps are counted.
 
-use parlor_kernels::heap;
+use parlor_kernels::memory::allocator;
 use parlor_model::{Decoder, memory};
 use parlor_text::DataConfig;
 
@@ -157,7 +157,7 @@ impl Run {
         // Frees what only opening needed: resident pages of mapped files, and the rows as text.
         decoder.release();
         drop((train_rows, eval_rows));
-        heap::give_back();
+        allocator::trim();
         let config = LoopConfig {
             training,
             hyper,

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use parlor_model::arch::Architecture;
+use parlor_model::Architecture;
 use parlor_model::{Decoder, LoadOptions, MaxLength, ModelConfig, ModelManager, load_path};
 
 use crate::artifacts::{ModelArtifacts, TextArtifacts};
@@ -21,7 +21,7 @@ pub(super) fn new_model(
     let (architecture, config) = block
         .resolve(section.size, text.tokenizer.vocab_size())
         .map_err(|error| TrainError::Model(Box::new(error)))?;
-    let decoder = Decoder::outline(config).map_err(|error| TrainError::Model(Box::new(error)))?;
+    let decoder = Decoder::meta(config).map_err(|error| TrainError::Model(Box::new(error)))?;
     Ok((architecture, decoder))
 }
 

@@ -67,7 +67,7 @@ impl<O: Objective> Trainer<'_, O> {
             self.gradients.zero();
             self.sum_no_gradients();
         } else {
-            self.gradients.restart();
+            self.gradients.zero_lazily();
         }
         while let Some(pass) = passes.pop_front() {
             let end = pass.end.min(pass.start + self.micro_batch);
@@ -112,7 +112,7 @@ impl<O: Objective> Trainer<'_, O> {
         sums: &mut StepSums,
     ) -> Result<bool, TrainError> {
         // Each pass has its own random numbers, the same whenever the step is repeated.
-        self.saved.seed = Some(pass_seed(self.config.training.seed, self.step, places.start));
+        self.pass_options.seed = Some(pass_seed(self.config.training.seed, self.step, places.start));
         let examples = &chosen[places];
         let objective = self.examples.objective;
         let micro = objective.collate(examples, chosen);
@@ -120,7 +120,12 @@ impl<O: Objective> Trainer<'_, O> {
             rows: sources(objective, examples),
             source: Box::new(source),
         };
-        let logp = match self.decoder.logprobs(&micro.batch, &micro.targets, &mut self.saved) {
+        let logp = match self.decoder.logprobs(
+            &micro.batch,
+            &micro.targets,
+            &self.pass_options,
+            &mut self.workspace,
+        ) {
             Err(error @ DecoderError::OutOfMemory { .. }) if self.reduce_memory(examples.len(), &error) => {
                 return Ok(false);
             }
@@ -152,28 +157,22 @@ impl<O: Objective> Trainer<'_, O> {
         loss: &Loss,
         position: PassPosition,
     ) -> Result<(), DecoderError> {
-        let MicroBatch { batch, targets, .. } = micro;
+        let MicroBatch { batch, .. } = micro;
         let collective = self.collective();
-        let (decoder, saved, gradients) = (&*self.decoder, &mut self.saved, &mut self.gradients);
+        let (decoder, workspace, gradients) = (&*self.decoder, &mut self.workspace, &mut self.gradients);
         if position == PassPosition::More || self.plan.world_size == 1 {
-            return decoder.backward(&loss.d_logp, batch, targets, saved, gradients);
+            return decoder.backward(&loss.d_logp, batch, workspace, gradients);
         }
         sum_overlapped(collective, decoder, gradients, |gradients, buckets| {
-            decoder.backward_with(
-                (batch, targets),
-                &loss.d_logp,
-                saved,
-                gradients,
-                &mut |layer, gradients| {
-                    buckets.block(layer, gradients);
-                },
-            )
+            decoder.backward_with(&loss.d_logp, batch, workspace, gradients, &mut |layer, gradients| {
+                buckets.block(layer, gradients);
+            })
         })
     }
 
     /// Takes part in the sum of gradients without examples: the last step of an epoch may be too small for all ranks.
     fn sum_no_gradients(&mut self) {
-        let layers = self.decoder.config().num_hidden_layers;
+        let layers = self.decoder.config().num_hidden_layers();
         sum_overlapped(self.collective(), self.decoder, &mut self.gradients, |gradients, buckets| {
             (0..layers).rev().for_each(|layer| buckets.block(layer, gradients));
         });
@@ -182,7 +181,7 @@ impl<O: Objective> Trainer<'_, O> {
     /// After a pass over `examples` that ran out of memory: halves the pass, or, where that is impossible or would change
     /// the result, recomputes activations. False when nothing is left to try.
     fn reduce_memory(&mut self, examples: usize, error: &DecoderError) -> bool {
-        let keeps_all = self.saved.checkpointing == Checkpointing::None;
+        let keeps_all = self.pass_options.checkpointing == Checkpointing::None;
         let divisible = self.examples.objective.is_divisible();
         let change = if examples > 1 && (divisible || !keeps_all) {
             let before = self.micro_batch.min(examples);
@@ -195,13 +194,13 @@ impl<O: Objective> Trainer<'_, O> {
             };
             format!("passes of {now} instead of {before} examples, {times} times as many: {same}")
         } else if keeps_all {
-            self.saved.checkpointing = Checkpointing::Every(NonZeroUsize::MIN);
+            self.pass_options.checkpointing = Checkpointing::Every(NonZeroUsize::MIN);
             "activations that are computed again (`gradient_checkpointing`): the same result, more slowly"
                 .to_owned()
         } else {
             return false;
         };
-        self.saved.release();
+        self.workspace.release();
         self.tell(TrainEvent::Warning(format!("{error}; going on with {change}")));
         true
     }

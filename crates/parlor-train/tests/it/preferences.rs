@@ -4,7 +4,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parlor_model::{Batch, Decoder, Gradients, LoadOptions, LoadedModel, Saved, Targets, load_directory};
+use parlor_model::{
+    Batch, Decoder, Gradients, LoadOptions, LoadedModel, PassOptions, Targets, Workspace, load_directory,
+};
 use parlor_text::RowSource;
 use parlor_train::objectives::{
     CompletionLogps, CompletionPair, KtoWeights, LabeledCompletion, Pair, Preference, PreferenceLoss,
@@ -152,7 +154,7 @@ fn check_model<O: Objective>(
     let micro = objective.collate(examples, examples);
     let (loss, gradients) = pass(objective, &model.decoder, &micro);
     check_numbers(name, objective, &loss, expected);
-    let tensors = model.architecture.disk_tensors(model.decoder.config());
+    let tensors = model.architecture.checkpoint_tensors(model.decoder.config());
     assert_eq!(tensors.len(), expected.gradients.len());
     for tensor in &tensors {
         let id = model.decoder.parameters().iter().position(|p| p.spec.role == tensor.roles[0]).unwrap();
@@ -169,10 +171,10 @@ fn check_model<O: Objective>(
 }
 
 fn pass<O: Objective>(objective: &O, decoder: &Decoder, micro: &MicroBatch<O::Side>) -> (Loss, Gradients) {
-    let (mut saved, mut gradients) = (Saved::default(), Gradients::zeros(decoder));
-    let logp = decoder.logprobs(&micro.batch, &micro.targets, &mut saved).unwrap();
+    let (mut saved, mut gradients) = (Workspace::default(), Gradients::zeros(decoder));
+    let logp = decoder.logprobs(&micro.batch, &micro.targets, &PassOptions::default(), &mut saved).unwrap();
     let loss = objective.loss(micro, &logp);
-    decoder.backward(&loss.d_logp, &micro.batch, &micro.targets, &mut saved, &mut gradients).unwrap();
+    decoder.backward(&loss.d_logp, &micro.batch, &mut saved, &mut gradients).unwrap();
     (loss, gradients)
 }
 
@@ -222,7 +224,7 @@ fn losses_of_pairs_are_those_of_trl() {
         if case.expected.reference.is_some() {
             // The reference's log-probabilities as this decoder computes them.
             let logp =
-                reference.decoder.evaluate(&micro.batch, &micro.targets, &mut Saved::default()).unwrap();
+                reference.decoder.evaluate(&micro.batch, &micro.targets, &mut Workspace::default()).unwrap();
             for (example, rows) in examples.iter().zip(&rows) {
                 for (&row, &wanted) in rows.iter().zip(&example.reference) {
                     assert!(close(f64::from(logp[row]), f64::from(wanted), ROUNDING));
@@ -290,8 +292,8 @@ fn twice(
         .collect();
     let batch = Batch::of_sequences(whole.iter().map(Vec::as_slice));
     let targets = Targets::next_token(&batch, &vec![1.0; batch.len()]);
-    let (mut saved, mut gradients) = (Saved::default(), Gradients::zeros(decoder));
-    let logp = decoder.logprobs(&batch, &targets, &mut saved).unwrap();
+    let (mut saved, mut gradients) = (Workspace::default(), Gradients::zeros(decoder));
+    let logp = decoder.logprobs(&batch, &targets, &PassOptions::default(), &mut saved).unwrap();
     let (mut value, mut d_logp) = (0.0, vec![0.0; batch.len()]);
     for (pair, segments) in pairs.iter().zip(batch.segments.chunks(2)) {
         let seam = pair.prompt.len() - 1;
@@ -308,7 +310,7 @@ fn twice(
         d_logp[rows(0)].fill(found.d_chosen as f32);
         d_logp[rows(1)].fill(found.d_rejected as f32);
     }
-    decoder.backward(&d_logp, &batch, &targets, &mut saved, &mut gradients).unwrap();
+    decoder.backward(&d_logp, &batch, &mut saved, &mut gradients).unwrap();
     (value, gradients)
 }
 

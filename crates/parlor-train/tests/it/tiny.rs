@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicBool;
 use parlor_kernels::DType;
 use parlor_model::memory::FreeMemory;
 use parlor_model::{
-    Activation, Bias, Decoder, DecoderConfig, Head, Mlp, Norm, Positions, QkNorm, Rope, RopeScaling,
+    Activation, Bias, Decoder, DecoderConfig, Head, LayerConfig, Mlp, Norm, Positions, QkNorm, Rope,
+    RopeScaling,
 };
 use parlor_text::{Example, RowSource};
 use parlor_train::checkpoint::{Checkpoint, Identity};
@@ -27,17 +28,22 @@ pub(crate) fn config() -> DecoderConfig {
         vocab_size: 29,
         hidden_size: 16,
         intermediate_size: 24,
-        num_hidden_layers: 2,
         num_attention_heads: 2,
         num_key_value_heads: 1,
         head_dim: 8,
         max_position_embeddings: 32,
         norm: Norm::Rms { eps: 1e-6 },
-        positions: Positions::Rope(Rope { theta: 10_000.0, scaling: RopeScaling::Default }),
-        mlp: Mlp::Gated(Activation::Silu),
+        positions: Positions::Rotary,
         bias: Bias::Qkv,
         qk_norm: QkNorm::None,
-        windows: vec![None; 2],
+        layers: vec![
+            LayerConfig {
+                window: None,
+                rope: Some(Rope { theta: 10_000.0, scaling: RopeScaling::Default }),
+                mlp: Mlp::Gated(Activation::Silu),
+            };
+            2
+        ],
         head: Head::Tied,
         initializer_range: 0.1,
     }

@@ -156,7 +156,7 @@ fn evaluation_keeps_the_best_and_stops_early() {
     let perplexity = rows.iter().find_map(|row| row.get("eval_perplexity")?.as_f64()).unwrap();
     assert_eq!(perplexity, losses[0].exp());
     // `best/` holds the weights of that evaluation: evaluating them again gives that loss.
-    let mut saved = parlor_model::Saved::default();
+    let mut saved = parlor_model::Workspace::default();
     let eval = tiny::sequences(vec![tiny::example(vec![1, 9, 4, 22, 7, 3], vec![1.0; 6], 1)]);
     let again = parlor_train::evaluate_examples(
         &parlor_train::objectives::CrossEntropy,

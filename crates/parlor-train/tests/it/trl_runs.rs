@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use parlor_model::memory::FreeMemory;
-use parlor_model::{AdapterChoice, Decoder, LoadOptions, ModelConfig, ModelManager, Saved, load_adapter};
+use parlor_model::{AdapterChoice, Decoder, LoadOptions, ModelConfig, ModelManager, Workspace, load_adapter};
 use parlor_text::epoch_order;
 use parlor_train::checkpoint::Identity;
 use parlor_train::config::{DpoLoss, TrainingType};
@@ -203,7 +203,7 @@ fn measure(decoder: &Decoder, objective: &Preference, examples: &mut [Completion
         let one: [&CompletionPair; 1] = [example];
         let mut micro = objective.collate(&one, &one);
         micro.batch = micro.batch.with_adapter(AdapterChoice::Base);
-        let logp = decoder.evaluate(&micro.batch, &micro.targets, &mut Saved::default()).unwrap();
+        let logp = decoder.evaluate(&micro.batch, &micro.targets, &mut Workspace::default()).unwrap();
         let weights = &micro.targets.weights;
         example.reference =
             logp.iter().zip(weights).filter(|(_, w)| **w > 0.0).map(|(logp, _)| *logp).collect();
