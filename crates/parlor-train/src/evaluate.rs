@@ -110,13 +110,13 @@ pub fn evaluate(request: &EvaluateRequest, stop: &AtomicBool) -> Result<Option<E
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let mut saved = Workspace::default();
+    let mut workspace = Workspace::default();
     let evaluation = evaluate_examples(
         &CrossEntropy,
         &model.decoder,
         &sequences,
         request.batch_size,
-        &mut saved,
+        &mut workspace,
         stop,
         &Alone,
     )

@@ -79,7 +79,7 @@ pub(crate) fn forward_passes<O: Objective>(
     decoder: &Decoder,
     examples: &[&O::Example],
     passes: ForwardOptions<'_>,
-    saved: &mut Workspace,
+    workspace: &mut Workspace,
     each: &mut EachPass<'_, O::Side>,
 ) -> Result<bool, (Range<usize>, DecoderError)> {
     // Blocks of examples go to the ranks round-robin.
@@ -98,11 +98,11 @@ pub(crate) fn forward_passes<O: Objective>(
         let range = first..end.min(first + batch_size);
         let mut micro = objective.collate(&examples[range.clone()], examples);
         micro.batch = micro.batch.with_adapter(passes.adapter);
-        let logp = match decoder.evaluate(&micro.batch, &micro.targets, saved) {
+        let logp = match decoder.evaluate(&micro.batch, &micro.targets, workspace) {
             Err(error @ DecoderError::OutOfMemory { .. }) if range.len() > 1 => {
                 batch_size = range.len().div_ceil(2);
                 tracing::warn!("{error}; evaluating {batch_size} examples at a time");
-                saved.release();
+                workspace.release();
                 continue;
             }
             result => result.map_err(|error| (range.clone(), error))?,
@@ -125,7 +125,7 @@ pub fn evaluate_examples<O: Objective>(
     decoder: &Decoder,
     examples: &[O::Example],
     batch_size: usize,
-    saved: &mut Workspace,
+    workspace: &mut Workspace,
     stop: &AtomicBool,
     collective: &dyn Collective,
 ) -> Result<Option<Evaluation>, DecoderError> {
@@ -136,7 +136,7 @@ pub fn evaluate_examples<O: Objective>(
     let mut metrics = MetricSums::default();
     let refs: Vec<&O::Example> = examples.iter().collect();
     let passes = ForwardOptions { batch_size, adapter: AdapterChoice::Active, stop, collective };
-    let whole = forward_passes(objective, decoder, &refs, passes, saved, &mut |micro, logp| {
+    let whole = forward_passes(objective, decoder, &refs, passes, workspace, &mut |micro, logp| {
         let loss = objective.loss(micro, logp);
         sum += loss.sum;
         total.weight += loss.weight;

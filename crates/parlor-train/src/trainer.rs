@@ -126,7 +126,7 @@ struct Trainer<'a, O: Objective> {
     optimizer: Optimizer,
     gradients: Gradients,
     pass_options: PassOptions,
-    saved: Workspace,
+    workspace: Workspace,
     /// An epoch, and the order of the examples in it.
     order: (u64, Vec<usize>),
     /// Examples of a pass: the plan's batch size, or fewer once memory ran out.
@@ -178,14 +178,14 @@ impl<'a, O: Objective> Trainer<'a, O> {
             optimizer.load(&path, decoder, checkpoint.state.step)?;
         }
         let gradients = Gradients::zeros(decoder);
-        let mut saved = Workspace::default();
         let pass_options = PassOptions {
             checkpointing: training.gradient_checkpointing.0,
             neftune_noise_alpha: training.neftune_noise_alpha.unwrap_or(0.0) as f32,
             ..PassOptions::default()
         };
-        saved.arithmetic = training.arithmetic();
-        saved.free_memory = config.free_memory;
+        let mut workspace = Workspace::default();
+        workspace.arithmetic = training.arithmetic();
+        workspace.free_memory = config.free_memory;
         let mut trainer = Self {
             config,
             examples,
@@ -196,7 +196,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
             optimizer,
             gradients,
             pass_options,
-            saved,
+            workspace,
             order: (u64::MAX, Vec::new()),
             micro_batch: plan.batch_size,
             step: 0,
@@ -348,7 +348,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
     /// Saves the run as it was before the pass that ran out of memory, so that it can be resumed where there is more. Several
     /// ranks keep their last checkpoint instead, since saving takes all of them.
     fn save_after_out_of_memory(&mut self) {
-        self.saved.release();
+        self.workspace.release();
         let exists = self.output_dir().join(checkpoint_name(self.step)).exists();
         if self.plan.world_size > 1 || self.step == self.steps_before || exists {
             return;

@@ -101,15 +101,15 @@ fn measure(
     let trained = |n: usize| ((n + 1) as f64 * share).floor() > (n as f64 * share).floor();
     let targets = Targets { weights: (0..TOKENS).map(|n| f32::from(u8::from(trained(n)))).collect(), ids };
     let d_logp: Vec<f32> = targets.weights.iter().map(|weight| -weight / TOKENS as f32).collect();
-    let mut saved = Workspace::default();
+    let mut workspace = Workspace::default();
+    workspace.arithmetic = run.training.arithmetic();
     let options =
         PassOptions { checkpointing: run.training.gradient_checkpointing.0, ..PassOptions::default() };
-    saved.arithmetic = run.training.arithmetic();
     let mut gradients = Gradients::zeros(&decoder);
     let mut pass = || -> Result<f64, FillError> {
         let start = Instant::now();
-        decoder.logprobs(&batch, &targets, &options, &mut saved)?;
-        decoder.backward(&d_logp, &batch, &mut saved, &mut gradients)?;
+        decoder.logprobs(&batch, &targets, &options, &mut workspace)?;
+        decoder.backward(&d_logp, &batch, &mut workspace, &mut gradients)?;
         Ok(start.elapsed().as_secs_f64())
     };
     pass()?;

@@ -41,8 +41,15 @@ impl<O: Objective> Trainer<'_, O> {
         let batch_size = self.config.hyper.per_device_eval_batch_size;
         let (objective, eval) = (self.examples.objective, self.examples.eval);
         let (stop, collective) = (self.hooks.stop, self.collective());
-        let evaluation =
-            evaluate_examples(objective, self.decoder, eval, batch_size, &mut self.saved, stop, collective);
+        let evaluation = evaluate_examples(
+            objective,
+            self.decoder,
+            eval,
+            batch_size,
+            &mut self.workspace,
+            stop,
+            collective,
+        );
         let evaluation = evaluation.map_err(|source| TrainError::Batch {
             rows: vec!["evaluation data".to_owned()],
             source: Box::new(source),

@@ -120,15 +120,17 @@ impl<O: Objective> Trainer<'_, O> {
             rows: sources(objective, examples),
             source: Box::new(source),
         };
-        let logp =
-            match self.decoder.logprobs(&micro.batch, &micro.targets, &self.pass_options, &mut self.saved) {
-                Err(error @ DecoderError::OutOfMemory { .. })
-                    if self.reduce_memory(examples.len(), &error) =>
-                {
-                    return Ok(false);
-                }
-                result => result.map_err(refused)?,
-            };
+        let logp = match self.decoder.logprobs(
+            &micro.batch,
+            &micro.targets,
+            &self.pass_options,
+            &mut self.workspace,
+        ) {
+            Err(error @ DecoderError::OutOfMemory { .. }) if self.reduce_memory(examples.len(), &error) => {
+                return Ok(false);
+            }
+            result => result.map_err(refused)?,
+        };
         let loss = objective.loss(&micro, &logp);
         self.backward(&micro, &loss, position).map_err(refused)?;
         sums.loss += loss.sum;
@@ -157,12 +159,12 @@ impl<O: Objective> Trainer<'_, O> {
     ) -> Result<(), DecoderError> {
         let MicroBatch { batch, .. } = micro;
         let collective = self.collective();
-        let (decoder, saved, gradients) = (&*self.decoder, &mut self.saved, &mut self.gradients);
+        let (decoder, workspace, gradients) = (&*self.decoder, &mut self.workspace, &mut self.gradients);
         if position == PassPosition::More || self.plan.world_size == 1 {
-            return decoder.backward(&loss.d_logp, batch, saved, gradients);
+            return decoder.backward(&loss.d_logp, batch, workspace, gradients);
         }
         sum_overlapped(collective, decoder, gradients, |gradients, buckets| {
-            decoder.backward_with(&loss.d_logp, batch, saved, gradients, &mut |layer, gradients| {
+            decoder.backward_with(&loss.d_logp, batch, workspace, gradients, &mut |layer, gradients| {
                 buckets.block(layer, gradients);
             })
         })
@@ -198,7 +200,7 @@ impl<O: Objective> Trainer<'_, O> {
         } else {
             return false;
         };
-        self.saved.release();
+        self.workspace.release();
         self.tell(TrainEvent::Warning(format!("{error}; going on with {change}")));
         true
     }
