@@ -4,7 +4,7 @@
 //! [`evaluate`] measures a model on rows. [`config::TrainingConfig`] is the `training:` section of the configuration.
 //! [`train`] is the loop itself, for callers with a decoder and examples of their own.
 //!
-//! Everything that a run leaves behind appears whole or not at all (see [`mod@storage`]), and a run that resumes from a
+//! Everything that a run leaves behind appears whole or not at all (see [`parlor_files`]), and a run that resumes from a
 //! checkpoint ends bit-identical to one that was never interrupted.
 #![forbid(unsafe_code)]
 
@@ -12,7 +12,6 @@ pub mod checkpoint;
 pub mod config;
 pub mod distributed;
 pub mod objectives;
-pub mod storage;
 
 mod artifacts;
 mod data;
