@@ -1,22 +1,27 @@
-//! The tests of the kernels and of the model once more on each instruction set that is not the machine's widest, which the
-//! tests before have used: the same programs, with another environment.
+//! The tests of the kernels and of the model once more on other instruction sets than the machine's widest, which the tests
+//! before have used: the same programs, with another environment. Quick: the portable path alone, and the kernels alone.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
-use parlor_kernels::isa::Isa;
+use parlor_kernels::cpu::isa::Isa;
 use serde_json::Value;
 
 use crate::process::root;
+use crate::test::Depth;
 
 /// Packages whose tests read `PARLOR_ISA`.
 const PACKAGES: [&str; 2] = ["parlor-kernels", "parlor-model"];
 
-pub(crate) fn run() -> anyhow::Result<()> {
+pub(crate) fn run(depth: Depth) -> anyhow::Result<()> {
     let tests = tests()?;
+    let packages = if depth == Depth::Full { tests.len() } else { 1 };
     for isa in Isa::there().iter().rev().skip(1) {
-        for (directory, program) in &tests {
+        if depth == Depth::Quick && *isa != Isa::Portable {
+            continue;
+        }
+        for (directory, program) in &tests[..packages] {
             let name = directory.file_name().unwrap_or_default().display();
             eprintln!("-- {name} on {}", isa.name());
             // Where cargo would run it.
@@ -57,6 +62,7 @@ fn tests() -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
             found.push((directory, PathBuf::from(program)));
         }
     }
+    found.sort();
     ensure!(found.len() == PACKAGES.len(), "tests of {PACKAGES:?} are expected, {found:?} found");
     Ok(found)
 }

@@ -4,9 +4,11 @@
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
 mod bench_train;
+mod circles;
 mod emulate;
 mod isa;
 mod lexer;
+mod module_graph;
 mod perplexity;
 mod process;
 mod python;
@@ -19,6 +21,7 @@ mod test;
 mod tidy;
 
 use anyhow::bail;
+use test::Scope;
 
 fn main() -> std::process::ExitCode {
     match run() {
@@ -33,13 +36,16 @@ fn main() -> std::process::ExitCode {
 fn run() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["test"] => test::run(),
+        ["test"] => test::run(Scope::Quick),
+        ["test", "--touched"] => test::run(Scope::Touched),
+        ["test", "--all"] => test::run(Scope::All),
         ["tidy"] => tidy::run(),
+        ["circles"] => circles::run(),
         ["docs"] => {
             process::cargo(&["run", "--quiet", "--release", "--package", "parlor", "--example", "write_docs"])
         }
         ["ranks"] => ranks::run(),
-        ["isa"] => isa::run(),
+        ["isa"] => isa::run(test::Depth::Full),
         ["sanitize"] => sanitize::run(),
         ["emulate"] => emulate::run(),
         ["readers"] => readers::run_all(),
@@ -52,8 +58,11 @@ fn run() -> anyhow::Result<()> {
         ["fixtures"] => readers::make_fixtures(),
         _ => bail!(
             "usage: cargo xtask VERB\n\
-             \x20 test        everything CI runs: format, lints, laws, tests, README commands, third-party readers\n\
+             \x20 test        format, lints, laws, tests, quickstart, README commands, third-party readers\n\
+             \x20 test --all  these in full, and instruction sets, sanitizers, aarch64, ranks: before a release\n\
+             \x20 test --touched  what CI runs: `test`, and in full what guards paths that changed since `--all` passed\n\
              \x20 tidy        the laws of the house alone\n\
+             \x20 circles     modules that import each other\n\
              \x20 docs        writes config.yaml, docs/CONFIG.md and docs/config.schema.json from the structs\n\
              \x20 ranks       training over MPI, with a library of its own\n\
              \x20 readers     third-party readers over files that Parlor wrote\n\

@@ -12,9 +12,15 @@ pub(crate) fn root() -> PathBuf {
 
 /// Runs `program` in the project's root; an exit status other than 0 is an error.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    run_with(program, arguments, &[])
+}
+
+/// As [`run`], with more in the environment.
+fn run_with(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<()> {
     let line = format!("{program} {}", arguments.join(" "));
     let status = Command::new(program)
         .args(arguments)
+        .envs(environment.iter().copied())
         .current_dir(root())
         .status()
         .with_context(|| format!("cannot start `{line}`"))?;
@@ -26,7 +32,12 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
 
 /// Runs cargo.
 pub(crate) fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
-    run(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()), arguments)
+    cargo_with(arguments, &[])
+}
+
+/// As [`cargo`], with more in the environment.
+pub(crate) fn cargo_with(arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<()> {
+    run_with(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()), arguments, environment)
 }
 
 /// Where cargo puts what it builds.

@@ -7,7 +7,7 @@
 //! sees.
 
 use anyhow::{Context, bail};
-use parlor_kernels::isa::Isa;
+use parlor_kernels::cpu::isa::Isa;
 
 use crate::process::{root, target_dir};
 
@@ -15,7 +15,7 @@ use crate::process::{root, target_dir};
 const RUNS: [(&str, Isa, &[&str]); 3] = [
     ("address", Isa::Portable, &[]),
     ("address", Isa::Avx512, &[]),
-    ("thread", Isa::Portable, &["pool", "packed", "product"]),
+    ("thread", Isa::Portable, &["pool", "prepacked", "gemm"]),
 ];
 
 /// Functions of others whose order ThreadSanitizer cannot see: initialisation under a lock, reference counts, the test harness's

@@ -9,12 +9,13 @@ use crate::process::root;
 
 /// Who may import whom, within the workspace.
 const IMPORTS: &[(&str, &[&str])] = &[
-    ("parlor-config", &[]),
+    ("parlor-files", &[]),
+    ("parlor-config", &["parlor-files"]),
     ("parlor-kernels", &[]),
     ("parlor-text", &["parlor-config"]),
-    ("parlor-model", &["parlor-kernels", "parlor-text", "parlor-config"]),
-    ("parlor-track", &["parlor-config"]),
-    ("parlor-train", &["parlor-model", "parlor-text", "parlor-track", "parlor-kernels"]),
+    ("parlor-model", &["parlor-kernels", "parlor-text", "parlor-config", "parlor-files"]),
+    ("parlor-track", &["parlor-config", "parlor-files"]),
+    ("parlor-train", &["parlor-model", "parlor-text", "parlor-track", "parlor-kernels", "parlor-files"]),
     ("parlor-engine", &["parlor-model", "parlor-text"]),
     ("parlor-export", &["parlor-model", "parlor-text"]),
     ("parlor-serve", &["parlor-engine", "parlor-model", "parlor-text", "parlor-track", "parlor-config"]),

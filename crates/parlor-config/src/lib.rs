@@ -8,7 +8,6 @@
 //! ```
 #![forbid(unsafe_code)]
 
-pub mod atomic_file;
 mod document;
 mod dotenv;
 mod emit;

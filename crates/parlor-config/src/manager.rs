@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use parlor_files::atomic_file;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::Configuration;
-use crate::atomic_file;
 use crate::emit::{self, SaveMode};
 use crate::explain::{self, Explanation};
 use crate::generate::json_schema;
@@ -203,7 +203,7 @@ impl<C: Configuration> ConfigManager<C> {
     /// # Errors
     /// [`SaveError`] with the path.
     pub fn save(&self, path: &Path, mode: SaveMode) -> Result<(), SaveError> {
-        atomic_file::replace(path, atomic_file::directory_of(path), self.to_yaml(mode).as_bytes())
+        atomic_file::write(path, self.to_yaml(mode).as_bytes())
             .map_err(|source| SaveError { path: path.to_owned(), source })
     }
 

@@ -4,13 +4,15 @@
 //! `cargo run --release -p parlor-kernels --example few_bits [rows ...]`
 #![allow(clippy::print_stdout, clippy::expect_used)]
 
-use parlor_kernels::packed::{self, Inputs, Output, Packed, PackedPath, PairsPath};
-use parlor_kernels::{BlockFormat, DType, Tensor, Write, limits, threads};
+use parlor_kernels::cpu::roofline;
+use parlor_kernels::matmul::prepacked::{self, Inputs, Output, Packed, PackedPath, PairsPath};
+use parlor_kernels::parallel::threads;
+use parlor_kernels::{BlockFormat, DType, Tensor, Write};
 
 fn main() {
     threads::initialise(1);
     let rows: Vec<usize> = std::env::args().skip(1).map(|n| n.parse().expect("a number of rows")).collect();
-    let limits = limits::measure(1 << 28).expect("memory");
+    let limits = roofline::measure(1 << 28).expect("memory");
     println!(
         "one thread: reads {:.1} GB/s, int8 {:.0} GOP/s",
         limits.read / 1e9,
@@ -35,15 +37,15 @@ fn main() {
                 let used = if rows > 16 { &all[..all.len().min(8)] } else { &all[..] };
                 let mut times: Vec<f64> = (0..7)
                     .map(|_| {
-                        let start = limits::thread_seconds();
+                        let start = roofline::thread_seconds();
                         for weight in used {
                             let output = Output { weight, y: &mut y, write: Write::Replace, bias: None };
                             match format {
-                                DType::Bf16 => packed::forward_bf16(PairsPath::best(), &x, &mut [output]),
-                                _ => packed::forward(PackedPath::best(), &inputs, &mut [output]),
+                                DType::Bf16 => prepacked::forward_bf16(PairsPath::best(), &x, &mut [output]),
+                                _ => prepacked::forward(PackedPath::best(), &inputs, &mut [output]),
                             }
                         }
-                        limits::thread_seconds() - start
+                        roofline::thread_seconds() - start
                     })
                     .collect();
                 times.sort_by(f64::total_cmp);

@@ -6,8 +6,10 @@
 
 use std::time::Instant;
 
+use parlor_kernels::cpu::roofline;
 use parlor_kernels::linear::{self, Shape};
-use parlor_kernels::{Arithmetic, View, Write, limits, threads};
+use parlor_kernels::parallel::threads;
+use parlor_kernels::{Arithmetic, View, Write};
 
 fn main() {
     let mut shapes = Vec::new();
@@ -50,11 +52,11 @@ fn measure(shape: Shape) {
 fn best(operations: f64, mut run: impl FnMut()) -> String {
     let mut seconds: Vec<f64> = (0..100)
         .map(|_| {
-            let (start, began) = (Instant::now(), limits::thread_seconds());
+            let (start, began) = (Instant::now(), roofline::thread_seconds());
             run();
             // Of one thread the processor's time, which other work does not change.
             if threads::count() == 1 {
-                limits::thread_seconds() - began
+                roofline::thread_seconds() - began
             } else {
                 start.elapsed().as_secs_f64()
             }

@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use half::bf16;
 use parlor_kernels::optimizer::{AdamW, BLOCK, Moments8bit, Parameter, adamw, adamw_8bit};
-use parlor_kernels::{ValuesMut, View, threads};
+use parlor_kernels::parallel::threads;
+use parlor_kernels::{ValuesMut, View};
 
 const N: usize = 1 << 26;
 

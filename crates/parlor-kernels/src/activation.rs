@@ -3,9 +3,9 @@
 //! Inputs, output and gradients are of one dtype: f32, or bf16 where products of bf16 are all that reads them. What is computed
 //! from bf16 is computed in f32.
 
-use crate::threads::Parts as _;
+use crate::parallel::threads::Parts as _;
 
-use crate::simd::{Element, dispatch, exp};
+use crate::cpu::simd::{Element, dispatch, exp};
 use crate::{ValuesMut, View};
 
 /// The nonlinearity.

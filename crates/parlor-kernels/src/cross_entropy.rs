@@ -12,10 +12,10 @@ use std::ops::Range;
 
 use half::bf16;
 
-use crate::threads::Parts as _;
+use crate::parallel::threads::Parts as _;
 
+use crate::cpu::simd::{dispatch, exp, max_of, round_into, sum_of};
 use crate::linear::{self, LayerGradient, Shape};
-use crate::simd::{dispatch, exp, max_of, round_into, sum_of};
 use crate::{Arithmetic, ValuesMut, View, Write};
 
 /// Rows and columns of a tile, at most: 32 MiB of logits.

@@ -1,6 +1,6 @@
 //! Rows of a table by id, and the gradient that adds rows back.
 
-use crate::simd::Element;
+use crate::cpu::simd::Element;
 use crate::{ValuesMut, View};
 
 /// `y[row] (+)= table[ids[row]]`, widened to f32. `table` is `[entries, width]`.

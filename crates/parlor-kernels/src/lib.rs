@@ -7,39 +7,27 @@
 //!   into gradients it is given, unless it is told to replace them.
 //! - Activations are row-major `[tokens, features]`: a ragged batch has no padding and no mask tensor.
 //!
-//! Instruction sets are chosen at run time, here and nowhere else (see [`mod@isa`]). Results do not depend on
+//! Instruction sets are chosen at run time, here and nowhere else (see [`cpu::isa`]). Results do not depend on
 //! the number of threads: every parallel reduction has a fixed partition.
 
 pub mod activation;
 pub mod attention;
+pub mod cpu;
 pub mod cross_entropy;
 pub mod embedding;
-pub mod heap;
-pub mod isa;
-pub mod limits;
 pub mod linear;
-pub mod low_rank;
+pub mod lora;
+pub mod matmul;
+pub mod memory;
 pub mod noise;
 pub mod norm;
 pub mod optimizer;
-pub mod packed;
-pub mod product;
+pub mod parallel;
 pub mod rope;
-pub mod simd;
-pub mod threads;
 
-mod blocks;
-mod few;
-mod mapped;
-mod matmul;
-mod pages;
-mod pointer;
-mod pool;
-mod scratch;
-mod tensor;
+mod quant;
 
-pub use blocks::{BlockFormat, BlockView, Blocks};
-pub use mapped::MappedFile;
 pub use matmul::Write;
-pub use product::Arithmetic;
-pub use tensor::{DType, Tensor, TensorError, Values, ValuesMut, View};
+pub use matmul::gemm::Arithmetic;
+pub use memory::{DType, MappedFile, Tensor, TensorError, Values, ValuesMut, View};
+pub use quant::{BlockFormat, BlockView, Blocks};

@@ -8,13 +8,13 @@
 //! f32. Packed weights meet inputs that are rounded to 8 bits, forward only (see [`packed`]).
 //! Leaves out: weights that stay packed between calls.
 
-use crate::few;
-use crate::isa::Isa;
+use crate::cpu::isa::Isa;
+use crate::cpu::simd::{Element, dispatch};
+use crate::matmul::gemm::{Along, Band, Operand, Path, Product, Size, Thin, product, product_all};
+use crate::matmul::gemv;
+use crate::matmul::prepacked::{self, Packed};
 use crate::matmul::{Mat, MatMut, On, matmul};
-use crate::packed::{self, Packed};
-use crate::product::{Along, Band, Operand, Path, Product, Size, Thin, product, product_all};
-use crate::simd::{Element, dispatch};
-use crate::threads::Parts as _;
+use crate::parallel::threads::Parts as _;
 use crate::{Arithmetic, ValuesMut, View, Write};
 
 /// Rows that get their bias in one task.
@@ -123,17 +123,17 @@ pub fn forward_all(x: View<'_>, shape: Shape, layers: &mut [Layer<'_>]) {
     }
     let packed = layers.iter().all(|layer| layer.packed().is_some());
     layers.iter().filter_map(Layer::packed).for_each(Packed::before_product);
-    if packed && packed::are_widened(rows, layers.iter().filter_map(Layer::packed)) {
+    if packed && prepacked::are_widened(rows, layers.iter().filter_map(Layer::packed)) {
         // As inputs of packed bf16 are rounded when they are few.
         forward_stored(x, Shape { arithmetic: Arithmetic::Bf16, ..shape }, layers, Thins::Apart);
     } else if packed {
         layers.iter_mut().for_each(Layer::settle);
         let outputs = layers.iter_mut().filter_map(|layer| {
             let (weight, bias, write) = (layer.packed()?, layer.bias, layer.write);
-            Some(packed::Output { weight, y: layer.y, bias, write })
+            Some(prepacked::Output { weight, y: layer.y, bias, write })
         });
         let mut outputs: Vec<_> = outputs.collect();
-        packed::forward_best(&x.widened(), &mut outputs);
+        prepacked::forward_best(&x.widened(), &mut outputs);
     } else {
         forward_stored(x, shape, layers, Thins::Within);
     }
@@ -157,7 +157,7 @@ enum Thins {
 /// [`forward_all`] of weights that are widened on the way. Takes what is [`Layer::beside`] where that is added already.
 fn forward_stored(x: View<'_>, shape: Shape, layers: &mut [Layer<'_>], thins: Thins) {
     let Shape { rows, inputs, arithmetic, .. } = shape;
-    let in_few = rows <= few::ROWS && arithmetic == Arithmetic::F32;
+    let in_few = rows <= gemv::ROWS && arithmetic == Arithmetic::F32;
     let plain = |layer: &Layer<'_>| by_gemm(arithmetic) && matches!(layer.weight, View::F32(_));
     if in_few || layers.iter().any(plain) {
         let x = x.widened();
@@ -165,7 +165,7 @@ fn forward_stored(x: View<'_>, shape: Shape, layers: &mut [Layer<'_>], thins: Th
         for Layer { weight, y, write, .. } in &mut *layers {
             let outputs = weight.len() / inputs;
             if in_few {
-                few::forward(&x, *weight, y, *write, Shape { outputs, ..shape });
+                gemv::forward(&x, *weight, y, *write, Shape { outputs, ..shape });
             } else if let (true, View::F32(weight)) = (by_gemm(arithmetic), *weight) {
                 let (x, weight) =
                     (Mat::new(&x, rows, inputs, inputs), Mat::new(weight, outputs, inputs, inputs));

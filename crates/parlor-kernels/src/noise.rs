@@ -1,6 +1,6 @@
 //! Random numbers by their index, the same whichever thread asks, and the noise on embeddings made of them.
 
-use crate::threads::Parts as _;
+use crate::parallel::threads::Parts as _;
 
 /// Elements per task.
 const CHUNK: usize = 16 * 1024;

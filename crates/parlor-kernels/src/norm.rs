@@ -2,10 +2,10 @@
 //!
 //! The forward keeps one or two numbers per row; the backward recomputes the normalised row from the input.
 
-use crate::threads::Parts as _;
+use crate::parallel::threads::Parts as _;
 
 use crate::ValuesMut;
-use crate::simd::{Element, dispatch, dot, sum_of};
+use crate::cpu::simd::{Element, dispatch, dot, sum_of};
 
 /// Rows per parallel task: fixed, so that weight gradients are summed in the same order on any machine.
 const ROWS: usize = 64;

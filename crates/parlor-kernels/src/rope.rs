@@ -1,9 +1,9 @@
 //! Rotary position embedding (Su et al., 2021) in HF's half-rotation layout: feature `i` of a head pairs with
 //! feature `i + head_dim / 2`.
 
-use crate::threads::Parts as _;
+use crate::parallel::threads::Parts as _;
 
-use crate::simd::dispatch;
+use crate::cpu::simd::dispatch;
 
 /// Which way to turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -28,7 +28,7 @@ pub(crate) fn write_json(path: &Path, value: &Value) -> Result<(), SaveError> {
 
 /// Makes a rename or a new name in `dir` durable.
 fn sync_directory(dir: &Path) -> Result<(), SaveError> {
-    at(dir, parlor_config::atomic_file::sync_directory(dir))
+    at(dir, parlor_files::atomic_file::sync_directory(dir))
 }
 
 /// Has `fill` write files, and puts them into `dir`; `last` is the one that makes them count, and files that are `stale`

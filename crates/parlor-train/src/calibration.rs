@@ -21,7 +21,7 @@ const TOKENS: usize = 512;
 const EACH: Duration = Duration::from_millis(200);
 
 /// Seconds of one pass and of one update.
-struct Times {
+struct CalibrationTimes {
     pass: f64,
     update: f64,
     /// Elements that an update changes.
@@ -38,7 +38,7 @@ pub(crate) fn seconds_estimate(ground: &Groundwork) -> Result<f64, TrainError> {
     let passes = ground.passes();
     let share = passes.train.rows as f64 / passes.train.tokens.max(1) as f64;
     let length = (passes.train.tokens / ground.plan.batch_size.max(1)).clamp(1, TOKENS);
-    let batch = Workload { length, share };
+    let batch = CalibrationBatch { length, share };
     let (one, two) = (measure(ground, 1, batch)?, measure(ground, 2, batch)?);
     let block = (two.pass - one.pass).max(0.1 * one.pass);
     let head = (one.pass - block).max(0.0) * config.vocab_size as f64 / one.vocabulary as f64;
@@ -58,13 +58,17 @@ pub(crate) fn seconds_estimate(ground: &Groundwork) -> Result<f64, TrainError> {
 
 /// Sequences of a pass.
 #[derive(Clone, Copy)]
-struct Workload {
+struct CalibrationBatch {
     length: usize,
     /// Of the tokens, how many have a target.
     share: f64,
 }
 
-fn measure(ground: &Groundwork, layers: usize, workload: Workload) -> Result<Times, TrainError> {
+fn measure(
+    ground: &Groundwork,
+    layers: usize,
+    workload: CalibrationBatch,
+) -> Result<CalibrationTimes, TrainError> {
     let model = |error: DecoderError| TrainError::Model(Box::new(error));
     let whole = ground.decoder.config();
     let vocabulary = whole.vocab_size.min(VOCABULARY);
@@ -114,5 +118,5 @@ fn measure(ground: &Groundwork, layers: usize, workload: Workload) -> Result<Tim
         update = start.elapsed().as_secs_f64();
     }
     let trained = decoder.trained_count();
-    Ok(Times { pass: times[times.len() / 2], update, trained, vocabulary })
+    Ok(CalibrationTimes { pass: times[times.len() / 2], update, trained, vocabulary })
 }

@@ -40,7 +40,7 @@ pub use support::{Problem, problems, unsupported};
 pub enum TrainingType {
     /// A new model from random weights.
     FromScratch,
-    /// Judged answers: pairs of which one is better, or single ones with a verdict.
+    /// Preference data: pairs of which one is better, or single ones with a verdict.
     #[default]
     Dpo,
     /// Supervised fine-tuning of an existing model.

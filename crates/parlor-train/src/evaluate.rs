@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::config::{TrainOn, TrainingType};
 use crate::error::TrainError;
 use crate::evaluation::evaluate_examples;
-use crate::materials::{TextSide, encode_rows, read_rows, train_on};
+use crate::materials::{TextArtifacts, encode_rows, read_rows, train_on};
 use crate::objectives::CrossEntropy;
 use crate::run_date::trained_date;
 use crate::sequence::Sequence;
@@ -64,7 +64,7 @@ pub fn evaluate(request: &EvaluateRequest, stop: &AtomicBool) -> Result<Option<E
     let model = manager.load_model().map_err(|error| TrainError::Model(Box::new(error)))?;
     let of_adapter = || request.adapters.iter().find_map(|path| trained_date(Path::new(path)));
     let recorded = trained_date(&model.path).or_else(of_adapter);
-    let text = TextSide::of(&model)?
+    let text = TextArtifacts::of(&model)?
         .with_template_kwargs(&request.model.template_kwargs())
         .with_date(&request.model, recorded.as_deref());
     let options = EncodeOptions {

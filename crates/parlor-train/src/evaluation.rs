@@ -56,7 +56,7 @@ impl Evaluation {
 
 /// How examples go through a model without a backward pass.
 #[derive(Clone, Copy)]
-pub(crate) struct Passes<'a> {
+pub(crate) struct ForwardOptions<'a> {
     /// Examples per pass; fewer when memory runs out.
     pub(crate) batch_size: usize,
     /// The adapter that applies.
@@ -78,7 +78,7 @@ pub(crate) fn forward_passes<O: Objective>(
     objective: &O,
     decoder: &Decoder,
     examples: &[&O::Example],
-    passes: Passes<'_>,
+    passes: ForwardOptions<'_>,
     saved: &mut Workspace,
     each: &mut EachPass<'_, O::Side>,
 ) -> Result<bool, (Range<usize>, DecoderError)> {
@@ -135,7 +135,7 @@ pub fn evaluate_examples<O: Objective>(
         Evaluation { kind: O::KIND, loss: 0.0, weight: 0.0, tokens: 0, seconds: 0.0, metrics: Vec::new() };
     let mut metrics = MetricSums::default();
     let refs: Vec<&O::Example> = examples.iter().collect();
-    let passes = Passes { batch_size, adapter: AdapterChoice::Active, stop, collective };
+    let passes = ForwardOptions { batch_size, adapter: AdapterChoice::Active, stop, collective };
     let whole = forward_passes(objective, decoder, &refs, passes, saved, &mut |micro, logp| {
         let loss = objective.loss(micro, logp);
         sum += loss.sum;

@@ -9,9 +9,9 @@ use parlor_model::{Checkpointing, Decoder};
 use serde::Serialize;
 
 use crate::config::{DpoLoss, GradientCheckpointing, OptimizerName, TrainingType};
-use crate::forecast::{MemoryForecast, Outlook, Passes};
+use crate::forecast::{MemoryForecast, MemoryModel, PassSizes};
 use crate::steps::StepPlan;
-use crate::work::Work;
+use crate::work::Examples;
 
 /// A key of the config and the value it should have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -38,7 +38,7 @@ const PROPOSED: usize = 3;
 
 /// One way to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Choice {
+struct FixChoice {
     /// The batch size is divided by this, the accumulation multiplied.
     divisor: usize,
     recompute: bool,
@@ -46,7 +46,7 @@ struct Choice {
     adapter: bool,
 }
 
-impl Choice {
+impl FixChoice {
     /// How far from what was asked for, in no unit.
     fn distance(self) -> u32 {
         let part = |on: bool, cost: u32| if on { cost } else { 0 };
@@ -66,19 +66,19 @@ impl Choice {
 }
 
 /// A run, and the same with an adapter instead of every weight, where that can be.
-pub(crate) struct Alternatives<'a> {
-    pub(crate) outlook: Outlook<'a>,
-    pub(crate) work: &'a Work,
+pub(crate) struct FixSearch<'a> {
+    pub(crate) memory_model: MemoryModel<'a>,
+    pub(crate) examples: &'a Examples,
     pub(crate) adapted: Option<Decoder>,
 }
 
-impl Alternatives<'_> {
+impl FixSearch<'_> {
     /// The changes that make it fit, cheapest first; none when no such change is known.
     pub(crate) fn fixes(&self) -> Vec<Fix> {
         let mut choices = self.choices();
         choices.sort_by_key(|choice| choice.distance());
-        let mut found: Vec<(Choice, Fix)> = Vec::new();
-        let mut sizes: Vec<(usize, Passes)> = Vec::new();
+        let mut found: Vec<(FixChoice, Fix)> = Vec::new();
+        let mut sizes: Vec<(usize, PassSizes)> = Vec::new();
         for choice in choices {
             if found.len() == PROPOSED {
                 break;
@@ -94,8 +94,8 @@ impl Alternatives<'_> {
         found.into_iter().map(|(_, fix)| fix).collect()
     }
 
-    fn choices(&self) -> Vec<Choice> {
-        let Outlook { training, plan, .. } = self.outlook;
+    fn choices(&self) -> Vec<FixChoice> {
+        let MemoryModel { training, plan, .. } = self.memory_model;
         let mut divisors = vec![1];
         // The pairs of KTO's unpaired rows are those of a pass.
         let fixed = training.training_type == TrainingType::Dpo && training.dpo.loss_type == DpoLoss::Kto;
@@ -110,7 +110,7 @@ impl Alternatives<'_> {
             for &recompute in &either(recompute) {
                 for &eight_bit in &either(eight_bit) {
                     for &adapter in &either(self.adapted.is_some()) {
-                        choices.push(Choice { divisor, recompute, eight_bit, adapter });
+                        choices.push(FixChoice { divisor, recompute, eight_bit, adapter });
                     }
                 }
             }
@@ -118,8 +118,8 @@ impl Alternatives<'_> {
         choices
     }
 
-    fn fix(&self, choice: Choice, sizes: &mut Vec<(usize, Passes)>) -> Fix {
-        let Outlook { training, hyper, plan, .. } = self.outlook;
+    fn fix(&self, choice: FixChoice, sizes: &mut Vec<(usize, PassSizes)>) -> Fix {
+        let MemoryModel { training, hyper, plan, .. } = self.memory_model;
         let section = format!("training.{}", training.training_type);
         let (mut changes, mut costs) = (Vec::new(), Vec::new());
         let mut change = |key: String, value: String| changes.push(Change { key, value });
@@ -148,7 +148,7 @@ impl Alternatives<'_> {
             change("training.optimizer".to_owned(), "adamw_8bit".to_owned());
             costs.push("moments in 8 bits: nearly the same result");
         }
-        let mut decoder = self.outlook.decoder;
+        let mut decoder = self.memory_model.decoder;
         if choice.adapter
             && let Some(adapted) = &self.adapted
         {
@@ -162,14 +162,20 @@ impl Alternatives<'_> {
         let passes = match sizes.iter().find(|(size, _)| *size == batch_size) {
             Some((_, passes)) => *passes,
             None => {
-                let passes = Passes::of(self.work, &plan, &hyper, training.seed);
+                let passes = PassSizes::of(self.examples, &plan, &hyper, training.seed);
                 sizes.push((batch_size, passes));
                 passes
             }
         };
-        let outlook =
-            Outlook { decoder, training: &training, hyper: &hyper, plan: &plan, passes, ..self.outlook };
-        Fix { changes, memory: outlook.memory(), costs }
+        let memory_model = MemoryModel {
+            decoder,
+            training: &training,
+            hyper: &hyper,
+            plan: &plan,
+            passes,
+            ..self.memory_model
+        };
+        Fix { changes, memory: memory_model.memory(), costs }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::objective::Objective;
 use crate::objectives::CrossEntropy;
 use crate::optimizer::Optimizer;
 use crate::steps::StepPlan;
-use crate::work::{Examples, Streamed, Work};
+use crate::work::{ExampleSet, Examples, Streamed};
 
 /// Bytes of memory at a run's fullest moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -92,7 +92,7 @@ pub struct Forecast {
 
 /// Sizes of a run's passes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Passes {
+pub(crate) struct PassSizes {
     /// The most tokens and the most targets of a training pass.
     pub(crate) train: PassSize,
     /// The same of an evaluation pass; none without evaluation.
@@ -106,15 +106,15 @@ pub(crate) struct Passes {
 /// Epochs whose passes are looked at: the order of examples differs, and so which ones meet.
 const EPOCHS: u64 = 3;
 
-impl Passes {
+impl PassSizes {
     /// Those of a run whose passes have the plan's size.
-    pub(crate) fn of(work: &Work, plan: &StepPlan, hyper: &Hyperparameters, seed: u64) -> Self {
-        match work {
-            Work::Tokens(examples) => Self::of_examples(examples, plan, hyper, seed),
-            Work::Pairs(examples) => Self::of_examples(examples, plan, hyper, seed),
-            Work::Judged(examples) => Self::of_examples(examples, plan, hyper, seed),
+    pub(crate) fn of(examples: &Examples, plan: &StepPlan, hyper: &Hyperparameters, seed: u64) -> Self {
+        match examples {
+            Examples::Tokens(examples) => Self::of_examples(examples, plan, hyper, seed),
+            Examples::Pairs(examples) => Self::of_examples(examples, plan, hyper, seed),
+            Examples::Unpaired(examples) => Self::of_examples(examples, plan, hyper, seed),
             // As large as examples of this length can make them.
-            Work::Stream(streamed) => {
+            Examples::Stream(streamed) => {
                 let Streamed { streaming, eval } = &**streamed;
                 let longest = streaming.longest();
                 let (tokens, rows) = (plan.batch_size * longest, plan.batch_size * longest.saturating_sub(1));
@@ -126,12 +126,12 @@ impl Passes {
     }
 
     fn of_examples<O: Objective>(
-        examples: &Examples<O, O::Example>,
+        examples: &ExampleSet<O>,
         plan: &StepPlan,
         hyper: &Hyperparameters,
         seed: u64,
     ) -> Self {
-        let Examples { objective, train, eval } = examples;
+        let ExampleSet { objective, train, eval } = examples;
         let mut passes = Self::default();
         for epoch in 0..EPOCHS {
             let order = epoch_order(train.len(), seed, epoch);
@@ -173,18 +173,18 @@ impl Passes {
 
 /// What a forecast is made of.
 #[derive(Clone, Copy)]
-pub(crate) struct Outlook<'a> {
+pub(crate) struct MemoryModel<'a> {
     pub(crate) decoder: &'a Decoder,
     pub(crate) training: &'a TrainingConfig,
     pub(crate) hyper: &'a Hyperparameters,
     pub(crate) plan: &'a StepPlan,
-    pub(crate) passes: Passes,
+    pub(crate) passes: PassSizes,
     /// Bytes that the program holds without the model.
     pub(crate) program: u64,
     pub(crate) available: Option<u64>,
 }
 
-impl Outlook<'_> {
+impl MemoryModel<'_> {
     pub(crate) fn memory(&self) -> MemoryForecast {
         let Self { decoder, training, passes, .. } = *self;
         let whole = training.adapter().is_none();

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parlor_kernels::heap;
+use parlor_kernels::memory::heap;
 use parlor_model::Architecture;
 use parlor_model::{Decoder, LoadOptions, MaxLength, ModelConfig, ModelManager, load_path, memory};
 use parlor_text::DataConfig;
@@ -16,18 +16,18 @@ use crate::config::{Hyperparameters, Problem, TrainingConfig, TrainingType, prob
 use crate::distributed::Collective;
 use crate::error::TrainError;
 use crate::event::TrainEvent;
-use crate::fixes::{Alternatives, Fix};
-use crate::forecast::{Outlook, Passes};
-use crate::materials::{TextSide, new_text_side};
+use crate::fixes::{Fix, FixSearch};
+use crate::forecast::{MemoryModel, PassSizes};
+use crate::materials::{TextArtifacts, new_text_artifacts};
 use crate::optimizer::rates;
 use crate::output_dir::{OutputDir, Start};
-use crate::row_feed::{RowFeed, alone};
+use crate::row_feed::{RowReader, alone};
 use crate::run::TrainRequest;
 use crate::run_date::TEMPLATE_DATE;
 use crate::steps::StepPlan;
-use crate::surroundings::Surroundings;
-use crate::token_cache::{Access, Slot};
-use crate::work::{Encoding, RunData};
+use crate::surroundings::ModelArtifacts;
+use crate::token_cache::{Access, CacheEntry};
+use crate::work::{Encoding, TrainingData};
 
 /// What the groundwork is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,13 +56,13 @@ pub(crate) struct Groundwork {
     pub(crate) decoder: Decoder,
     pub(crate) architecture: Architecture,
     /// None of a new model.
-    pub(crate) surroundings: Option<Surroundings>,
-    pub(crate) text: TextSide,
+    pub(crate) surroundings: Option<ModelArtifacts>,
+    pub(crate) text: TextArtifacts,
     /// Whether some training row is a conversation.
-    pub(crate) converses: bool,
-    pub(crate) run_data: RunData,
+    pub(crate) has_conversations: bool,
+    pub(crate) run_data: TrainingData,
     pub(crate) plan: StepPlan,
-    passes: Passes,
+    passes: PassSizes,
     /// Bytes of weights that are in memory already.
     converted: u64,
 }
@@ -102,8 +102,8 @@ impl Groundwork {
             (_, start) => start,
         };
         let output = match (purpose, collective.rank()) {
-            (Purpose::Run, 0) => OutputDir::hold(&training.output_dir)?,
-            _ => OutputDir::unheld(&training.output_dir),
+            (Purpose::Run, 0) => OutputDir::acquire(&training.output_dir)?,
+            _ => OutputDir::unlocked(&training.output_dir),
         };
         refuse_own_source(&training, &model, output.path())?;
         let mut warnings = Vec::new();
@@ -113,14 +113,14 @@ impl Groundwork {
             (Purpose::Run, 0) if training.training_type != TrainingType::Dpo => Access::ReadWrite,
             _ => Access::Read,
         };
-        let slot = |name: &str, data: &DataConfig| Slot::open(output.path(), name, access, data);
-        let open_train = || if data.streaming { Slot::unused() } else { slot("train", &data) };
-        let mut train_slot = open_train();
+        let entry = |name: &str, data: &DataConfig| CacheEntry::open(output.path(), name, access, data);
+        let open_train = || if data.streaming { CacheEntry::unused() } else { entry("train", &data) };
+        let mut train_entry = open_train();
         let (rows, kept) = match data.streaming {
-            true => RowFeed::stream(&data)?,
-            false => RowFeed::open(&data, train_slot.survey())?,
+            true => RowReader::stream(&data)?,
+            false => RowReader::open(&data, train_entry.statistics())?,
         };
-        warnings.extend(rows.survey.warnings.clone());
+        warnings.extend(rows.statistics.warnings.clone());
         let loaded = match &resume {
             // A checkpoint of an adapter holds no model: the base is loaded, as for a new run.
             Some(checkpoint) if training.adapter().is_none() => Some(mapped(&checkpoint.path)?),
@@ -132,7 +132,7 @@ impl Groundwork {
                 (decoder, surroundings.architecture, Some(surroundings), text)
             }
             None => {
-                let text = new_text_side(&training.from_scratch, &rows, &mut warnings)?;
+                let text = new_text_artifacts(&training.from_scratch, &rows, &mut warnings)?;
                 let (architecture, decoder) = outline(&training, &text)?;
                 (decoder, architecture, None, text)
             }
@@ -164,15 +164,15 @@ impl Groundwork {
         // What rank 0 keeps the others read, where they see its files.
         if collective.rank() > 0 {
             collective.sum_f64(&mut [0.0]);
-            train_slot = open_train();
+            train_entry = open_train();
         }
         let mut eval = match eval_path(eval_data_path, &data, &mut warnings) {
-            _ if kept.survey.rows > 0 => Some((kept, slot("eval", &data))),
+            _ if kept.statistics.rows > 0 => Some((kept, entry("eval", &data))),
             Some(path) => {
-                let slot = slot("eval", &alone(&path, &data));
-                let rows = RowFeed::open_path(&path, &data, slot.survey())?;
-                warnings.extend(rows.survey.warnings.clone());
-                Some((rows, slot))
+                let entry = entry("eval", &alone(&path, &data));
+                let rows = RowReader::open_path(&path, &data, entry.statistics())?;
+                warnings.extend(rows.statistics.warnings.clone());
+                Some((rows, entry))
             }
             None => None,
         };
@@ -187,7 +187,7 @@ impl Groundwork {
             warnings: &mut warnings,
         };
         let run_data =
-            encoding.encode((&rows, &mut train_slot), eval.as_mut().map(|(rows, slot)| (&*rows, slot)))?;
+            encoding.encode((&rows, &mut train_entry), eval.as_mut().map(|(rows, entry)| (&*rows, entry)))?;
         if collective.rank() == 0 {
             collective.sum_f64(&mut [0.0]);
         }
@@ -206,9 +206,9 @@ impl Groundwork {
             let key = "training.load_best_model_at_end".to_owned();
             return Err(TrainError::Config(vec![Problem { key, message }]));
         }
-        let plan = StepPlan::new(run_data.work.train_examples(), &hyper, collective.world_size());
-        let passes = Passes::of(&run_data.work, &plan, &hyper, training.seed);
-        let converses = rows.survey.converses;
+        let plan = StepPlan::new(run_data.examples.train_examples(), &hyper, collective.world_size());
+        let passes = PassSizes::of(&run_data.examples, &plan, &hyper, training.seed);
+        let has_conversations = rows.statistics.has_conversations;
         // What loading and attaching read of mapped files, and the rows as they were written, is needed no more.
         decoder.release();
         drop((rows, eval));
@@ -229,7 +229,7 @@ impl Groundwork {
             architecture,
             surroundings,
             text,
-            converses,
+            has_conversations,
             run_data,
             plan,
             passes,
@@ -238,20 +238,20 @@ impl Groundwork {
     }
 
     /// Sizes of its passes.
-    pub(crate) fn passes(&self) -> Passes {
+    pub(crate) fn passes(&self) -> PassSizes {
         self.passes
     }
 
     /// What the run will need.
-    pub(crate) fn outlook(&self) -> Outlook<'_> {
+    pub(crate) fn memory_model(&self) -> MemoryModel<'_> {
         let held = memory::resident_bytes().unwrap_or(0);
-        Outlook {
+        MemoryModel {
             decoder: &self.decoder,
             training: &self.training,
             hyper: &self.hyper,
             plan: &self.plan,
             passes: self.passes,
-            program: held.saturating_sub(self.converted) + self.run_data.work.bytes_to_come(),
+            program: held.saturating_sub(self.converted) + self.run_data.examples.bytes_to_come(),
             available: memory::available_bytes().map(|free| held + free),
         }
     }
@@ -280,7 +280,8 @@ impl Groundwork {
             }
             false => None,
         };
-        Ok(Alternatives { outlook: self.outlook(), work: &self.run_data.work, adapted }.fixes())
+        Ok(FixSearch { memory_model: self.memory_model(), examples: &self.run_data.examples, adapted }
+            .fixes())
     }
 }
 
@@ -404,7 +405,7 @@ fn find_checkpoint(
 }
 
 /// The shape of a new model.
-fn outline(training: &TrainingConfig, text: &TextSide) -> Result<(Architecture, Decoder), TrainError> {
+fn outline(training: &TrainingConfig, text: &TextArtifacts) -> Result<(Architecture, Decoder), TrainError> {
     let section = &training.from_scratch;
     let block = section.architecture.clone().unwrap_or_default();
     let (architecture, config) = block
@@ -415,9 +416,9 @@ fn outline(training: &TrainingConfig, text: &TextSide) -> Result<(Architecture, 
 }
 
 /// The model in a directory or a GGUF file, its weights in the file where they can be.
-fn mapped(path: &Path) -> Result<(Decoder, Surroundings, TextSide), TrainError> {
+fn mapped(path: &Path) -> Result<(Decoder, ModelArtifacts, TextArtifacts), TrainError> {
     let model = load_path(path, &LoadOptions::default());
-    Surroundings::split(model.map_err(|error| TrainError::Model(Box::new(error)))?)
+    ModelArtifacts::split(model.map_err(|error| TrainError::Model(Box::new(error)))?)
 }
 
 fn base_model(
@@ -425,7 +426,7 @@ fn base_model(
     config: &ModelConfig,
     max_length: MaxLength,
     warnings: &mut Vec<String>,
-) -> Result<(Decoder, Surroundings, TextSide), TrainError> {
+) -> Result<(Decoder, ModelArtifacts, TextArtifacts), TrainError> {
     // Frozen weights may be narrow, and stay where they are; those that are trained are copied to f32 later.
     let options = match training.adapter() {
         Some(_) => config.load_options(max_length),
@@ -439,7 +440,7 @@ fn base_model(
     let path = model.path.clone();
     // Training changes the weights, so it needs them alone; another manager of this process may share them.
     match Arc::try_unwrap(model) {
-        Ok(model) => Surroundings::split(model),
+        Ok(model) => ModelArtifacts::split(model),
         Err(_) => mapped(&path),
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::config::{FromScratchConfig, TrainOn, TrainingType};
 use crate::error::TrainError;
-use crate::row_feed::{RowFeed, Sample};
+use crate::row_feed::{RowReader, TextSample};
 use crate::storage::{FillError, TEMPORARY_PREFIX, remove};
 
 /// Rows that were read for one purpose.
@@ -29,7 +29,7 @@ pub struct Rows {
 
 /// The text side of a model.
 #[derive(Clone, Debug)]
-pub struct TextSide {
+pub struct TextArtifacts {
     /// Text to ids.
     pub tokenizer: Tokenizer,
     /// Conversations to text.
@@ -146,7 +146,7 @@ fn not_used(report: &DataReport) -> Vec<String> {
 /// When a row cannot be encoded, or no token would be trained.
 pub fn encode_rows(
     rows: &[SourcedRow],
-    text: &TextSide,
+    text: &TextArtifacts,
     training_type: TrainingType,
     options: &EncodeOptions,
     threads: usize,
@@ -161,8 +161,12 @@ pub fn encode_rows(
 }
 
 /// What turns rows into the examples of a training type, batch by batch.
-pub(crate) fn encoder(text: &TextSide, training_type: TrainingType, options: EncodeOptions) -> Encoder<'_> {
-    let TextSide { tokenizer, template } = text;
+pub(crate) fn encoder(
+    text: &TextArtifacts,
+    training_type: TrainingType,
+    options: EncodeOptions,
+) -> Encoder<'_> {
+    let TextArtifacts { tokenizer, template } = text;
     match training_type {
         TrainingType::FromScratch => Encoder::pretraining(tokenizer, template.as_ref(), options),
         _ => Encoder::sft(tokenizer, template.as_ref(), options),
@@ -195,11 +199,11 @@ const TOKENIZER_TEXT: u64 = 256 << 20;
 ///
 /// # Errors
 /// When the tokenizer cannot be read or trained.
-pub(crate) fn new_text_side(
+pub(crate) fn new_text_artifacts(
     config: &FromScratchConfig,
-    rows: &RowFeed,
+    rows: &RowReader,
     warnings: &mut Vec<String>,
-) -> Result<TextSide, TrainError> {
+) -> Result<TextArtifacts, TrainError> {
     let failed = |error: FillError| data_error("cannot make the tokenizer", error);
     let (tokenizer, own) = match &config.tokenizer {
         Some(path) if path.is_dir() => {
@@ -214,11 +218,11 @@ pub(crate) fn new_text_side(
             let sample = rows.sample(TOKENIZER_TEXT);
             let mebibytes = TOKENIZER_TEXT >> 20;
             let of = match sample {
-                Sample::Share(share) if share < 1.0 => {
+                TextSample::Share(share) if share < 1.0 => {
                     Some(format!("{:.1}% of the rows, about {mebibytes} MiB of their text", share * 100.0))
                 }
-                Sample::Share(_) => None,
-                Sample::First(_) => {
+                TextSample::Share(_) => None,
+                TextSample::First(_) => {
                     Some(format!("the first {mebibytes} MiB of text, where there is so much"))
                 }
             };
@@ -232,10 +236,10 @@ pub(crate) fn new_text_side(
         Some(template) => template,
         None => ChatTemplate::chatml(&tokenizer).map_err(|error| failed(Box::new(error)))?,
     };
-    Ok(TextSide { tokenizer, template: Some(template) })
+    Ok(TextArtifacts { tokenizer, template: Some(template) })
 }
 
-impl TextSide {
+impl TextArtifacts {
     /// The same with values for variables of the template (`model.chat_template_kwargs`).
     #[must_use]
     pub fn with_template_kwargs(mut self, kwargs: &Map<String, Value>) -> Self {
@@ -262,7 +266,7 @@ impl TextSide {
 ///
 /// # Errors
 /// When they cannot be written or read back.
-pub fn text_files(text: &TextSide, scratch: &Path) -> Result<TextFiles, TrainError> {
+pub fn text_files(text: &TextArtifacts, scratch: &Path) -> Result<TextFiles, TrainError> {
     let directory: PathBuf = scratch.join(format!("{TEMPORARY_PREFIX}tokenizer-{}", std::process::id()));
     let make = || -> Result<TextFiles, FillError> {
         std::fs::create_dir_all(&directory)?;

@@ -22,7 +22,7 @@ use safetensors::tensor::{SafeTensorError, SafeTensors, TensorView, serialize_to
 
 use groups::Rates;
 pub(crate) use groups::rates;
-use state::{State, Step};
+use state::{State, Update};
 
 use crate::config::{AdjustLrFn, Hyperparameters, OptimArgs, OptimizerName, Problem, TrainingConfig};
 use crate::distributed::{Collective, Shards};
@@ -59,7 +59,7 @@ impl Rules {
 
 /// A trained parameter's state and rates.
 #[derive(Clone, Debug)]
-struct Slot {
+struct TrainedParameter {
     state: State,
     rates: Rates,
 }
@@ -68,7 +68,7 @@ struct Slot {
 #[derive(Clone, Debug)]
 pub struct Optimizer {
     /// Per parameter, in the decoder's order; none of frozen ones and of those that are another rank's.
-    slots: Vec<Option<Slot>>,
+    parameters: Vec<Option<TrainedParameter>>,
     kind: OptimizerName,
     rules: Rules,
     shards: Shards,
@@ -142,15 +142,15 @@ impl Optimizer {
     ) -> Result<Self, Problem> {
         let rules = Rules::new(training.optimizer, &training.optim_args, hyper);
         let rates = rates(training, hyper, decoder)?;
-        let slot = |(id, rates): (usize, Rates)| {
+        let trained = |(id, rates): (usize, Rates)| {
             let spec = &decoder.parameters()[id].spec;
             let own = decoder.is_trained(id) && shards.is_own(id);
-            own.then(|| Slot { state: State::new(training.optimizer, &rules, spec), rates })
+            own.then(|| TrainedParameter { state: State::new(training.optimizer, &rules, spec), rates })
         };
-        let slots = rates.into_iter().enumerate().map(slot).collect();
+        let parameters = rates.into_iter().enumerate().map(trained).collect();
         let kind = training.optimizer;
         let (scratch, wide) = (MuonScratch::default(), <(Vec<f32>, Vec<f32>)>::default());
-        Ok(Self { slots, kind, rules, shards, scratch, wide, step: 0 })
+        Ok(Self { parameters, kind, rules, shards, scratch, wide, step: 0 })
     }
 
     /// Bytes of the state that this rank keeps, and of what an update needs besides.
@@ -185,10 +185,10 @@ impl Optimizer {
 
     /// Bytes of state.
     pub fn bytes(&self) -> usize {
-        let bytes = |slot: &Slot| {
-            slot.state.get().tensors(&[]).iter().map(|tensor| tensor.bytes.len()).sum::<usize>()
+        let bytes = |trained: &TrainedParameter| {
+            trained.state.get().tensors(&[]).iter().map(|tensor| tensor.bytes.len()).sum::<usize>()
         };
-        self.slots.iter().flatten().map(bytes).sum()
+        self.parameters.iter().flatten().map(bytes).sum()
     }
 
     /// One update: each gradient is multiplied by `scale` (clipping, and one over the step's weight) first, each
@@ -209,10 +209,13 @@ impl Optimizer {
             }
         }
         self.step += 1;
-        for (id, slot) in self.slots.iter_mut().enumerate() {
-            let (Some(Slot { state, rates }), Some(gradient)) = (slot, gradients.view(id)) else { continue };
+        for (id, trained) in self.parameters.iter_mut().enumerate() {
+            let (Some(TrainedParameter { state, rates }), Some(gradient)) = (trained, gradients.view(id))
+            else {
+                continue;
+            };
             let Some(values) = decoder.elements_mut(id) else { continue };
-            let mut step = Step {
+            let mut update = Update {
                 scale,
                 learning_rate: rates.learning_rate * factor,
                 weight_decay: rates.weight_decay,
@@ -222,14 +225,14 @@ impl Optimizer {
                 wide: &mut self.wide,
             };
             let parameter = Parameter { values, gradient, seed: self.step << 32 | id as u64 };
-            state.get_mut().update(parameter, &mut step);
+            state.get_mut().update(parameter, &mut update);
         }
         Ok(())
     }
 
     /// Hands the parameters that this rank has updated to the others, and takes theirs.
     pub(crate) fn share_parameters(&self, decoder: &mut Decoder, collective: &dyn Collective) {
-        for id in 0..self.slots.len() {
+        for id in 0..self.parameters.len() {
             if decoder.is_trained(id)
                 && let Some(values) = decoder.elements_mut(id)
             {
@@ -248,8 +251,8 @@ impl Optimizer {
         for (id, parameter) in
             decoder.parameters().iter().enumerate().filter(|(id, _)| decoder.is_trained(*id))
         {
-            let mut state = match self.slots.get(id) {
-                Some(Some(slot)) => slot.state.clone(),
+            let mut state = match self.parameters.get(id) {
+                Some(Some(trained)) => trained.state.clone(),
                 _ => State::new(self.kind, &self.rules, &parameter.spec),
             };
             let owner = self.shards.owner(id);
@@ -267,8 +270,8 @@ impl Optimizer {
     /// What the writer says.
     pub fn save(&self, path: &Path, decoder: &Decoder, others: &OtherStates) -> Result<(), SafeTensorError> {
         let mut views = Vec::new();
-        for (id, (parameter, slot)) in decoder.parameters().iter().zip(&self.slots).enumerate() {
-            let own = slot.as_ref().map(|slot| &slot.state);
+        for (id, (parameter, trained)) in decoder.parameters().iter().zip(&self.parameters).enumerate() {
+            let own = trained.as_ref().map(|trained| &trained.state);
             let Some(state) = own.or_else(|| others.0.get(&id)) else { continue };
             for tensor in state.get().tensors(&parameter.spec.shape) {
                 let view = TensorView::new(tensor.dtype, tensor.shape, tensor.bytes)?;
@@ -289,14 +292,14 @@ impl Optimizer {
         let file = MappedFile::open(path).map_err(read)?;
         let tensors = SafeTensors::deserialize(file.bytes()).map_err(format)?;
         let mut expected = 0;
-        for (id, (parameter, slot)) in decoder.parameters().iter().zip(&mut self.slots).enumerate() {
+        for (id, (parameter, trained)) in decoder.parameters().iter().zip(&mut self.parameters).enumerate() {
             if !decoder.is_trained(id) {
                 continue;
             }
             // Another rank's are there and right too, or this rank would wait for one that refused them.
             let mut of_other = None;
-            let state = match slot {
-                Some(slot) => &mut slot.state,
+            let state = match trained {
+                Some(trained) => &mut trained.state,
                 None => of_other.insert(State::new(self.kind, &self.rules, &parameter.spec)),
             };
             let mut found = Vec::new();

@@ -38,7 +38,7 @@ impl OutputDir {
     ///
     /// # Errors
     /// [`TrainError::NotWritable`] or [`TrainError::Locked`].
-    pub fn hold(path: &Path) -> Result<Self, TrainError> {
+    pub fn acquire(path: &Path) -> Result<Self, TrainError> {
         let refused = |source| TrainError::NotWritable { path: path.to_owned(), source };
         fs::create_dir_all(path).map_err(refused)?;
         let lock = File::options()
@@ -55,7 +55,7 @@ impl OutputDir {
     }
 
     /// The same directory for someone who writes nothing: a rank beside rank 0, which checks and holds it, or a forecast.
-    pub fn unheld(path: &Path) -> Self {
+    pub fn unlocked(path: &Path) -> Self {
         Self { path: path.to_owned(), lock: None }
     }
 

@@ -17,7 +17,7 @@ use crate::distributed::Collective;
 use crate::error::TrainError;
 use crate::event::{Flow, Outcome, TrainEvent};
 use crate::identity::Identity;
-use crate::materials::TextSide;
+use crate::materials::TextArtifacts;
 use crate::objective::Objective;
 use crate::objectives::CrossEntropy;
 use crate::output_dir::OutputDir;
@@ -26,13 +26,13 @@ use crate::recorder::{Recorder, Unrecorded};
 use crate::reference::{Computing, Reference};
 use crate::reference_cache::REFERENCE;
 use crate::run_record::RunRecord;
-use crate::samples::{SampleFile, Sampler};
+use crate::samples::{SampleFile, SampleGenerator};
 use crate::steps::StepPlan;
 use crate::storage::{FillError, StorageError, copy_files, remove, write_file};
-use crate::supply::Supply;
-use crate::surroundings::Surroundings;
+use crate::supply::ExampleSource;
+use crate::surroundings::ModelArtifacts;
 use crate::trainer::{BEST, Finished, Job, Sample, train};
-use crate::work::{Examples, RunData, Streamed, Work};
+use crate::work::{ExampleSet, Examples, Streamed, TrainingData};
 
 /// A run that [`prepare`](crate::prepare) has checked.
 #[derive(Debug)]
@@ -40,10 +40,10 @@ pub struct Prepared {
     pub(crate) training: TrainingConfig,
     pub(crate) hyper: Hyperparameters,
     pub(crate) plan: StepPlan,
-    pub(crate) data: RunData,
+    pub(crate) data: TrainingData,
     pub(crate) reference: Option<Reference>,
     pub(crate) decoder: Decoder,
-    pub(crate) surroundings: Surroundings,
+    pub(crate) surroundings: ModelArtifacts,
     pub(crate) tokenizer_sha256: String,
     pub(crate) template_sha256: Option<String>,
     pub(crate) output: OutputDir,
@@ -55,10 +55,10 @@ pub struct Prepared {
     pub(crate) monitoring: MonitoringConfig,
     /// Sections `model:` and `data:`, for the record.
     pub(crate) sections: (Value, Value),
-    pub(crate) text: TextSide,
+    pub(crate) text: TextArtifacts,
     /// Whether some training row is a conversation.
-    pub(crate) converses: bool,
-    pub(crate) sampler: Option<Sampler>,
+    pub(crate) has_conversations: bool,
+    pub(crate) sampler: Option<SampleGenerator>,
     pub(crate) collective: Arc<dyn Collective>,
 }
 
@@ -104,7 +104,7 @@ impl Prepared {
     }
 
     /// Examples and their counts.
-    pub fn data(&self) -> &RunData {
+    pub fn data(&self) -> &TrainingData {
         &self.data
     }
 
@@ -133,7 +133,7 @@ impl Prepared {
 
     /// The template that the prompts of samples belong in; none when all training data is plain text.
     pub fn sample_template(&self) -> Option<&ChatTemplate> {
-        self.text.template.as_ref().filter(|_| self.converses)
+        self.text.template.as_ref().filter(|_| self.has_conversations)
     }
 
     /// Special tokens and sampling defaults of the model.
@@ -142,7 +142,7 @@ impl Prepared {
     }
 
     /// Who answers `training.sample_prompts`. Without one they are left unanswered, with a warning.
-    pub fn with_sampler(mut self, sampler: Sampler) -> Self {
+    pub fn with_sampler(mut self, sampler: SampleGenerator) -> Self {
         self.sampler = Some(sampler);
         self
     }
@@ -196,7 +196,7 @@ impl Prepared {
             let batch_size = self.hyper.per_device_eval_batch_size;
             let collective = &*self.collective;
             let mut computing = Computing { decoder: &self.decoder, batch_size, observer, stop, collective };
-            if !reference.fill(&mut self.data.work, &mut computing)? {
+            if !reference.fill(&mut self.data.examples, &mut computing)? {
                 return Ok(self.not_begun());
             }
         }
@@ -227,15 +227,15 @@ impl Prepared {
             stop,
             resume: self.resume.take(),
         };
-        match &self.data.work {
-            Work::Tokens(examples) => steps.hold(&mut self.decoder, examples),
-            Work::Pairs(examples) => steps.hold(&mut self.decoder, examples),
-            Work::Judged(examples) => steps.hold(&mut self.decoder, examples),
-            Work::Stream(streamed) => {
+        match &self.data.examples {
+            Examples::Tokens(examples) => steps.hold(&mut self.decoder, examples),
+            Examples::Pairs(examples) => steps.hold(&mut self.decoder, examples),
+            Examples::Unpaired(examples) => steps.hold(&mut self.decoder, examples),
+            Examples::Stream(streamed) => {
                 let Streamed { streaming, eval } = &**streamed;
                 let done = steps.resume.as_ref().map_or(0, |resume| resume.state.step);
                 let mut stream = streaming.start(self.plan.places(done).start)?;
-                let supply = Supply::Stream {
+                let supply = ExampleSource::Stream {
                     examples: streaming.examples,
                     next: Box::new(move |count| stream.next(count)),
                 };
@@ -332,7 +332,7 @@ struct Steps<'a> {
     training: &'a TrainingConfig,
     output_dir: &'a Path,
     identity: &'a Identity,
-    surroundings: &'a Surroundings,
+    surroundings: &'a ModelArtifacts,
     collective: &'a dyn Collective,
     recorder: &'a mut dyn Recorder,
     sample: &'a mut Sample<'a>,
@@ -345,16 +345,16 @@ impl Steps<'_> {
     fn hold<O: Objective>(
         self,
         decoder: &mut Decoder,
-        examples: &Examples<O, O::Example>,
+        examples: &ExampleSet<O>,
     ) -> Result<Finished, TrainError> {
-        self.take(decoder, &examples.objective, Supply::Held(&examples.train), &examples.eval)
+        self.take(decoder, &examples.objective, ExampleSource::InMemory(&examples.train), &examples.eval)
     }
 
     fn take<O: Objective>(
         self,
         decoder: &mut Decoder,
         objective: &O,
-        supply: Supply<'_, O::Example>,
+        supply: ExampleSource<'_, O::Example>,
         eval: &[O::Example],
     ) -> Result<Finished, TrainError> {
         train(

@@ -20,54 +20,54 @@ use crate::checkpoint::Checkpoint;
 use crate::config::{Problem, TrainingConfig};
 use crate::distributed::{Alone, Collective};
 use crate::error::TrainError;
-use crate::evaluation::{Passes, forward_passes};
+use crate::evaluation::{ForwardOptions, forward_passes};
 use crate::event::{Flow, TrainEvent};
-use crate::materials::TextSide;
+use crate::materials::TextArtifacts;
 use crate::objective::Objective;
 use crate::parlor_state::hex;
 use crate::reference_cache::{CacheFile, LogProbabilities, others};
 use crate::storage::remove;
-use crate::work::{Examples, RunData, Work};
+use crate::work::{ExampleSet, Examples, TrainingData};
 
 /// Under this name the identity of a run has the reference's weights.
 pub(crate) const WEIGHTS: &str = "reference model (SHA-256 of its weights)";
 
 /// What decides which model is the reference.
 #[derive(Clone, Copy)]
-pub(crate) struct Setting<'a> {
+pub(crate) struct ReferenceSetup<'a> {
     pub(crate) training: &'a TrainingConfig,
     /// The model that is trained.
     pub(crate) model: &'a ModelConfig,
-    pub(crate) text: &'a TextSide,
+    pub(crate) text: &'a TextArtifacts,
     pub(crate) decoder: &'a Decoder,
     pub(crate) resume: Option<&'a Checkpoint>,
 }
 
 /// The reference model.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct ReferenceModel {
     /// Hash of its weights.
     pub(crate) weights: String,
     /// The model; none when it is the run's own, or not loaded.
     model: Option<Arc<LoadedModel>>,
 }
 
-impl Setting<'_> {
+impl ReferenceSetup<'_> {
     /// The reference that the loss needs, if it does. Going on from a checkpoint, the one that is named there.
     ///
     /// # Errors
     /// When it cannot be loaded, or has another vocabulary.
-    pub(crate) fn source(&self) -> Result<Option<Source>, TrainError> {
+    pub(crate) fn source(&self) -> Result<Option<ReferenceModel>, TrainError> {
         if !self.training.needs_reference() {
             return Ok(None);
         }
         if let Some(weights) = self.resume.and_then(|resume| resume.state.identity.get(WEIGHTS)) {
-            return Ok(Some(Source { weights: weights.clone(), model: None }));
+            return Ok(Some(ReferenceModel { weights: weights.clone(), model: None }));
         }
         self.load().map(Some)
     }
 
-    fn load(&self) -> Result<Source, TrainError> {
+    fn load(&self) -> Result<ReferenceModel, TrainError> {
         let other = self.training.dpo.reference_model_path.as_deref();
         let trained = self.resume.is_some() && self.training.adapter().is_none();
         let name = match other {
@@ -75,7 +75,7 @@ impl Setting<'_> {
             None if trained => self.model.name.clone(),
             None => {
                 let weights = weights_sha256(self.decoder.model_parameters());
-                return Ok(Source { weights, model: None });
+                return Ok(ReferenceModel { weights, model: None });
             }
         };
         // In the numbers that the trained model has, so that both agree before the first step.
@@ -90,7 +90,7 @@ impl Setting<'_> {
         if let Some(path) = other {
             self.require_vocabulary(path, &model)?;
         }
-        Ok(Source { weights: weights_sha256(model.decoder.parameters()), model: Some(model) })
+        Ok(ReferenceModel { weights: weights_sha256(model.decoder.parameters()), model: Some(model) })
     }
 
     /// Refuses a reference whose ids are other tokens. How its tokenizer would divide a text does not matter: it is given ids.
@@ -150,8 +150,8 @@ impl Setting<'_> {
     /// When it cannot be loaded, or is not the checkpoint's any more.
     pub(crate) fn find(
         &self,
-        source: Source,
-        data: &RunData,
+        source: ReferenceModel,
+        data: &TrainingData,
         output: &Path,
         warnings: &mut Vec<String>,
     ) -> Result<Reference, TrainError> {
@@ -161,9 +161,9 @@ impl Setting<'_> {
                 warnings.push(format!("{}: {why}: computing it again", file.path().display()));
                 None
             });
-            Place { file, found }
+            CachedReference { file, found }
         };
-        let train = place(&data.train_sha256, data.work.train_examples());
+        let train = place(&data.train_sha256, data.examples.train_examples());
         let eval = data.eval_sha256.as_ref().map(|sha256| place(sha256, data.eval_examples));
         let missing = train.found.is_none() || eval.as_ref().is_some_and(|eval| eval.found.is_none());
         let used: Vec<&CacheFile> =
@@ -205,7 +205,7 @@ fn weights_sha256(parameters: &[Parameter]) -> String {
 }
 
 #[derive(Debug)]
-struct Place {
+struct CachedReference {
     file: CacheFile,
     found: Option<LogProbabilities>,
 }
@@ -215,8 +215,8 @@ struct Place {
 pub(crate) struct Reference {
     /// None: the run's own decoder without its adapter.
     model: Option<Arc<LoadedModel>>,
-    train: Place,
-    eval: Option<Place>,
+    train: CachedReference,
+    eval: Option<CachedReference>,
     others: Vec<std::path::PathBuf>,
 }
 
@@ -235,30 +235,34 @@ impl Reference {
     ///
     /// # Errors
     /// When an example does not fit the model, or the disk takes nothing.
-    pub(crate) fn fill(self, work: &mut Work, computing: &mut Computing<'_>) -> Result<bool, TrainError> {
-        match work {
-            Work::Tokens(_) | Work::Stream(_) => Ok(true),
-            Work::Pairs(examples) => self.give(examples, computing, |one| &mut one.reference),
-            Work::Judged(examples) => self.give(examples, computing, |one| &mut one.prompted.reference),
+    pub(crate) fn fill(
+        self,
+        examples: &mut Examples,
+        computing: &mut Computing<'_>,
+    ) -> Result<bool, TrainError> {
+        match examples {
+            Examples::Tokens(_) | Examples::Stream(_) => Ok(true),
+            Examples::Pairs(examples) => self.give(examples, computing, |one| &mut one.reference),
+            Examples::Unpaired(examples) => self.give(examples, computing, |one| &mut one.pair.reference),
         }
     }
 
     fn give<O: Objective>(
         self,
-        examples: &mut Examples<O, O::Example>,
+        examples: &mut ExampleSet<O>,
         computing: &mut Computing<'_>,
         of: fn(&mut O::Example) -> &mut Vec<f32>,
     ) -> Result<bool, TrainError> {
         let Self { model, train, eval, others } = self;
-        let Examples { objective, train: train_examples, eval: eval_examples } = examples;
+        let ExampleSet { objective, train: train_examples, eval: eval_examples } = examples;
         let sets = [(Some(train), train_examples), (eval, eval_examples)];
-        let missing = |(place, examples): &(Option<Place>, &mut Vec<O::Example>)| match place {
-            Some(Place { found: None, .. }) => examples.len(),
+        let missing = |(place, examples): &(Option<CachedReference>, &mut Vec<O::Example>)| match place {
+            Some(CachedReference { found: None, .. }) => examples.len(),
             _ => 0,
         };
         let (mut done, total) = (0, sets.iter().map(missing).sum());
         for (place, examples) in sets {
-            let Some(Place { file, found }) = place else { continue };
+            let Some(CachedReference { file, found }) = place else { continue };
             let found = match found {
                 Some(found) => found,
                 None => {
@@ -301,7 +305,7 @@ fn compute<O: Objective>(
     // Every rank computes all: what it needs is all on its own machine then.
     let never = AtomicBool::new(false);
     let stop = if computing.collective.world_size() == 1 { computing.stop } else { &never };
-    let passes = Passes { batch_size: computing.batch_size, adapter, stop, collective: &Alone };
+    let passes = ForwardOptions { batch_size: computing.batch_size, adapter, stop, collective: &Alone };
     let whole =
         forward_passes(objective, decoder, &refs, passes, &mut Workspace::default(), &mut |micro, logp| {
             for rows in &micro.rows {

@@ -28,40 +28,41 @@ const WAITING: usize = 2;
 
 /// Which side of `data.val_size` rows are on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum Split {
     /// Trained on.
     Train,
     /// Kept for evaluation.
-    Kept,
+    Eval,
 }
 
 /// What is known of rows once all of them were read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Survey {
+pub(crate) struct RowStatistics {
     /// Rows of each data set, before any is kept for evaluation.
     sets: Vec<usize>,
-    /// Rows of this part.
+    /// Rows of this split.
     pub(crate) rows: usize,
-    /// Rows of the other part.
+    /// Rows of the other split.
     other: usize,
     /// Bytes of text, of both parts.
     bytes: u64,
     /// Whether some row is a conversation.
-    pub(crate) converses: bool,
+    #[serde(rename = "converses")]
+    pub(crate) has_conversations: bool,
     /// What the user should know.
     pub(crate) warnings: Vec<String>,
 }
 
-impl Survey {
+impl RowStatistics {
     fn see(&mut self, rows: &[SourcedRow]) {
         self.bytes += rows.iter().map(|row| bytes(&row.row) as u64).sum::<u64>();
-        self.converses |= rows.iter().any(|row| row.row.kind() != RowKind::Text);
+        self.has_conversations |= rows.iter().any(|row| row.row.kind() != RowKind::Text);
     }
 
     fn of(rows: &[SourcedRow], other: usize, warnings: Vec<String>) -> Self {
-        let mut survey = Self { rows: rows.len(), other, warnings, ..Self::default() };
-        survey.see(rows);
-        survey
+        let mut statistics = Self { rows: rows.len(), other, warnings, ..Self::default() };
+        statistics.see(rows);
+        statistics
     }
 
     fn of_other(&self) -> Self {
@@ -71,10 +72,10 @@ impl Survey {
 
 /// Rows that can be read as often as they are needed.
 #[derive(Clone, Debug)]
-pub(crate) struct RowFeed {
+pub(crate) struct RowReader {
     pub(crate) data: DataConfig,
-    part: Part,
-    pub(crate) survey: Survey,
+    split: Split,
+    pub(crate) statistics: RowStatistics,
     held: Option<Vec<SourcedRow>>,
     /// Whether nobody knows how many rows there are.
     endless: bool,
@@ -82,7 +83,7 @@ pub(crate) struct RowFeed {
 
 /// What of the rows a use of their text reads.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Sample {
+pub(crate) enum TextSample {
     /// About this share of all of them.
     Share(f64),
     /// So many bytes from the beginning.
@@ -102,17 +103,18 @@ pub(crate) fn alone(path: &Path, data: &DataConfig) -> DataConfig {
     DataConfig { datasets: vec![set], val_size: 0.0, ..data.clone() }
 }
 
-impl RowFeed {
+impl RowReader {
     /// The rows that `data` names, and those of them that it keeps for evaluation. What is `known` of them from an
     /// earlier run is not looked at again.
     ///
     /// # Errors
     /// Those of [`read_training_rows`].
-    pub(crate) fn open(data: &DataConfig, known: Option<Survey>) -> Result<(Self, Self), TrainError> {
-        let feed = |part, survey, held| Self { data: data.clone(), part, survey, held, endless: false };
-        let both = |survey: Survey, [train, kept]: [Option<Vec<SourcedRow>>; 2]| {
-            let other = survey.of_other();
-            (feed(Part::Train, survey, train), feed(Part::Kept, other, kept))
+    pub(crate) fn open(data: &DataConfig, known: Option<RowStatistics>) -> Result<(Self, Self), TrainError> {
+        let reader =
+            |split, statistics, held| Self { data: data.clone(), split, statistics, held, endless: false };
+        let both = |statistics: RowStatistics, [train, kept]: [Option<Vec<SourcedRow>>; 2]| {
+            let other = statistics.of_other();
+            (reader(Split::Train, statistics, train), reader(Split::Eval, other, kept))
         };
         if let Some(known) = known {
             return Ok(both(known, [None, None]));
@@ -120,27 +122,27 @@ impl RowFeed {
         let sets = data.training_sets();
         if mixes(&sets) || !are_many(&sets) {
             let rows = read_training_rows(data)?;
-            let mut survey = Survey::of(&rows.train.rows, rows.eval.len(), rows.train.warnings);
-            survey.see(&rows.eval);
-            survey.sets = rows.sets;
-            return Ok(both(survey, [Some(rows.train.rows), Some(rows.eval)]));
+            let mut statistics = RowStatistics::of(&rows.train.rows, rows.eval.len(), rows.train.warnings);
+            statistics.see(&rows.eval);
+            statistics.sets = rows.sets;
+            return Ok(both(statistics, [Some(rows.train.rows), Some(rows.eval)]));
         }
-        let mut survey = Survey::default();
+        let mut statistics = RowStatistics::default();
         for set in &sets {
             let mut count = 0;
             let found =
                 scan_rows(Path::new(&set.path), data, &read_options(set), limits(data), &mut |rows| {
                     count += rows.len();
-                    survey.see(&rows);
+                    statistics.see(&rows);
                     ControlFlow::Continue(())
                 })?;
-            survey.warnings.extend(found.warnings);
+            statistics.warnings.extend(found.warnings);
             let kept = mask(set, data, count)?.iter().filter(|&&kept| kept).count();
-            survey.sets.push(count);
-            survey.rows += count - kept;
-            survey.other += kept;
+            statistics.sets.push(count);
+            statistics.rows += count - kept;
+            statistics.other += kept;
         }
-        Ok(both(survey, [None, None]))
+        Ok(both(statistics, [None, None]))
     }
 
     /// The rows that `data` names, of which only the first are looked at now, and none for evaluation.
@@ -148,14 +150,16 @@ impl RowFeed {
     /// # Errors
     /// When the first rows cannot be read.
     pub(crate) fn stream(data: &DataConfig) -> Result<(Self, Self), TrainError> {
-        let feed = |part, survey| Self { data: data.clone(), part, survey, held: None, endless: true };
-        let (mut train, kept) = (feed(Part::Train, Survey::default()), feed(Part::Kept, Survey::default()));
-        let mut survey = Survey::default();
+        let reader =
+            |split, statistics| Self { data: data.clone(), split, statistics, held: None, endless: true };
+        let (mut train, kept) =
+            (reader(Split::Train, RowStatistics::default()), reader(Split::Eval, RowStatistics::default()));
+        let mut statistics = RowStatistics::default();
         train.read(&mut |rows| {
-            survey.see(&rows);
+            statistics.see(&rows);
             ControlFlow::Break(())
         })?;
-        train.survey = survey;
+        train.statistics = statistics;
         Ok((train, kept))
     }
 
@@ -166,7 +170,7 @@ impl RowFeed {
     pub(crate) fn open_path(
         path: &Path,
         data: &DataConfig,
-        known: Option<Survey>,
+        known: Option<RowStatistics>,
     ) -> Result<Self, TrainError> {
         Ok(Self::open(&alone(path, data), known)?.0)
     }
@@ -179,7 +183,7 @@ impl RowFeed {
         if let Some(rows) = &self.held {
             return Ok(Cow::Borrowed(rows));
         }
-        let mut all = Vec::with_capacity(self.survey.rows);
+        let mut all = Vec::with_capacity(self.statistics.rows);
         self.read(&mut |rows| {
             all.extend(rows);
             ControlFlow::Continue(())
@@ -207,7 +211,7 @@ impl RowFeed {
     /// When they cannot be read.
     pub(crate) fn texts<T>(
         &self,
-        sample: Sample,
+        sample: TextSample,
         take: impl FnOnce(&mut (dyn Iterator<Item = String> + Send)) -> T,
     ) -> Result<T, TrainError> {
         let texts = |row: &SourcedRow| {
@@ -216,8 +220,8 @@ impl RowFeed {
             texts
         };
         let (share, most) = match sample {
-            Sample::Share(share) => (share, u64::MAX),
-            Sample::First(most) => (1.0, most),
+            TextSample::Share(share) => (share, u64::MAX),
+            TextSample::First(most) => (1.0, most),
         };
         if let Some(rows) = &self.held {
             return Ok(take(
@@ -237,11 +241,15 @@ impl RowFeed {
     }
 
     /// Of the rows what holds about so many bytes of text.
-    pub(crate) fn sample(&self, most: u64) -> Sample {
+    pub(crate) fn sample(&self, most: u64) -> TextSample {
         if self.endless {
-            Sample::First(most)
+            TextSample::First(most)
         } else {
-            Sample::Share(if self.survey.bytes > most { most as f64 / self.survey.bytes as f64 } else { 1.0 })
+            TextSample::Share(if self.statistics.bytes > most {
+                most as f64 / self.statistics.bytes as f64
+            } else {
+                1.0
+            })
         }
     }
 
@@ -275,7 +283,7 @@ impl RowFeed {
         let sets = self.data.training_sets();
         if mixes(&sets) {
             let rows = read_training_rows(&self.data)?;
-            let _ = take(if self.part == Part::Train { rows.train.rows } else { rows.eval });
+            let _ = take(if self.split == Split::Train { rows.train.rows } else { rows.eval });
             return Ok(rows.train.warnings);
         }
         let mut warnings = Vec::new();
@@ -284,7 +292,7 @@ impl RowFeed {
         let limits = BatchLimits { problems: if patient { usize::MAX } else { 1 }, ..limits(&self.data) };
         for (index, set) in sets.iter().enumerate() {
             // Nobody counted the rows of a stream, which keeps none for evaluation.
-            let expected = self.survey.sets.get(index).copied();
+            let expected = self.statistics.sets.get(index).copied();
             let mask = expected.map(|expected| mask(set, &self.data, expected)).transpose()?;
             let (mut count, mut stopped) = (0, false);
             let scan =
@@ -292,7 +300,7 @@ impl RowFeed {
                     rows.retain(|_| {
                         count += 1;
                         mask.as_ref().is_none_or(|mask| {
-                            mask.get(count - 1).is_some_and(|&kept| kept == (self.part == Part::Kept))
+                            mask.get(count - 1).is_some_and(|&kept| kept == (self.split == Split::Eval))
                         })
                     });
                     let flow = if rows.is_empty() { ControlFlow::Continue(()) } else { take(rows) };

@@ -23,14 +23,14 @@ use crate::fixes::{Fix, TooLarge};
 use crate::forecast::Forecast;
 use crate::groundwork::{Groundwork, Purpose};
 use crate::identity::Identity;
-use crate::materials::{TextSide, generation_config, text_files};
+use crate::materials::{TextArtifacts, generation_config, text_files};
 use crate::output_dir::Start;
 use crate::prepared::Prepared;
-use crate::reference::{Setting, WEIGHTS};
+use crate::reference::{ReferenceSetup, WEIGHTS};
 use crate::run_date::TEMPLATE_DATE;
 use crate::steps::StepPlan;
-use crate::surroundings::Surroundings;
-use crate::work::RunData;
+use crate::surroundings::ModelArtifacts;
+use crate::work::TrainingData;
 
 /// What `parlor train` is asked to do.
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ pub fn prepare_observed(
     observer: &mut dyn FnMut(TrainEvent),
 ) -> Result<Prepared, TrainError> {
     let ground = Groundwork::lay(request, Purpose::Run, observer)?;
-    let memory = ground.outlook().memory();
+    let memory = ground.memory_model().memory();
     if !memory.fits() {
         let fixes = ground.fixes()?;
         return Err(TrainError::TooLarge(Box::new(TooLarge { memory, fixes })));
@@ -97,7 +97,7 @@ pub fn prepare_observed(
         resume,
         mut warnings,
         text,
-        converses,
+        has_conversations,
         run_data,
         plan,
         ..
@@ -105,9 +105,9 @@ pub fn prepare_observed(
     let decoder = weights(decoder, surroundings.as_ref(), &training)?;
     let surroundings = match surroundings {
         Some(surroundings) => surroundings,
-        None => new_surroundings(architecture, &text, output.path())?,
+        None => new_model_artifacts(architecture, &text, output.path())?,
     };
-    let setting = Setting {
+    let setting = ReferenceSetup {
         training: &training,
         model: &model,
         text: &text,
@@ -146,7 +146,7 @@ pub fn prepare_observed(
         resolved_config,
         monitoring,
         sections: (section(&model), section(&data)),
-        converses,
+        has_conversations,
         text,
         sampler: None,
         collective,
@@ -173,19 +173,19 @@ pub struct RunPlan {
 /// [`TrainError`]: what makes the run impossible, but for memory.
 pub fn plan(request: TrainRequest) -> Result<RunPlan, TrainError> {
     let ground = Groundwork::lay(request, Purpose::Forecast, &mut |_| {})?;
-    let forecast = ground.outlook().forecast();
+    let forecast = ground.memory_model().forecast();
     let fixes = if forecast.memory.fits() { Vec::new() } else { ground.fixes()? };
     let seconds_estimate = seconds_estimate(&ground)?;
     Ok(RunPlan { forecast, seconds_estimate, fixes, warnings: ground.warnings })
 }
 
 /// A new model's surroundings.
-fn new_surroundings(
+fn new_model_artifacts(
     architecture: Architecture,
-    text: &TextSide,
+    text: &TextArtifacts,
     scratch: &Path,
-) -> Result<Surroundings, TrainError> {
-    Ok(Surroundings {
+) -> Result<ModelArtifacts, TrainError> {
+    Ok(ModelArtifacts {
         architecture,
         hf_config: None,
         generation: generation_config(&text.tokenizer),
@@ -197,7 +197,7 @@ fn new_surroundings(
 /// The weights of a decoder that has only shapes, or maps a file: new ones, or copies in what they are trained in.
 fn weights(
     outline: Decoder,
-    origin: Option<&Surroundings>,
+    origin: Option<&ModelArtifacts>,
     training: &TrainingConfig,
 ) -> Result<Decoder, TrainError> {
     match origin {
@@ -222,8 +222,8 @@ fn identity(
     training: &TrainingConfig,
     model: &ModelConfig,
     plan: &StepPlan,
-    text: &TextSide,
-    data: &RunData,
+    text: &TextArtifacts,
+    data: &TrainingData,
 ) -> Identity {
     let mut identity = Identity::of_training(training, plan);
     match training.training_type {

@@ -11,13 +11,13 @@ use parlor_model::ModelConfig;
 use parlor_track::RUN_FILE;
 use serde_json::Value;
 
-use crate::materials::TextSide;
+use crate::materials::TextArtifacts;
 use crate::parlor_state::{PARLOR_STATE, ParlorState};
 
 /// Name of the date in the identity of a run.
 pub(crate) const TEMPLATE_DATE: &str = "date of the chat template";
 
-impl TextSide {
+impl TextArtifacts {
     /// The same with the date that a run's template reads: the configuration's, else that of `recorded`, where a run goes
     /// on or its model is evaluated, else today.
     #[must_use]

@@ -1,7 +1,7 @@
 //! `samples.jsonl`: what the model answers to `training.sample_prompts` after each evaluation, a row a sample:
 //! `{"step", "prompt", "text"}`.
 //!
-//! Generating text is another library's work; the program hands in a [`Sampler`] that does it.
+//! Generating text is another library's work; the program hands in a [`SampleGenerator`] that does it.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -18,11 +18,11 @@ use crate::storage::{FillError, StorageError, write_file};
 pub const SAMPLES_FILE: &str = "samples.jsonl";
 
 /// Answers a prompt with a decoder.
-pub struct Sampler(Box<Answer>);
+pub struct SampleGenerator(Box<Answer>);
 
 type Answer = dyn FnMut(&Decoder, &str) -> Result<String, FillError> + Send;
 
-impl Sampler {
+impl SampleGenerator {
     /// One that calls `answer` with the decoder in training and a prompt, for the text that follows.
     pub fn new(answer: impl FnMut(&Decoder, &str) -> Result<String, FillError> + Send + 'static) -> Self {
         Self(Box::new(answer))
@@ -33,14 +33,14 @@ impl Sampler {
     }
 }
 
-impl fmt::Debug for Sampler {
+impl fmt::Debug for SampleGenerator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Sampler")
+        f.write_str("SampleGenerator")
     }
 }
 
 #[derive(Serialize, Deserialize)]
-struct Sample {
+struct SampleRow {
     step: u64,
     prompt: String,
     text: String,
@@ -58,7 +58,7 @@ impl SampleFile {
         if let (Some(state), Ok(text)) = (state, fs::read_to_string(&path)) {
             let first_again = state.step + u64::from(!state.evaluation_pending);
             let kept = |line: &&str| {
-                serde_json::from_str::<Sample>(line).is_ok_and(|sample| sample.step < first_again)
+                serde_json::from_str::<SampleRow>(line).is_ok_and(|sample| sample.step < first_again)
             };
             let kept: String = text.lines().filter(kept).map(|line| format!("{line}\n")).collect();
             if kept != text {
@@ -69,7 +69,7 @@ impl SampleFile {
     }
 
     pub(crate) fn append(&mut self, step: u64, prompt: &str, text: &str) -> Result<(), FillError> {
-        let sample = Sample { step, prompt: prompt.to_owned(), text: text.to_owned() };
+        let sample = SampleRow { step, prompt: prompt.to_owned(), text: text.to_owned() };
         let mut line = serde_json::to_string(&sample)?;
         line.push('\n');
         let mut file = File::options().create(true).append(true).open(&self.path)?;

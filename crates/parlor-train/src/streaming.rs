@@ -11,9 +11,9 @@ use serde_json::json;
 
 use crate::config::TrainingType;
 use crate::error::TrainError;
-use crate::materials::{TextSide, data_error, encoder, pool};
+use crate::materials::{TextArtifacts, data_error, encoder, pool};
 use crate::parlor_state::hex_sha256;
-use crate::row_feed::{BATCH, RowFeed};
+use crate::row_feed::{BATCH, RowReader};
 use crate::sequence::Sequence;
 
 /// Examples that wait beside those in the buffer.
@@ -26,8 +26,8 @@ const ON_THE_WAY: usize = 6;
 /// What to stream.
 #[derive(Clone, Debug)]
 pub struct Streaming {
-    pub(crate) rows: RowFeed,
-    pub(crate) text: TextSide,
+    pub(crate) rows: RowReader,
+    pub(crate) text: TextArtifacts,
     pub(crate) training_type: TrainingType,
     pub(crate) options: EncodeOptions,
     pub(crate) seed: u64,

@@ -6,9 +6,9 @@ use crate::error::TrainError;
 pub type Next<'a, E> = dyn FnMut(usize) -> Result<Vec<E>, TrainError> + 'a;
 
 /// Training examples.
-pub enum Supply<'a, E> {
+pub enum ExampleSource<'a, E> {
     /// All of them.
-    Held(&'a [E]),
+    InMemory(&'a [E]),
     /// As they are needed.
     Stream {
         /// How many the run takes.
@@ -18,11 +18,11 @@ pub enum Supply<'a, E> {
     },
 }
 
-impl<E> Supply<'_, E> {
+impl<E> ExampleSource<'_, E> {
     /// Number of examples: of an epoch, or of a run that has none.
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Held(examples) => examples.len(),
+            Self::InMemory(examples) => examples.len(),
             Self::Stream { examples, .. } => *examples,
         }
     }

@@ -10,12 +10,12 @@ use parlor_model::{
 use serde_json::{Map, Value};
 
 use crate::error::TrainError;
-use crate::materials::TextSide;
+use crate::materials::TextArtifacts;
 use crate::storage::FillError;
 
 /// A model less its decoder, which the loop changes: what [`Self::save`] puts beside the weights.
 #[derive(Clone, Debug)]
-pub struct Surroundings {
+pub struct ModelArtifacts {
     /// Family.
     pub architecture: Architecture,
     /// The `config.json` it came from; none for a new model.
@@ -28,7 +28,7 @@ pub struct Surroundings {
     pub adapter: Option<AdapterId>,
 }
 
-impl Surroundings {
+impl ModelArtifacts {
     /// Writes a model directory: weights in HF layout, config, tokenizer, template. Of a run that trains an adapter: the
     /// adapter in PEFT's layout, tokenizer, template.
     ///
@@ -55,8 +55,8 @@ impl Surroundings {
     ///
     /// # Errors
     /// [`TrainError::Model`] when it has no tokenizer.
-    pub fn split(model: LoadedModel) -> Result<(Decoder, Self, TextSide), TrainError> {
-        let text = TextSide::of(&model)?;
+    pub fn split(model: LoadedModel) -> Result<(Decoder, Self, TextArtifacts), TrainError> {
+        let text = TextArtifacts::of(&model)?;
         let LoadedModel { decoder, architecture, hf_config, generation, text_files, .. } = model;
         Ok((
             decoder,
@@ -69,7 +69,7 @@ impl Surroundings {
     ///
     /// # Errors
     /// [`TrainError::Model`] with what the loader says.
-    pub fn load(directory: &Path) -> Result<(Decoder, Self, TextSide), TrainError> {
+    pub fn load(directory: &Path) -> Result<(Decoder, Self, TextArtifacts), TrainError> {
         let model = load_directory(directory, &LoadOptions::for_training());
         Self::split(model.map_err(|error| TrainError::Model(Box::new(error)))?)
     }

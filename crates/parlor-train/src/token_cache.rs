@@ -10,9 +10,9 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::config::TrainingType;
-use crate::materials::TextSide;
+use crate::materials::TextArtifacts;
 use crate::parlor_state::hex;
-use crate::row_feed::Survey;
+use crate::row_feed::RowStatistics;
 use crate::storage::{TEMPORARY_PREFIX, remove};
 use crate::token_file::TokenFile;
 
@@ -82,7 +82,7 @@ pub(crate) struct TokensKey {
 impl TokensKey {
     pub(crate) fn new(
         rows: RowsKey,
-        text: &TextSide,
+        text: &TextArtifacts,
         training_type: TrainingType,
         options: &EncodeOptions,
     ) -> Self {
@@ -120,13 +120,14 @@ impl TokensKey {
 
 /// What is kept beside the tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Written {
+pub(crate) struct CacheHeader {
     pub(crate) key: TokensKey,
-    pub(crate) survey: Survey,
+    #[serde(rename = "survey")]
+    pub(crate) statistics: RowStatistics,
     pub(crate) report: EncodeReport,
 }
 
-/// Whether files may be written.
+/// Whether files may be header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     ReadWrite,
@@ -135,16 +136,16 @@ pub(crate) enum Access {
 
 /// The place of the tokens of one use of rows, and what is there.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub(crate) struct CacheEntry {
     pub(crate) path: PathBuf,
     access: Access,
     rows: Option<RowsKey>,
-    found: Option<(TokenFile, Written)>,
+    found: Option<(TokenFile, CacheHeader)>,
     /// Why what is there cannot be used.
     damage: Option<String>,
 }
 
-impl Slot {
+impl CacheEntry {
     /// Looks at the place of `name` under `output`, for the rows that `data` names.
     pub(crate) fn open(output: &Path, name: &str, access: Access, data: &DataConfig) -> Self {
         let directory = output.join(TOKENS);
@@ -154,8 +155,8 @@ impl Slot {
         let path = directory.join(format!("{name}.tokens"));
         let opened = TokenFile::open(&path).and_then(|file| match file {
             Some(file) => {
-                let written = file.writer().map_err(|error| error.to_string())?;
-                Ok(Some((file, written)))
+                let header = file.writer().map_err(|error| error.to_string())?;
+                Ok(Some((file, header)))
             }
             None => Ok(None),
         });
@@ -175,15 +176,15 @@ impl Slot {
     }
 
     /// What is known of the rows, when they are the same.
-    pub(crate) fn survey(&self) -> Option<Survey> {
-        let (_, written) = self.found.as_ref()?;
-        (Some(&written.key.rows) == self.rows.as_ref()).then(|| written.survey.clone())
+    pub(crate) fn statistics(&self) -> Option<RowStatistics> {
+        let (_, header) = self.found.as_ref()?;
+        (Some(&header.key.rows) == self.rows.as_ref()).then(|| header.statistics.clone())
     }
 
     /// The key of these rows under `text`; none when nothing is to be kept.
     pub(crate) fn key(
         &self,
-        text: &TextSide,
+        text: &TextArtifacts,
         training_type: TrainingType,
         options: &EncodeOptions,
     ) -> Option<TokensKey> {
@@ -200,7 +201,7 @@ impl Slot {
         &mut self,
         key: &TokensKey,
         warnings: &mut Vec<String>,
-    ) -> Option<(TokenFile, Written)> {
+    ) -> Option<(TokenFile, CacheHeader)> {
         let mut told = |why: String| {
             if self.access == Access::ReadWrite {
                 warnings.push(format!("{}: {why}; the text is tokenised anew", self.path.display()));
@@ -209,10 +210,10 @@ impl Slot {
         if let Some(why) = self.damage.take() {
             told(why);
         }
-        let (file, written) = self.found.take()?;
-        let differences = key.differences(&written.key);
+        let (file, header) = self.found.take()?;
+        let differences = key.differences(&header.key);
         if differences.is_empty() {
-            return Some((file, written));
+            return Some((file, header));
         }
         told(format!("these tokens were made with {differences}"));
         None

@@ -28,7 +28,7 @@ use crate::recorder::Recorder;
 use crate::schedule::Schedule;
 use crate::steps::StepPlan;
 use crate::storage::FillError;
-use crate::supply::Supply;
+use crate::supply::ExampleSource;
 use step::StepResult;
 
 /// Name of the directory of the model with the lowest evaluation loss.
@@ -42,7 +42,7 @@ pub struct Job<'a, O: Objective> {
     /// What is minimised.
     pub objective: &'a O,
     /// Training examples, at least one.
-    pub train: Supply<'a, O::Example>,
+    pub train: ExampleSource<'a, O::Example>,
     /// Evaluation examples; none means no evaluation.
     pub eval: &'a [O::Example],
     /// Shared keys of the training type.

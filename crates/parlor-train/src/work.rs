@@ -9,35 +9,35 @@ use crate::config::{JudgedLoss, TrainingConfig, TrainingType};
 use crate::error::TrainError;
 use crate::event::TrainEvent;
 use crate::identity::examples_sha256;
-use crate::materials::{TextSide, data_error, encoder, in_threads, pool, train_on};
+use crate::materials::{TextArtifacts, data_error, encoder, in_threads, pool, train_on};
 use crate::objective::Objective;
-use crate::objectives::{CrossEntropy, Judged, Preference, Prompted, Unpaired};
-use crate::row_feed::RowFeed;
+use crate::objectives::{CompletionPair, CrossEntropy, LabeledCompletion, Preference, UnpairedPreference};
+use crate::row_feed::RowReader;
 use crate::sequence::Sequence;
 use crate::streaming::Streaming;
-use crate::token_cache::{Slot, Written};
+use crate::token_cache::{CacheEntry, CacheHeader};
 use crate::token_file::{TokenFile, TokenFileWriter};
 
 /// An objective with its examples.
 #[derive(Clone, Debug)]
-pub struct Examples<O, E> {
+pub struct ExampleSet<O: Objective> {
     /// What is minimised.
     pub objective: O,
     /// Training examples, at least one.
-    pub train: Vec<E>,
+    pub train: Vec<O::Example>,
     /// Evaluation examples; none means no evaluation.
-    pub eval: Vec<E>,
+    pub eval: Vec<O::Example>,
 }
 
 /// The examples of a run.
 #[derive(Clone, Debug)]
-pub enum Work {
+pub enum Examples {
     /// Sequences whose tokens are predicted.
-    Tokens(Examples<CrossEntropy, Sequence>),
+    Tokens(ExampleSet<CrossEntropy>),
     /// Pairs of answers.
-    Pairs(Examples<Preference, Prompted>),
+    Pairs(ExampleSet<Preference>),
     /// Single answers with a verdict.
-    Judged(Examples<Unpaired, Judged>),
+    Unpaired(ExampleSet<UnpairedPreference>),
     /// Sequences that are made while the run goes on.
     Stream(Box<Streamed>),
 }
@@ -51,31 +51,31 @@ pub struct Streamed {
     pub eval: Vec<Sequence>,
 }
 
-impl Work {
+impl Examples {
     /// Number of training examples.
     pub fn train_examples(&self) -> usize {
         match self {
-            Work::Tokens(examples) => examples.train.len(),
-            Work::Pairs(examples) => examples.train.len(),
-            Work::Judged(examples) => examples.train.len(),
-            Work::Stream(streamed) => streamed.streaming.examples,
+            Examples::Tokens(examples) => examples.train.len(),
+            Examples::Pairs(examples) => examples.train.len(),
+            Examples::Unpaired(examples) => examples.train.len(),
+            Examples::Stream(streamed) => streamed.streaming.examples,
         }
     }
 
     /// Bytes that its training examples will take beside what they take already.
     pub(crate) fn bytes_to_come(&self) -> u64 {
         match self {
-            Work::Stream(streamed) => streamed.streaming.bytes(),
-            Work::Tokens(_) | Work::Pairs(_) | Work::Judged(_) => 0,
+            Examples::Stream(streamed) => streamed.streaming.bytes(),
+            Examples::Tokens(_) | Examples::Pairs(_) | Examples::Unpaired(_) => 0,
         }
     }
 }
 
 /// Data of a run.
 #[derive(Clone, Debug)]
-pub struct RunData {
+pub struct TrainingData {
     /// The examples.
-    pub work: Work,
+    pub examples: Examples,
     /// What came of the training rows; none of those that are still to be read.
     pub train_report: Option<EncodeReport>,
     /// Hash of the training examples.
@@ -102,7 +102,7 @@ impl Tokens {
 /// Rows that become examples, and how.
 pub(crate) struct Encoding<'a> {
     pub(crate) training: &'a TrainingConfig,
-    pub(crate) text: &'a TextSide,
+    pub(crate) text: &'a TextArtifacts,
     /// `data.max_length`, or what the model takes.
     pub(crate) max_length: usize,
     /// The data's own settings.
@@ -116,17 +116,21 @@ pub(crate) struct Encoding<'a> {
 }
 
 /// Rows, and where their tokens are kept.
-pub(crate) type Rows<'a> = (&'a RowFeed, &'a mut Slot);
+pub(crate) type Rows<'a> = (&'a RowReader, &'a mut CacheEntry);
 
 impl Encoding<'_> {
     /// Encodes training and evaluation rows; no evaluation rows mean no evaluation.
     ///
     /// # Errors
     /// [`TrainError::Data`] naming the row.
-    pub(crate) fn encode(&mut self, train: Rows<'_>, eval: Option<Rows<'_>>) -> Result<RunData, TrainError> {
+    pub(crate) fn encode(
+        &mut self,
+        train: Rows<'_>,
+        eval: Option<Rows<'_>>,
+    ) -> Result<TrainingData, TrainError> {
         if self.training.training_type == TrainingType::Dpo {
             let eval = eval.map(|(rows, _)| rows.all()).transpose()?;
-            return self.encode_judged(&train.0.all()?, &eval.unwrap_or_default());
+            return self.encode_preferences(&train.0.all()?, &eval.unwrap_or_default());
         }
         if self.data.streaming {
             return self.stream(train.0, eval);
@@ -135,17 +139,17 @@ impl Encoding<'_> {
         let eval = eval.map(|rows| self.tokens(rows)).transpose()?;
         let (eval, eval_sha256) = eval.map(|eval| (eval.sequences, eval.sha256)).unzip();
         let eval = eval.unwrap_or_default();
-        Ok(RunData {
+        Ok(TrainingData {
             train_sha256: train.sha256,
             eval_sha256,
             train_report: Some(train.report),
             eval_examples: eval.len(),
-            work: Work::Tokens(Examples { objective: CrossEntropy, train: train.sequences, eval }),
+            examples: Examples::Tokens(ExampleSet { objective: CrossEntropy, train: train.sequences, eval }),
         })
     }
 
     /// Training rows are only looked at when they are needed.
-    fn stream(&mut self, rows: &RowFeed, eval: Option<Rows<'_>>) -> Result<RunData, TrainError> {
+    fn stream(&mut self, rows: &RowReader, eval: Option<Rows<'_>>) -> Result<TrainingData, TrainError> {
         let streaming = Streaming {
             rows: rows.clone(),
             text: self.text.clone(),
@@ -158,12 +162,12 @@ impl Encoding<'_> {
         let eval = eval.map(|rows| self.tokens(rows)).transpose()?;
         let (eval, eval_sha256) = eval.map(|eval| (eval.sequences, eval.sha256)).unzip();
         let eval = eval.unwrap_or_default();
-        Ok(RunData {
+        Ok(TrainingData {
             train_sha256: streaming.sha256(),
             eval_sha256,
             train_report: None,
             eval_examples: eval.len(),
-            work: Work::Stream(Box::new(Streamed { streaming, eval })),
+            examples: Examples::Stream(Box::new(Streamed { streaming, eval })),
         })
     }
 
@@ -178,22 +182,22 @@ impl Encoding<'_> {
     }
 
     /// The tokens of rows: those of an earlier run, or new ones, which are kept for a later one.
-    fn tokens(&mut self, (rows, slot): Rows<'_>) -> Result<Tokens, TrainError> {
+    fn tokens(&mut self, (rows, entry): Rows<'_>) -> Result<Tokens, TrainError> {
         let training_type = self.training.training_type;
         let options = self.options();
-        let key = slot.key(self.text, training_type, &options);
+        let key = entry.key(self.text, training_type, &options);
         if let Some(key) = &key
-            && let Some((file, written)) = slot.take(key, self.warnings)
+            && let Some((file, header)) = entry.take(key, self.warnings)
         {
             let text = format!("using the tokens of {} ({} examples)", file.path().display(), file.len());
             (self.observer)(TrainEvent::Note(text));
-            self.warnings.extend(written.report.warnings());
-            return Ok(Tokens::of_file(file, written.report));
+            self.warnings.extend(header.report.warnings());
+            return Ok(Tokens::of_file(file, header.report));
         }
         let mut encoder = encoder(self.text, training_type, options);
         let pool = pool(self.training.dataloader_num_workers)?;
         let cannot = |error: EncodeError| data_error("cannot use the data", error);
-        let (mut done, total) = (0, rows.survey.rows);
+        let (mut done, total) = (0, rows.statistics.rows);
         let observer = &mut self.observer;
         let mut encode = |take: &mut (dyn FnMut(Example) + Send)| -> Result<(), TrainError> {
             rows.each(&mut |batch| {
@@ -203,7 +207,7 @@ impl Encoding<'_> {
                 Ok(())
             })
         };
-        let Some(key) = key.filter(|_| slot.keeps()) else {
+        let Some(key) = key.filter(|_| entry.keeps()) else {
             let mut sequences = Vec::new();
             encode(&mut |example| sequences.push(Sequence::from(example)))?;
             let report = encoder.finish().map_err(cannot)?;
@@ -211,22 +215,34 @@ impl Encoding<'_> {
             let sha256 = examples_sha256(&CrossEntropy, &sequences);
             return Ok(Tokens { sequences, report, sha256 });
         };
-        let mut writer = TokenFileWriter::create(&slot.path)?;
+        let mut writer = TokenFileWriter::create(&entry.path)?;
         encode(&mut |example| writer.push(&example))?;
         let report = encoder.finish().map_err(cannot)?;
         self.warnings.extend(report.warnings());
-        let file = writer.finish(Written { key, survey: rows.survey.clone(), report: report.clone() })?;
+        let file = writer.finish(CacheHeader {
+            key,
+            statistics: rows.statistics.clone(),
+            report: report.clone(),
+        })?;
         Ok(Tokens::of_file(file, report))
     }
 
-    fn encode_judged(&mut self, train: &[SourcedRow], eval: &[SourcedRow]) -> Result<RunData, TrainError> {
-        let (data, reports) = self.judge(train, eval)?;
+    fn encode_preferences(
+        &mut self,
+        train: &[SourcedRow],
+        eval: &[SourcedRow],
+    ) -> Result<TrainingData, TrainError> {
+        let (data, reports) = self.preference_data(train, eval)?;
         self.warnings.extend(reports.iter().flat_map(EncodeReport::warnings));
         Ok(data)
     }
 
     /// The examples, and what came of the rows to train and to evaluate on.
-    fn judge(&self, train: &[SourcedRow], eval: &[SourcedRow]) -> Result<JudgedData, TrainError> {
+    fn preference_data(
+        &self,
+        train: &[SourcedRow],
+        eval: &[SourcedRow],
+    ) -> Result<PreferenceData, TrainError> {
         let training = self.training;
         let options = PreferenceOptions {
             max_length: training.dpo.max_length.map_or(self.max_length, |length| length.min(self.max_length)),
@@ -235,55 +251,55 @@ impl Encoding<'_> {
             on_long_row: self.data.on_long_row,
         };
         match training.dpo.loss() {
-            JudgedLoss::Pairs(objective) => run_data(objective, (train, eval), Work::Pairs, &|rows| {
+            JudgedLoss::Pairs(objective) => run_data(objective, (train, eval), Examples::Pairs, &|rows| {
                 let (examples, report) = self
-                    .judged(|tokenizer, template| encode_preference(rows, tokenizer, template, &options))?;
-                let prompted = |pair: PreferenceExample| {
-                    prompted(pair.prompt, [pair.chosen, pair.rejected], pair.source)
+                    .in_pool(|tokenizer, template| encode_preference(rows, tokenizer, template, &options))?;
+                let completion_pair_of = |pair: PreferenceExample| {
+                    completion_pair(pair.prompt, [pair.chosen, pair.rejected], pair.source)
                 };
-                Ok((examples.into_iter().map(prompted).collect(), report))
+                Ok((examples.into_iter().map(completion_pair_of).collect(), report))
             }),
             JudgedLoss::Single(weights) => {
-                run_data(Unpaired(weights), (train, eval), Work::Judged, &|rows| {
+                run_data(UnpairedPreference(weights), (train, eval), Examples::Unpaired, &|rows| {
                     let group = training.dpo.per_device_train_batch_size;
-                    let (examples, report) = self.judged(|tokenizer, template| {
+                    let (examples, report) = self.in_pool(|tokenizer, template| {
                         encode_unpaired(rows, tokenizer, template, &options, group)
                     })?;
-                    let judged = |one: UnpairedExample| Judged {
+                    let labeled = |one: UnpairedExample| LabeledCompletion {
                         desirable: one.desirable,
-                        prompted: prompted(one.prompt, [one.completion, one.mismatched], one.source),
+                        pair: completion_pair(one.prompt, [one.completion, one.mismatched], one.source),
                     };
-                    Ok((examples.into_iter().map(judged).collect(), report))
+                    Ok((examples.into_iter().map(labeled).collect(), report))
                 })
             }
         }
     }
 
     /// Runs an encoder on the threads that the config allows.
-    fn judged<T: Send>(
+    fn in_pool<T: Send>(
         &self,
         encode: impl FnOnce(&Tokenizer, Option<&ChatTemplate>) -> Result<T, EncodeError> + Send,
     ) -> Result<T, TrainError> {
-        let TextSide { tokenizer, template } = self.text;
+        let TextArtifacts { tokenizer, template } = self.text;
         let threads = self.training.dataloader_num_workers;
         in_threads(threads, || encode(tokenizer, template.as_ref()))?
             .map_err(|error| data_error("cannot use the data", error))
     }
 }
 
-fn prompted(prompt: Vec<u32>, answers: [Vec<u32>; 2], source: RowSource) -> Prompted {
-    Prompted { prompt, answers, reference: Vec::new(), source }
+fn completion_pair(prompt: Vec<u32>, completions: [Vec<u32>; 2], source: RowSource) -> CompletionPair {
+    CompletionPair { prompt, completions, reference: Vec::new(), source }
 }
 
-type JudgedData = (RunData, Vec<EncodeReport>);
+type PreferenceData = (TrainingData, Vec<EncodeReport>);
 type Encoded<E> = Result<(Vec<E>, EncodeReport), TrainError>;
 
 fn run_data<O: Objective>(
     objective: O,
     (train, eval): (&[SourcedRow], &[SourcedRow]),
-    work: fn(Examples<O, O::Example>) -> Work,
+    examples: fn(ExampleSet<O>) -> Examples,
     encode: &dyn Fn(&[SourcedRow]) -> Encoded<O::Example>,
-) -> Result<JudgedData, TrainError> {
+) -> Result<PreferenceData, TrainError> {
     let (train, train_report) = encode(train)?;
     let mut reports = vec![train_report.clone()];
     let mut evaluated = Vec::new();
@@ -293,12 +309,12 @@ fn run_data<O: Objective>(
         reports.push(report);
     }
     let eval = evaluated;
-    let data = RunData {
+    let data = TrainingData {
         train_sha256: examples_sha256(&objective, &train),
         eval_sha256: (!eval.is_empty()).then(|| examples_sha256(&objective, &eval)),
         train_report: Some(train_report),
         eval_examples: eval.len(),
-        work: work(Examples { objective, train, eval }),
+        examples: examples(ExampleSet { objective, train, eval }),
     };
     Ok((data, reports))
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parlor::configuration::{Layer, Sources};
+use parlor::train::TrainError;
 use parlor::{Config, ConfigManager};
 
 use crate::cli::Global;
@@ -58,7 +59,7 @@ impl Context {
         let manager = parlor::load_config(self.sources())?;
         crate::logging::start(&self.global, manager.get().log_level);
         if let Some(isa) = manager.get().model.instruction_set.0 {
-            parlor::kernels::isa::force(isa).map_err(|error| {
+            parlor::kernels::cpu::isa::force(isa).map_err(|error| {
                 Failure::input_help(
                     format!("`model.instruction_set`: {error}"),
                     "set it to `auto`, or to one of those",
@@ -76,6 +77,14 @@ impl Context {
     /// Paths of config files that are nowhere.
     pub(crate) fn missing(&self) -> Result<&[Missing], Failure> {
         Ok(&self.resolved()?.1)
+    }
+
+    /// The failure of a run or an evaluation, with the places where a path of the configuration was looked for.
+    pub(crate) fn run_failure(&self, error: TrainError) -> Failure {
+        match self.missing() {
+            Ok(missing) => paths::of_run(missing, error),
+            Err(failure) => failure,
+        }
     }
 
     fn resolved(&self) -> Result<&(Arc<Config>, Vec<Missing>), Failure> {

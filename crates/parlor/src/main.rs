@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         let _ = error.print();
         return ExitCode::from(2);
     }
-    parlor_kernels::threads::initialise(ranks::threads(cli.global.threads, &cli.verb));
+    parlor_kernels::parallel::threads::initialise(ranks::threads(cli.global.threads, &cli.verb));
     let context = context::Context::new(cli.global);
     match verbs::run(&context, cli.verb) {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use parlor::engine::{Answerer, SamplingParams, generate};
 use parlor::model::Decoder;
 use parlor::text::{Message, SpecialTokens};
-use parlor::train::{Prepared, Sampler};
+use parlor::train::{Prepared, SampleGenerator};
 use serde_json::Map;
 
 use crate::answer::chat_ids;
@@ -23,7 +23,7 @@ pub(crate) fn answering(prepared: Prepared) -> Prepared {
         eos_token_ids.extend(tokenizer.eos().map(|token| token.id));
     }
     let params = SamplingParams::greedy(prepared.training().sample_max_new_tokens);
-    prepared.with_sampler(Sampler::new(move |decoder: &Decoder, prompt| {
+    prepared.with_sampler(SampleGenerator::new(move |decoder: &Decoder, prompt| {
         let ids = match &template {
             Some(template) => {
                 let messages = [Message::new("user", prompt)];

@@ -7,9 +7,9 @@ use super::forward::gather;
 use super::keys::{self, Of, PANELS, Panel, Sizes};
 use super::{Backward, Segment};
 use crate::Write;
-use crate::product::kernel::{Kernel, Panels, Rows, Tile};
-use crate::scratch::{self, ATTENTION};
-use crate::simd::{dispatch, dot, exp};
+use crate::cpu::simd::{dispatch, dot, exp};
+use crate::matmul::gemm::kernel::{Kernel, Panels, Rows, Tile};
+use crate::memory::scratch::{self, ATTENTION};
 
 /// Rows of a block, about: heads of the group times queries.
 const ROWS: usize = 112;
@@ -199,7 +199,13 @@ fn soften(
 }
 
 /// Adds the gradients of a block's keys, `[slot][feature]`, where they belong.
-fn add(to: crate::pointer::SharedMut<f32>, panels: &[Panel<'_>], sizes: Sizes, from: &[f32], width: usize) {
+fn add(
+    to: crate::memory::pointer::SharedMut<f32>,
+    panels: &[Panel<'_>],
+    sizes: Sizes,
+    from: &[f32],
+    width: usize,
+) {
     for (index, panel) in panels.iter().enumerate() {
         let rows = from[index * width * sizes.dim..].chunks_exact(sizes.dim).take(panel.len);
         for (row, from) in rows.enumerate() {

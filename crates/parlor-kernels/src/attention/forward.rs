@@ -3,9 +3,9 @@
 use super::keys::{self, Of, PANELS, Panel, Sizes};
 use super::one::forward_one;
 use super::{Forward, Queries, Task};
-use crate::product::kernel::{Kernel, Panels, Rows, Tile};
-use crate::scratch::{self, ATTENTION};
-use crate::simd::{dispatch, exp, max_of, sum_of};
+use crate::cpu::simd::{dispatch, exp, max_of, sum_of};
+use crate::matmul::gemm::kernel::{Kernel, Panels, Rows, Tile};
+use crate::memory::scratch::{self, ATTENTION};
 
 /// Rows of a task, at most, unless one query has more heads: they share the packing of their keys.
 pub(super) const ROWS: usize = 224;

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::{Geometry, KeyValues, Segment, Source};
 use crate::View;
-use crate::product::kernel::{Kernel, Panels, Rows};
-use crate::product::{Along, Operand, Path};
+use crate::matmul::gemm::kernel::{Kernel, Panels, Rows};
+use crate::matmul::gemm::{Along, Operand, Path};
 
 /// Panels that are packed and met at a time.
 pub(super) const PANELS: usize = 4;

@@ -7,10 +7,10 @@
 use super::forward::{soften, store};
 use super::keys::{self, Of, Sizes};
 use super::{Forward, Queries, Task};
-use crate::few::{self, Long, TOGETHER};
-use crate::product::kernel::Rows;
-use crate::scratch::{self, ATTENTION};
-use crate::simd::dispatch;
+use crate::cpu::simd::dispatch;
+use crate::matmul::gemm::kernel::Rows;
+use crate::matmul::gemv::{self, Long, TOGETHER};
+use crate::memory::scratch::{self, ATTENTION};
 
 /// Keys that are met at a time: their values stay in the nearest cache while the heads of a group pass by.
 const KEYS: usize = 64;
@@ -38,7 +38,7 @@ pub(super) fn forward_one(job: &Forward<'_>, task: &Task, queries: Queries) {
                 for (turn, q) in q.chunks(TOGETHER * dim).enumerate() {
                     let rows = q.len() / dim;
                     let sums = &mut [0.0; TOGETHER * KEYS][..rows * panel.len];
-                    few::dots(q, keys, Long { inputs: dim, stride }, sums);
+                    gemv::dots(q, keys, Long { inputs: dim, stride }, sums);
                     for (key, sums) in sums.chunks_exact(rows).enumerate() {
                         for (row, sum) in (turn * TOGETHER..).zip(sums) {
                             scores[row * KEYS + key] = *sum;

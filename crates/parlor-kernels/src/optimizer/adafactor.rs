@@ -3,10 +3,10 @@
 //! Source: `transformers.optimization.Adafactor` with `scale_parameter=False, relative_step=False`, as HF's `Trainer`
 //! makes it. Leaves out the first moment, relative steps and the scaling by the parameter's size.
 
-use crate::threads::Parts as _;
+use crate::parallel::threads::Parts as _;
 
 use super::CHUNK;
-use crate::simd::dispatch;
+use crate::cpu::simd::dispatch;
 
 /// Added to squared gradients (HF's `eps[0]`).
 const EPSILON: f32 = 1e-30;

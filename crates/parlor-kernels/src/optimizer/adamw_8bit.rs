@@ -4,11 +4,11 @@
 //! Source: `bitsandbytes.optim.AdamW8bit`. The update is made from the new moments before they are stored. Weight decay
 //! comes before the update, as in PyTorch (bitsandbytes' GPU kernels apply it after).
 
-use crate::threads::Parts as _;
+use crate::parallel::threads::Parts as _;
 
 use super::dynamic_map::{BLOCK, DynamicMap, Sign};
 use super::{AdamW, CHUNK, Parameter};
-use crate::simd::dispatch;
+use crate::cpu::simd::dispatch;
 
 /// The moments of a parameter, for [`adamw_8bit`].
 pub struct Moments8bit<'a> {

@@ -2,10 +2,10 @@
 //!
 //! Source: `bitsandbytes.optim.Lion` and `lion-pytorch`, in the same order of operations.
 
-use crate::threads::Parts as _;
+use crate::parallel::threads::Parts as _;
 
 use super::{CHUNK, Parameter};
-use crate::simd::dispatch;
+use crate::cpu::simd::dispatch;
 
 /// What one Lion step needs to know.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -3,7 +3,7 @@
 //! Source: `torch.optim.Muon`. The iteration is in f32 here, where PyTorch's is in bfloat16; the scaling of the learning
 //! rate that makes updates as large as AdamW's is that of Liu et al. (2025), "Muon is Scalable for LLM Training".
 
-use crate::threads::Parts as _;
+use crate::parallel::threads::Parts as _;
 
 use super::CHUNK;
 use crate::matmul::{Mat, MatMut, On, Write, matmul};

@@ -2,8 +2,8 @@
 
 use super::CHUNK;
 use super::stochastic::{round_part, round_stochastically};
-use crate::scratch::{self, ROWS, SUMS};
-use crate::threads;
+use crate::memory::scratch::{self, ROWS, SUMS};
+use crate::parallel::threads;
 use crate::{ValuesMut, View};
 
 /// A parameter's elements and the gradient of each.

@@ -6,8 +6,8 @@
 use half::bf16;
 
 use super::CHUNK;
-use crate::simd::dispatch;
-use crate::threads::Parts as _;
+use crate::cpu::simd::dispatch;
+use crate::parallel::threads::Parts as _;
 
 /// Rounds `from` into `to`. Its elements are those from the `first` on of what `seed` is for.
 ///

@@ -2,7 +2,7 @@
 
 use parlor_kernels::attention::{self, Geometry, Gradients, KeyValues, Saved, Segment, Source, Span};
 
-use parlor_kernels::product::Path;
+use parlor_kernels::matmul::gemm::Path;
 use parlor_kernels::{Arithmetic, BlockFormat, DType, Tensor, View};
 
 use proptest::prelude::*;

@@ -1,9 +1,10 @@
 //! Which instruction sets are used, when one is asked for.
 
-use parlor_kernels::isa::{self, Isa, IsaError};
-use parlor_kernels::packed::{PackedPath, PairsPath};
-use parlor_kernels::product::Path;
-use parlor_kernels::{Arithmetic, limits};
+use parlor_kernels::Arithmetic;
+use parlor_kernels::cpu::isa::{self, Isa, IsaError};
+use parlor_kernels::cpu::roofline;
+use parlor_kernels::matmul::gemm::Path;
+use parlor_kernels::matmul::prepacked::{PackedPath, PairsPath};
 
 use crate::Numbers;
 
@@ -36,6 +37,6 @@ fn no_path_is_above_the_level_in_use() {
         assert!(names.iter().all(|name| !name.starts_with(above.name())), "{current:?}: {names:?}");
     }
     assert!(names.contains(&"portable"), "{names:?}");
-    let limits = limits::measure(1 << 22).unwrap();
+    let limits = roofline::measure(1 << 22).unwrap();
     assert!(limits.f32 > 0.0 && limits.read > 0.0);
 }

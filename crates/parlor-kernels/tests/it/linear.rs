@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 use parlor_kernels::linear::{self, Beside, Layer, Shape};
-use parlor_kernels::packed::Packed;
+use parlor_kernels::matmul::prepacked::Packed;
 use parlor_kernels::{Arithmetic, BlockFormat, Blocks, View, Write};
 
 use crate::{Numbers, close, close_within, wide};

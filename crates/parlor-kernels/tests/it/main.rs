@@ -6,21 +6,21 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod attention;
-mod blocks;
 mod cross_entropy;
+mod gemm;
 mod isa_choice;
 mod linear;
-mod low_rank;
+mod lora;
 mod norm;
 mod optimizer;
-mod packed;
 mod pointwise;
 mod pool;
-mod product;
+mod prepacked;
+mod quant;
 mod rounded;
 mod tensor;
 
-use parlor_kernels::isa::{self, Isa};
+use parlor_kernels::cpu::isa::{self, Isa};
 
 /// Deterministic numbers in [-1, 1): a 64-bit linear congruential generator (Knuth's MMIX constants).
 pub(crate) struct Numbers(u64);

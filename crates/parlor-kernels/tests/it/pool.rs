@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use parlor_kernels::threads;
+use parlor_kernels::parallel::threads;
 
 #[test]
 fn every_task_is_done_once() {

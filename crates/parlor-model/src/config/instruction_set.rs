@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use parlor_kernels::isa::{Isa, IsaError};
+use parlor_kernels::cpu::isa::{Isa, IsaError};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 

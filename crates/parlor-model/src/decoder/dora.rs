@@ -3,7 +3,7 @@
 //!
 //! Under dropout the adapted part sees what is left of the input, and the rest the whole of it, as PEFT computes it.
 
-use parlor_kernels::low_rank::{column_products, row_norms, scale_columns};
+use parlor_kernels::lora::{column_products, row_norms, scale_columns};
 use parlor_kernels::{View, Write, linear};
 
 use super::adapter::LowRank;

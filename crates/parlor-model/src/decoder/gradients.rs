@@ -4,8 +4,9 @@
 use std::borrow::Cow;
 
 use half::bf16;
-use parlor_kernels::simd::Element;
-use parlor_kernels::{Arithmetic, DType, Values, ValuesMut, View, Write, threads};
+use parlor_kernels::cpu::simd::Element;
+use parlor_kernels::parallel::threads;
+use parlor_kernels::{Arithmetic, DType, Values, ValuesMut, View, Write};
 
 use super::network::Decoder;
 use super::parameters::{Parameter, ParameterId};

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use parlor_kernels::linear::{self, Beside, Layer, LayerGradient, Shape};
-use parlor_kernels::low_rank::{self, Dropout};
+use parlor_kernels::lora::{self, Dropout};
 use parlor_kernels::{View, Write};
 
 use super::adapter::LowRank;
@@ -80,7 +80,7 @@ pub(crate) fn project<'a, 'l>(
         linear::forward_all(input, shape, &mut layers.collect::<Vec<_>>());
         group[0].dropped = dropped;
         for projection in group {
-            low_rank::scale(&mut projection.h, projection.update.scale);
+            lora::scale(&mut projection.h, projection.update.scale);
         }
     }
     projections
@@ -136,7 +136,7 @@ pub(crate) fn gradients_of_b(
             linear::backward_input(dy, b(pass, update), &mut projection.h, write, shape);
             write = Write::Accumulate;
         }
-        low_rank::scale(&mut projection.h, projection.update.scale);
+        lora::scale(&mut projection.h, projection.update.scale);
     }
 }
 

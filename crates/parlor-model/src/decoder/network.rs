@@ -1,6 +1,7 @@
 //! The decoder: its parameters, and the layers that each block finds them in. `forward.rs` and `backward.rs` run it.
 
-use parlor_kernels::{Arithmetic, DType, Tensor, ValuesMut, View, activation, threads};
+use parlor_kernels::parallel::threads;
+use parlor_kernels::{Arithmetic, DType, Tensor, ValuesMut, View, activation};
 use serde::Serialize;
 
 use super::adapter::{Adapter, AdapterId};

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use parlor_kernels::low_rank::Dropout;
+use parlor_kernels::lora::Dropout;
 use parlor_kernels::{Arithmetic, View};
 
 use super::adapter::{Adapter, AdapterId, LowRank};

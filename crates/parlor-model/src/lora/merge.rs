@@ -2,7 +2,8 @@
 //! model's own parameters take their places. The result has no adapter, and the same outputs.
 
 use parlor_kernels::linear::{self, Shape};
-use parlor_kernels::{Arithmetic, Tensor, View, Write, low_rank};
+use parlor_kernels::lora;
+use parlor_kernels::{Arithmetic, Tensor, View, Write};
 
 use crate::config::Head;
 use crate::decoder::{
@@ -68,15 +69,15 @@ fn merged(
     let (outputs, inputs) = (spec.shape[0], spec.shape[1]);
     let mut values = weight.to_f32_vec();
     let mut b = decoder.vector(at.b)[at.b_range()].to_vec();
-    low_rank::scale(&mut b, at.scale);
+    lora::scale(&mut b, at.scale);
     let shape = Shape { rows: outputs, inputs, outputs: at.rank, arithmetic: Arithmetic::F32 };
     linear::backward_input(&b, View::F32(decoder.vector(at.a)), &mut values, Write::Accumulate, shape);
     if let Some(magnitude) = at.magnitude {
         let mut norms = vec![0.0; outputs];
-        low_rank::row_norms(View::F32(&values), &[], &[], 0.0, &mut norms);
+        lora::row_norms(View::F32(&values), &[], &[], 0.0, &mut norms);
         let magnitudes = &decoder.vector(magnitude)[at.rows.clone()];
         for ((row, magnitude), norm) in values.chunks_exact_mut(inputs).zip(magnitudes).zip(&norms) {
-            low_rank::scale(row, magnitude / norm);
+            lora::scale(row, magnitude / norm);
         }
     }
     let tensor =

@@ -192,7 +192,7 @@ impl AdapterPlan {
         for (site, rows) in module.iter().flat_map(|module| &module.sites) {
             if let Some(linear) = decoder.linear(layer, *site) {
                 let mut part = vec![0.0; rows.len()];
-                parlor_kernels::low_rank::row_norms(decoder.weight(linear.weight), &[], &[], 0.0, &mut part);
+                parlor_kernels::lora::row_norms(decoder.weight(linear.weight), &[], &[], 0.0, &mut part);
                 norms.extend(part);
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use parlor_kernels::isa::{self, Isa};
+use parlor_kernels::cpu::isa::{self, Isa};
 use parlor_model::{Batch, LoadOptions, LoadedModel, Targets, load_directory};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;

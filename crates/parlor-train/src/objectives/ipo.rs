@@ -1,6 +1,6 @@
 //! IPO (Azar et al., 2023): the margin is drawn to a fixed distance instead of to infinity.
 //!
-//! Log-ratios are averaged over each answer's tokens, as TRL does after asking the authors.
+//! Log-ratios are averaged over each completion's tokens, as TRL does after asking the authors.
 
 use super::pair::{Pair, PairLoss};
 

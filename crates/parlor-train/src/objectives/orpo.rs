@@ -1,17 +1,17 @@
-//! ORPO (Hong et al., 2024): fine-tuning on the better answer, and the odds ratio of both. No reference.
+//! ORPO (Hong et al., 2024): fine-tuning on the better completion, and the odds ratio of both. No reference.
 //!
 //! As TRL's `ORPOTrainer`, whose likelihood term counts the prompt's tokens too, and whose `beta` is the paper's
 //! lambda.
 
 use super::logistic::{log_sigmoid, sigmoid};
-use super::pair::{Answer, Pair, PairLoss};
+use super::pair::{CompletionLogps, Pair, PairLoss};
 
 /// What the loss is made of.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OrpoLoss {
     /// The loss.
     pub loss: PairLoss,
-    /// Negative log-probability of prompt and better answer, summed over tokens.
+    /// Negative log-probability of prompt and better completion, summed over tokens.
     pub nll: f64,
     /// Logarithm of the odds ratio of the mean token probabilities.
     pub log_odds: f64,
@@ -37,9 +37,9 @@ pub fn orpo_loss(pair: &Pair<'_>, beta: f64, token_weight: f64) -> OrpoLoss {
 }
 
 /// `log(p / (1 - p))` of the mean token probability `p`, and its derivative by each log-probability.
-fn log_odds(answer: Answer<'_>) -> (f64, f64) {
-    // A certain answer has no finite odds; the next f32 below it has.
-    let mean = answer.mean().min(-f64::from(f32::EPSILON));
+fn log_odds(completion: CompletionLogps<'_>) -> (f64, f64) {
+    // A certain completion has no finite odds; the next f32 below it has.
+    let mean = completion.mean().min(-f64::from(f32::EPSILON));
     let doubt = -mean.exp_m1();
-    (mean - doubt.ln(), 1.0 / (doubt * answer.tokens()))
+    (mean - doubt.ln(), 1.0 / (doubt * completion.tokens()))
 }

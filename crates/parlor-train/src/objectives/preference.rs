@@ -1,9 +1,9 @@
-//! Preference pairs: a loss on the log-probabilities of two answers to one prompt, and the metrics that TRL logs.
+//! Preference pairs: a loss on the log-probabilities of two completions to one prompt, and the metrics that TRL logs.
 //!
-//! Rewards are `beta` times an answer's log-ratio to the reference; of the losses without one, `beta` times its mean
+//! Rewards are `beta` times a completion's log-ratio to the reference; of the losses without one, `beta` times its mean
 //! log-probability, and `logps/*` are means then, as in TRL. `kl` is the estimator of Schulman (2020) called k2,
-//! half the square of a token's log-ratio, averaged over the tokens of both answers: never negative, and 0 only where both
-//! models agree. Since the answers are the data's and not the model's own, it says how far the model has moved on them;
+//! half the square of a token's log-ratio, averaged over the tokens of both completions: never negative, and 0 only where both
+//! models agree. Since the completions are the data's and not the model's own, it says how far the model has moved on them;
 //! k3, `exp(-d) - 1 + d`, would be ruled by the few tokens that the model has learned to avoid. Left out of TRL's metrics
 //! are those that take more than the log-probabilities of targets: `logits/*`, `entropy`, `mean_token_accuracy`.
 
@@ -12,8 +12,8 @@ use std::ops::Range;
 use super::hinge::hinge_loss;
 use super::ipo::ipo_loss;
 use super::orpo::orpo_loss;
-use super::pair::{Answer, Pair, PairLoss};
-use super::prompted::{PromptTokens, Prompted, PromptedRows, lay_out};
+use super::pair::{CompletionLogps, Pair, PairLoss};
+use super::prompted::{CompletionPair, CompletionRows, PromptTokens, collate_completions};
 use super::robust::robust_loss;
 use super::sigmoid::sigmoid_loss;
 use super::simpo::simpo_loss;
@@ -43,13 +43,13 @@ pub struct Preference {
 /// What the loss of a pass needs besides.
 #[derive(Clone, Debug, Default)]
 pub struct PreferenceSide {
-    pairs: Vec<(PromptedRows, Vec<f32>)>,
-    /// What a token of prompt and better answer weighs in a likelihood term: pairs over tokens, of the whole step.
+    pairs: Vec<(CompletionRows, Vec<f32>)>,
+    /// What a token of prompt and better completion weighs in a likelihood term: pairs over tokens, of the whole step.
     token_weight: f64,
 }
 
 impl PreferenceLoss {
-    /// Whether it measures answers by mean log-probabilities, without a reference.
+    /// Whether it measures completions by mean log-probabilities, without a reference.
     fn is_of_means(self) -> bool {
         matches!(self, Self::Simpo { .. } | Self::Orpo)
     }
@@ -83,9 +83,9 @@ impl Preference {
     }
 
     fn metrics(&self, pair: &Pair<'_>, metrics: &mut Vec<Metric>) {
-        let measures = [&pair.chosen, &pair.rejected].map(|answer| match self.loss.is_of_means() {
-            true => (self.beta * answer.mean(), answer.mean()),
-            false => (self.beta * answer.ratio(), answer.sum()),
+        let measures = [&pair.chosen, &pair.rejected].map(|completion| match self.loss.is_of_means() {
+            true => (self.beta * completion.mean(), completion.mean()),
+            false => (self.beta * completion.ratio(), completion.sum()),
         });
         let [(chosen, chosen_logp), (rejected, rejected_logp)] = measures;
         let per_pair = |name, sum| Metric { name, sum, weight: 1.0 };
@@ -97,7 +97,7 @@ impl Preference {
             per_pair("logps/chosen", chosen_logp),
             per_pair("logps/rejected", rejected_logp),
         ]);
-        for Answer { logp, reference } in [pair.chosen, pair.rejected] {
+        for CompletionLogps { logp, reference } in [pair.chosen, pair.rejected] {
             let k2 = logp.iter().zip(reference).map(|(&logp, &reference)| {
                 let d = f64::from(logp) - f64::from(reference);
                 d * d / 2.0
@@ -108,37 +108,37 @@ impl Preference {
 }
 
 impl Objective for Preference {
-    type Example = Prompted;
+    type Example = CompletionPair;
     type Side = PreferenceSide;
 
     const KIND: LossKind = LossKind::PerExample;
 
-    fn collate(&self, examples: &[&Prompted], step: &[&Prompted]) -> MicroBatch<PreferenceSide> {
+    fn collate(&self, examples: &[&CompletionPair], step: &[&CompletionPair]) -> MicroBatch<PreferenceSide> {
         let prompt_tokens = match self.loss {
             PreferenceLoss::Orpo => PromptTokens::Trained,
             _ => PromptTokens::Given,
         };
-        let layout = lay_out(examples.iter().copied(), prompt_tokens);
+        let laid_out = collate_completions(examples.iter().copied(), prompt_tokens);
         let tokens: usize =
-            step.iter().map(|pair| (pair.prompt.len() + pair.answers[0].len()).saturating_sub(1)).sum();
+            step.iter().map(|pair| (pair.prompt.len() + pair.completions[0].len()).saturating_sub(1)).sum();
         let references = examples.iter().map(|example| example.reference.clone());
         let side = PreferenceSide {
-            pairs: layout.predicted.into_iter().zip(references).collect(),
+            pairs: laid_out.predicted.into_iter().zip(references).collect(),
             token_weight: step.len() as f64 / tokens.max(1) as f64,
         };
-        MicroBatch { batch: layout.batch, targets: layout.targets, rows: layout.rows, side }
+        MicroBatch { batch: laid_out.batch, targets: laid_out.targets, rows: laid_out.rows, side }
     }
 
     fn loss(&self, micro: &MicroBatch<PreferenceSide>, logp: &[f32]) -> Loss {
         let mut loss = Loss { d_logp: vec![0.0; micro.batch.len()], ..Loss::default() };
         let of = |rows: &Range<usize>| logp.get(rows.clone()).unwrap_or_default();
         for (rows, reference) in &micro.side.pairs {
-            let [chosen, rejected] = &rows.answers;
+            let [chosen, rejected] = &rows.completions;
             let (first, second) = reference.split_at(chosen.len().min(reference.len()));
             let pair = Pair {
                 prompt: of(&rows.prompt),
-                chosen: Answer { logp: of(chosen), reference: first },
-                rejected: Answer { logp: of(rejected), reference: second },
+                chosen: CompletionLogps { logp: of(chosen), reference: first },
+                rejected: CompletionLogps { logp: of(rejected), reference: second },
             };
             let found = self.of_pair(&pair, micro.side.token_weight, &mut loss.metrics);
             self.metrics(&pair, &mut loss.metrics);
@@ -153,11 +153,11 @@ impl Objective for Preference {
         loss
     }
 
-    fn source(&self, example: &Prompted) -> String {
+    fn source(&self, example: &CompletionPair) -> String {
         example.source.to_string()
     }
 
-    fn fingerprint(&self, example: &Prompted, add: &mut dyn FnMut(&[u8])) {
+    fn fingerprint(&self, example: &CompletionPair, add: &mut dyn FnMut(&[u8])) {
         example.fingerprint(add);
     }
 }

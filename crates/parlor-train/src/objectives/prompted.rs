@@ -1,30 +1,30 @@
-//! Prompts with two answers as a ragged batch that computes each prompt once.
+//! Prompts with two completions as a ragged batch that computes each prompt once.
 //!
-//! Of a prompt of `n` tokens the first `n - 1` are a segment of their own, and the parent of both answers. The last one
-//! belongs to each answer's segment, where it predicts that answer's first token.
+//! Of a prompt of `n` tokens the first `n - 1` are a segment of their own, and the parent of both completions. The last one
+//! belongs to each completion's segment, where it predicts that completion's first token.
 
 use std::ops::Range;
 
 use parlor_model::{Batch, Context, Targets};
 use parlor_text::RowSource;
 
-/// A prompt with two answers.
+/// A prompt with two completions.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Prompted {
+pub struct CompletionPair {
     /// `[tokens]` of the prompt.
     pub prompt: Vec<u32>,
-    /// `[tokens]` of each answer.
-    pub answers: [Vec<u32>; 2],
-    /// The reference's log-probabilities of the first answer's tokens, then of the second's; empty without a reference.
+    /// `[tokens]` of each completion.
+    pub completions: [Vec<u32>; 2],
+    /// The reference's log-probabilities of the first completion's tokens, then of the second's; empty without a reference.
     pub reference: Vec<f32>,
     /// The row it was made from.
     pub source: RowSource,
 }
 
-impl Prompted {
+impl CompletionPair {
     /// Bytes that identify it; the reference is identified by its model.
     pub(super) fn fingerprint(&self, add: &mut dyn FnMut(&[u8])) {
-        for part in [&self.prompt, &self.answers[0], &self.answers[1]] {
+        for part in [&self.prompt, &self.completions[0], &self.completions[1]] {
             add(&(part.len() as u64).to_le_bytes());
             for id in part {
                 add(&id.to_le_bytes());
@@ -44,16 +44,16 @@ pub enum PromptTokens {
 
 /// Rows of a batch whose log-probabilities are those of an example's tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PromptedRows {
+pub struct CompletionRows {
     /// Of the prompt but its first token; empty when it is given.
     pub prompt: Range<usize>,
-    /// Of each answer.
-    pub answers: [Range<usize>; 2],
+    /// Of each completion.
+    pub completions: [Range<usize>; 2],
 }
 
 /// Examples as one batch.
 #[derive(Clone, Debug, Default)]
-pub struct Layout {
+pub struct CompletionBatch {
     /// The tokens.
     pub batch: Batch,
     /// What each row predicts; each that does weighs 1.
@@ -61,10 +61,10 @@ pub struct Layout {
     /// Rows of each example, whatever they predict.
     pub rows: Vec<Range<usize>>,
     /// Which of them predict what.
-    pub predicted: Vec<PromptedRows>,
+    pub predicted: Vec<CompletionRows>,
 }
 
-impl Layout {
+impl CompletionBatch {
     /// Appends a segment whose first rows predict `predicted`; returns those rows.
     fn push(&mut self, ids: &[u32], start: usize, context: Context, predicted: &[u32]) -> Range<usize> {
         let first = self.batch.len();
@@ -78,27 +78,30 @@ impl Layout {
 }
 
 /// Lays examples out.
-pub fn lay_out<'a>(examples: impl Iterator<Item = &'a Prompted>, prompt_tokens: PromptTokens) -> Layout {
-    let mut layout = Layout::default();
-    for Prompted { prompt, answers, .. } in examples {
-        let start = layout.batch.len();
+pub fn collate_completions<'a>(
+    examples: impl Iterator<Item = &'a CompletionPair>,
+    prompt_tokens: PromptTokens,
+) -> CompletionBatch {
+    let mut laid_out = CompletionBatch::default();
+    for CompletionPair { prompt, completions, .. } in examples {
+        let start = laid_out.batch.len();
         let (shared, seam) = prompt.split_at(prompt.len().saturating_sub(1));
-        let mut rows = PromptedRows { prompt: start..start, ..PromptedRows::default() };
+        let mut rows = CompletionRows { prompt: start..start, ..CompletionRows::default() };
         let mut context = Context::None;
         if !shared.is_empty() {
             let predicted = match prompt_tokens {
                 PromptTokens::Given => &[],
                 PromptTokens::Trained => &prompt[1..],
             };
-            rows.prompt = layout.push(shared, 0, Context::None, predicted);
-            context = Context::Parent(layout.batch.segments.len() - 1);
+            rows.prompt = laid_out.push(shared, 0, Context::None, predicted);
+            context = Context::Parent(laid_out.batch.segments.len() - 1);
         }
-        for (answer, rows) in answers.iter().zip(&mut rows.answers) {
-            let own = [seam, answer].concat();
-            *rows = layout.push(&own, shared.len(), context, own.get(1..).unwrap_or_default());
+        for (completion, rows) in completions.iter().zip(&mut rows.completions) {
+            let own = [seam, completion].concat();
+            *rows = laid_out.push(&own, shared.len(), context, own.get(1..).unwrap_or_default());
         }
-        layout.rows.push(start..layout.batch.len());
-        layout.predicted.push(rows);
+        laid_out.rows.push(start..laid_out.batch.len());
+        laid_out.predicted.push(rows);
     }
-    layout
+    laid_out
 }

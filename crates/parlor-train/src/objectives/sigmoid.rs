@@ -1,4 +1,4 @@
-//! The loss of DPO (Rafailov et al., 2023): logistic on the margin of the answers' log-ratios to the reference.
+//! The loss of DPO (Rafailov et al., 2023): logistic on the margin of the completions' log-ratios to the reference.
 //!
 //! With label smoothing it is the conservative form (Mitchell, 2023) that TRL had up to 0.19; without, TRL's
 //! `loss_type: sigmoid` of any version.

@@ -1,73 +1,80 @@
-//! Single answers with a verdict: the loss of KTO, and the metrics that TRL logs.
+//! Single completions with a verdict: the loss of KTO, and the metrics that TRL logs.
 //!
-//! The second answer of an example belongs to another prompt and serves the estimate of the divergence (`kl`). Each pass
+//! The second completion of an example belongs to another prompt and serves the estimate of the divergence (`kl`). Each pass
 //! makes its own estimate from its own examples, as TRL does, so here, unlike elsewhere, a step's sums depend a little
 //! on how it is divided into passes.
 
 use super::kto::{KtoWeights, kto_kl, kto_loss};
-use super::pair::Answer;
-use super::prompted::{PromptTokens, Prompted, PromptedRows, lay_out};
+use super::pair::CompletionLogps;
+use super::prompted::{CompletionPair, CompletionRows, PromptTokens, collate_completions};
 use crate::objective::{Loss, LossKind, Metric, MicroBatch, Objective};
 
-/// An answer with its verdict, and an answer to another prompt.
+/// A completion with its verdict, and a completion to another prompt.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Judged {
-    /// The prompt, the answer, and the answer to another prompt.
-    pub prompted: Prompted,
-    /// Whether the answer is wanted.
+pub struct LabeledCompletion {
+    /// The prompt, the completion, and the completion to another prompt.
+    pub pair: CompletionPair,
+    /// Whether the completion is wanted.
     pub desirable: bool,
 }
 
 /// The objective.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Unpaired(pub KtoWeights);
+pub struct UnpairedPreference(pub KtoWeights);
 
 /// What the loss of a pass needs besides, per example.
 #[derive(Clone, Debug)]
-pub struct JudgedSide {
-    rows: PromptedRows,
+pub struct UnpairedSide {
+    rows: CompletionRows,
     reference: Vec<f32>,
     desirable: bool,
 }
 
-impl JudgedSide {
-    fn answers<'a>(&'a self, logp: &'a [f32]) -> [Answer<'a>; 2] {
-        let [own, other] = &self.rows.answers;
+impl UnpairedSide {
+    fn completions<'a>(&'a self, logp: &'a [f32]) -> [CompletionLogps<'a>; 2] {
+        let [own, other] = &self.rows.completions;
         let (first, second) = self.reference.split_at(own.len().min(self.reference.len()));
         let of = |rows: &std::ops::Range<usize>| logp.get(rows.clone()).unwrap_or_default();
-        [Answer { logp: of(own), reference: first }, Answer { logp: of(other), reference: second }]
+        [
+            CompletionLogps { logp: of(own), reference: first },
+            CompletionLogps { logp: of(other), reference: second },
+        ]
     }
 }
 
-impl Objective for Unpaired {
-    type Example = Judged;
-    type Side = Vec<JudgedSide>;
+impl Objective for UnpairedPreference {
+    type Example = LabeledCompletion;
+    type Side = Vec<UnpairedSide>;
 
     const KIND: LossKind = LossKind::PerExample;
 
-    fn collate(&self, examples: &[&Judged], _step: &[&Judged]) -> MicroBatch<Vec<JudgedSide>> {
-        let layout = lay_out(examples.iter().map(|example| &example.prompted), PromptTokens::Given);
-        let side = examples.iter().zip(layout.predicted).map(|(example, rows)| JudgedSide {
+    fn collate(
+        &self,
+        examples: &[&LabeledCompletion],
+        _step: &[&LabeledCompletion],
+    ) -> MicroBatch<Vec<UnpairedSide>> {
+        let laid_out = collate_completions(examples.iter().map(|example| &example.pair), PromptTokens::Given);
+        let side = examples.iter().zip(laid_out.predicted).map(|(example, rows)| UnpairedSide {
             rows,
-            reference: example.prompted.reference.clone(),
+            reference: example.pair.reference.clone(),
             desirable: example.desirable,
         });
         let side = side.collect();
-        MicroBatch { batch: layout.batch, targets: layout.targets, rows: layout.rows, side }
+        MicroBatch { batch: laid_out.batch, targets: laid_out.targets, rows: laid_out.rows, side }
     }
 
-    fn loss(&self, micro: &MicroBatch<Vec<JudgedSide>>, logp: &[f32]) -> Loss {
+    fn loss(&self, micro: &MicroBatch<Vec<UnpairedSide>>, logp: &[f32]) -> Loss {
         let mut loss = Loss { d_logp: vec![0.0; micro.batch.len()], ..Loss::default() };
-        let kl = kto_kl(micro.side.iter().map(|side| side.answers(logp)[1]));
+        let kl = kto_kl(micro.side.iter().map(|side| side.completions(logp)[1]));
         for side in &micro.side {
-            let [answer, _] = side.answers(logp);
-            let (value, slope) = kto_loss(answer, side.desirable, kl, &self.0);
+            let [completion, _] = side.completions(logp);
+            let (value, slope) = kto_loss(completion, side.desirable, kl, &self.0);
             loss.sum += value;
             loss.weight += 1.0;
-            loss.d_logp[side.rows.answers[0].clone()].fill(slope as f32);
-            // All are named in every pass, whatever answers it holds: passes and ranks add up what they name.
+            loss.d_logp[side.rows.completions[0].clone()].fill(slope as f32);
+            // All are named in every pass, whatever completions it holds: passes and ranks add up what they name.
             let (wanted, unwanted) = if side.desirable { (1.0, 0.0) } else { (0.0, 1.0) };
-            let (reward, logps) = (self.0.beta * answer.ratio(), answer.sum());
+            let (reward, logps) = (self.0.beta * completion.ratio(), completion.sum());
             loss.metrics.extend([
                 Metric { name: "rewards/chosen", sum: wanted * reward, weight: wanted },
                 Metric { name: "rewards/rejected", sum: unwanted * reward, weight: unwanted },
@@ -90,12 +97,12 @@ impl Objective for Unpaired {
         }
     }
 
-    fn source(&self, example: &Judged) -> String {
-        example.prompted.source.to_string()
+    fn source(&self, example: &LabeledCompletion) -> String {
+        example.pair.source.to_string()
     }
 
-    fn fingerprint(&self, example: &Judged, add: &mut dyn FnMut(&[u8])) {
-        example.prompted.fingerprint(add);
+    fn fingerprint(&self, example: &LabeledCompletion, add: &mut dyn FnMut(&[u8])) {
+        example.pair.fingerprint(add);
         add(&[u8::from(example.desirable)]);
     }
 }

@@ -4,10 +4,10 @@
 use bytemuck::cast_slice_mut;
 use parlor_kernels::optimizer::{Adafactor, Parameter, adafactor_matrix, adafactor_vector};
 
-use super::state::{ParameterState, StateTensor, Step};
+use super::state::{ParameterState, StateTensor, Update};
 
-fn hyper(step: &Step<'_>) -> Adafactor {
-    Adafactor { lr: step.learning_rate, weight_decay: step.weight_decay, step: step.number }
+fn hyper(update: &Update<'_>) -> Adafactor {
+    Adafactor { lr: update.learning_rate, weight_decay: update.weight_decay, step: update.number }
 }
 
 /// That of a matrix.
@@ -24,10 +24,10 @@ impl AdafactorMatrix {
 }
 
 impl ParameterState for AdafactorMatrix {
-    fn update(&mut self, parameter: Parameter<'_>, step: &mut Step<'_>) {
-        let (means, hyper) = ((&mut self.rows[..], &mut self.columns[..]), hyper(step));
-        parameter.in_f32(step.wide, |values, gradient| {
-            adafactor_matrix(values, gradient, means, step.scale, &hyper);
+    fn update(&mut self, parameter: Parameter<'_>, update: &mut Update<'_>) {
+        let (means, hyper) = ((&mut self.rows[..], &mut self.columns[..]), hyper(update));
+        parameter.in_f32(update.wide, |values, gradient| {
+            adafactor_matrix(values, gradient, means, update.scale, &hyper);
         });
     }
 
@@ -56,10 +56,10 @@ impl AdafactorVector {
 }
 
 impl ParameterState for AdafactorVector {
-    fn update(&mut self, parameter: Parameter<'_>, step: &mut Step<'_>) {
-        let hyper = hyper(step);
-        parameter.in_f32(step.wide, |values, gradient| {
-            adafactor_vector(values, gradient, &mut self.exp_avg_sq, step.scale, &hyper);
+    fn update(&mut self, parameter: Parameter<'_>, update: &mut Update<'_>) {
+        let hyper = hyper(update);
+        parameter.in_f32(update.wide, |values, gradient| {
+            adafactor_vector(values, gradient, &mut self.exp_avg_sq, update.scale, &hyper);
         });
     }
 

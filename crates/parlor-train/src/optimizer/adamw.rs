@@ -3,7 +3,7 @@
 use bytemuck::cast_slice_mut;
 use parlor_kernels::optimizer::{AdamW, BLOCK, Moments8bit, Parameter, adamw, adamw_8bit};
 
-use super::state::{ParameterState, StateTensor, Step};
+use super::state::{ParameterState, StateTensor, Update};
 
 /// f32 moments.
 #[derive(Clone, Debug)]
@@ -18,20 +18,20 @@ impl AdamWMoments {
     }
 }
 
-fn hyper(step: &Step<'_>) -> AdamW {
+fn hyper(update: &Update<'_>) -> AdamW {
     AdamW {
-        lr: step.learning_rate,
-        beta1: step.rules.beta1,
-        beta2: step.rules.beta2,
-        eps: step.rules.epsilon,
-        weight_decay: step.weight_decay,
-        step: step.number,
+        lr: update.learning_rate,
+        beta1: update.rules.beta1,
+        beta2: update.rules.beta2,
+        eps: update.rules.epsilon,
+        weight_decay: update.weight_decay,
+        step: update.number,
     }
 }
 
 impl ParameterState for AdamWMoments {
-    fn update(&mut self, parameter: Parameter<'_>, step: &mut Step<'_>) {
-        adamw(parameter, &mut self.exp_avg, &mut self.exp_avg_sq, step.scale, &hyper(step));
+    fn update(&mut self, parameter: Parameter<'_>, update: &mut Update<'_>) {
+        adamw(parameter, &mut self.exp_avg, &mut self.exp_avg_sq, update.scale, &hyper(update));
     }
 
     fn tensors(&self, shape: &[usize]) -> Vec<StateTensor<'_>> {
@@ -68,14 +68,14 @@ impl AdamWMoments8bit {
 }
 
 impl ParameterState for AdamWMoments8bit {
-    fn update(&mut self, parameter: Parameter<'_>, step: &mut Step<'_>) {
+    fn update(&mut self, parameter: Parameter<'_>, update: &mut Update<'_>) {
         let moments = Moments8bit {
             first: &mut self.first,
             second: &mut self.second,
             first_max: &mut self.first_max,
             second_max: &mut self.second_max,
         };
-        adamw_8bit(parameter, moments, step.scale, &hyper(step));
+        adamw_8bit(parameter, moments, update.scale, &hyper(update));
     }
 
     fn tensors(&self, shape: &[usize]) -> Vec<StateTensor<'_>> {

@@ -3,7 +3,7 @@
 use bytemuck::cast_slice_mut;
 use parlor_kernels::optimizer::{Lion, Parameter, lion};
 
-use super::state::{ParameterState, StateTensor, Step};
+use super::state::{ParameterState, StateTensor, Update};
 
 /// The moment.
 #[derive(Clone, Debug)]
@@ -18,14 +18,14 @@ impl LionMomentum {
 }
 
 impl ParameterState for LionMomentum {
-    fn update(&mut self, parameter: Parameter<'_>, step: &mut Step<'_>) {
+    fn update(&mut self, parameter: Parameter<'_>, update: &mut Update<'_>) {
         let hyper = Lion {
-            lr: step.learning_rate,
-            beta1: step.rules.beta1,
-            beta2: step.rules.beta2,
-            weight_decay: step.weight_decay,
+            lr: update.learning_rate,
+            beta1: update.rules.beta1,
+            beta2: update.rules.beta2,
+            weight_decay: update.weight_decay,
         };
-        lion(parameter, &mut self.exp_avg, step.scale, &hyper);
+        lion(parameter, &mut self.exp_avg, update.scale, &hyper);
     }
 
     fn tensors(&self, shape: &[usize]) -> Vec<StateTensor<'_>> {

@@ -3,7 +3,7 @@
 use bytemuck::cast_slice_mut;
 use parlor_kernels::optimizer::{Muon, Parameter, muon};
 
-use super::state::{ParameterState, StateTensor, Step};
+use super::state::{ParameterState, StateTensor, Update};
 
 /// The momentum, and the matrix's shape.
 #[derive(Clone, Debug)]
@@ -19,18 +19,18 @@ impl MuonMomentum {
 }
 
 impl ParameterState for MuonMomentum {
-    fn update(&mut self, parameter: Parameter<'_>, step: &mut Step<'_>) {
+    fn update(&mut self, parameter: Parameter<'_>, update: &mut Update<'_>) {
         let hyper = Muon {
-            lr: step.learning_rate,
-            weight_decay: step.weight_decay,
-            momentum: step.rules.momentum,
-            kind: step.rules.momentum_kind,
-            steps: step.rules.ns_steps,
-            adjust: step.rules.adjust,
+            lr: update.learning_rate,
+            weight_decay: update.weight_decay,
+            momentum: update.rules.momentum,
+            kind: update.rules.momentum_kind,
+            steps: update.rules.ns_steps,
+            adjust: update.rules.adjust,
         };
         let buffer = &mut self.momentum_buffer;
-        parameter.in_f32(step.wide, |values, gradient| {
-            muon(values, gradient, buffer, (self.shape, step.scale), &hyper, step.scratch);
+        parameter.in_f32(update.wide, |values, gradient| {
+            muon(values, gradient, buffer, (self.shape, update.scale), &hyper, update.scratch);
         });
     }
 

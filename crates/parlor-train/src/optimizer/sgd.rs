@@ -3,10 +3,10 @@
 use bytemuck::cast_slice_mut;
 use parlor_kernels::optimizer::{Parameter, Sgd, sgd};
 
-use super::state::{ParameterState, StateTensor, Step};
+use super::state::{ParameterState, StateTensor, Update};
 
-fn hyper(step: &Step<'_>) -> Sgd {
-    Sgd { lr: step.learning_rate, momentum: step.rules.momentum, weight_decay: step.weight_decay }
+fn hyper(update: &Update<'_>) -> Sgd {
+    Sgd { lr: update.learning_rate, momentum: update.rules.momentum, weight_decay: update.weight_decay }
 }
 
 /// Without momentum.
@@ -14,8 +14,8 @@ fn hyper(step: &Step<'_>) -> Sgd {
 pub(super) struct SgdPlain;
 
 impl ParameterState for SgdPlain {
-    fn update(&mut self, parameter: Parameter<'_>, step: &mut Step<'_>) {
-        sgd(parameter, None, step.scale, &hyper(step));
+    fn update(&mut self, parameter: Parameter<'_>, update: &mut Update<'_>) {
+        sgd(parameter, None, update.scale, &hyper(update));
     }
 
     fn tensors(&self, _: &[usize]) -> Vec<StateTensor<'_>> {
@@ -40,8 +40,8 @@ impl SgdMomentum {
 }
 
 impl ParameterState for SgdMomentum {
-    fn update(&mut self, parameter: Parameter<'_>, step: &mut Step<'_>) {
-        sgd(parameter, Some(&mut self.momentum_buffer), step.scale, &hyper(step));
+    fn update(&mut self, parameter: Parameter<'_>, update: &mut Update<'_>) {
+        sgd(parameter, Some(&mut self.momentum_buffer), update.scale, &hyper(update));
     }
 
     fn tensors(&self, shape: &[usize]) -> Vec<StateTensor<'_>> {

@@ -13,7 +13,7 @@ use super::sgd::{SgdMomentum, SgdPlain};
 use crate::config::OptimizerName;
 
 /// One update of one parameter.
-pub(super) struct Step<'a> {
+pub(super) struct Update<'a> {
     /// What the gradient is multiplied by.
     pub(super) scale: f32,
     pub(super) learning_rate: f64,
@@ -47,7 +47,7 @@ impl<'a> StateTensor<'a> {
 /// An optimizer, as one parameter sees it.
 pub(super) trait ParameterState {
     /// Updates the parameter and the state.
-    fn update(&mut self, parameter: Parameter<'_>, step: &mut Step<'_>);
+    fn update(&mut self, parameter: Parameter<'_>, update: &mut Update<'_>);
 
     /// The state's arrays; `shape` is the parameter's.
     fn tensors(&self, shape: &[usize]) -> Vec<StateTensor<'_>>;

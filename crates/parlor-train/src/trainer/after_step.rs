@@ -72,14 +72,14 @@ impl<O: Objective> Trainer<'_, '_, O> {
         }
         if self.collective().rank() == 0 {
             self.record(row)?;
-            self.judge(&evaluation)?;
+            self.update_best(&evaluation)?;
         }
-        self.share_judgement();
+        self.broadcast_best();
         Ok(true)
     }
 
     /// Whether the evaluation is the best so far, with `best/` when it is.
-    fn judge(&mut self, evaluation: &Evaluation) -> Result<(), TrainError> {
+    fn update_best(&mut self, evaluation: &Evaluation) -> Result<(), TrainError> {
         let decides = self.job.training.best_metric();
         let Some(metric) = evaluation.metric(decides.name) else {
             let known = evaluation.metric_names().map(|name| format!("`{name}`")).collect();
@@ -115,7 +115,7 @@ impl<O: Objective> Trainer<'_, '_, O> {
     }
 
     /// What rank 0 found counts for all: another might round differently.
-    fn share_judgement(&mut self) {
+    fn broadcast_best(&mut self) {
         if self.plan.world_size == 1 {
             return;
         }

@@ -13,7 +13,7 @@ use crate::distributed::summed;
 use crate::error::{NonFinite, TrainError};
 use crate::event::TrainEvent;
 use crate::objective::{Loss, MetricSums, MicroBatch, Objective};
-use crate::supply::Supply;
+use crate::supply::ExampleSource;
 
 /// Numbers of a step, before they are reported.
 pub(super) struct StepResult {
@@ -23,9 +23,9 @@ pub(super) struct StepResult {
     pub(super) metrics: Vec<(&'static str, f64)>,
 }
 
-/// Sums over the passes of a step.
+/// StepSums over the passes of a step.
 #[derive(Default)]
-struct Sums {
+struct StepSums {
     loss: f64,
     weight: f64,
     tokens: u64,
@@ -34,7 +34,7 @@ struct Sums {
 
 /// Whether more is added to the gradients after a pass.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
+enum PassPosition {
     More,
     Last,
 }
@@ -45,20 +45,20 @@ impl<O: Objective> Trainer<'_, '_, O> {
         let epoch = self.plan.epoch(self.step);
         let (places, streamed) = (self.plan.places(self.step), &mut Vec::new());
         let chosen: Vec<&O::Example> = match &mut self.job.train {
-            Supply::Held(examples) => {
+            ExampleSource::InMemory(examples) => {
                 let examples = *examples;
                 if self.order.0 != epoch {
                     self.order = (epoch, epoch_order(examples.len(), self.job.training.seed, epoch));
                 }
                 self.order.1[places].iter().map(|&place| &examples[place]).collect()
             }
-            Supply::Stream { next, .. } => {
+            ExampleSource::Stream { next, .. } => {
                 *streamed = next(places.len())?;
                 streamed.iter().collect()
             }
         };
         let learning_rate = self.schedule.at(self.step);
-        let mut sums = Sums::default();
+        let mut sums = StepSums::default();
         let mut passes: VecDeque<Range<usize>> = self.plan.own_passes(chosen.len(), self.collective().rank());
         if passes.is_empty() {
             self.gradients.zero();
@@ -71,8 +71,8 @@ impl<O: Objective> Trainer<'_, '_, O> {
             if middle < pass.end {
                 passes.push_front(middle..pass.end);
             }
-            let turn = if passes.is_empty() { Turn::Last } else { Turn::More };
-            if !self.pass(&chosen, pass.start..middle, turn, &mut sums)? {
+            let position = if passes.is_empty() { PassPosition::Last } else { PassPosition::More };
+            if !self.pass(&chosen, pass.start..middle, position, &mut sums)? {
                 passes.push_front(pass.start..middle);
             }
         }
@@ -105,8 +105,8 @@ impl<O: Objective> Trainer<'_, '_, O> {
         &mut self,
         chosen: &[&O::Example],
         places: Range<usize>,
-        turn: Turn,
-        sums: &mut Sums,
+        position: PassPosition,
+        sums: &mut StepSums,
     ) -> Result<bool, TrainError> {
         // Randomness of its own for every pass, and the same when the step is made again.
         self.pass_options.seed = Some(pass_seed(self.job.training.seed, self.step, places.start));
@@ -127,7 +127,7 @@ impl<O: Objective> Trainer<'_, '_, O> {
                 result => result.map_err(refused)?,
             };
         let loss = objective.loss(&micro, &logp);
-        self.backward(&micro, &loss, turn).map_err(refused)?;
+        self.backward(&micro, &loss, position).map_err(refused)?;
         sums.loss += loss.sum;
         sums.weight += loss.weight;
         sums.tokens += micro.batch.len() as u64;
@@ -146,10 +146,15 @@ impl<O: Objective> Trainer<'_, '_, O> {
     }
 
     /// Adds the gradients of a pass; during the last one they are summed over the ranks.
-    fn backward(&mut self, micro: &MicroBatch<O::Side>, loss: &Loss, turn: Turn) -> Result<(), DecoderError> {
+    fn backward(
+        &mut self,
+        micro: &MicroBatch<O::Side>,
+        loss: &Loss,
+        position: PassPosition,
+    ) -> Result<(), DecoderError> {
         let MicroBatch { batch, .. } = micro;
         let (decoder, saved, gradients) = (&*self.decoder, &mut self.saved, &mut self.gradients);
-        if turn == Turn::More || self.plan.world_size == 1 {
+        if position == PassPosition::More || self.plan.world_size == 1 {
             return decoder.backward(&loss.d_logp, batch, saved, gradients);
         }
         summed(self.job.collective, decoder, gradients, |gradients, overlap| {

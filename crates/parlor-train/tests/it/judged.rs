@@ -1,4 +1,4 @@
-//! The objectives on judged answers against TRL's own trainers (`fixtures/trl/losses.json`), and the shared prompt
+//! The objectives on judged completions against TRL's own trainers (`fixtures/trl/losses.json`), and the shared prompt
 //! against computing it twice.
 
 use std::path::PathBuf;
@@ -9,7 +9,8 @@ use parlor_model::{
 };
 use parlor_text::RowSource;
 use parlor_train::objectives::{
-    Answer, Judged, KtoWeights, Pair, Preference, PreferenceLoss, Prompted, Unpaired, orpo_loss, sigmoid_loss,
+    CompletionLogps, CompletionPair, KtoWeights, LabeledCompletion, Pair, Preference, PreferenceLoss,
+    UnpairedPreference, orpo_loss, sigmoid_loss,
 };
 use parlor_train::{Loss, MetricSums, MicroBatch, Objective};
 use serde::de::Error as _;
@@ -67,7 +68,7 @@ fn expected<'de, D: Deserializer<'de>>(rest: D) -> Result<Expected, D::Error> {
     serde_json::from_value(Value::Object(rest)).map_err(D::Error::custom)
 }
 
-/// What both kinds have. Per answer: all better ones, then all worse ones.
+/// What both kinds have. Per completion: all better ones, then all worse ones.
 #[derive(Deserialize)]
 struct Expected {
     value: f64,
@@ -82,10 +83,10 @@ fn read() -> Fixture {
     serde_json::from_slice(&std::fs::read(fixture("trl/losses.json")).unwrap()).unwrap()
 }
 
-fn prompted(prompt: &[u32], answers: [&[u32]; 2], reference: Vec<f32>) -> Prompted {
-    Prompted {
+fn completion_pair(prompt: &[u32], completions: [&[u32]; 2], reference: Vec<f32>) -> CompletionPair {
+    CompletionPair {
         prompt: prompt.to_vec(),
-        answers: answers.map(<[u32]>::to_vec),
+        completions: completions.map(<[u32]>::to_vec),
         reference,
         source: RowSource { file: Arc::new("pairs.jsonl".into()), line: 1 },
     }
@@ -106,12 +107,12 @@ impl Case {
         Preference { loss, beta: self.beta }
     }
 
-    fn examples(&self, pairs: &[[Vec<u32>; 3]]) -> Vec<Prompted> {
+    fn examples(&self, pairs: &[[Vec<u32>; 3]]) -> Vec<CompletionPair> {
         let pair = |(index, [prompt, chosen, rejected]): (usize, &[Vec<u32>; 3])| {
             let reference = self.expected.reference.as_ref().map_or_else(Vec::new, |reference| {
                 [reference[index].clone(), reference[pairs.len() + index].clone()].concat()
             });
-            prompted(prompt, [chosen, rejected], reference)
+            completion_pair(prompt, [chosen, rejected], reference)
         };
         pairs.iter().enumerate().map(pair).collect()
     }
@@ -192,7 +193,7 @@ fn losses_of_pairs_are_those_of_trl() {
     for case in &fixture.cases {
         let (objective, examples) = (case.objective(), case.examples(&fixture.pairs));
         let name = format!("{} {}", case.loss, case.beta);
-        let refs: Vec<&Prompted> = examples.iter().collect();
+        let refs: Vec<&CompletionPair> = examples.iter().collect();
         check_model(&name, &objective, &policy, &refs, &case.expected);
         let micro = objective.collate(&refs, &refs);
         let rows = target_rows(&micro);
@@ -241,12 +242,12 @@ fn losses_of_single_answers_are_those_of_trl() {
             undesirable: case.undesirable_weight,
         };
         let reference = case.expected.reference.as_ref().unwrap();
-        let examples: Vec<Judged> = case
+        let examples: Vec<LabeledCompletion> = case
             .examples
             .iter()
             .enumerate()
-            .map(|(at, (prompt, completion, mismatched, desirable))| Judged {
-                prompted: prompted(
+            .map(|(at, (prompt, completion, mismatched, desirable))| LabeledCompletion {
+                pair: completion_pair(
                     prompt,
                     [completion, mismatched],
                     [&reference[at][..], &case.mismatched_reference[at]].concat(),
@@ -254,7 +255,7 @@ fn losses_of_single_answers_are_those_of_trl() {
                 desirable: *desirable,
             })
             .collect();
-        let (objective, refs) = (Unpaired(weights), examples.iter().collect::<Vec<_>>());
+        let (objective, refs) = (UnpairedPreference(weights), examples.iter().collect::<Vec<_>>());
         let name = format!("kto {index}");
         check_model(&name, &objective, &load(&case.policy), &refs, &case.expected);
         let micro = objective.collate(&refs, &refs);
@@ -281,12 +282,12 @@ fn losses_of_single_answers_are_those_of_trl() {
 /// Loss and gradients with every sequence laid out whole.
 fn twice(
     decoder: &Decoder,
-    pairs: &[Prompted],
+    pairs: &[CompletionPair],
     loss: impl Fn(&Pair<'_>) -> parlor_train::objectives::PairLoss,
 ) -> (f64, Gradients) {
     let whole: Vec<Vec<u32>> = pairs
         .iter()
-        .flat_map(|pair| pair.answers.iter().map(|answer| [&pair.prompt[..], answer].concat()))
+        .flat_map(|pair| pair.completions.iter().map(|completion| [&pair.prompt[..], completion].concat()))
         .collect();
     let batch = Batch::of_sequences(whole.iter().map(Vec::as_slice));
     let targets = Targets::next_token(&batch, &vec![1.0; batch.len()]);
@@ -297,11 +298,11 @@ fn twice(
         let seam = pair.prompt.len() - 1;
         let rows = |which: usize| segments[which].rows.start + seam..segments[which].rows.end - 1;
         let prompt = segments[0].rows.start..segments[0].rows.start + seam;
-        let split = pair.answers[0].len().min(pair.reference.len());
+        let split = pair.completions[0].len().min(pair.reference.len());
         let found = loss(&Pair {
             prompt: &logp[prompt.clone()],
-            chosen: Answer { logp: &logp[rows(0)], reference: &pair.reference[..split] },
-            rejected: Answer { logp: &logp[rows(1)], reference: &pair.reference[split..] },
+            chosen: CompletionLogps { logp: &logp[rows(0)], reference: &pair.reference[..split] },
+            rejected: CompletionLogps { logp: &logp[rows(1)], reference: &pair.reference[split..] },
         });
         value += found.value;
         d_logp[prompt].fill(found.d_prompt as f32);
@@ -321,18 +322,18 @@ fn a_prompt_computed_once_is_a_prompt_computed_twice() {
     let lengths = [(1, 1, 1), (2, 3, 1), (7, 2, 5), (20, 6, 4), (3, 1, 9)];
     for name in ["qwen3", "mistral", "llama3", "gpt2"] {
         let decoder = load(name).decoder;
-        let pairs: Vec<Prompted> = lengths
+        let pairs: Vec<CompletionPair> = lengths
             .iter()
             .enumerate()
             .map(|(at, &(prompt, chosen, rejected))| {
                 let at = at as u32;
                 let (a, b) = (ids(at + 10, chosen), ids(at + 20, rejected));
-                prompted(&ids(at, prompt), [&a, &b], reference(a.len() + b.len()))
+                completion_pair(&ids(at, prompt), [&a, &b], reference(a.len() + b.len()))
             })
             .collect();
-        let free: Vec<Prompted> =
-            pairs.iter().map(|pair| Prompted { reference: Vec::new(), ..pair.clone() }).collect();
-        let tokens: usize = pairs.iter().map(|pair| pair.prompt.len() + pair.answers[0].len() - 1).sum();
+        let free: Vec<CompletionPair> =
+            pairs.iter().map(|pair| CompletionPair { reference: Vec::new(), ..pair.clone() }).collect();
+        let tokens: usize = pairs.iter().map(|pair| pair.prompt.len() + pair.completions[0].len() - 1).sum();
         let token_weight = pairs.len() as f64 / tokens as f64;
         let sigmoid = PreferenceLoss::Sigmoid { label_smoothing: 0.0 };
         let runs = [
@@ -345,7 +346,7 @@ fn a_prompt_computed_once_is_a_prompt_computed_twice() {
         ];
         for (loss, pairs, (value, wanted)) in runs {
             let objective = Preference { loss, beta: 0.3 };
-            let refs: Vec<&Prompted> = pairs.iter().collect();
+            let refs: Vec<&CompletionPair> = pairs.iter().collect();
             let micro = objective.collate(&refs, &refs);
             let (found, gradients) = pass(&objective, &decoder, &micro);
             assert!((found.sum - value).abs() < ROUNDING * value, "{name}: {} and {value}", found.sum);
@@ -373,7 +374,7 @@ fn a_step_is_the_same_however_it_is_divided() {
     let decoder = load(&fixture.policy).decoder;
     let case = fixture.cases.iter().find(|case| case.loss == "orpo").unwrap();
     let (objective, examples) = (case.objective(), case.examples(&fixture.pairs));
-    let step: Vec<&Prompted> = examples.iter().collect();
+    let step: Vec<&CompletionPair> = examples.iter().collect();
     let whole = pass(&objective, &decoder, &objective.collate(&step, &step)).0;
     let parts: f64 =
         step.iter().map(|one| pass(&objective, &decoder, &objective.collate(&[one], &step)).0.sum).sum();

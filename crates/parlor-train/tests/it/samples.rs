@@ -3,7 +3,9 @@
 use std::fs;
 use std::sync::atomic::AtomicBool;
 
-use parlor_train::{Flow, SAMPLES_FILE, Sampler, Start, TrainEvent, TrainRequest, TrainSummary, prepare};
+use parlor_train::{
+    Flow, SAMPLES_FILE, SampleGenerator, Start, TrainEvent, TrainRequest, TrainSummary, prepare,
+};
 use serde_json::Value;
 
 use crate::run::Desk;
@@ -14,7 +16,7 @@ fn run(request: TrainRequest, stop_after: Option<u64>) -> (TrainSummary, Vec<Tra
         "Fail!" => Err("it failed".into()),
         _ => Ok(format!("{prompt} {:?}", decoder.parameters()[0].tensor.to_f32_vec()[0])),
     };
-    let prepared = prepare(request).unwrap().with_sampler(Sampler::new(answer));
+    let prepared = prepare(request).unwrap().with_sampler(SampleGenerator::new(answer));
     assert!(prepared.sample_template().is_some());
     let mut events = Vec::new();
     let mut observer = |event: TrainEvent| {

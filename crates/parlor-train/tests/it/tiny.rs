@@ -15,7 +15,7 @@ use parlor_train::distributed::{Alone, Collective};
 use parlor_train::identity::Identity;
 use parlor_train::objectives::CrossEntropy;
 use parlor_train::{
-    Finished, Flow, Hyperparameters, Job, Objective, Sequence, Supply, TrainError, TrainEvent, train,
+    ExampleSource, Finished, Flow, Hyperparameters, Job, Objective, Sequence, TrainError, TrainEvent, train,
 };
 use parlor_train::{TrainingConfig, checkpoint::Checkpoint};
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
@@ -178,7 +178,7 @@ impl<'a> Run<'a> {
             decoder,
             Job {
                 objective,
-                train: Supply::Held(&sequences(self.train.clone())),
+                train: ExampleSource::InMemory(&sequences(self.train.clone())),
                 eval: &sequences(self.eval.clone()),
                 hyper: &self.hyper,
                 training: &self.training,

@@ -10,9 +10,10 @@ use parlor_text::epoch_order;
 use parlor_train::config::{DpoLoss, TrainingType};
 use parlor_train::distributed::Alone;
 use parlor_train::identity::Identity;
-use parlor_train::objectives::{Preference, Prompted};
+use parlor_train::objectives::{CompletionPair, Preference};
 use parlor_train::{
-    Examples, Flow, Job, Objective, Supply, TrainRequest, TrainingConfig, Work, prepare, train as train_loop,
+    ExampleSet, ExampleSource, Examples, Flow, Job, Objective, TrainRequest, TrainingConfig, prepare,
+    train as train_loop,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -166,17 +167,17 @@ fn runs_of_an_adapter_are_those_of_trl() {
         let (training, model) = (request.training.clone(), request.model.clone());
         let mut decoder = adapted(&model);
         let out = desk.path("out");
-        let rows = match prepare(request).unwrap().data().work.clone() {
-            Work::Pairs(Examples { objective, mut train, .. }) => {
+        let rows = match prepare(request).unwrap().data().examples.clone() {
+            Examples::Pairs(ExampleSet { objective, mut train, .. }) => {
                 judged += 1;
                 measure(&decoder, &objective, &mut train);
                 steps(&mut decoder, &objective, &train, &training, &out)
             }
-            Work::Tokens(Examples { objective, train, .. }) => {
+            Examples::Tokens(ExampleSet { objective, train, .. }) => {
                 tuned += 1;
                 steps(&mut decoder, &objective, &train, &training, &out)
             }
-            Work::Judged(_) | Work::Stream(_) => panic!("no such run is in the fixture"),
+            Examples::Unpaired(_) | Examples::Stream(_) => panic!("no such run is in the fixture"),
         };
         check(&expected.loss_type, &rows, expected);
     }
@@ -196,9 +197,9 @@ fn adapted(model: &ModelConfig) -> Decoder {
 }
 
 /// Writes into the examples what the model without its adapter thinks of them.
-fn measure(decoder: &Decoder, objective: &Preference, examples: &mut [Prompted]) {
+fn measure(decoder: &Decoder, objective: &Preference, examples: &mut [CompletionPair]) {
     for example in examples.iter_mut() {
-        let one: [&Prompted; 1] = [example];
+        let one: [&CompletionPair; 1] = [example];
         let mut micro = objective.collate(&one, &one);
         micro.batch = micro.batch.with_adapter(AdapterChoice::Base);
         let logp = decoder.evaluate(&micro.batch, &micro.targets, &mut Workspace::default()).unwrap();
@@ -219,7 +220,7 @@ fn steps<O: Objective>(
     let mut rows = Rows::new();
     let job = Job {
         objective,
-        train: Supply::Held(train),
+        train: ExampleSource::InMemory(train),
         eval: &[],
         hyper: &training.hyperparameters(),
         training,

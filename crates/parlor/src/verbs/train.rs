@@ -15,7 +15,6 @@ use crate::failure::Failure;
 use crate::interrupt::{self, OnInterrupt, STOP};
 use crate::model::max_length;
 use crate::output::note;
-use crate::paths::failed;
 use crate::progress::{Progress, grouped, steps_text};
 use crate::ranks;
 use crate::sampler::answering;
@@ -45,9 +44,9 @@ fn train(context: &Context, args: &TrainArgs, collective: &Arc<dyn Collective>) 
             let settings = refused.fixes.first().map(Fix::settings).unwrap_or_default();
             note(&format!("the run does not fit into memory as it is; taking {}", settings.join(" ")));
             let request = request(&context.with_settings(settings), &asked)?;
-            prepare(request).map_err(|error| failed(context, error))
+            prepare(request).map_err(|error| context.run_failure(error))
         }
-        result => result.map_err(|error| failed(context, error)),
+        result => result.map_err(|error| context.run_failure(error)),
     };
     let prepared = fitted();
     progress.finish();

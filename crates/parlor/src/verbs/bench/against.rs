@@ -8,7 +8,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use parlor::kernels::{DType, threads};
+use parlor::kernels::DType;
+use parlor::kernels::parallel::threads;
 use serde::Serialize;
 use serde_json::Value;
 

@@ -6,8 +6,9 @@ mod work;
 
 use std::time::Instant;
 
-use parlor::kernels::limits::{self, Limits};
-use parlor::kernels::{DType, threads};
+use parlor::kernels::DType;
+use parlor::kernels::cpu::roofline::{self, Limits};
+use parlor::kernels::parallel::threads;
 use parlor::model::Architecture;
 use parlor::model::{DecoderConfig, WeightLayout, memory};
 use serde::Serialize;
@@ -73,7 +74,7 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<(), Failure> {
     let free = memory::available_bytes();
     let reading = free.map_or(READ, |free| (free / 4).min(READ)) as usize;
     let limits = work::limits(reading)?;
-    let machine = Machine { processor: limits::processor(), threads: threads::count(), memory_bytes: free };
+    let machine = Machine { processor: roofline::processor(), threads: threads::count(), memory_bytes: free };
     let wanted = |work: BenchWork| args.only.is_empty() || args.only.contains(&work);
     let start = Instant::now();
     let mut subject = choice.make(context, reading)?;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use parlor::kernels::limits::{self, Limits};
+use parlor::kernels::cpu::roofline::{self, Limits};
 use parlor::kernels::{Arithmetic, DType};
 use parlor::model::Architecture;
 use parlor::model::{
@@ -60,7 +60,8 @@ pub(crate) struct Subject {
 
 /// What the machine can do, by the most of a measurement over so many bytes.
 pub(crate) fn limits(reading: usize) -> Result<Limits, Failure> {
-    limits::measure(reading).map_err(|error| Failure::failed(format!("there is no memory to read: {error}")))
+    roofline::measure(reading)
+        .map_err(|error| Failure::failed(format!("there is no memory to read: {error}")))
 }
 
 /// What `work` measures, and what the machine can do just before or after it: others that share it change that within

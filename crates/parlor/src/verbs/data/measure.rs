@@ -6,7 +6,7 @@ use parlor::text::{
     Row, RowKind, RowSource, SourcedRow, encode_preference, encode_pretraining, encode_sft, encode_unpaired,
 };
 use parlor::train::TrainingType;
-use parlor::train::materials::{TextSide, train_on};
+use parlor::train::materials::{TextArtifacts, train_on};
 
 use crate::cli::{ModelArgs, TemplateArgs};
 use crate::context::Context;
@@ -41,11 +41,11 @@ pub(super) fn text_side(
     context: &Context,
     args: &ModelArgs,
     template: &TemplateArgs,
-) -> Result<TextSide, Failure> {
+) -> Result<TextArtifacts, Failure> {
     let kwargs = template_kwargs(context, template)?;
     let side = crate::model::TextSide::read(context, args)?;
     let template = side.find_template()?;
-    let side = TextSide { tokenizer: side.tokenizer, template }.with_template_kwargs(&kwargs);
+    let side = TextArtifacts { tokenizer: side.tokenizer, template }.with_template_kwargs(&kwargs);
     Ok(side.with_date(&context.config()?.model, None))
 }
 
@@ -53,7 +53,7 @@ pub(super) fn text_side(
 pub(super) fn measure(
     config: &Config,
     rows: &[SourcedRow],
-    side: &TextSide,
+    side: &TextArtifacts,
     report: &mut DataReport,
 ) -> Result<(Vec<Measured>, Findings), Failure> {
     let mut findings = Findings::default();

@@ -1,0 +1,390 @@
+//! Shape, dtype and bytes: the one container of numbers. It computes nothing.
+//!
+//! Leaves out: strides (rows are contiguous) and devices other than the CPU.
+
+mod rows;
+mod values;
+mod view;
+
+use std::sync::Arc;
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
+use crate::matmul::prepacked::Packed;
+use crate::{BlockFormat, BlockView, Blocks, MappedFile};
+
+pub use values::{Values, ValuesMut};
+pub use view::View;
+
+/// Element type of a [`Tensor`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// IEEE 754 single precision.
+    F32,
+    /// bfloat16: the upper half of an f32.
+    Bf16,
+    /// IEEE 754 half precision.
+    F16,
+    /// Blocks of few bits with shared scales.
+    Block(BlockFormat),
+}
+
+impl DType {
+    /// Bytes that `len` elements take, their scales included.
+    pub fn bytes(self, len: usize) -> usize {
+        match self {
+            DType::F32 => 4 * len,
+            DType::Bf16 | DType::F16 => 2 * len,
+            DType::Block(format) => format.bytes(len),
+        }
+    }
+
+    /// The dtype in which such numbers are written: bf16 for blocks, which no safetensors file holds.
+    pub fn plain(self) -> DType {
+        match self {
+            DType::Block(_) => DType::Bf16,
+            plain => plain,
+        }
+    }
+
+    /// The name Hugging Face configs use: `float32`, `bfloat16`, `float16`; of blocks their format's.
+    pub fn name(self) -> &'static str {
+        match self {
+            DType::F32 => "float32",
+            DType::Bf16 => "bfloat16",
+            DType::F16 => "float16",
+            DType::Block(format) => format.name(),
+        }
+    }
+}
+
+/// Why bytes could not become a tensor.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum TensorError {
+    /// The number of elements does not fill the shape.
+    #[error("a tensor of shape {shape:?} holds {expected} elements, but {found} were given")]
+    Length {
+        /// The shape asked for.
+        shape: Vec<usize>,
+        /// Elements in that shape.
+        expected: usize,
+        /// Elements given.
+        found: usize,
+    },
+    /// The bytes asked for lie outside the file.
+    #[error("bytes {start}..{end} lie outside the file of {file} bytes")]
+    OutOfFile {
+        /// First byte.
+        start: usize,
+        /// One past the last byte.
+        end: usize,
+        /// Size of the file.
+        file: usize,
+    },
+    /// Scales of these blocks are stored apart from them.
+    #[error("blocks of {0} are made in memory and do not lie in a file")]
+    Blocks(&'static str),
+    /// Rows that begin within a block.
+    #[error("rows of {columns} elements are no whole number of {format} blocks")]
+    Rows {
+        /// Elements of a row.
+        columns: usize,
+        /// The blocks' format.
+        format: &'static str,
+    },
+    /// The element count of the shape overflows memory.
+    #[error("a tensor of shape {shape:?} is larger than the address space")]
+    TooLarge {
+        /// The shape asked for.
+        shape: Vec<usize>,
+    },
+}
+
+#[derive(Clone, Debug)]
+enum Storage {
+    F32(Vec<f32>),
+    Bf16(Vec<bf16>),
+    F16(Vec<f16>),
+    Blocks(Blocks),
+    Packed(Packed),
+    Mapped { file: Arc<MappedFile>, start: usize, end: usize },
+}
+
+/// Numbers with a shape; row-major and contiguous.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    shape: Vec<usize>,
+    dtype: DType,
+    storage: Storage,
+}
+
+fn count(shape: &[usize]) -> Result<usize, TensorError> {
+    shape
+        .iter()
+        .try_fold(1usize, |total, &n| total.checked_mul(n))
+        .filter(|total| total.checked_mul(4).is_some_and(|bytes| isize::try_from(bytes).is_ok()))
+        .ok_or_else(|| TensorError::TooLarge { shape: shape.to_vec() })
+}
+
+impl Tensor {
+    /// An f32 tensor that owns `values`.
+    ///
+    /// # Errors
+    /// [`TensorError::Length`] when `values` does not fill `shape`.
+    pub fn from_f32(shape: &[usize], values: Vec<f32>) -> Result<Self, TensorError> {
+        let expected = count(shape)?;
+        if values.len() != expected {
+            return Err(TensorError::Length { shape: shape.to_vec(), expected, found: values.len() });
+        }
+        Ok(Self { shape: shape.to_vec(), dtype: DType::F32, storage: Storage::F32(values) })
+    }
+
+    /// The `bytes` range of `file` as a tensor, without copying where the bytes are aligned for `dtype`
+    /// (safetensors and GGUF align them), with one copy where they are not.
+    ///
+    /// # Errors
+    /// [`TensorError::OutOfFile`], [`TensorError::Length`] when the range does not fill `shape`, or
+    /// [`TensorError::Blocks`] for NF4, whose scales are stored apart.
+    pub fn mapped(
+        file: &Arc<MappedFile>,
+        bytes: std::ops::Range<usize>,
+        shape: &[usize],
+        dtype: DType,
+    ) -> Result<Self, TensorError> {
+        let (start, end) = (bytes.start, bytes.end);
+        let slice =
+            file.bytes().get(bytes).ok_or(TensorError::OutOfFile { start, end, file: file.bytes().len() })?;
+        let expected = count(shape)?;
+        if slice.len() != dtype.bytes(expected) {
+            let found = match dtype {
+                DType::Block(format) => slice.len() / format.bytes(1) * format.elements(),
+                plain => slice.len() / plain.bytes(1),
+            };
+            return Err(TensorError::Length { shape: shape.to_vec(), expected, found });
+        }
+        let aligned = |size| slice.as_ptr().align_offset(size) == 0;
+        let storage = match dtype {
+            DType::Block(format) if !format.is_whole() => return Err(TensorError::Blocks(format.name())),
+            DType::F32 if !aligned(4) => Storage::F32(bytemuck::allocation::pod_collect_to_vec(slice)),
+            DType::Bf16 if !aligned(2) => Storage::Bf16(bytemuck::allocation::pod_collect_to_vec(slice)),
+            DType::F16 if !aligned(2) => Storage::F16(bytemuck::allocation::pod_collect_to_vec(slice)),
+            _ => Storage::Mapped { file: Arc::clone(file), start, end },
+        };
+        Ok(Self { shape: shape.to_vec(), dtype, storage })
+    }
+
+    /// Dimensions, slowest first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.view().len()
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes this tensor holds in memory of its own: zero for one that lies in a mapped file.
+    pub fn owned_bytes(&self) -> usize {
+        match self.storage {
+            Storage::Mapped { .. } => 0,
+            _ => self.dtype.bytes(self.len()),
+        }
+    }
+
+    /// Lets go of the pages of a tensor in a mapped file until they are read again. Others stay as they are.
+    pub fn release(&self) {
+        if let Storage::Mapped { file, start, end } = &self.storage {
+            file.release(*start..*end);
+        }
+    }
+
+    /// As [`Self::release`], of some elements, whole blocks.
+    pub(crate) fn release_elements(&self, own: std::ops::Range<usize>) {
+        if let Storage::Mapped { file, start, .. } = &self.storage {
+            file.release(start + self.dtype.bytes(own.start)..start + self.dtype.bytes(own.end));
+        }
+    }
+
+    /// The elements, by dtype.
+    pub fn view(&self) -> View<'_> {
+        match &self.storage {
+            Storage::F32(values) => View::F32(values),
+            Storage::Bf16(values) => View::Bf16(values),
+            Storage::F16(values) => View::F16(values),
+            Storage::Blocks(values) => View::Block(values.view()),
+            Storage::Packed(values) => View::Packed(values.view()),
+            // The range and the alignment were checked when the tensor was made.
+            Storage::Mapped { file, start, end } => {
+                let bytes = &file.bytes()[*start..*end];
+                match self.dtype {
+                    DType::F32 => View::F32(bytemuck::cast_slice(bytes)),
+                    DType::Bf16 => View::Bf16(bytemuck::cast_slice(bytes)),
+                    DType::F16 => View::F16(bytemuck::cast_slice(bytes)),
+                    DType::Block(format) => {
+                        View::Block(BlockView::over(format, self.shape.iter().product(), bytes))
+                    }
+                }
+            }
+        }
+    }
+
+    /// The little-endian bytes of the elements, as safetensors stores them; of blocks, those without separate scales.
+    pub fn bytes(&self) -> &[u8] {
+        match self.view() {
+            View::F32(values) => bytemuck::cast_slice(values),
+            View::Bf16(values) => bytemuck::cast_slice(values),
+            View::F16(values) => bytemuck::cast_slice(values),
+            View::Block(values) => values.codes(),
+            View::Packed(values) => values.bytes(),
+        }
+    }
+
+    /// The elements, when they are f32.
+    pub fn as_f32(&self) -> Option<&[f32]> {
+        match self.view() {
+            View::F32(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    /// The elements for writing, when they are owned f32: what training needs.
+    pub fn as_f32_mut(&mut self) -> Option<&mut [f32]> {
+        match &mut self.storage {
+            Storage::F32(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    /// The elements for writing; `None` unless they are f32 or bf16 in memory of their own.
+    pub fn values_mut(&mut self) -> Option<ValuesMut<'_>> {
+        match &mut self.storage {
+            Storage::F32(values) => Some(ValuesMut::F32(values)),
+            Storage::Bf16(values) => Some(ValuesMut::Bf16(values)),
+            _ => None,
+        }
+    }
+
+    /// The elements, widened to f32.
+    pub fn to_f32_vec(&self) -> Vec<f32> {
+        let mut out = vec![0.0; self.len()];
+        self.view().widen_into(&mut out);
+        out
+    }
+
+    /// The same numbers in the order in which products of packed weights read them, when they are bf16, or in blocks and of a
+    /// width that can be; their dtype stays, and so do the numbers, but that NF4's levels are rounded. Those of a mapped file
+    /// wait there for their second product.
+    pub fn packed(&self) -> Option<Tensor> {
+        let packed = match self.storage {
+            Storage::Mapped { .. } => Packed::later(self),
+            _ => Packed::new(self.view(), *self.shape.last()?),
+        }?;
+        Some(Tensor { shape: self.shape.clone(), dtype: self.dtype, storage: Storage::Packed(packed) })
+    }
+
+    /// Packs the numbers of [`Self::packed`] that wait in a file, now.
+    pub fn pack(&self) {
+        if let Storage::Packed(packed) = &self.storage {
+            packed.pack();
+        }
+    }
+
+    /// The bytes of a row, where rows are whole numbers of elements and of blocks that can be moved.
+    fn row_bytes(&self) -> Result<usize, TensorError> {
+        let columns = self.shape.get(1..).unwrap_or_default().iter().product();
+        match (self.dtype, &self.storage) {
+            (DType::Block(format), storage) => {
+                let moves = format.is_whole() && !matches!(storage, Storage::Packed(_));
+                match moves && columns % format.elements() == 0 {
+                    true => Ok(format.bytes(columns)),
+                    false => Err(TensorError::Rows { columns, format: format.name() }),
+                }
+            }
+            (plain, _) => Ok(plain.bytes(columns)),
+        }
+    }
+
+    /// The rows `range`, which stay in the mapped file where they lie in one.
+    ///
+    /// # Errors
+    /// [`TensorError::Rows`] when a row begins within a block, [`TensorError::OutOfFile`] when there is no such row.
+    pub fn rows(&self, range: std::ops::Range<usize>) -> Result<Tensor, TensorError> {
+        let size = self.row_bytes()?;
+        let shape: Vec<usize> =
+            std::iter::once(range.len()).chain(self.shape.iter().skip(1).copied()).collect();
+        match &self.storage {
+            Storage::Mapped { file, start, end } if range.end.saturating_mul(size) <= end - start => {
+                let bytes = start + range.start * size..start + range.end * size;
+                Self::mapped(file, bytes, &shape, self.dtype)
+            }
+            _ => self.gather_rows(range),
+        }
+    }
+
+    /// A copy of the rows of these numbers, in this order, bit for bit.
+    ///
+    /// # Errors
+    /// Those of [`Self::rows`].
+    pub fn gather_rows(&self, rows: impl IntoIterator<Item = usize>) -> Result<Tensor, TensorError> {
+        let (size, all) = (self.row_bytes()?, self.bytes());
+        let (mut bytes, mut count) = (Vec::new(), 0);
+        for row in rows {
+            let (start, end) = (row * size, (row + 1) * size);
+            let row = all.get(start..end).ok_or(TensorError::OutOfFile { start, end, file: all.len() })?;
+            bytes.extend_from_slice(row);
+            count += 1;
+        }
+        let shape: Vec<usize> = std::iter::once(count).chain(self.shape.iter().skip(1).copied()).collect();
+        let storage = match self.dtype {
+            DType::F32 => Storage::F32(bytemuck::allocation::pod_collect_to_vec(&bytes)),
+            DType::Bf16 => Storage::Bf16(bytemuck::allocation::pod_collect_to_vec(&bytes)),
+            DType::F16 => Storage::F16(bytemuck::allocation::pod_collect_to_vec(&bytes)),
+            DType::Block(format) => {
+                Storage::Blocks(Blocks::from_codes(format, shape.iter().product(), bytes))
+            }
+        };
+        Ok(Tensor { shape, dtype: self.dtype, storage })
+    }
+
+    /// An owned copy in `dtype`, rounded to nearest even where it narrows, by the format's rule to blocks; blocks of the
+    /// same format are copied as they are.
+    ///
+    /// # Panics
+    /// When `dtype` is another format than these numbers have and none of [`BlockFormat::MADE`]: a caller's mistake.
+    pub fn to_dtype(&self, dtype: DType) -> Tensor {
+        let storage = match (dtype, self.view()) {
+            (DType::Bf16, View::Bf16(values)) => Storage::Bf16(values.to_vec()),
+            (DType::F16, View::F16(values)) => Storage::F16(values.to_vec()),
+            (DType::F32, _) => Storage::F32(self.to_f32_vec()),
+            (DType::Block(format), View::Block(values)) if format == values.format() && format.is_whole() => {
+                Storage::Blocks(Blocks::from_codes(format, self.len(), values.codes().to_vec()))
+            }
+            (DType::Block(format), _) => Storage::Blocks(match self.view() {
+                View::F32(values) => Blocks::quantize(values, format),
+                _ => Blocks::quantize(&self.to_f32_vec(), format),
+            }),
+            (DType::Bf16, _) => {
+                let mut out = vec![bf16::ZERO; self.len()];
+                out.convert_from_f32_slice(&self.to_f32_vec());
+                Storage::Bf16(out)
+            }
+            (DType::F16, _) => {
+                let mut out = vec![f16::ZERO; self.len()];
+                out.convert_from_f32_slice(&self.to_f32_vec());
+                Storage::F16(out)
+            }
+        };
+        Tensor { shape: self.shape.clone(), dtype, storage }
+    }
+}
