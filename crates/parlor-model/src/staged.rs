@@ -1,5 +1,6 @@
-//! Several files that belong together, put in place whole: written into a temporary directory beside the target, each
-//! fsynced, then renamed. A failure leaves the target as it was, or (between renames) each file whole.
+//! Several files that belong together, put in place whole: written into a temporary directory beside the
+//! target, each fsynced, then renamed. A failure leaves the target as it was, or (between renames) each file
+//! whole.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -31,8 +32,8 @@ fn sync_directory(dir: &Path) -> Result<(), SaveError> {
     at(dir, parlor_files::atomic_file::sync_directory(dir))
 }
 
-/// Has `fill` write files, and puts them into `dir`; `last` is the one that makes them count, and files that are `stale`
-/// and were not written again are removed after it.
+/// Has `fill` write files, and puts them into `dir`; `last` is the one that makes them count, and files that
+/// are `stale` and were not written again are removed after it.
 pub(crate) fn write_staged(
     dir: &Path,
     last: &str,
