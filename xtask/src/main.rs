@@ -19,6 +19,7 @@ mod readme;
 mod sanitize;
 mod test;
 mod tidy;
+mod words;
 
 use anyhow::bail;
 use test::Scope;
