@@ -1,12 +1,11 @@
 //! Activations of the MLP, forward and backward: SiLU and tanh-GELU, gated (`act(gate) * up`) or plain.
 //!
-//! Inputs, output and gradients are of one dtype: f32, or bf16 where products of bf16 are all that reads them. What is computed
-//! from bf16 is computed in f32.
+//! Inputs, output and gradients have one dtype: f32, or bf16 where only bf16 products read them. Arithmetic is in f32.
 
-use crate::parallel::threads::Parts as _;
+use crate::parallel::ParallelExt as _;
 
 use crate::cpu::simd::{Element, dispatch, exp};
-use crate::{ValuesMut, View};
+use crate::memory::{ValuesMut, View};
 
 /// The nonlinearity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,10 +16,12 @@ pub enum Activation {
     GeluTanh,
 }
 
+/// Elements of a task.
 const CHUNK: usize = 16 * 1024;
 
-/// Value and derivative at `x` of the activation that is known where the loop is compiled.
+/// An activation, as a type, so that each has a loop compiled for it.
 trait Evaluate {
+    /// Value and derivative at `x`.
     fn evaluate(x: f32) -> (f32, f32);
 }
 
@@ -43,10 +44,10 @@ impl Evaluate for GeluTanh {
         const SCALE: f32 = 0.797_884_6;
         const CUBIC: f32 = 0.044_715;
         let inner = SCALE * (x + CUBIC * x * x * x);
-        // tanh(u) = 1 - 2 / (1 + e^2u), right at both ends without branches.
+        // tanh(u) = 1 - 2 / (1 + e^2u), which is accurate in both limits without branches.
         let tanh = 1.0 - 2.0 / (1.0 + exp(2.0 * inner));
-        let slope = SCALE * (1.0 + 3.0 * CUBIC * x * x);
-        (0.5 * x * (1.0 + tanh), 0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * slope)
+        let inner_derivative = SCALE * (1.0 + 3.0 * CUBIC * x * x);
+        (0.5 * x * (1.0 + tanh), 0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * inner_derivative)
     }
 }
 
@@ -79,19 +80,19 @@ pub fn gated_forward<'a>(
 fn gated_forward_of<A: Evaluate, T: Element>(gate: &[T], up: &[T], y: &mut [T]) {
     assert!(gate.len() == up.len() && y.len() == up.len(), "lengths of gate, up and output");
     let parts = y.chunks_mut(CHUNK).zip(gate.chunks(CHUNK)).zip(up.chunks(CHUNK));
-    parts.share(|((y, gate), up)| {
+    parts.par_for_each(|((y, gate), up)| {
         dispatch(
             #[inline(always)]
             || {
                 for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-                    *y = T::of(A::evaluate(gate.wide()).0 * up.wide());
+                    *y = T::narrow(A::evaluate(gate.widen()).0 * up.widen());
                 }
             },
         );
     });
 }
 
-/// Turns `gate` and `up` into their gradients in place, from `dy`.
+/// Replaces `gate` and `up` by their gradients, given `dy`.
 pub fn gated_backward<'a>(
     activation: Activation,
     gate: impl Into<ValuesMut<'a>>,
@@ -118,14 +119,14 @@ pub fn gated_backward<'a>(
 fn gated_backward_of<A: Evaluate, T: Element>(gate: &mut [T], up: &mut [T], dy: &[f32]) {
     assert!(gate.len() == up.len() && dy.len() == up.len(), "lengths of gate, up and gradient");
     let parts = gate.chunks_mut(CHUNK).zip(up.chunks_mut(CHUNK)).zip(dy.chunks(CHUNK));
-    parts.share(|((gate, up), dy)| {
+    parts.par_for_each(|((gate, up), dy)| {
         dispatch(
             #[inline(always)]
             || {
                 for ((gate, up), dy) in gate.iter_mut().zip(up).zip(dy) {
-                    let (value, slope) = A::evaluate(gate.wide());
-                    *gate = T::of(dy * up.wide() * slope);
-                    *up = T::of(dy * value);
+                    let (value, derivative) = A::evaluate(gate.widen());
+                    *gate = T::narrow(dy * up.widen() * derivative);
+                    *up = T::narrow(dy * value);
                 }
             },
         );
@@ -145,19 +146,19 @@ pub fn forward<'a>(activation: Activation, x: impl Into<View<'a>>, y: impl Into<
 
 fn forward_of<A: Evaluate, T: Element>(x: &[T], y: &mut [T]) {
     assert_eq!(x.len(), y.len(), "lengths of input and output");
-    y.chunks_mut(CHUNK).zip(x.chunks(CHUNK)).share(|(y, x)| {
+    y.chunks_mut(CHUNK).zip(x.chunks(CHUNK)).par_for_each(|(y, x)| {
         dispatch(
             #[inline(always)]
             || {
                 for (y, x) in y.iter_mut().zip(x) {
-                    *y = T::of(A::evaluate(x.wide()).0);
+                    *y = T::narrow(A::evaluate(x.widen()).0);
                 }
             },
         );
     });
 }
 
-/// Turns `x` into its gradient in place, from `dy`.
+/// Replaces `x` by its gradient, given `dy`.
 pub fn backward<'a>(activation: Activation, x: impl Into<ValuesMut<'a>>, dy: &[f32]) {
     match (activation, x.into()) {
         (Activation::Silu, ValuesMut::F32(x)) => backward_of::<Silu, _>(x, dy),
@@ -169,12 +170,12 @@ pub fn backward<'a>(activation: Activation, x: impl Into<ValuesMut<'a>>, dy: &[f
 
 fn backward_of<A: Evaluate, T: Element>(x: &mut [T], dy: &[f32]) {
     assert_eq!(x.len(), dy.len(), "lengths of input and gradient");
-    x.chunks_mut(CHUNK).zip(dy.chunks(CHUNK)).share(|(x, dy)| {
+    x.chunks_mut(CHUNK).zip(dy.chunks(CHUNK)).par_for_each(|(x, dy)| {
         dispatch(
             #[inline(always)]
             || {
                 for (x, dy) in x.iter_mut().zip(dy) {
-                    *x = T::of(dy * A::evaluate(x.wide()).1);
+                    *x = T::narrow(dy * A::evaluate(x.widen()).1);
                 }
             },
         );

@@ -40,8 +40,8 @@ pub(crate) fn forward(
         heads(k).forward(&mut activations.k, &mut activations.raw_k, &mut activations.k_norm);
     }
     if let Some(angles) = context.rotation() {
-        rope::apply(&mut activations.q, config.num_attention_heads, angles, rope::Turn::Forward);
-        rope::apply(&mut activations.k, config.num_key_value_heads, angles, rope::Turn::Forward);
+        rope::apply(&mut activations.q, config.num_attention_heads, angles, rope::Direction::Forward);
+        rope::apply(&mut activations.k, config.num_key_value_heads, angles, rope::Direction::Forward);
     }
     attention::forward(
         (&context.geometry(), context.attention_arithmetic()),
@@ -90,8 +90,8 @@ pub(crate) fn backward(context: &BlockContext<'_>, needs_input: bool, state: &mu
         attention::Gradients { dq, dk, dv },
     );
     if let Some(angles) = context.rotation() {
-        rope::apply(dq, config.num_attention_heads, angles, rope::Turn::Backward);
-        rope::apply(dk, config.num_key_value_heads, angles, rope::Turn::Backward);
+        rope::apply(dq, config.num_attention_heads, angles, rope::Direction::Backward);
+        rope::apply(dk, config.num_key_value_heads, angles, rope::Direction::Backward);
     }
     if let Some(QkNormLayers { eps, q, k }) = layers.qk_norm {
         let heads = |weight| HeadNorm { pass, weight, eps };
@@ -132,7 +132,7 @@ pub(crate) fn backward(context: &BlockContext<'_>, needs_input: bool, state: &mu
 
 /// The input of queries, keys and values: the stream, normalised.
 fn normalise(context: &BlockContext<'_>, x: &[f32], stats: &mut NormStats, inputs: &mut LayerInputs) {
-    let out = inputs.attention.room(context.pass.arithmetic, x.len());
+    let out = inputs.attention.resized(context.pass.arithmetic, x.len());
     norm::forward(context.pass, context.layers().input_norm, x, out, stats);
 }
 

@@ -2,7 +2,7 @@
 //! those of every trained parameter, block by block, from the activations that the forward pass kept or that
 //! are recomputed.
 
-use parlor_kernels::cross_entropy::{self, Rows};
+use parlor_kernels::cross_entropy::{self, BackwardInputs};
 use parlor_kernels::embedding;
 
 use super::batch::Batch;
@@ -110,7 +110,8 @@ impl Decoder {
         let Workspace { stream, head, scratch, .. } = workspace;
         let width = self.config.hidden_size;
         let d_rows: Vec<f32> = head.rows.iter().map(|&row| d_logp[row]).collect();
-        let rows = Rows { x: &head.normed, targets: &head.targets, lse: &head.lse, d_logp: &d_rows };
+        let rows =
+            BackwardInputs { x: &head.normed, targets: &head.targets, lse: &head.lse, d_logp: &d_rows };
         let d_normed = resized(&mut scratch.d_normed, head.normed.len());
         let d_head = if head.rows.is_empty() { None } else { gradients.fill(pass.head()) };
         if d_head.is_none() && head.head_gradient.len() == d_normed.len() {

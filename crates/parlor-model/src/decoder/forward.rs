@@ -3,7 +3,7 @@
 //!
 //! Source: `LlamaModel.forward` and `GPT2Model.forward` in transformers, whose order of operations it follows.
 
-use parlor_kernels::{Write, cross_entropy, embedding, linear, noise};
+use parlor_kernels::{Write, cross_entropy, embedding, linear, random};
 
 use super::activation_memory::{PassKind, PassSize};
 use super::batch::{Batch, Context};
@@ -247,7 +247,11 @@ impl Decoder {
             let elements = (parent + segment.rows.len()) * width;
             let rows = segment.rows.start * width..segment.rows.end * width;
             let magnitude = neftune_noise_alpha / (elements as f32).sqrt();
-            noise::add_uniform(&mut stream[rows.clone()], magnitude, seed.wrapping_add(rows.start as u64));
+            random::add_uniform_noise(
+                &mut stream[rows.clone()],
+                magnitude,
+                seed.wrapping_add(rows.start as u64),
+            );
         }
     }
 

@@ -71,7 +71,7 @@ pub(crate) fn backward(context: &BlockContext<'_>, state: &mut BlockBackward<'_>
 
 /// The input of gate and up: the stream after attention, normalised.
 fn normalise(context: &BlockContext<'_>, x: &[f32], stats: &mut NormStats, inputs: &mut LayerInputs) {
-    let out = inputs.mlp.room(context.pass.arithmetic, x.len());
+    let out = inputs.mlp.resized(context.pass.arithmetic, x.len());
     norm::forward(context.pass, context.layers().mlp_norm, x, out, stats);
 }
 
@@ -84,8 +84,8 @@ fn gate_and_up(
 ) {
     let (pass, mlp, config) = (context.pass, context.layers().mlp, context.config());
     let len = input.len() / config.hidden_size * config.intermediate_size;
-    let up = activations.up.room(pass.arithmetic, len);
-    let gate = activations.gate.room(pass.arithmetic, mlp.gate.map_or(0, |_| len));
+    let up = activations.up.resized(pass.arithmetic, len);
+    let gate = activations.gate.resized(pass.arithmetic, mlp.gate.map_or(0, |_| len));
     let (up, gate) = match (up, gate) {
         (ValuesMut::F32(up), ValuesMut::F32(gate)) => (up, gate),
         _ => (resized(&mut scratch.raw_up, len), resized(&mut scratch.raw_gate, len)),
@@ -104,7 +104,7 @@ fn gate_and_up(
 /// `act(gate) * up`, or `act(up)` without a gate, into `out`.
 fn activate(context: &BlockContext<'_>, gate: &Values, up: &Values, out: &mut Values) {
     let mlp = context.layers().mlp;
-    let out = out.room(context.pass.arithmetic, up.len());
+    let out = out.resized(context.pass.arithmetic, up.len());
     match mlp.gate {
         Some(_) => activation::gated_forward(mlp.activation, gate.view(), up.view(), out),
         None => activation::forward(mlp.activation, up.view(), out),

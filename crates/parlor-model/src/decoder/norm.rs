@@ -1,7 +1,7 @@
 //! Norms of the residual stream, forward and backward, of the kind that the configuration names.
 
 use parlor_kernels::ValuesMut;
-use parlor_kernels::norm::{self, LayerGradients};
+use parlor_kernels::norm::{self, LayerNormGradients};
 
 use super::gradients::Gradients;
 use super::layers::NormLayer;
@@ -13,7 +13,7 @@ pub(crate) fn forward(pass: &Pass<'_>, layer: NormLayer, x: &[f32], y: ValuesMut
     match layer {
         NormLayer::Layer { eps, weight, bias } => {
             let weight = pass.vector(weight);
-            stats.moments.resize(x.len() / weight.len(), norm::Moments::default());
+            stats.moments.resize(x.len() / weight.len(), norm::RowMoments::default());
             norm::layer_forward(x, (weight, pass.vector(bias)), eps, y, &mut stats.moments);
         }
         NormLayer::Rms { eps, weight } => {
@@ -47,7 +47,7 @@ pub(crate) fn backward(
     match layer {
         NormLayer::Layer { weight, bias, .. } => {
             let (dweight, dbias) = gradients.pair_mut(pass.resolve(weight), pass.resolve(bias));
-            let parameters = LayerGradients { weight: dweight, bias: dbias };
+            let parameters = LayerNormGradients { weight: dweight, bias: dbias };
             norm::layer_backward(x, pass.vector(weight), &stats.moments, dy, dx, parameters);
         }
         NormLayer::Rms { weight, .. } => {

@@ -7,7 +7,7 @@
 //! round to bf16.
 
 use parlor_kernels::cross_entropy::Logits;
-use parlor_kernels::norm::Moments;
+use parlor_kernels::norm::RowMoments;
 use parlor_kernels::rope::Angles;
 use parlor_kernels::{Arithmetic, Values};
 
@@ -19,7 +19,7 @@ use crate::memory::FreeMemory;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NormStats {
     pub(crate) inverse_rms: Vec<f32>,
-    pub(crate) moments: Vec<Moments>,
+    pub(crate) moments: Vec<RowMoments>,
 }
 
 /// The inputs of a block's linear layers, in the format that their products read.
