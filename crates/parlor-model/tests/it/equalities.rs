@@ -177,7 +177,7 @@ fn a_shared_prompt_equals_a_repeated_one() {
             .flat_map(|(_, values)| values.into_owned())
             .fold(0.0f32, |max, x| max.max(x.abs()));
         for (id, parameter) in decoder.parameters().iter().enumerate() {
-            // Beside rounding of its own size, a gradient may carry noise of all gradients' size: a key bias
+            // In addition to rounding of its own size, a gradient may carry noise of all gradients' size: a key bias
             // without rotation has none in theory.
             let own = repeated.get(id).unwrap().iter().fold(0.0f32, |max, x| max.max(x.abs()));
             let allowed = 10.0 * ROUNDING * f64::from(own) + ROUNDING * f64::from(largest);
