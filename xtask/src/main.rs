@@ -20,6 +20,7 @@ mod readme;
 mod sanitize;
 mod test;
 mod tidy;
+mod words;
 
 use anyhow::bail;
 use test::Scope;
