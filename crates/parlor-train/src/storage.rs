@@ -1,7 +1,8 @@
 //! Atomic directories and files: written under a temporary name, fsynced, renamed.
 //!
-//! File contents are synced first, then the directory's entries, then comes the rename, then the parent's entries, so
-//! that a kill or a power cut leaves the old state or the new one. Temporary names start with `.tmp-`.
+//! File contents are synced first, then the directory's entries, then comes the rename, then the parent's
+//! entries, so that a kill or a power cut leaves the old state or the new one. Temporary names start with
+//! `.tmp-`.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -94,8 +95,8 @@ pub fn human_bytes(bytes: u64) -> String {
     format!("{bytes} bytes")
 }
 
-/// Creates `parent/name` with the contents that `fill` writes into the directory that it is given. A directory of that
-/// name is replaced atomically.
+/// Creates `parent/name` with the contents that `fill` writes into the directory that it is given. A
+/// directory of that name is replaced atomically.
 ///
 /// # Errors
 /// What `fill` or the system says; then nothing but `parent` itself has changed.
