@@ -11,7 +11,7 @@ use parlor_files::atomic_file;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::Configuration;
+use crate::configuration::Configuration;
 use crate::emit::{self, SaveMode};
 use crate::explain::{self, Explanation};
 use crate::generate::json_schema;
@@ -203,7 +203,7 @@ impl<C: Configuration> ConfigManager<C> {
     /// # Errors
     /// [`SaveError`] with the path.
     pub fn save(&self, path: &Path, mode: SaveMode) -> Result<(), SaveError> {
-        atomic_file::write(path, self.to_yaml(mode).as_bytes())
+        atomic_file::replace(path, atomic_file::directory_of(path), self.to_yaml(mode).as_bytes())
             .map_err(|source| SaveError { path: path.to_owned(), source })
     }
 

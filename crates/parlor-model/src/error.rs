@@ -1,8 +1,9 @@
 //! Why a model could not be loaded or saved: a kind that programs can act on, and text that a person can.
 
 use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use parlor_files::WriteError;
 
 /// What class of trouble it was; decides what to try next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,13 +96,10 @@ impl ModelLoadError {
 #[derive(Debug, thiserror::Error)]
 pub enum SaveError {
     /// The operating system refused; a full disk, say.
-    #[error("cannot write {}: {source}\n  help: check free space and permissions there; nothing that was in place before was changed", .path.display())]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(
+        "{0}\n  help: check free space and permissions there; nothing that was in place before was changed"
+    )]
+    Write(#[from] WriteError),
     /// The family cannot express this decoder.
     #[error("a {family} config.json cannot describe this model: {}", .problems.join("; "))]
     Shape {

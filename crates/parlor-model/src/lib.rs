@@ -10,7 +10,6 @@ mod files;
 mod lora;
 mod manager;
 pub mod memory;
-mod staged;
 
 pub use arch::{Architecture, ArchitectureBlock, CheckpointTensor, ModelPreset, PresetError};
 pub use checkpoint::{

@@ -20,9 +20,8 @@ pub use parlor_state::{Best, FileRecord, Generator, PARLOR_STATE, ParlorState, T
 pub use trainer_state::TrainerState;
 
 use crate::hash::hex;
-use crate::storage::{
-    FillError, StorageError, TEMPORARY_PREFIX, TEMPORARY_PREFIXES, human_bytes, remove, write_directory,
-};
+use parlor_files::atomic_file::TEMPORARY_PREFIX;
+use parlor_files::{FillError, WriteError, atomic_dir, human_bytes};
 
 /// Name of the optimizer's state within a checkpoint.
 pub const OPTIMIZER_STATE: &str = "optimizer.safetensors";
@@ -68,8 +67,8 @@ pub fn write_checkpoint(
     state: &ParlorState,
     trainer_state: &TrainerState,
     fill: &dyn Fn(&Path) -> Result<(), FillError>,
-) -> Result<PathBuf, StorageError> {
-    write_directory(output_dir, &checkpoint_name(state.step), &mut |directory| {
+) -> Result<PathBuf, WriteError> {
+    atomic_dir::replace(output_dir, &checkpoint_name(state.step), &mut |directory| {
         fill(directory)?;
         let mut text = serde_json::to_vec_pretty(trainer_state)?;
         text.push(b'\n');
@@ -183,8 +182,8 @@ pub fn remove_temporaries(output_dir: &Path) -> Vec<String> {
     let mut removed = Vec::new();
     for entry in fs::read_dir(output_dir).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if TEMPORARY_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
-            remove(&entry.path());
+        if name.starts_with(TEMPORARY_PREFIX) {
+            atomic_dir::remove(&entry.path());
             removed.push(name);
         }
     }
@@ -202,7 +201,7 @@ pub fn rotate_checkpoints(output_dir: &Path, limit: Option<usize>, best: Option<
             // Renamed first, so that a kill during the removal leaves no checkpoint that looks intact.
             let parked = output_dir.join(format!("{TEMPORARY_PREFIX}old-{}", checkpoint_name(*step)));
             if fs::rename(path, &parked).is_ok() {
-                remove(&parked);
+                atomic_dir::remove(&parked);
             }
         }
     }

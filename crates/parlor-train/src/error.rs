@@ -8,7 +8,18 @@ use crate::checkpoint::DamagedCheckpoint;
 use crate::config::Problem;
 use crate::forecast::TooLarge;
 use crate::optim::OptimizerError;
-use crate::storage::{FillError, StorageError};
+use parlor_files::{FillError, WriteError};
+
+/// What to do about a full disk; empty for other errors.
+fn full_disk_help(error: &WriteError) -> &'static str {
+    match error {
+        WriteError::Full { .. } => {
+            "; earlier checkpoints are intact; free some space or choose another `training.output_dir`, then \
+             `parlor train --resume`"
+        }
+        WriteError::Other { .. } => "",
+    }
+}
 
 /// A loss or gradient that is not finite.
 #[derive(Clone, Debug, PartialEq)]
@@ -186,8 +197,8 @@ pub enum TrainError {
     #[error(transparent)]
     Optimizer(Box<OptimizerError>),
     /// Something could not be written.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
+    #[error("{error}{help}", error = .0, help = full_disk_help(.0))]
+    Storage(#[from] WriteError),
     /// Metrics could not be written.
     #[error("cannot record metrics: {0}")]
     Record(FillError),

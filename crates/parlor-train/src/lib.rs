@@ -5,7 +5,7 @@
 //! section of the configuration. [`train`] is the loop itself, for callers with a decoder and examples of
 //! their own.
 //!
-//! Files and directories of a run are written atomically (see [`mod@storage`]), and a run that resumes from a
+//! Files and directories of a run are written atomically (see [`parlor_files`]), and a run that resumes from a
 //! checkpoint ends bit-identical to one that was never interrupted.
 #![forbid(unsafe_code)]
 
@@ -13,7 +13,6 @@ pub mod checkpoint;
 pub mod config;
 pub mod distributed;
 pub mod objectives;
-pub mod storage;
 
 mod artifacts;
 mod data;

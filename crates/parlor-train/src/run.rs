@@ -32,9 +32,9 @@ use crate::plan::{FixSearch, MemoryModel, PassSizes, seconds_estimate};
 use crate::record::{NoRecord, Recorder, RunRecord, SampleGenerator, SampleWriter, drop_later_samples};
 use crate::reference::{Reference, ReferencePasses, ReferenceSetup, WEIGHTS};
 use crate::steps::StepPlan;
-use crate::storage::{StorageError, copy_files, write_file};
 use crate::trainer::{BEST, Finished, LoopConfig, LoopExamples, LoopHooks, train};
 pub use output_dir::{OutputDir, Start};
+use parlor_files::{WriteError, atomic_dir, atomic_file};
 use request::Purpose;
 pub use request::TrainRequest;
 use resume::clear_leftovers;
@@ -293,7 +293,7 @@ impl Run {
             // Nothing is running yet that the answer could stop.
             let _ = (hooks.observer)(TrainEvent::Warning(warning));
         }
-        write_file(&directory.join("config.resolved.yaml"), self.resolved_config.as_bytes())?;
+        atomic_file::write(&directory.join("config.resolved.yaml"), self.resolved_config.as_bytes())?;
         let state = resume.map(|checkpoint| &checkpoint.state);
         let mut record = RunRecord::start(&directory, self.info(), &self.monitoring, state)?;
         let result = self
@@ -388,7 +388,7 @@ impl Run {
         if let Some(best) = finished.best.filter(|_| self.config.training.load_best_model_at_end) {
             let path = directory.join(BEST);
             if path.is_dir() {
-                copy_files(&path, directory)?;
+                atomic_dir::copy_files(&path, directory)?;
                 return Ok(best.step);
             }
             // Possible when a run resumes in another directory than the one it began in.
@@ -396,7 +396,7 @@ impl Run {
             let _ = observer(TrainEvent::Warning(text));
         }
         let saved = self.artifacts.save(&self.decoder, directory);
-        saved.map_err(|error| StorageError::new(directory, error))?;
+        saved.map_err(|error| WriteError::new(directory, error))?;
         Ok(finished.steps)
     }
 

@@ -33,7 +33,7 @@ use crate::optim::Optimizer;
 use crate::record::{Recorder, SampleWriter};
 use crate::schedule::Schedule;
 use crate::steps::StepPlan;
-use crate::storage::FillError;
+use parlor_files::FillError;
 
 /// Name of the directory of the model with the best evaluation.
 pub const BEST: &str = "best";

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
-use parlor::engine::{Answerer, SamplingParams, generate};
+use parlor::engine::{GenerationModel, SamplingParams, generate};
 use parlor::model::Decoder;
 use parlor::text::{Message, SpecialTokens};
 use parlor::train::{Run, SampleGenerator};
@@ -31,16 +31,16 @@ pub(crate) fn sample_generator(run: &Run) -> Option<SampleGenerator> {
             }
             None => tokenizer.encode(prompt, SpecialTokens::Include)?,
         };
-        let answerer = Answerer {
+        let model = GenerationModel {
             decoder,
             tokenizer: Some(&tokenizer),
             eos_token_ids: &eos_token_ids,
             max_length: decoder.config().max_position_embeddings,
         };
-        let answer = generate(answerer, &ids, &params, 0, &mut |_| {
+        let completion = generate(model, &ids, &params, 0, &mut |_| {
             if STOP.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
-        Ok(answer.text)
+        Ok(completion.text)
     }))
 }
 

@@ -1,12 +1,13 @@
 //! A decoder -> a directory in Hugging Face layout, or one weight file.
 //!
-//! A target that exists gets the files one rename at a time (see `staged.rs`), `config.json` last and stale weight files
+//! A target that exists gets the files one rename at a time (see [`atomic_dir::update`]), `config.json` last and stale weight files
 //! removed after that.
 //! `config.json` has the keys of transformers 4 and of 5, which silently misread each other's.
 
 use std::collections::HashMap;
 use std::path::Path;
 
+use parlor_files::atomic_dir::{self, Update};
 use parlor_kernels::{DType, Tensor};
 use serde_json::{Map, Value, json};
 
@@ -16,9 +17,9 @@ use crate::config::GenerationConfig;
 use crate::decoder::{Decoder, Role};
 use crate::error::SaveError;
 use crate::files::{
-    INDEX_FILE, SINGLE_FILE, TensorToWrite, TextFiles, disk_shape, is_shard_name, specs_of, write_safetensors,
+    INDEX_FILE, SINGLE_FILE, TensorToWrite, TextFiles, disk_shape, is_shard_name, specs_of, write_file,
+    write_json, write_safetensors,
 };
-use crate::staged::{write_file, write_json, write_staged};
 
 /// Size at which weights are split into shards, as in transformers: 5 GB.
 pub const MAX_SHARD_BYTES: u64 = 5_000_000_000;
@@ -108,7 +109,7 @@ fn own_dtype(parts: &[&Tensor], usual: DType) -> DType {
 /// which is atomic as a directory.
 ///
 /// # Errors
-/// [`SaveError::Io`].
+/// [`SaveError::Write`].
 pub fn save_weights(path: &Path, decoder: &Decoder, architecture: Architecture) -> Result<(), SaveError> {
     write_safetensors(path, &tensors_to_write(decoder, architecture, Some(DType::F32))?)
 }
@@ -120,9 +121,8 @@ pub fn save_weights(path: &Path, decoder: &Decoder, architecture: Architecture) 
 pub fn save_directory(dir: &Path, model: &SaveModel<'_>) -> Result<(), SaveError> {
     let tensors = tensors_to_write(model.decoder, model.architecture, model.dtype)?;
     let config = hf_config(model, &tensors)?;
-    write_staged(dir, "config.json", &is_weight_file, &|staging| {
-        write_model(staging, model, &tensors, &config)
-    })
+    let update = Update { directory: dir, last: "config.json", is_stale: &is_weight_file };
+    atomic_dir::update(&update, &|staging| write_model(staging, model, &tensors, &config))
 }
 
 fn write_model(

@@ -10,6 +10,7 @@ mod layout;
 mod lfs;
 mod safetensors;
 mod safetensors_writer;
+mod synced_file;
 mod text_files;
 mod weight_files;
 
@@ -19,5 +20,6 @@ pub(crate) use json::read_object;
 pub(crate) use layout::{disk_shape, is_direct, is_rows, specs_of, split};
 pub(crate) use safetensors::{INDEX_FILE, SINGLE_FILE, is_shard_name, name_the_file};
 pub(crate) use safetensors_writer::{TensorToWrite, write_safetensors};
+pub(crate) use synced_file::{write_file, write_json};
 pub use text_files::TextFiles;
 pub use weight_files::{Container, StoredDtype, TensorEntry, WeightFiles};

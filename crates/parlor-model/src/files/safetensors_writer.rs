@@ -11,9 +11,9 @@ use parlor_kernels::{DType, Tensor};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use super::layout::join;
+use super::synced_file::at;
 use crate::decoder::TensorLayout;
 use crate::error::SaveError;
-use crate::staged::at;
 
 /// A tensor to write.
 pub(crate) struct TensorToWrite<'a> {

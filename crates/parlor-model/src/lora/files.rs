@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use parlor_files::atomic_dir::{self, Update};
 use parlor_kernels::DType;
 use serde_json::Value;
 
@@ -16,7 +17,7 @@ use crate::error::{LoadErrorKind, ModelLoadError, SaveError};
 use crate::files::{
     TensorEntry, TensorToWrite, TextFiles, WeightFiles, disk_shape, read_object, split, write_safetensors,
 };
-use crate::staged::{write_file, write_json, write_staged};
+use crate::files::{write_file, write_json};
 
 /// The file that says what an adapter is.
 pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";
@@ -257,7 +258,8 @@ pub fn save_adapter(
         })
         .collect();
     let config = Value::Object(adapter.config.to_json());
-    write_staged(dir, ADAPTER_CONFIG, &|_| false, &|staging| {
+    let update = Update { directory: dir, last: ADAPTER_CONFIG, is_stale: &|_| false };
+    atomic_dir::update(&update, &|staging| {
         for (name, bytes) in text_files.for_saving() {
             write_file(&staging.join(name), &bytes)?;
         }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::text::TextArtifacts;
 use crate::error::TrainError;
-use crate::storage::FillError;
+use parlor_files::FillError;
 
 /// A model without its decoder, which the loop changes: everything that [`Self::save`] writes beside the weights.
 #[derive(Clone, Debug)]

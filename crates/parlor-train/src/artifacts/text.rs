@@ -12,7 +12,8 @@ use parlor_text::{ChatTemplate, Tokenizer};
 use serde_json::{Map, Value};
 
 use crate::error::TrainError;
-use crate::storage::{FillError, TEMPORARY_PREFIX, remove};
+use parlor_files::atomic_file::TEMPORARY_PREFIX;
+use parlor_files::{FillError, atomic_dir};
 
 /// Tokenizer and chat template.
 #[derive(Clone, Debug)]
@@ -81,7 +82,7 @@ impl TextArtifacts {
             Ok(files)
         };
         let files = make();
-        remove(&directory);
+        atomic_dir::remove(&directory);
         files.map_err(|error| TrainError::data("cannot write the tokenizer", error))
     }
 

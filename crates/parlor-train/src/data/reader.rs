@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use parlor_text::{
     BatchLimits, DataConfig, DatasetConfig, OnBadRow, ReadOptions, RowKind, SourcedRow, bytes, data_files,
-    each_text, kept_rows,
+    each_text, eval_rows,
 };
 use serde::{Deserialize, Serialize};
 
@@ -359,7 +359,7 @@ fn mask(set: &DatasetConfig, data: &DataConfig, rows: usize) -> Result<Vec<bool>
     if data.val_size <= 0.0 {
         return Ok(vec![false; rows]);
     }
-    kept_rows(rows, data.val_size, data.seed)
+    eval_rows(rows, data.val_size, data.seed)
         .map_err(|error| TrainError::Nothing(format!("{}: {error}", set.path)))
 }
 

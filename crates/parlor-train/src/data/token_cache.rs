@@ -14,8 +14,9 @@ use super::reader::RowStatistics;
 use crate::artifacts::TextArtifacts;
 use crate::config::TrainingType;
 use crate::hash::hex;
-use crate::storage::{TEMPORARY_PREFIX, remove};
 use crate::tokens::TokenFile;
+use parlor_files::atomic_dir;
+use parlor_files::atomic_file::TEMPORARY_PREFIX;
 
 /// Name of the directory.
 const TOKENS: &str = "tokens";
@@ -226,7 +227,7 @@ fn remove_unfinished(directory: &Path, name: &str) {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     for entry in entries {
         if entry.file_name().to_string_lossy().starts_with(&format!("{TEMPORARY_PREFIX}{name}.tokens")) {
-            remove(&entry.path());
+            atomic_dir::remove(&entry.path());
         }
     }
 }

@@ -6,7 +6,7 @@ use super::reader::{RowReader, TextSample};
 use crate::artifacts::TextArtifacts;
 use crate::config::FromScratchConfig;
 use crate::error::TrainError;
-use crate::storage::FillError;
+use parlor_files::FillError;
 
 /// Most text that a tokenizer is trained on, in bytes.
 const TOKENIZER_TEXT: u64 = 256 << 20;

@@ -13,7 +13,7 @@ use super::memory::MemoryModel;
 use crate::artifacts::attach;
 use crate::config::TrainingConfig;
 use crate::optim::Optimizer;
-use crate::storage::FillError;
+use parlor_files::FillError;
 
 /// Vocabulary of the measured models; the time of the head is scaled to the real one.
 const VOCABULARY: usize = 4096;

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::storage::FillError;
+use parlor_files::FillError;
 
 /// A sink for metrics: files and trackers in a run, or a list in memory.
 pub trait Recorder {

@@ -9,7 +9,7 @@ use super::recorder::Recorder;
 use crate::checkpoint::ParlorState;
 use crate::error::TrainError;
 use crate::event::Outcome;
-use crate::storage::FillError;
+use parlor_files::FillError;
 
 /// An open record.
 pub(crate) struct RunRecord {

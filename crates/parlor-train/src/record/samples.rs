@@ -12,7 +12,7 @@ use parlor_model::Decoder;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::ParlorState;
-use crate::storage::{FillError, StorageError, write_file};
+use parlor_files::{FillError, WriteError, atomic_file};
 
 /// Name of the file in a run's directory.
 pub const SAMPLES_FILE: &str = "samples.jsonl";
@@ -74,12 +74,12 @@ impl SampleWriter {
 ///
 /// # Errors
 /// When the file cannot be rewritten.
-pub(crate) fn drop_later_samples(directory: &Path, state: &ParlorState) -> Result<(), StorageError> {
+pub(crate) fn drop_later_samples(directory: &Path, state: &ParlorState) -> Result<(), WriteError> {
     let path = directory.join(SAMPLES_FILE);
     let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
     let first_again = state.step + u64::from(!state.evaluation_pending);
     let kept =
         |line: &&str| serde_json::from_str::<SampleRow>(line).is_ok_and(|sample| sample.step < first_again);
     let kept: String = text.lines().filter(kept).map(|line| format!("{line}\n")).collect();
-    if kept == text { Ok(()) } else { write_file(&path, kept.as_bytes()) }
+    if kept == text { Ok(()) } else { atomic_file::write(&path, kept.as_bytes()) }
 }

@@ -14,7 +14,7 @@ use safetensors::tensor::{Dtype, TensorView, serialize};
 use sha2::{Digest, Sha256};
 
 use crate::hash::{hex, hex_sha256};
-use crate::storage::{StorageError, write_file};
+use parlor_files::{WriteError, atomic_file};
 
 /// Name of the directory.
 pub(crate) const REFERENCE: &str = "reference";
@@ -83,10 +83,10 @@ impl CacheFile {
     ///
     /// # Errors
     /// What the system says.
-    pub(super) fn write(&self, found: &LogProbabilities) -> Result<(), StorageError> {
-        let failed = |error: safetensors::SafeTensorError| StorageError::new(&self.path, error);
+    pub(super) fn write(&self, found: &LogProbabilities) -> Result<(), WriteError> {
+        let failed = |error: safetensors::SafeTensorError| WriteError::new(&self.path, error);
         let directory = self.path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(directory).map_err(|error| StorageError::new(directory, error))?;
+        std::fs::create_dir_all(directory).map_err(|error| WriteError::new(directory, error))?;
         let logp: Vec<u8> = found.iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
         let lengths: Vec<u8> = found.iter().flat_map(|one| (one.len() as u32).to_le_bytes()).collect();
         let metadata = HashMap::from([(SHA256.to_owned(), self.content_hash(&logp, &lengths))]);
@@ -95,7 +95,7 @@ impl CacheFile {
             ("lengths", TensorView::new(Dtype::U32, vec![lengths.len() / 4], &lengths).map_err(failed)?),
         ];
         let bytes = serialize(views, Some(metadata)).map_err(failed)?;
-        write_file(&self.path, &bytes)
+        atomic_file::write(&self.path, &bytes)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::TrainError;
 use crate::evaluation::{ForwardOptions, forward_passes};
 use crate::event::{Flow, TrainEvent};
 use crate::objective::Objective;
-use crate::storage::remove;
+use parlor_files::atomic_dir;
 
 /// Log-probabilities of one split, where they are on disk.
 #[derive(Debug)]
@@ -144,7 +144,7 @@ impl Reference {
             }
         }
         if passes.collective.rank() == 0 {
-            others.iter().for_each(|path| remove(path));
+            others.iter().for_each(|path| atomic_dir::remove(path));
         }
         Ok(true)
     }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::TrainError;
 use crate::record::SAMPLES_FILE;
-use crate::storage::{TEMPORARY_PREFIXES, remove};
+use parlor_files::atomic_dir;
+use parlor_files::atomic_file::TEMPORARY_PREFIX;
 
 /// What to do with an output directory that holds a run already.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,7 +89,7 @@ impl OutputDir {
     /// Removes the files of a run, and leaves everything else.
     pub fn clear(&self) {
         for name in self.run_entries() {
-            remove(&self.path.join(name));
+            atomic_dir::remove(&self.path.join(name));
         }
     }
 
@@ -109,6 +110,6 @@ impl OutputDir {
 fn belongs_to_run(name: &str) -> bool {
     let checkpoint = name.strip_prefix("checkpoint-").is_some_and(|step| step.parse::<u64>().is_ok());
     let model = name.ends_with(".safetensors") || name == "model.safetensors.index.json";
-    let temporary = TEMPORARY_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    let temporary = name.starts_with(TEMPORARY_PREFIX);
     checkpoint || model || temporary || name == "best" || RUN_FILES.contains(&name)
 }

@@ -6,7 +6,7 @@ use crate::checkpoint::{
 };
 use crate::error::TrainError;
 use crate::reference::REFERENCE;
-use crate::storage::remove;
+use parlor_files::atomic_dir;
 
 /// The checkpoint to resume from, if any; refuses an output directory that `start` does not allow.
 ///
@@ -82,14 +82,14 @@ pub(super) fn clear_leftovers(
         }
         // A cached reference names its model and examples, so it is kept where it may serve again.
         if !needs_reference {
-            remove(&directory.join(REFERENCE));
+            atomic_dir::remove(&directory.join(REFERENCE));
         }
         return warnings;
     };
     // Later checkpoints are damaged, or of steps that are taken again.
     for (step, path) in list_checkpoints(directory) {
         if step > checkpoint.state.step {
-            remove(&path);
+            atomic_dir::remove(&path);
             warnings.push(format!("removed {}, which comes after the checkpoint in use", path.display()));
         }
     }

@@ -5,15 +5,16 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parlor_files::atomic_file::{directory_of, sync_directory};
 use parlor_kernels::MappedFile;
 use parlor_text::Example;
-use parlor_track::atomic_file::{directory_of, sync_directory};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::file::{BYTE_ORDER, ENTRY, Header, MAGIC, START, TokenFile, VERSION, WORD, fingerprint, targets};
 use crate::hash::hex;
-use crate::storage::{StorageError, TEMPORARY_PREFIX, remove};
+use parlor_files::atomic_file::TEMPORARY_PREFIX;
+use parlor_files::{WriteError, atomic_dir};
 
 /// A token file that is being written. Dropped before [`Self::finish`], it is removed.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ impl TokenFileWriter {
     ///
     /// # Errors
     /// What the system says.
-    pub fn create(path: &Path) -> Result<Self, StorageError> {
+    pub fn create(path: &Path) -> Result<Self, WriteError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let directory = directory_of(path);
         let temporary = directory.join(format!("{TEMPORARY_PREFIX}{name}-{}", std::process::id()));
@@ -44,7 +45,7 @@ impl TokenFileWriter {
             std::fs::create_dir_all(directory)?;
             File::create(&temporary)
         };
-        let file = open().map_err(|error| StorageError::new(path, error))?;
+        let file = open().map_err(|error| WriteError::new(path, error))?;
         let mut writer = Self {
             path: path.to_owned(),
             temporary,
@@ -99,13 +100,13 @@ impl TokenFileWriter {
     ///
     /// # Errors
     /// What the system says; nothing at `path` has changed then.
-    pub fn finish<M: Serialize>(mut self, writer: M) -> Result<TokenFile, StorageError> {
+    pub fn finish<M: Serialize>(mut self, writer: M) -> Result<TokenFile, WriteError> {
         let header = Header {
             sources: self.sources.iter().map(|file| (**file).clone()).collect(),
             sha256: hex(&self.content.clone().finalize()),
             writer,
         };
-        let failed = |error: io::Error| StorageError::new(&self.path, error);
+        let failed = |error: io::Error| WriteError::new(&self.path, error);
         let json = serde_json::to_vec(&header).map_err(|error| failed(error.into()))?;
         let index = self.at * WORD as u64;
         let entries = std::mem::take(&mut self.index);
@@ -128,8 +129,8 @@ impl TokenFileWriter {
             sync_directory(directory_of(&self.path))?;
             MappedFile::open(&self.path)
         };
-        let map = end().map_err(|error| StorageError::new(&self.path, error))?;
-        let why = |why: String| StorageError::new(&self.path, why);
+        let map = end().map_err(|error| WriteError::new(&self.path, error))?;
+        let why = |why: String| WriteError::new(&self.path, why);
         TokenFile::parse(map).map_err(why)
     }
 }
@@ -137,7 +138,7 @@ impl TokenFileWriter {
 impl Drop for TokenFileWriter {
     fn drop(&mut self) {
         // Already renamed when the file was finished.
-        remove(&self.temporary);
+        atomic_dir::remove(&self.temporary);
     }
 }
 

@@ -9,7 +9,7 @@ use crate::error::{NonFinite, TrainError};
 use crate::evaluation::{Evaluation, evaluate_examples};
 use crate::event::TrainEvent;
 use crate::objective::{LossKind, Objective};
-use crate::storage::write_directory;
+use parlor_files::atomic_dir;
 
 impl<O: Objective> Trainer<'_, O> {
     /// Evaluates, and completes the sample prompts. False when it was interrupted.
@@ -110,7 +110,7 @@ impl<O: Objective> Trainer<'_, O> {
             self.best = Some(Best { step: self.step, metric });
             self.check_space(BEST, self.decoder.trained_count() as u64 * 4)?;
             let (decoder, save) = (&*self.decoder, self.hooks.save_model);
-            write_directory(self.output_dir(), BEST, &mut |directory| save(decoder, directory))?;
+            atomic_dir::replace(self.output_dir(), BEST, &mut |directory| save(decoder, directory))?;
         }
         self.eval_loss = Some(evaluation.loss);
         self.tell(TrainEvent::Evaluated {

@@ -10,13 +10,13 @@ use crate::checkpoint::{
 use crate::error::TrainError;
 use crate::event::TrainEvent;
 use crate::objective::Objective;
-use crate::storage::{StorageError, available_bytes, human_bytes};
+use parlor_files::{WriteError, available_bytes, human_bytes};
 
 impl<O: Objective> Trainer<'_, O> {
     /// Refuses to write what the disk cannot hold.
-    pub(super) fn check_space(&self, name: &str, needed: u64) -> Result<(), StorageError> {
+    pub(super) fn check_space(&self, name: &str, needed: u64) -> Result<(), WriteError> {
         match available_bytes(self.output_dir()) {
-            Some(available) if available < needed => Err(StorageError::Full {
+            Some(available) if available < needed => Err(WriteError::Full {
                 path: self.output_dir().join(name),
                 available,
                 source: format!("it needs {}", human_bytes(needed)).into(),

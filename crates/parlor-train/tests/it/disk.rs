@@ -3,9 +3,9 @@
 use std::fs;
 use std::process::Command;
 
+use parlor_files::WriteError;
 use parlor_train::TrainError;
 use parlor_train::checkpoint::{list_checkpoints, open_checkpoint};
-use parlor_train::storage::StorageError;
 
 use crate::tiny::{self, LoopTest};
 
@@ -37,7 +37,7 @@ fn limited_child() {
     run.resume = Some(open_checkpoint(&directory.join("checkpoint-5")).unwrap());
     let mut decoder = tiny::load_model(&directory.join("checkpoint-5"));
     let error = run.go(&mut decoder).0.unwrap_err();
-    assert!(matches!(error, TrainError::Storage(StorageError::Full { .. })), "{error:?}");
+    assert!(matches!(error, TrainError::Storage(WriteError::Full { .. })), "{error:?}");
     println!("ERROR: {error}");
 }
 

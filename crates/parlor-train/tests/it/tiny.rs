@@ -87,10 +87,7 @@ pub(crate) fn hyper() -> Hyperparameters {
 }
 
 /// Writes all parameters into `model.safetensors`, under their roles.
-pub(crate) fn save_model(
-    decoder: &Decoder,
-    directory: &Path,
-) -> Result<(), parlor_train::storage::FillError> {
+pub(crate) fn save_model(decoder: &Decoder, directory: &Path) -> Result<(), parlor_files::FillError> {
     let views = decoder.parameters().iter().map(|p| {
         let dtype = if p.tensor.dtype() == DType::Bf16 { Dtype::BF16 } else { Dtype::F32 };
         let view = TensorView::new(dtype, p.tensor.shape().to_vec(), p.tensor.bytes()).unwrap();
