@@ -1,4 +1,4 @@
-//! What the model in training answers to `training.sample_prompts`.
+//! Sample completions of `training.sample_prompts` by the model in training.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use serde_json::Map;
 use crate::answer::chat_ids;
 use crate::interrupt::STOP;
 
-/// The run, with someone to answer its prompts if it has any.
+/// Adds a sampler to a run that has sample prompts.
 pub(crate) fn answering(prepared: Prepared) -> Prepared {
     if prepared.training().sample_prompts.is_empty() {
         return prepared;

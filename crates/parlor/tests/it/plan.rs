@@ -105,13 +105,13 @@ fn forecasts_of_fine_tuning_are_what_runs_take() {
     let base = ["train", "--max-steps", "1", "--set", &chat, "--set", "training.output_dir=base"];
     parlor(directory.path(), &base).ok();
     let preferences = datasets("preferences");
-    let judged = datasets("preferences_eval").replace("train_data_path", "eval_data_path");
+    let preference_eval = datasets("preferences_eval").replace("train_data_path", "eval_data_path");
     let cases: &[(&str, &[&str])] = &[
         ("lora", &["training.training_type=lora"]),
         ("dora", &["training.training_type=lora", "training.lora.use_dora=true", "training.lora.r=64"]),
         ("qlora", &["training.training_type=lora", "model.load_in_8bit=true"]),
         ("sft, all weights", &["training.training_type=sft", "training.lora.enabled=false"]),
-        ("dpo", &["training.training_type=dpo", &preferences, &judged]),
+        ("dpo", &["training.training_type=dpo", &preferences, &preference_eval]),
     ];
     for (name, settings) in cases {
         check(directory.path(), name, &[&["model.name=base"], *settings].concat());
