@@ -248,7 +248,7 @@ impl<C: Configuration> ConfigManager<C> {
     /// # Errors
     /// [`SaveError`] with the path.
     pub fn save(&self, path: &Path, mode: SaveMode) -> Result<(), SaveError> {
-        atomic_file::write(path, self.to_yaml(mode).as_bytes())
+        atomic_file::replace(path, atomic_file::directory_of(path), self.to_yaml(mode).as_bytes())
             .map_err(|source| SaveError { path: path.to_owned(), source })
     }
 

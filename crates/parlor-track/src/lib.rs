@@ -30,7 +30,6 @@ pub use error::TrackError;
 pub use local_files::{LOSS_FILE, LocalFiles, METRICS_FILE};
 pub use metrics_file::read_rows;
 pub use mlflow::{MlflowFileStore, MlflowRun};
-pub use parlor_files::atomic_file;
 pub use plot::loss_svg;
 pub use row::{MetricValue, Row};
 pub use run::{Run, RunStart};

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parlor::model::{
-    LoadOptions, LoadedModel, MaxLength, ModelConfig, ModelLoadError, ModelManager, TextFiles, WeightLayout,
-    locate_model, locate_with_adapters, read_gguf_text,
+    LoadOptions, LoadedModel, MaxLength, ModelConfig, ModelLoadError, ModelManager, TextArtifacts, TextFiles,
+    WeightLayout, locate_model, locate_with_adapters, read_gguf_text,
 };
 use parlor::text::{ChatTemplate, Tokenizer};
 use serde_json::{Map, Value};
@@ -144,7 +144,7 @@ impl TextModel {
             // An adapter without a tokenizer uses its base's.
             path = locate_with_adapters(&path, &[], cache_dir)?.0;
         }
-        if let Some((tokenizer, template, warnings)) = read_gguf_text(&path)? {
+        if let Some(TextArtifacts { tokenizer, chat_template: template, warnings }) = read_gguf_text(&path)? {
             for warning in warnings {
                 tracing::warn!(model = %path.display(), "{warning}");
             }

@@ -1,4 +1,4 @@
-//! Sample completions of `training.sample_prompts` by the model in training.
+//! Completions of `training.sample_prompts` by the model in training.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
@@ -6,24 +6,24 @@ use std::sync::atomic::Ordering;
 use parlor::engine::{GenerationModel, SamplingParams, generate};
 use parlor::model::Decoder;
 use parlor::text::{Message, SpecialTokens};
-use parlor::train::{Prepared, SampleGenerator};
+use parlor::train::{Run, SampleGenerator};
 use serde_json::Map;
 
 use crate::answer::chat_ids;
 use crate::interrupt::STOP;
 
-/// Adds a sampler to a run that has sample prompts.
-pub(crate) fn answering(prepared: Prepared) -> Prepared {
-    if prepared.training().sample_prompts.is_empty() {
-        return prepared;
+/// What completes the sample prompts of `run`, if it has any.
+pub(crate) fn sample_generator(run: &Run) -> Option<SampleGenerator> {
+    if run.training().sample_prompts.is_empty() {
+        return None;
     }
-    let (tokenizer, template) = (prepared.tokenizer().clone(), prepared.sample_template().cloned());
-    let mut eos_token_ids = prepared.generation().eos_token_ids.clone();
+    let (tokenizer, template) = (run.tokenizer().clone(), run.sample_template().cloned());
+    let mut eos_token_ids = run.generation().eos_token_ids.clone();
     if eos_token_ids.is_empty() {
         eos_token_ids.extend(tokenizer.eos().map(|token| token.id));
     }
-    let params = SamplingParams::greedy(prepared.training().sample_max_new_tokens);
-    prepared.with_sampler(SampleGenerator::new(move |decoder: &Decoder, prompt| {
+    let params = SamplingParams::greedy(run.training().sample_max_new_tokens);
+    Some(SampleGenerator::new(move |decoder: &Decoder, prompt| {
         let ids = match &template {
             Some(template) => {
                 let messages = [Message::new("user", prompt)];

@@ -1,18 +1,23 @@
-//! What the families descended from LLaMA share: config keys and tensor names.
+//! What the families descended from LLaMA share: configuration keys and tensor names, in both file formats.
 //!
 //! Source: `models/{llama,mistral,qwen2,qwen3}` in transformers 5.23. A key that is absent has the default of its class
 //! there, unless it is a width, which must be the weights'.
 
 use serde_json::{Map, Value, json};
 
+use super::family::{NewModel, misfit, shortest};
+use super::gguf::{self, GgufKeys, GgufSizes};
 use super::hf_config::HfConfig;
 use super::rotary;
-use super::tensors::{CheckpointTensor, TensorLayout};
-use crate::decoder_config::{Activation, Bias, DecoderConfig, Head, Mlp, Norm, Positions, QkNorm};
+use super::tensors::CheckpointTensor;
+use crate::config::{
+    Activation, Bias, DecoderConfig, Head, LayerConfig, Mlp, Norm, Positions, QkNorm, Rope, RopeScaling,
+};
+use crate::decoder::{Role, Site, parameter_specs};
 use crate::error::ModelLoadError;
-use crate::parameter::{ParameterPart, Role, Site, parameter_specs};
+use crate::files::Gguf;
 
-/// What differs between the families of this llama_family when a config is read.
+/// What differs between the families when a config is read.
 pub(super) struct LlamaDefaults {
     /// Which layers have a bias.
     pub(super) bias: Bias,
@@ -81,24 +86,113 @@ pub(super) fn decoder_config(
         }
         None => defaults.max_position_embeddings,
     };
-    Ok(DecoderConfig {
+    let shape = DecoderConfig {
         vocab_size: config.width("vocab_size")?,
         hidden_size,
         intermediate_size: config.width("intermediate_size")?,
-        num_hidden_layers: config.layers("num_hidden_layers")?,
         num_attention_heads: heads,
         num_key_value_heads,
         head_dim,
         max_position_embeddings,
         norm: Norm::Rms { eps: config.optional_positive("rms_norm_eps")?.unwrap_or(1e-6) as f32 },
-        positions: Positions::Rope(rotary::read(config, max_position_embeddings)?),
-        mlp: Mlp::Gated(Activation::Silu),
+        positions: Positions::Rotary,
         bias: defaults.bias,
         qk_norm: defaults.qk_norm,
-        windows,
+        layers: layers(windows, rotary::read(config, max_position_embeddings)?),
         head: if config.flag("tie_word_embeddings", false)? { Head::Tied } else { Head::Separate },
         initializer_range: config.optional_positive("initializer_range")?.unwrap_or(0.02) as f32,
+    };
+    Ok(shape)
+}
+
+/// Layers with these windows that differ in nothing else.
+fn layers(windows: Vec<Option<usize>>, rope: Rope) -> Vec<LayerConfig> {
+    let mlp = Mlp::Gated(Activation::Silu);
+    windows.into_iter().map(|window| LayerConfig { window, rope: Some(rope), mlp }).collect()
+}
+
+/// What the `config.json` of these families can express: biases and windows as the family says, this query/key
+/// normalisation, and nothing that differs from layer to layer but the window.
+pub(super) fn requirements(
+    config: &DecoderConfig,
+    bias: bool,
+    qk_norm: QkNorm,
+    windows: bool,
+) -> Vec<(bool, &'static str)> {
+    let rope = config.layers.first().and_then(|layer| layer.rope);
+    let rotary = rope.is_some() && config.layers.iter().all(|layer| layer.rope == rope);
+    let mlp = Mlp::Gated(Activation::Silu);
+    vec![
+        (bias, misfit::BIAS),
+        (config.qk_norm == qk_norm, misfit::QK_NORM),
+        (matches!(config.norm, Norm::Rms { .. }), misfit::NORM),
+        (config.positions == Positions::Rotary && rotary, misfit::POSITIONS),
+        (config.layers.iter().all(|layer| layer.mlp == mlp), misfit::MLP),
+        (windows, misfit::WINDOWS),
+    ]
+}
+
+/// Whether all layers that have a window have the same.
+pub(super) fn has_one_window_size(config: &DecoderConfig) -> bool {
+    let mut sizes = config.windows().flatten();
+    let first = sizes.next();
+    sizes.all(|size| Some(size) == first)
+}
+
+/// The shape that a GGUF file describes; `windows` are those of the family.
+pub(super) fn read_gguf(
+    keys: &GgufKeys<'_>,
+    file: &Gguf,
+    defaults: GgufDefaults,
+) -> Result<DecoderConfig, ModelLoadError> {
+    let sizes = GgufSizes::read(keys, file)?;
+    let eps = keys.needed_positive("attention.layer_norm_rms_epsilon")? as f32;
+    let rope = gguf::rope(keys, file, sizes.head_dim)?;
+    Ok(DecoderConfig {
+        vocab_size: sizes.vocab_size,
+        hidden_size: sizes.hidden_size,
+        intermediate_size: sizes.intermediate_size,
+        num_attention_heads: sizes.num_attention_heads,
+        num_key_value_heads: sizes.num_key_value_heads,
+        head_dim: sizes.head_dim,
+        max_position_embeddings: sizes.max_position_embeddings,
+        norm: Norm::Rms { eps },
+        positions: Positions::Rotary,
+        bias: defaults.bias,
+        qk_norm: defaults.qk_norm,
+        layers: layers(vec![defaults.window; sizes.num_hidden_layers], rope),
+        head: sizes.head,
+        initializer_range: 0.02,
     })
+}
+
+/// What differs between the families when a GGUF file is read.
+pub(super) struct GgufDefaults {
+    pub(super) bias: Bias,
+    pub(super) qk_norm: QkNorm,
+    /// Every layer's window.
+    pub(super) window: Option<usize>,
+}
+
+/// The shape of a new model.
+pub(super) fn new_model(model: &NewModel, bias: Bias, qk_norm: QkNorm) -> DecoderConfig {
+    let rope = Rope { theta: model.rope_theta, scaling: RopeScaling::Default };
+    DecoderConfig {
+        vocab_size: model.vocab_size,
+        hidden_size: model.hidden_size,
+        intermediate_size: model.intermediate_size,
+        num_attention_heads: model.num_attention_heads,
+        num_key_value_heads: model.num_key_value_heads,
+        head_dim: model.head_dim,
+        max_position_embeddings: model.max_position_embeddings,
+        norm: Norm::Rms { eps: model.eps },
+        positions: Positions::Rotary,
+        bias,
+        qk_norm,
+        layers: layers(vec![None; model.num_hidden_layers], rope),
+        head: model.head,
+        initializer_range: model.initializer_range,
+    }
 }
 
 /// The window of a file that does not name it.
@@ -140,23 +234,31 @@ pub(super) fn windows_by_layer(config: &HfConfig<'_>) -> Result<Vec<Option<usize
         .collect()
 }
 
-/// The keys of `config.json` that all families of the llama_family write.
+/// Writes the keys that say which layers slide; `layer_types` is the one that decides.
+pub(super) fn window_keys(config: &DecoderConfig, map: &mut Map<String, Value>) {
+    let window = config.windows().flatten().next();
+    let first = config.windows().position(|window| window.is_some()).unwrap_or(config.num_hidden_layers());
+    let kind = |window: Option<usize>| if window.is_some() { "sliding_attention" } else { "full_attention" };
+    map.insert("use_sliding_window".to_owned(), json!(window.is_some()));
+    map.insert("sliding_window".to_owned(), json!(window));
+    map.insert("max_window_layers".to_owned(), json!(first));
+    map.insert("layer_types".to_owned(), config.windows().map(kind).collect());
+}
+
+/// The keys of `config.json` that all these families write.
 pub(super) fn hf_keys(config: &DecoderConfig) -> Map<String, Value> {
     let mut map = Map::new();
-    let eps = match config.norm {
-        Norm::Rms { eps } | Norm::Layer { eps } => eps,
-    };
     let mut put = |key: &str, value: Value| map.insert(key.to_owned(), value);
     put("vocab_size", json!(config.vocab_size));
     put("hidden_size", json!(config.hidden_size));
     put("intermediate_size", json!(config.intermediate_size));
-    put("num_hidden_layers", json!(config.num_hidden_layers));
+    put("num_hidden_layers", json!(config.num_hidden_layers()));
     put("num_attention_heads", json!(config.num_attention_heads));
     put("num_key_value_heads", json!(config.num_key_value_heads));
     put("head_dim", json!(config.head_dim));
     put("hidden_act", json!("silu"));
     put("max_position_embeddings", json!(config.max_position_embeddings));
-    put("rms_norm_eps", shortest(eps));
+    put("rms_norm_eps", shortest(config.norm.eps()));
     put("initializer_range", shortest(config.initializer_range));
     put("tie_word_embeddings", json!(config.head == Head::Tied));
     put("attention_dropout", json!(0.0));
@@ -165,41 +267,31 @@ pub(super) fn hf_keys(config: &DecoderConfig) -> Map<String, Value> {
     map
 }
 
-/// The f32 in its shortest decimal form: 1e-6, not 9.999999974752427e-7.
-pub(super) fn shortest(value: f32) -> Value {
-    value.to_string().parse::<f64>().map_or(json!(value), |number| json!(number))
-}
-
-/// One disk tensor per parameter, `model.layers.N.self_attn.q_proj.weight` and so on.
+/// One tensor per parameter, `model.layers.N.self_attn.q_proj.weight` and so on.
 pub(super) fn checkpoint_tensors(config: &DecoderConfig) -> Vec<CheckpointTensor> {
-    parameter_specs(config)
-        .into_iter()
-        .map(|spec| {
-            let bare = bare_name(spec.role);
-            let (name, alternatives) = if spec.role == Role::Head {
-                (bare, Vec::new())
-            } else {
-                (format!("model.{bare}"), vec![bare])
-            };
-            CheckpointTensor { name, alternatives, layout: TensorLayout::Plain, roles: vec![spec.role] }
-        })
-        .collect()
+    let tensor = |role| {
+        let bare = bare_name(role);
+        match role {
+            Role::Head => CheckpointTensor::plain(bare, role),
+            _ => CheckpointTensor {
+                alternatives: vec![bare.clone()],
+                ..CheckpointTensor::plain(format!("model.{bare}"), role)
+            },
+        }
+    };
+    parameter_specs(config).into_iter().map(|spec| tensor(spec.role)).collect()
 }
 
-/// First parts of the names of what lies inside the decoder.
+/// First parts of the names of the decoder's tensors.
 pub(super) const MODULES: &[&str] = &["embed_tokens", "layers", "norm", "lm_head"];
 
 fn bare_name(role: Role) -> String {
-    let part = |part| match part {
-        ParameterPart::Weight => "weight",
-        ParameterPart::Bias => "bias",
-    };
     match role {
         Role::TokenEmbedding => "embed_tokens.weight".to_owned(),
         Role::PositionEmbedding => "embed_positions.weight".to_owned(),
-        Role::FinalNorm(p) => format!("norm.{}", part(p)),
+        Role::FinalNorm(part) => format!("norm.{}", part.name()),
         Role::Head => "lm_head.weight".to_owned(),
-        Role::Block { layer, site, part: p } => {
+        Role::Block { layer, site, part } => {
             let site = match site {
                 Site::InputNorm => "input_layernorm",
                 Site::PostAttentionNorm => "post_attention_layernorm",
@@ -213,7 +305,7 @@ fn bare_name(role: Role) -> String {
                 Site::UpProj => "mlp.up_proj",
                 Site::DownProj => "mlp.down_proj",
             };
-            format!("layers.{layer}.{site}.{}", part(p))
+            format!("layers.{layer}.{site}.{}", part.name())
         }
         // Of no checkpoint: adapters have files of their own.
         Role::LowRank { .. } => role.to_string(),
@@ -221,6 +313,6 @@ fn bare_name(role: Role) -> String {
 }
 
 /// Buffers that old checkpoints carry and the decoder computes itself.
-pub(super) fn is_ignored(name: &str) -> bool {
+pub(super) fn is_buffer(name: &str) -> bool {
     name.ends_with(".rotary_emb.inv_freq")
 }

@@ -4,10 +4,9 @@
 
 use fancy_regex::Regex;
 
-use super::config::{ALL_LINEAR, AdapterBias, AdapterConfig, TargetModules};
-use crate::arch::{Architecture, CheckpointTensor, TIED_HEAD, TensorLayout};
-use crate::decoder_config::{DecoderConfig, Head};
-use crate::parameter::{ParameterPart, Role, Site};
+use crate::arch::{Architecture, CheckpointTensor, TIED_HEAD};
+use crate::config::{ALL_LINEAR, AdapterBias, AdapterConfig, DecoderConfig, Head, TargetModules};
+use crate::decoder::{ParameterPart, Role, Site, TensorLayout};
 
 /// A module: what transformers calls it, and the tensors in it.
 #[derive(Clone, Debug)]

@@ -67,7 +67,7 @@ proptest! {
         let file = Path::new("config.json");
         if let Ok(family) = Architecture::of(&map, file)
             && let Ok(config) = family.decoder_config(&map, file)
-            && config.num_hidden_layers < 300
+            && config.num_hidden_layers() < 300
         {
             let tensors = family.checkpoint_tensors(&config);
             prop_assert!(!tensors.is_empty());

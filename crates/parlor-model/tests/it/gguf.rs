@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use parlor_kernels::{DType, View};
 use parlor_model::{
     Batch, Decoder, Head, LoadErrorKind, LoadOptions, LoadedModel, ModelConfig, ModelManager, SaveModel,
-    TorchDtype, WeightLayout, Workspace, load_directory, load_gguf, load_path, locate_model, read_gguf_text,
-    save_directory,
+    TextArtifacts, TorchDtype, WeightLayout, Workspace, load_directory, load_gguf, load_path, locate_model,
+    read_gguf_text, save_directory,
 };
 use parlor_text::{SpecialTokens, Tokenizer};
 use proptest::prelude::*;
@@ -186,7 +186,8 @@ fn ids(value: &Value) -> Vec<u32> {
 fn vocabularies_are_those_of_their_tokenizers() {
     for name in ["qwen2", "llama-bpe", "gpt-2", "smollm", "sentence_piece"] {
         let path = gguf(&format!("vocabularies/{name}.gguf"));
-        let (tokenizer, template, warnings) = read_gguf_text(&path).unwrap().unwrap();
+        let TextArtifacts { tokenizer, chat_template: template, warnings } =
+            read_gguf_text(&path).unwrap().unwrap();
         assert!(template.is_none() && warnings.is_empty(), "{warnings:?}");
         let tokenizer: Tokenizer = tokenizer.unwrap();
         let text = fs::read(path.with_extension("json")).unwrap();

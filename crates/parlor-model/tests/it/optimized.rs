@@ -48,12 +48,12 @@ fn check(dtype: DType) {
 
     // Token by token; attention sums in another order, and an input at the edge of a step then falls on its other side.
     let mut cache = KvCache::new(optimized.config(), 1);
-    let mut saved = Workspace::default();
+    let mut workspace = Workspace::default();
     let mut decoded = Vec::new();
     for (at, id) in ids.iter().enumerate() {
         let mut batch = Batch::default();
         batch.push(&[*id], at, Context::Cache(0));
-        decoded.extend(optimized.logits(&batch, &[0], Some(&mut cache), &mut saved).unwrap());
+        decoded.extend(optimized.logits(&batch, &[0], Some(&mut cache), &mut workspace).unwrap());
     }
     let difference = relative(&decoded, &rounded);
     assert!(difference < 0.005, "{dtype:?}, token by token: {difference:e}");

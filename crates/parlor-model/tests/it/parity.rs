@@ -6,8 +6,8 @@
 
 use std::borrow::Cow;
 
-use parlor_model::arch::{CheckpointTensor, TensorLayout};
-use parlor_model::{Batch, Context, Decoder, Gradients, KvCache, Workspace};
+use parlor_model::{Batch, Context, Decoder, Gradients, KvCache, PassOptions, Workspace};
+use parlor_model::{CheckpointTensor, TensorLayout};
 
 use crate::fixture::{Expected, F32_MODELS, json, load, relative};
 
@@ -48,8 +48,10 @@ fn check(name: &str) {
     let difference = relative(&logits(decoder, &expected.batch), &expected.tensors["logits"]);
     assert!(difference < LOGITS, "{name}: logits differ by {difference:e}");
 
-    let (mut saved, mut gradients) = (Workspace::default(), Gradients::zeros(decoder));
-    let logp = decoder.logprobs(&expected.batch, &expected.targets, &mut saved).unwrap();
+    let (mut workspace, mut gradients) = (Workspace::default(), Gradients::zeros(decoder));
+    let logp = decoder
+        .logprobs(&expected.batch, &expected.targets, &PassOptions::default(), &mut workspace)
+        .unwrap();
     let weight = expected.targets.weight();
     let loss: f64 =
         -expected.targets.weights.iter().zip(&logp).map(|(&w, &l)| f64::from(w) * f64::from(l)).sum::<f64>()
@@ -59,7 +61,7 @@ fn check(name: &str) {
 
     let d_logp: Vec<f32> =
         expected.targets.weights.iter().map(|&w| (-f64::from(w) / weight) as f32).collect();
-    decoder.backward(&d_logp, &expected.batch, &expected.targets, &mut saved, &mut gradients).unwrap();
+    decoder.backward(&d_logp, &expected.batch, &mut workspace, &mut gradients).unwrap();
     let tensors = model.architecture.checkpoint_tensors(decoder.config());
     let wanted = expected.tensors.keys().filter(|key| key.starts_with("grad.")).count();
     assert_eq!(tensors.len(), wanted, "{name}: every gradient is compared");
@@ -94,13 +96,13 @@ fn greedy_answers_token_for_token() {
             let ids = |key: &str| -> Vec<u32> {
                 answer[key].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
             };
-            let (mut cache, mut saved) = (KvCache::new(decoder.config(), 1), Workspace::default());
+            let (mut cache, mut workspace) = (KvCache::new(decoder.config(), 1), Workspace::default());
             let (mut next, mut got) = (ids("prompt"), Vec::new());
             for _ in 0..24 {
                 let mut batch = Batch::default();
                 batch.push(&next, cache.len(0), Context::Cache(0));
                 let last = batch.len() - 1;
-                let logits = decoder.logits(&batch, &[last], Some(&mut cache), &mut saved).unwrap();
+                let logits = decoder.logits(&batch, &[last], Some(&mut cache), &mut workspace).unwrap();
                 let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).unwrap().0;
                 got.push(best as u32);
                 next = vec![best as u32];

@@ -4,8 +4,8 @@
 //! have the frequency factors 1 and 4 and an original context that is a power of two; whichever of those gives the
 //! same factors is the scaling. Leaves out: factors of any other origin, which are refused.
 
-use crate::decoder_config::RopeScaling;
-use crate::rope_frequencies::scaled;
+use crate::config::RopeScaling;
+use crate::decoder::scaled;
 
 /// Projection are f32 and were computed in f32 from a frequency with a rounded exponent: 1e-7 times a few operations.
 const TOLERANCE: f64 = 1e-5;

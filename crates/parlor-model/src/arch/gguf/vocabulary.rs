@@ -8,9 +8,9 @@ use serde_json::Map;
 
 use super::pre_tokenizers::{self, PreTokenizer};
 use super::sampling::sampling;
+use crate::config::GenerationConfig;
 use crate::error::{LoadErrorKind, ModelLoadError};
-use crate::generation_config::GenerationConfig;
-use crate::gguf::Metadata;
+use crate::files::Metadata;
 
 const MODEL: &str = "tokenizer.ggml.model";
 const PRE: &str = "tokenizer.ggml.pre";

@@ -7,8 +7,8 @@ use parlor::kernels::cpu::roofline::{self, Roofline};
 use parlor::kernels::{Arithmetic, DType};
 use parlor::model::Architecture;
 use parlor::model::{
-    AdapterConfig, AdapterPlan, Batch, Context, Decoder, Gradients, Kind, KvCache, Role, TargetModules,
-    Targets, Workspace,
+    AdapterConfig, AdapterPlan, Batch, Context, Decoder, Gradients, Kind, KvCache, PassOptions, Role,
+    TargetModules, Targets, Workspace,
 };
 use parlor::train::{Optimizer, TrainingConfig};
 use serde::Serialize;
@@ -246,8 +246,8 @@ impl Subject {
         let round = || {
             let start = Instant::now();
             gradients.zero_lazily();
-            self.decoder.logprobs(&batch, &targets, &mut saved).map_err(failed)?;
-            self.decoder.backward(&d_logp, &batch, &targets, &mut saved, &mut gradients).map_err(failed)?;
+            self.decoder.logprobs(&batch, &targets, &PassOptions::default(), &mut saved).map_err(failed)?;
+            self.decoder.backward(&d_logp, &batch, &mut saved, &mut gradients).map_err(failed)?;
             optimizer.update(&mut self.decoder, &gradients, 1.0, 1.0).map_err(failed)?;
             Ok(start.elapsed().as_secs_f64())
         };

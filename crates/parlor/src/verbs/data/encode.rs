@@ -5,8 +5,7 @@ use parlor::text::{
     DataReport, EncodeError, EncodeOptions, EncodeReport, Findings, OnBadRow, OnLongRow, PreferenceOptions,
     Row, RowKind, RowSource, SourcedRow, encode_preference, encode_pretraining, encode_sft, encode_unpaired,
 };
-use parlor::train::TrainingType;
-use parlor::train::materials::{TextArtifacts, train_on};
+use parlor::train::{TextArtifacts, TrainingType};
 
 use crate::cli::{ModelArgs, TemplateArgs};
 use crate::context::Context;
@@ -71,7 +70,7 @@ pub(super) fn encode_rows(
         let options = EncodeOptions {
             max_length: usize::MAX,
             batch_size: config.data.batch_size,
-            train_on: train_on(config.training.sft.train_on),
+            train_on: config.training.sft.train_on.into(),
             on_long_row: OnLongRow::Truncate,
             on_bad_row: OnBadRow::Skip,
         };
