@@ -1,6 +1,6 @@
-//! The trait of a user's configuration struct: implemented for every type that has what the crate needs.
+//! The trait of configuration structs, implemented for every type that meets its bounds.
 
-/// What a configuration must be able to do.
+/// A configuration struct.
 pub trait Configuration:
     serde::Serialize
     + serde::de::DeserializeOwned

@@ -1,4 +1,4 @@
-//! Documents made from the structs: JSON Schema, a Markdown reference, and a commented YAML file.
+//! Generates documents from the structs: a JSON Schema, a Markdown reference, a commented YAML file.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Files, environment and flags become one validated value that knows where each part came from.
+//! Merges files, environment and flags into one validated value, and knows where each part came from.
 //!
 //! This crate knows no section of Parlor: it works on any `C` that can be serialized, deserialized and described
 //! by a JSON Schema. See [`ConfigManager`].

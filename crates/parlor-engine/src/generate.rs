@@ -132,8 +132,38 @@ pub enum GenerateError {
     Tokenizer(#[from] TokenizerError),
 }
 
-/// Generates a completion of `prompt`. `on_text` gets each piece of text as soon as it is final, and may cancel. `seed` is used
-/// when `params` has none.
+/// Generates a completion of `prompt`. `on_text` gets each piece of text as soon as it is final, and may
+/// cancel. `seed` is used when `params` has none.
+///
+/// ```
+/// use std::ops::ControlFlow;
+///
+/// use parlor_engine::{GenerationModel, SamplingParams, generate};
+/// use parlor_model::{LoadOptions, load_directory};
+/// use parlor_text::SpecialTokens;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models/qwen2_chat");
+/// let model = load_directory(&directory, &LoadOptions::default())?;
+/// let tokenizer = model.tokenizer.as_ref().ok_or("the model has no tokenizer")?;
+/// let generation_model = GenerationModel {
+///     decoder: &model.decoder,
+///     tokenizer: Some(tokenizer),
+///     eos_token_ids: &model.eos_token_ids(),
+///     max_length: model.max_length,
+/// };
+/// let prompt = tokenizer.encode("Once upon a time", SpecialTokens::Include)?;
+/// let params = SamplingParams::greedy(8);
+/// let mut streamed = String::new();
+/// let completion = generate(generation_model, &prompt, &params, 0, &mut |piece| {
+///     streamed.push_str(piece);
+///     ControlFlow::Continue(())
+/// })?;
+/// assert!(completion.ids.len() <= 8);
+/// assert_eq!(completion.text, streamed);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// [`GenerateError`].

@@ -1,4 +1,4 @@
-//! Requests to tokens: sampling, stop texts, generation.
+//! Text generation: sampling, stop texts, decoding.
 #![forbid(unsafe_code)]
 
 mod candidates;

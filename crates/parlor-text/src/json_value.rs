@@ -1,8 +1,8 @@
-//! JSON values in error messages, and those that stand for nothing.
+//! JSON values in error messages, and empty values.
 
 use serde_json::Value;
 
-/// Whether a value says nothing: null, or an empty text, list or object.
+/// Whether a value is null or an empty text, list or object.
 pub(crate) fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null => true,

@@ -11,10 +11,10 @@ use crate::json_value::{is_nothing, kind};
 #[serde(transparent)]
 pub struct Message(Map<String, Value>);
 
-/// Names under which messages carry what the model thought.
+/// Fields of the model's reasoning.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
-/// What a field that says whether a message is trained may hold.
+/// The type of a field that tells whether a message is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flag {
     Bool,
@@ -39,8 +39,8 @@ impl Message {
         Self(map)
     }
 
-    /// Checks a row's message. Arguments of its `tool_calls` stay as they are, a text a text: `apply_chat_template` gives
-    /// templates what the row holds.
+    /// Checks a message of a row. The arguments of its `tool_calls` are not parsed, because
+    /// `apply_chat_template` passes them to templates as they are.
     ///
     /// # Errors
     /// What is wrong with it, as the end of a sentence that names the message.
@@ -70,8 +70,8 @@ impl Message {
         self.0.get("role").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// The message as templates see it, which is what `apply_chat_template` makes of one (transformers 5.23): keys
-    /// whose value is null are absent, and reasoning under any of its three names stands under the usual ones.
+    /// The message as templates see it, as `apply_chat_template` prepares it (transformers 5.23): without
+    /// keys whose value is null, and with reasoning under any of its three names copied to the usual ones.
     pub(crate) fn for_template(&self) -> Map<String, Value> {
         let mut map = self.0.clone();
         map.retain(|_, value| !value.is_null());
@@ -83,7 +83,7 @@ impl Message {
         map
     }
 
-    /// Whether it neither says, thinks nor calls anything.
+    /// Whether it has no text, no reasoning and no tool calls.
     pub(crate) fn is_empty(&self) -> bool {
         let nothing = |key: &str| match self.0.get(key) {
             Some(Value::String(text)) => text.trim().is_empty(),
@@ -93,12 +93,12 @@ impl Message {
         nothing("content") && REASONING.iter().all(|name| nothing(name)) && !calls_tools(&self.0)
     }
 
-    /// The tools that it calls, when it does.
+    /// Its tool calls, if it has any.
     pub(crate) fn tool_calls(&self) -> Option<&Vec<Value>> {
         self.0.get("tool_calls").and_then(Value::as_array).filter(|calls| !calls.is_empty())
     }
 
-    /// Whether the assistant's part of it is trained: not where the row says `weight: 0` (OpenAI, Mistral), `train: false`
+    /// Whether the assistant's part of it is trained: not with `weight: 0` (OpenAI, Mistral), `train: false`
     /// or `training: false` (ShareGPT, Axolotl), `loss: false` (ms-swift), or `masked: true` (torchtune).
     pub fn is_trained(&self) -> bool {
         FLAGS.iter().all(|(name, _)| match self.0.get(*name) {
@@ -108,14 +108,14 @@ impl Message {
         })
     }
 
-    /// The same message, trained.
+    /// The same message without such fields, so that it is trained.
     pub(crate) fn trained(&self) -> Self {
         let mut map = self.0.clone();
         map.retain(|name, _| !FLAGS.iter().any(|(flag, _)| flag == name));
         Self(map)
     }
 
-    /// Checks what a row says of its training.
+    /// Checks the fields that tell whether it is trained.
     ///
     /// # Errors
     /// What is wrong with it, as the end of a sentence that names the message.
@@ -159,7 +159,7 @@ impl Message {
         &self.0
     }
 
-    /// The content when it is plain text.
+    /// The content, if it is plain text.
     pub fn text(&self) -> Option<&str> {
         self.0.get("content").and_then(Value::as_str)
     }

@@ -1,9 +1,10 @@
-//! Runs and metrics, recorded: local files (`metrics.jsonl`, `run.json`, `loss.svg`) and MLflow's file store.
+//! Records runs and metrics: local files (`metrics.jsonl`, `run.json`, `loss.svg`) and MLflow's file store.
 //!
-//! [`Run`] is the entrance: it starts what [`MonitoringConfig`] enables, takes a [`Row`] per logged step, and ends
-//! with a [`RunStatus`]. Failures of the local files are errors; failures of any other [`Tracker`] are logged once
-//! per kind and never stop a training run. W&B, Comet, TensorBoard, Prometheus and MLflow over HTTP are not here
-//! yet; [`MonitoringConfig::unsupported`] names the keys that ask for them.
+//! [`Run`] is the entry point: it starts the trackers that [`MonitoringConfig`] enables, logs a [`Row`] per
+//! step, and finishes with a [`RunStatus`]. Failures of the local files are errors; failures of any other
+//! [`Tracker`] are logged once per kind and never stop a training run. W&B, Comet, TensorBoard, Prometheus
+//! and MLflow over HTTP are not supported yet; [`MonitoringConfig::unsupported`] names the keys that need
+//! them.
 #![forbid(unsafe_code)]
 
 mod clock;

@@ -1,4 +1,5 @@
-//! One answer: sampling settings from flags and the model, the prompt's ids, the text as it comes.
+//! One completion: sampling parameters from flags and the model, the ids of the prompt, and the text as it is
+//! generated.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
@@ -50,7 +51,7 @@ impl<'a> From<&'a Completion> for AnswerRow<'a> {
     }
 }
 
-/// What the flags and the user's configuration set.
+/// The settings of the flags and the user's configuration.
 pub(crate) fn chosen(context: &Context, args: &SamplingArgs) -> Result<SamplingOverrides, Failure> {
     let flags = SamplingOverrides {
         temperature: args.temperature,
@@ -69,7 +70,8 @@ pub(crate) fn chosen(context: &Context, args: &SamplingArgs) -> Result<SamplingO
     Ok(flags.over(context.config()?.serving.sampling_defaults.overrides()))
 }
 
-/// The parameters of answers by the rule of [`resolve`]. What the model's settings ask for and does not apply is said.
+/// The sampling parameters by the rules of [`resolve`]. Prints a warning for each setting of the model
+/// without effect.
 pub(crate) fn sampling(
     chosen: &SamplingOverrides,
     model: &GenerationConfig,
@@ -81,7 +83,7 @@ pub(crate) fn sampling(
     Ok(resolved.params)
 }
 
-/// Says that nothing ends the model's answers but their longest length, where that is so.
+/// Warns when only the maximum length ends completions.
 pub(crate) fn say_endless(model: &LoadedModel, params: &SamplingParams) {
     if model.eos_token_ids().is_empty() && params.stop.is_empty() && !params.ignore_eos {
         note(
@@ -96,7 +98,7 @@ pub(crate) fn text_prompt(model: &LoadedModel, text: &str) -> Result<Vec<u32>, F
     Ok(tokenizer(model)?.encode(text, SpecialTokens::Include)?)
 }
 
-/// Ids of a conversation that the assistant goes on with.
+/// Ids of a conversation with a generation prompt.
 pub(crate) fn chat_prompt(
     model: &LoadedModel,
     messages: &[Message],
@@ -106,7 +108,7 @@ pub(crate) fn chat_prompt(
     chat_ids(template(model)?, tokenizer(model)?, messages, tools, kwargs)
 }
 
-/// The same, of a template and a tokenizer.
+/// As [`chat_prompt`], with a template and a tokenizer.
 pub(crate) fn chat_ids<E: From<TemplateError> + From<TokenizerError>>(
     template: &ChatTemplate,
     tokenizer: &Tokenizer,
@@ -121,7 +123,7 @@ pub(crate) fn chat_ids<E: From<TemplateError> + From<TokenizerError>>(
     Ok(tokenizer.encode(&text, SpecialTokens::Omit)?)
 }
 
-/// Answers `prompt`; ends early when Ctrl-C is pressed, or when `on_text` fails.
+/// Generates a completion of `prompt`; ends early on Ctrl-C, or when `on_text` fails.
 pub(crate) fn answer(
     model: &LoadedModel,
     prompt: &[u32],
@@ -156,7 +158,7 @@ pub(crate) fn answer(
     }
 }
 
-/// Refuses ids that the model has no vector for.
+/// Refuses ids outside the model's vocabulary.
 pub(crate) fn check_ids(ids: &[u32], model: &LoadedModel) -> Result<(), Failure> {
     if let Some(tokenizer) = &model.tokenizer {
         tokenizer.require_rows(ids)?;

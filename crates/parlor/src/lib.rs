@@ -1,4 +1,4 @@
-//! Parlor as a library: the composed [`Config`], and every crate of the house under one name.
+//! Parlor as a library: the composed [`Config`], and all of Parlor's crates under one name.
 //!
 //! ```no_run
 //! use parlor::ModelManager;

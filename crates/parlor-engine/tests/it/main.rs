@@ -1,4 +1,4 @@
-//! Sampling and stop texts, against direct definitions.
+//! Generation, sampling and stop texts, against direct definitions and the reference.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod generate;

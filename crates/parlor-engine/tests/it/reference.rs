@@ -1,4 +1,4 @@
-//! Answers and distributions under generation settings, as transformers has them (`fixtures/make/generation.py`).
+//! Completions and distributions under generation settings, as transformers has them (`fixtures/make/generation.py`).
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};

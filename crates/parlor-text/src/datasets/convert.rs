@@ -1,7 +1,7 @@
-//! Rows of one kind as rows of another, in the shapes that TRL, LLaMA-Factory and Parlor itself read.
+//! Converts rows between kinds, in the layouts that TRL, LLaMA-Factory and Parlor read.
 //!
-//! Only what loses nothing is done: a text has no turns, a label alone has no better answer, and where a shape has no place
-//! for tools, template variables or turns before a request, a row that has them is not written in it.
+//! Only lossless conversions are made: a text has no turns, a label alone has no other completion, and a row
+//! with tools, template variables or earlier turns is not written in a layout without a column for them.
 
 use serde_json::{Map, Value, json};
 
@@ -9,10 +9,10 @@ use super::intake::SourcedRow;
 use super::rows::{Content, HISTORY, Row, SYSTEM, TemplateInputs};
 use crate::message::Message;
 
-/// Shapes that rows are written in.
+/// Layouts of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConvertTo {
-    /// Each its own, with canonical names.
+    /// The row's own, with canonical names.
     Same,
     /// `messages`.
     Messages,
@@ -30,10 +30,10 @@ pub enum ConvertTo {
     Text,
 }
 
-/// The row as one or more rows of another shape.
+/// The row as one or more rows in another layout.
 ///
 /// # Errors
-/// Why it cannot be, as the end of a sentence that names the row.
+/// Why it cannot be converted, as the end of a sentence that names the row.
 pub fn convert(sourced: &SourcedRow, to: ConvertTo) -> Result<Vec<Value>, String> {
     let SourcedRow { row, inputs, .. } = sourced;
     let one = |value: Value| Ok(vec![with(inputs, value)]);
@@ -149,7 +149,7 @@ fn same(row: &Row) -> Value {
     }
 }
 
-/// Writes turns before a request as `system` and `history`.
+/// Writes the messages before an instruction as `system` and `history`.
 fn put_lead(row: &mut Value, lead: &[Message]) {
     let (system, turns) = match lead.split_first() {
         Some((first, turns)) if is_plain(first, "system") => (first.text(), turns),
@@ -170,12 +170,12 @@ fn put_lead(row: &mut Value, lead: &[Message]) {
     }
 }
 
-/// Whether a message is a text of this role and nothing more.
+/// Whether a message has this role, a text, and no further field.
 fn is_plain(message: &Message, role: &str) -> bool {
     message.role() == role && message.text().is_some() && message.fields().len() == 2
 }
 
-/// A conversation whose last turn is one request with its answer.
+/// A conversation that ends with a request and its answer, as an instruction.
 fn as_instruction(messages: Vec<Message>) -> Result<Value, String> {
     match &messages[..] {
         [lead @ .., request, answer] if is_plain(request, "user") && is_plain(answer, "assistant") => {
@@ -229,16 +229,16 @@ fn share_gpt(message: &Message) -> Result<Value, String> {
             return Err("a message that is not plain text cannot become a turn of `conversations`".to_owned());
         }
     }
-    let said = ["role", "content", "tool_calls"];
+    let written = ["role", "content", "tool_calls"];
     for (name, field) in message.fields() {
-        if !said.contains(&name.as_str()) && !field.is_null() {
+        if !written.contains(&name.as_str()) && !field.is_null() {
             turn.insert(name.clone(), field.clone());
         }
     }
     Ok(Value::Object(turn))
 }
 
-/// A call as ShareGPT has it: the function, with the call's id.
+/// A tool call in ShareGPT's layout: the function, with the call's id.
 fn function(call: &Value) -> Result<Value, String> {
     let Some(Value::Object(function)) = call.get("function") else { return Ok(call.clone()) };
     let mut function = function.clone();

@@ -22,8 +22,8 @@ const OTHERS: &[(&str, &str)] = &[
 /// Metadata files that libraries write beside data.
 const METADATA: &[&str] = &["dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"];
 
-/// The files to read, sorted; files of other formats go to the report. `path` is a file, a directory that is read whole, or a
-/// pattern (`data/**/*.jsonl.gz`) of either.
+/// The files to read, sorted; files of other formats go to the report. `path` is a file, a directory that is
+/// read whole, or a pattern (`data/**/*.jsonl.gz`) of either.
 pub(crate) fn list(path: &Path, report: &mut DataReport) -> Result<Vec<PathBuf>, DataError> {
     let mut found = Found { files: Vec::new(), report };
     match (std::fs::metadata(path), path.to_str()) {

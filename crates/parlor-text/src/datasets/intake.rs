@@ -1,5 +1,5 @@
-//! Takes the objects that readers of formats find, parses them into rows, and passes these on in batches. What cannot be used
-//! becomes a problem in the report.
+//! Takes the objects that readers of formats find, parses them into rows, and passes these on in batches.
+//! What cannot be used becomes a problem in the report.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;

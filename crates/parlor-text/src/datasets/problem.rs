@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct RowSource {
     /// The file.
     pub file: Arc<PathBuf>,
-    /// Line on which the row begins, from 1. In `.parquet` and `.arrow` files, which have no lines, the row's number.
+    /// Line on which the row begins, from 1. In `.parquet` and `.arrow` files, which have no lines, the row's
+    /// number.
     pub line: usize,
 }
 

@@ -1,7 +1,8 @@
 //! Reads the rows of a file, a directory or a pattern.
 //!
-//! A reader per format turns files into objects with named fields (`formats/`), and `rows/` turns those into rows, so that
-//! every kind of row can stand in every format. The first usable row of a file decides the kind of its rows.
+//! A reader per format turns files into objects with named fields (`formats/`), and `rows/` turns those into
+//! rows, so that every kind of row can stand in every format. The first usable row of a file decides the kind
+//! of its rows.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -24,8 +25,23 @@ pub struct Dataset {
 
 /// Reads a file, a directory, or the files that match a pattern (`data/*.jsonl.gz`).
 ///
-/// Rows that cannot be used are in the report, with file and line. Whether they stop a run is the caller's decision
-/// (`data.on_bad_row`).
+/// Rows that cannot be used are in the report, with file and line. Whether they stop a run is the caller's
+/// decision (`data.on_bad_row`).
+///
+/// ```
+/// use parlor_text::RowKind;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// let file = directory.path().join("rows.jsonl");
+/// std::fs::write(&file, "{\"prompt\": \"2 + 2 =\", \"completion\": \" 4\"}\n{\"prompt\": 7}\n")?;
+/// let dataset = parlor_text::read(&file)?;
+/// assert_eq!(dataset.rows.len(), 1);
+/// assert_eq!(dataset.report.kinds[&RowKind::PromptCompletion], 1);
+/// assert_eq!(dataset.report.problems[0].line, 2);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// [`DataError`] when the path cannot be read or holds no usable row.
@@ -46,8 +62,8 @@ pub fn read_with(path: &Path, options: &ReadOptions) -> Result<Dataset, DataErro
     Ok(Dataset { rows, report })
 }
 
-/// Reads as [`read_with`] does, and passes the rows to `consume` batch by batch, in order. Of a file with a row per line, or a
-/// table, no more than a batch is in memory. Stops early when `consume` breaks.
+/// Reads as [`read_with`] does, and passes the rows to `consume` batch by batch, in order. Of a file with a
+/// row per line, or a table, no more than a batch is in memory. Stops early when `consume` breaks.
 ///
 /// # Errors
 /// [`DataError`] when the path cannot be read or holds no usable row.

@@ -1,8 +1,8 @@
 //! A prompt and its completion as ids, by TRL's rules (1.16, `tokenize_fn` of its trainers).
 //!
-//! The two are tokenised as one text, since tokens may merge across the boundary. The completion begins where these ids
-//! first differ from those of the prompt alone. Plain text ends with EOS; a rendered conversation ends as its template ends
-//! it.
+//! The two are tokenised as one text, since tokens may merge across the boundary. The completion begins where
+//! these ids first differ from those of the prompt alone. Plain text ends with EOS; a rendered conversation
+//! ends as its template ends it.
 
 use crate::datasets::{Content, TemplateInputs};
 use crate::masks::MaskError;
@@ -36,8 +36,8 @@ impl EncodedCompletion {
         completion: &[Message],
         options: &RenderOptions,
     ) -> Result<Self, MaskError> {
-        let asked = RenderOptions { add_generation_prompt: true, ..options.clone() };
-        let before = template.render(prompt, &asked)?.text;
+        let prompted = RenderOptions { add_generation_prompt: true, ..options.clone() };
+        let before = template.render(prompt, &prompted)?.text;
         let whole: Vec<Message> = prompt.iter().chain(completion).cloned().collect();
         let whole = template.render(&whole, options)?.text;
         Ok(Self {
@@ -79,8 +79,8 @@ impl EncodedCompletion {
 pub(super) const NO_TEMPLATE: &str = "a conversation needs a chat template, and the model has none: put a \
      chat_template.jinja into the model's directory";
 
-/// The ids of plain text with the tokens that frame it (BOS, EOS). A token that the text begins or ends with already, as text
-/// that a template rendered may, is not added again.
+/// The ids of plain text with the tokens that frame it (BOS, EOS). A token that the text begins or ends with
+/// already, as text that a template rendered may, is not added again.
 pub(super) fn framed_ids(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, TokenizerError> {
     let mut framed = tokenizer.encode(text, SpecialTokens::Include)?;
     let twice = |ids: &[u32]| ids.len() > 1 && ids[0] == ids[1];

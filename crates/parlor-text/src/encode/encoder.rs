@@ -1,7 +1,8 @@
 //! Rows to examples for fine-tuning and pre-training: ids, and per id the weight of its loss. Masks are weights.
 //!
-//! Rules for prompt/completion and conversational rows follow TRL's `SFTTrainer` (1.16): loss on the completion, EOS after
-//! plain text, the boundary at the common token prefix. Preference data is in `preference.rs`.
+//! Rules for prompt/completion and conversational rows follow TRL's `SFTTrainer` (1.16): loss on the
+//! completion, EOS after plain text, the boundary at the common token prefix. Preference data is in
+//! `preference.rs`.
 
 use rayon::prelude::*;
 
@@ -17,7 +18,8 @@ use crate::message::Message;
 use crate::template::{ChatTemplate, RenderOptions};
 use crate::tokenizer::{SpecialTokens, Tokenizer, TokenizerError};
 
-/// Encodes rows for fine-tuning: conversations, instructions, prompts with completions. Of plain texts all tokens are trained.
+/// Encodes rows for fine-tuning: conversations, instructions, prompts with completions. Of plain texts all
+/// tokens are trained.
 ///
 /// # Errors
 /// [`EncodeError`] naming the row, or when nothing would be trained.
@@ -30,8 +32,9 @@ pub fn encode_sft(
     encode_all(Encoder::sft(tokenizer, template, options.clone()), rows)
 }
 
-/// Encodes rows for training from scratch. All tokens are trained. Conversations are rendered by the template; texts end with
-/// EOS and are split into examples of `max_length` that overlap by one token, so that every token is predicted once.
+/// Encodes rows for training from scratch. All tokens are trained. Conversations are rendered by the
+/// template; texts end with EOS and are split into examples of `max_length` that overlap by one token, so
+/// that every token is predicted once.
 ///
 /// # Errors
 /// [`EncodeError`] naming the row, or when nothing would be trained.
@@ -98,8 +101,8 @@ impl<'a> Encoder<'a> {
         Self { overflow: Overflow::Split, ..Self::sft(tokenizer, template, options) }
     }
 
-    /// Encodes the next rows on all threads, and passes their examples to `consume` in the order of the rows. Rows that cannot
-    /// be used are counted for [`Self::check`].
+    /// Encodes the next rows on all threads, and passes their examples to `consume` in the order of the rows.
+    /// Rows that cannot be used are counted for [`Self::check`].
     ///
     /// # Errors
     /// [`EncodeError`] when the kind of the rows does not suit the training type.
@@ -194,8 +197,8 @@ impl<'a> Encoder<'a> {
         Ok((encoded.ids, weights))
     }
 
-    /// Sets the weights of messages that are not to be trained to 0. Their tokens are those that are the assistant's when every
-    /// message is trained, and are not by the messages' own flags.
+    /// Sets the weights of messages that are not to be trained to 0. Their tokens are those that are the
+    /// assistant's when every message is trained, and are not by the messages' own flags.
     fn mask_untrained(
         &self,
         messages: &[Message],
@@ -211,14 +214,15 @@ impl<'a> Encoder<'a> {
             let encoded = encode_conversation(self.tokenizer, template, messages, options);
             encoded.map_err(|error| error.to_string())
         };
-        let own = mask(messages)?;
-        let all = mask(&messages.iter().map(Message::trained).collect::<Vec<_>>())?;
-        if own.ids != ids || all.ids != ids {
+        let trained = mask(messages)?;
+        let all_trained = mask(&messages.iter().map(Message::trained).collect::<Vec<_>>())?;
+        if trained.ids != ids || all_trained.ids != ids {
             return Err("the chat template renders what says whether a message is trained".to_owned());
         }
-        for (weight, (own, all)) in weights.iter_mut().zip(own.assistant_mask.iter().zip(all.assistant_mask))
+        for (weight, (own, any)) in
+            weights.iter_mut().zip(trained.assistant_mask.iter().zip(all_trained.assistant_mask))
         {
-            if all && !own {
+            if any && !own {
                 *weight = 0.0;
             }
         }

@@ -10,7 +10,8 @@ use crate::datasets::RowSource;
 pub struct Example {
     /// `[tokens]`.
     pub ids: Vec<u32>,
-    /// `[tokens]`: weight of the loss of predicting `ids[t]` from the ids before it. The first is 0, since nothing precedes it.
+    /// `[tokens]`: weight of the loss of predicting `ids[t]` from the ids before it. The first is 0, since
+    /// nothing precedes it.
     pub weights: Vec<f32>,
     /// The row that it was made from.
     pub source: RowSource,

@@ -1,5 +1,5 @@
-//! Findings: what is suspicious about rows that can be trained on (answers without an end, two BOS tokens, tools that the
-//! template leaves out). Each is counted, with the first row as an example and what to do.
+//! Findings: what is suspicious about rows that can be trained on (answers without an end, two BOS tokens,
+//! tools that the template leaves out). Each is counted, with the first row as an example and what to do.
 
 use std::collections::HashSet;
 
@@ -122,8 +122,8 @@ pub(super) struct RowFindings {
     system_from_template: bool,
 }
 
-/// A template that writes at least this many words before the first question has a default system prompt; roles alone are
-/// fewer.
+/// A template that writes at least this many words before the first question has a default system prompt;
+/// roles alone are fewer.
 const PROMPT_WORDS: usize = 5;
 
 impl Inspector {

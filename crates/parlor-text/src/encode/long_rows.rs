@@ -1,4 +1,5 @@
-//! Rows that are longer than the limit in tokens: counted, and cut, left out or refused as `data.on_long_row` says.
+//! Rows that are longer than the limit in tokens: counted, and cut, left out or refused as `data.on_long_row`
+//! says.
 
 use super::report::EncodeError;
 use crate::config::OnLongRow;

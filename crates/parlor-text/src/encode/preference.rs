@@ -1,10 +1,10 @@
 //! Preference data to examples: the ids of a prompt and of its completions.
 //!
-//! Rules are those of TRL's `DPOTrainer` and `KTOTrainer` (1.16). A completion begins where its ids first differ from those
-//! of the prompt alone (in a pair, at the earlier of the two positions). An example whose prompt fills `max_length` is left
-//! out; else prompt and completion are cut there, keeping the start. `max_prompt_length`, removed from TRL in 0.29, first
-//! cuts the prompt and keeps its end, as it did there. Unlike in TRL, pairs that the cut makes equal are left out, since
-//! they teach nothing.
+//! Rules are those of TRL's `DPOTrainer` and `KTOTrainer` (1.16). A completion begins where its ids first
+//! differ from those of the prompt alone (in a pair, at the earlier of the two positions). An example whose
+//! prompt fills `max_length` is left out; else prompt and completion are cut there, keeping the start.
+//! `max_prompt_length`, removed from TRL in 0.29, first cuts the prompt and keeps its end, as it did there.
+//! Unlike in TRL, pairs that the cut makes equal are left out, since they teach nothing.
 
 use rayon::prelude::*;
 
@@ -59,7 +59,8 @@ pub struct PreferenceOptions {
     pub on_long_row: OnLongRow,
 }
 
-/// Pairs that [`encode_unpaired`] splits at a time: of so many rows the `chosen`, then the `rejected`, as TRL orders them.
+/// Pairs that [`encode_unpaired`] splits at a time: of so many rows the `chosen`, then the `rejected`, as TRL
+/// orders them.
 const UNPAIRED_AT_A_TIME: usize = 1000;
 
 /// Encodes preference pairs, from rows with `chosen` and `rejected`.
@@ -117,8 +118,9 @@ struct LabelledCompletion<'r> {
     desirable: bool,
 }
 
-/// Encodes unpaired preferences, from rows with `completion` and `label`, or with `chosen` (desirable) and `rejected` (not
-/// desirable). Within each `group` examples in this order, `mismatched` of an example is the completion of the one before.
+/// Encodes unpaired preferences, from rows with `completion` and `label`, or with `chosen` (desirable) and
+/// `rejected` (not desirable). Within each `group` examples in this order, `mismatched` of an example is the
+/// completion of the one before.
 ///
 /// # Errors
 /// [`EncodeError`] naming the row, or when no row is left.
@@ -228,8 +230,8 @@ impl<'a> PreferenceEncoder<'a> {
         }
     }
 
-    /// Encodes `items`, each of the row that `row` returns, on all threads. Returns those that can be used, in order;
-    /// counts bad rows, and the findings in the first completion of each of the others.
+    /// Encodes `items`, each of the row that `row` returns, on all threads. Returns those that can be used,
+    /// in order; counts bad rows, and the findings in the first completion of each of the others.
     fn encode<'i, T: Sync, const N: usize>(
         &mut self,
         items: &'i [T],
@@ -286,8 +288,8 @@ impl<'a> PreferenceEncoder<'a> {
         self.options.max_prompt_length.map_or(prompt.len(), |limit| prompt.len().min(limit))
     }
 
-    /// Whether the prompt with a completion of `completion` tokens is used: it may be too long, or the prompt alone may fill
-    /// the limit. Counts those that are not.
+    /// Whether the prompt with a completion of `completion` tokens is used: it may be too long, or the prompt
+    /// alone may fill the limit. Counts those that are not.
     fn fits(&mut self, sourced: &SourcedRow, prompt: &[u32], completion: usize) -> bool {
         if !self.long.accepts(&sourced.source, self.kept(prompt) + completion) {
             return false;
@@ -301,8 +303,8 @@ impl<'a> PreferenceEncoder<'a> {
         fits
     }
 
-    /// Cuts a prompt that fits and its completions to the limits. Returns the longest completion that the prompt leaves room
-    /// for, in tokens.
+    /// Cuts a prompt that fits and its completions to the limits. Returns the longest completion that the
+    /// prompt leaves room for, in tokens.
     fn cut(&mut self, prompt: &mut Vec<u32>, completions: &mut [&mut Vec<u32>]) -> usize {
         let first = prompt.len() - self.kept(prompt);
         prompt.drain(..first);

@@ -136,8 +136,8 @@ pub enum EncodeError {
 
 /// Why a row makes no example.
 pub(super) enum Unusable {
-    /// Its kind does not suit the training type, or the model has no template. Other rows have the same problem, so this ends
-    /// the run.
+    /// Its kind does not suit the training type, or the model has no template. Other rows have the same
+    /// problem, so this ends the run.
     Unfit(EncodeError),
     /// The row itself is bad.
     Bad(String),

@@ -1,5 +1,5 @@
-//! The assistant's parts by comparing renderings: the conversation up to a message, with the generation prompt, must be a
-//! prefix of the conversation with the message.
+//! The assistant's parts by comparing renderings: the conversation up to a message, with the generation
+//! prompt, must be a prefix of the conversation with the message.
 
 use std::ops::Range;
 
@@ -19,8 +19,8 @@ pub(super) fn spans_by_prefix(
 ) -> Result<Vec<Range<usize>>, MaskError> {
     let mut spans = Vec::new();
     for (index, message) in messages.iter().enumerate().filter(|(_, message)| message.role() == "assistant") {
-        let asked = RenderOptions { add_generation_prompt: true, ..options.clone() };
-        let before = template.render(&messages[..index], &asked)?.text;
+        let prompted = RenderOptions { add_generation_prompt: true, ..options.clone() };
+        let before = template.render(&messages[..index], &prompted)?.text;
         let after = template.render(&messages[..=index], options)?.text;
         for (shorter, longer) in [(&before[..], &after[..]), (&after, whole)] {
             if !longer.starts_with(shorter) {

@@ -3,14 +3,14 @@
 //! Three ways, in this order:
 //!
 //! 1. The template's `{% generation %}` blocks, where it has them.
-//! 2. What the template renders for each message of the assistant (`template/jinja/message_parts.rs`), less the generation
-//!    prompt at its beginning. So the end-of-turn token is trained, and text after the last message is not. These are the
-//!    tokens that TRL's training templates mark (1.16).
-//! 3. Comparing renderings turn by turn (`prefix.rs`), for templates that do not iterate over their messages. Where that
-//!    fails too, the result is an error, never a guess.
+//! 2. What the template renders for each message of the assistant (`template/jinja/message_parts.rs`), less
+//!    the generation prompt at its beginning. So the end-of-turn token is trained, and text after the last
+//!    message is not. These are the tokens that TRL's training templates mark (1.16).
+//! 3. Comparing renderings turn by turn (`prefix.rs`), for templates that do not iterate over their messages.
+//!    Where that fails too, the result is an error, never a guess.
 //!
-//! For training, thoughts that a template shows only in the newest answer stay in earlier answers too, as TRL's training
-//! templates keep them: each answer is trained as it is generated.
+//! For training, thoughts that a template shows only in the newest answer stay in earlier answers too, as
+//! TRL's training templates keep them: each answer is trained as it is generated.
 
 use std::ops::Range;
 
@@ -104,8 +104,8 @@ fn complete_parts(
     Ok((complete && rendered.text == whole).then_some(rendered))
 }
 
-/// The part of the generation prompt that is not trained: up to where the template begins a thought in it. Empty when the
-/// template has no generation prompt, or when TRL's training template trains all of it.
+/// The part of the generation prompt that is not trained: up to where the template begins a thought in it.
+/// Empty when the template has no generation prompt, or when TRL's training template trains all of it.
 fn generation_prompt(template: &ChatTemplate, messages: &[Message], options: &RenderOptions) -> String {
     let first = messages.iter().position(|message| message.role() == "assistant").unwrap_or(messages.len());
     let question = [Message::new("user", "?")];
@@ -126,8 +126,8 @@ fn whole_generation_prompt(
     messages: &[Message],
     options: &RenderOptions,
 ) -> Result<Option<String>, TemplateError> {
-    let asked = RenderOptions { add_generation_prompt: true, ..options.clone() };
-    let after = template.render_parts(messages, &asked)?;
+    let prompted = RenderOptions { add_generation_prompt: true, ..options.clone() };
+    let after = template.render_parts(messages, &prompted)?;
     if let Some(RenderedParts { text, parts }) = &after
         && let Some(tail) =
             parts.last().and_then(|last| text.get(last.bytes.end..)).filter(|tail| !tail.is_empty())
@@ -136,7 +136,7 @@ fn whole_generation_prompt(
     }
     let plain = RenderOptions { add_generation_prompt: false, ..options.clone() };
     let before = template.render(messages, &plain)?.text;
-    let after = template.render(messages, &asked)?.text;
+    let after = template.render(messages, &prompted)?.text;
     Ok(after.strip_prefix(&before).map(str::to_owned))
 }
 

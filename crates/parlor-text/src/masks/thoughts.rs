@@ -3,8 +3,8 @@
 use crate::message::Message;
 use crate::template::{ChatTemplate, MessagePart, RenderOptions, RenderedParts};
 
-/// Replaces each earlier answer by what the template renders for it when it is the newest, where the two differ by a thought
-/// alone.
+/// Replaces each earlier answer by what the template renders for it when it is the newest, where the two
+/// differ by a thought alone.
 pub(super) fn with_thoughts(
     template: &ChatTemplate,
     messages: &[Message],

@@ -1,7 +1,7 @@
 //! Mixes data sets by weights, as `datasets.interleave_datasets` (5.2) does.
 //!
-//! The rules are HF's, the random numbers are not: ChaCha8, seeded by the seed alone, so that a resumed run and one with
-//! another number of threads see the same rows in the same order.
+//! The rules are HF's, the random numbers are not: ChaCha8, seeded by the seed alone, so that a resumed run
+//! and one with another number of threads see the same rows in the same order.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -12,8 +12,9 @@ use crate::datasets::SourcedRow;
 /// The generator's stream. Those of the epochs' orders begin at 1 and never come this far.
 const MIXTURE: u64 = u64::MAX;
 
-/// Draws rows from `sets` by their `weights` (positive, one per set) until one set is exhausted, or all are. The rows of a
-/// set keep their order, and start over when the set is exhausted early. Empty sets are left out.
+/// Draws rows from `sets` by their `weights` (positive, one per set) until one set is exhausted, or all are.
+/// The rows of a set keep their order, and start over when the set is exhausted early. Empty sets are left
+/// out.
 pub fn mix(
     sets: Vec<Vec<SourcedRow>>,
     weights: &[f64],

@@ -1,9 +1,10 @@
 //! The order of examples: shuffled anew each epoch, a function of the seed and the epoch alone.
 //!
-//! A corpus that is streamed has no such order. A shuffle buffer draws from it instead, also by the seed and the epoch.
+//! A corpus that is streamed has no such order. A shuffle buffer draws from it instead, also by the seed and
+//! the epoch.
 //!
-//! Fisher-Yates over ChaCha8, written here because the order must never change between versions of a crate: a resumed run
-//! continues in it.
+//! Fisher-Yates over ChaCha8, written here because the order must never change between versions of a crate: a
+//! resumed run continues in it.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

@@ -20,8 +20,8 @@ pub struct TooFewRows {
     pub rows: usize,
 }
 
-/// Splits `rows` into those to train on and those to evaluate on, both in the order of `rows`. A `val_size` below 1 is the
-/// share to evaluate on, rounded up; from 1 on it is their number.
+/// Splits `rows` into those to train on and those to evaluate on, both in the order of `rows`. A `val_size`
+/// below 1 is the share to evaluate on, rounded up; from 1 on it is their number.
 ///
 /// # Errors
 /// [`TooFewRows`] when none would be left to train on.

@@ -1,8 +1,8 @@
 //! Chat templates: messages to the text a model was trained on, byte for byte as `transformers` renders it.
 //!
-//! Source: `transformers/utils/chat_template_utils.py` and `PreTrainedTokenizerBase.get_chat_template` (5.23). The
-//! language is in `jinja/`. This file adds the variables of a rendering (messages, tools, documents, special tokens, the
-//! date), the choice among named templates, and `{% generation %}`.
+//! Source: `transformers/utils/chat_template_utils.py` and `PreTrainedTokenizerBase.get_chat_template`
+//! (5.23). The language is in `jinja/`. This file adds the variables of a rendering (messages, tools,
+//! documents, special tokens, the date), the choice among named templates, and `{% generation %}`.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -25,7 +25,21 @@ use crate::tokenizer::Tokenizer;
 const MAX_SOURCE: usize = 1 << 20;
 const NAME: &str = "chat_template";
 
-/// A compiled template, or several by name: conversations with tools take the one called `tool_use`.
+/// A compiled template, or several by name: conversations with tools use the one called `tool_use`.
+///
+/// ```
+/// use parlor_text::{ChatTemplate, Message, RenderOptions, Tokenizer};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models/qwen2_chat");
+/// let tokenizer = Tokenizer::from_dir(&directory)?;
+/// let template = ChatTemplate::from_dir(&directory, &tokenizer)?.ok_or("the model has no chat template")?;
+/// let options = RenderOptions { add_generation_prompt: true, ..RenderOptions::default() };
+/// let rendered = template.render(&[Message::new("user", "Hello")], &options)?;
+/// assert!(rendered.text.contains("Hello"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     default: Arc<Compiled>,
@@ -90,7 +104,8 @@ impl ChatTemplate {
         self
     }
 
-    /// The same template with a fixed date for `strftime_now`. A run fixes its date, so that a resumed run has the same.
+    /// The same template with a fixed date for `strftime_now`. A run fixes its date, so that a resumed run
+    /// has the same.
     #[must_use]
     pub fn with_now(mut self, now: DateTime) -> Self {
         self.now = Some(now);
@@ -160,8 +175,8 @@ impl ChatTemplate {
         unmark(&self.run(&compiled.environment, messages, options)?)
     }
 
-    /// Renders a conversation and tells which message each part belongs to. None when the template takes the output of its
-    /// loop over the messages apart.
+    /// Renders a conversation and tells which message each part belongs to. None when the template takes the
+    /// output of its loop over the messages apart.
     pub(crate) fn render_parts(
         &self,
         messages: &[Message],
@@ -182,8 +197,9 @@ impl ChatTemplate {
         self.chosen(tools).source.contains("think")
     }
 
-    /// The same template, changed to keep the thoughts that it drops from every answer (as those of the distillations of
-    /// DeepSeek R1 do), so that they can be trained. None when it does not drop them that way.
+    /// The same template, changed to keep the thoughts that it drops from every answer (as those of the
+    /// distillations of DeepSeek R1 do), so that they can be trained. None when it does not drop them that
+    /// way.
     pub(crate) fn keeping_thoughts(&self, tools: Option<&[Json]>) -> Option<Self> {
         let compiled = self.chosen(tools);
         let with_thoughts = compiled.with_thoughts.get_or_init(|| {

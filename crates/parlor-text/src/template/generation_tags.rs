@@ -1,6 +1,7 @@
 //! The `{% generation %}` tag, which `transformers` adds to Jinja to mark what the assistant says.
 //!
-//! The engine takes no new tags, so these are replaced by private marks in the output before the template is compiled.
+//! The engine takes no new tags, so these are replaced by private marks in the output before the template is
+//! compiled.
 
 use super::error::TemplateError;
 use super::rendered::Rendered;
@@ -22,8 +23,8 @@ pub(super) enum Generation {
     Ignored,
 }
 
-/// Replaces the `generation` tags by marks or by nothing, keeping their white-space control. Also returns whether there
-/// were any.
+/// Replaces the `generation` tags by marks or by nothing, keeping their white-space control. Also returns
+/// whether there were any.
 pub(super) fn mark_generation(source: &str, generation: Generation) -> (String, bool) {
     let (mut out, mut rest, mut found) = (String::with_capacity(source.len()), source, false);
     while let Some(start) = rest.find("{%") {

@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::error::TemplateError;
 use crate::tokenizer::{json_object, read_limited};
 
-/// Files in which `transformers` keeps the template of conversations without tools, and that of conversations with tools.
+/// Files in which `transformers` keeps the template of conversations without tools, and that of conversations
+/// with tools.
 pub(super) const DEFAULT_FILE: &str = "chat_template.jinja";
 pub(super) const TOOL_USE_FILE: &str = "additional_chat_templates/tool_use.jinja";
 

@@ -50,7 +50,8 @@ pub fn merge_halves(merge: &str) -> Option<(&str, &str)> {
     Some((&merge[..at], &merge[at + 1..]))
 }
 
-/// The model of the whole vocabulary. With `whole_words`, a word that is a token is not split, whatever the merges.
+/// The model of the whole vocabulary. With `whole_words`, a word that is a token is not split, whatever the
+/// merges.
 ///
 /// # Errors
 /// For a merge that is no pair, or whose result is no token.

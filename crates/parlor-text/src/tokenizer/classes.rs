@@ -1,5 +1,5 @@
-//! Tokenizer classes of `transformers` (5.23), for what a model's files leave to them: special tokens that no file names, and
-//! the pre-tokenizer of `vocab.json` and `merges.txt`.
+//! Tokenizer classes of `transformers` (5.23), for what a model's files leave to them: special tokens that no
+//! file names, and the pre-tokenizer of `vocab.json` and `merges.txt`.
 //!
 //! Sources: `models/gpt2/tokenization_gpt2.py`, `models/qwen2/tokenization_qwen2.py`,
 //! `models/llama/tokenization_llama.py`, and the types of models in `models/auto/tokenization_auto.py`.

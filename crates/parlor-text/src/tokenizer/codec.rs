@@ -1,6 +1,7 @@
 //! A tokenizer: text to ids and back, by the `tokenizers` crate.
 //!
-//! `files.rs` reads one from a model directory, `from_vocabulary.rs` makes one of the vocabulary of a weight file.
+//! `files.rs` reads one from a model directory, `from_vocabulary.rs` makes one of the vocabulary of a weight
+//! file.
 
 use std::ops::Range;
 use std::path::Path;
@@ -17,6 +18,18 @@ use super::lazy::{Current, LazyTokenizer, call};
 use super::special_tokens::{SPECIAL, SpecialToken, SpecialTokens, token_text};
 
 /// Text to ids and back. A clone shares the vocabulary.
+///
+/// ```
+/// use parlor_text::{SpecialTokens, Tokenizer};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models/qwen2_chat");
+/// let tokenizer = Tokenizer::from_dir(&directory)?;
+/// let ids = tokenizer.encode("Hello, world", SpecialTokens::Include)?;
+/// assert_eq!(tokenizer.decode(&ids, SpecialTokens::Omit)?, "Hello, world");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: Arc<LazyTokenizer>,
@@ -60,11 +73,13 @@ impl Tokenizer {
         mut inner: tokenizers::Tokenizer,
         mut config: Map<String, Value>,
     ) -> Result<Self, TokenizerError> {
-        // A ragged batch has no padding, and rows are cut by `data.max_length`: both would only hide text from it.
+        // A ragged batch has no padding, and rows are cut by `data.max_length`: both would only hide text
+        // from it.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(failed)?;
         config.remove("chat_template");
-        // When each id below the number of tokens has a token, no id is higher. Looking is faster than copying the vocabulary.
+        // When each id below the number of tokens has a token, no id is higher. Looking is faster than
+        // copying the vocabulary.
         let count = inner.get_vocab_size(true);
         let vocab_size = match (0..count as u32).into_par_iter().all(|id| inner.id_to_token(id).is_some()) {
             true => count,

@@ -1,8 +1,8 @@
-//! A `tokenizer.json` with a large BPE vocabulary, read without building it: its tokens and merges, borrowed from the file,
-//! for [`LazyBpe`].
+//! A `tokenizer.json` with a large BPE vocabulary, read without building it: its tokens and merges, borrowed
+//! from the file, for [`LazyBpe`].
 //!
-//! Leaves out what such files do not have: dropout, prefixes and suffixes of subwords, gaps in the ids, tokens with a space
-//! within. A file with one of these is built at once.
+//! Leaves out what such files do not have: dropout, prefixes and suffixes of subwords, gaps in the ids,
+//! tokens with a space within. A file with one of these is built at once.
 
 use std::borrow::Cow;
 

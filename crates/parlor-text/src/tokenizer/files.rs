@@ -1,10 +1,10 @@
 //! The files of a model directory that make its tokenizer, resolved as `transformers` resolves them.
 //!
-//! Source: `PreTrainedTokenizerBase._from_pretrained` and `TokenizersBackend.__init__` (5.23). The vocabulary is
-//! `tokenizer.json`'s, or made of `vocab.json` and `merges.txt` by the rules of the tokenizer's class. Special tokens
-//! come from `tokenizer_config.json`, from `special_tokens_map.json` where that has no `added_tokens_decoder`, and
-//! else from the class. Added tokens are those of the vocabulary, of `added_tokens_decoder` or `added_tokens.json`.
-//! Leaves out: SentencePiece `tokenizer.model` files.
+//! Source: `PreTrainedTokenizerBase._from_pretrained` and `TokenizersBackend.__init__` (5.23). The vocabulary
+//! is `tokenizer.json`'s, or made of `vocab.json` and `merges.txt` by the rules of the tokenizer's class.
+//! Special tokens come from `tokenizer_config.json`, from `special_tokens_map.json` where that has no
+//! `added_tokens_decoder`, and else from the class. Added tokens are those of the vocabulary, of
+//! `added_tokens_decoder` or `added_tokens.json`. Leaves out: SentencePiece `tokenizer.model` files.
 
 use std::path::Path;
 

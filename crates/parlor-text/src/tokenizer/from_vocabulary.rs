@@ -1,5 +1,5 @@
-//! The tokenizer of a [`Vocabulary`], without writing or parsing a `tokenizer.json` on the way. It encodes as the same
-//! vocabulary's `tokenizer.json` would.
+//! The tokenizer of a [`Vocabulary`], without writing or parsing a `tokenizer.json` on the way. It encodes as
+//! the same vocabulary's `tokenizer.json` would.
 
 use serde_json::Map;
 use tokenizers::AddedToken;
@@ -17,8 +17,8 @@ impl Tokenizer {
     /// The tokenizer of a vocabulary.
     ///
     /// # Errors
-    /// [`TokenizerError::Use`] when its parts contradict each other: a merge of or into no token, say. In a vocabulary so
-    /// large that building it is deferred, such a merge is never applied instead.
+    /// [`TokenizerError::Use`] when its parts contradict each other: a merge of or into no token, say. In a
+    /// vocabulary so large that building it is deferred, such a merge is never applied instead.
     pub fn from_vocabulary(vocabulary: Vocabulary) -> Result<Self, TokenizerError> {
         let Vocabulary { tokens, kinds, bpe, special, add_bos, add_eos } = vocabulary;
         if tokens.len() != kinds.len() {

@@ -1,4 +1,5 @@
-//! A tokenizer that builds its large vocabulary when there is enough text to be worth it, and encodes word by word until then.
+//! A tokenizer that builds its large vocabulary when there is enough text to be worth it, and encodes word by
+//! word until then.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +9,8 @@ use super::error::TokenizerError;
 use super::lazy_bpe::LazyBpe;
 use super::pipeline::Pipeline;
 
-/// Bytes of text that are encoded word by word. This many take a tenth of the time that building a large vocabulary takes.
+/// Bytes of text that are encoded word by word. This many take a tenth of the time that building a large
+/// vocabulary takes.
 const WORD_BY_WORD: usize = 1 << 14;
 
 /// The `tokenizers` crate's tokenizer, built or not yet.
@@ -66,7 +68,8 @@ impl LazyTokenizer {
         built.as_ref().map(Box::as_ref).map_err(|why| TokenizerError::Use(why.clone()))
     }
 
-    /// The pipeline that encodes a text of `bytes` bytes; builds the whole tokenizer past [`WORD_BY_WORD`] bytes in all.
+    /// The pipeline that encodes a text of `bytes` bytes; builds the whole tokenizer past [`WORD_BY_WORD`]
+    /// bytes in all.
     pub(super) fn for_text(&self, bytes: usize) -> Result<Current<'_>, TokenizerError> {
         if let Self::Deferred { deferred, built, encoded } = self
             && built.get().is_none()

@@ -1,7 +1,8 @@
-//! BPE that builds, for each word, a model of the tokens and merges that occur in that word alone. No others can apply
-//! while the word is split, so its tokens are those of the whole vocabulary.
+//! BPE that builds, for each word, a model of the tokens and merges that occur in that word alone. No others
+//! can apply while the word is split, so its tokens are those of the whole vocabulary.
 //!
-//! Building a vocabulary of 150,000 tokens in the `tokenizers` crate takes longer than a model needs to answer a short prompt.
+//! Building a vocabulary of 150,000 tokens in the `tokenizers` crate takes longer than a model needs to
+//! answer a short prompt.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Pipelines of the `tokenizers` crate: a model with its normalizer, pre-tokenizer, post-processor, decoder and added
-//! tokens.
+//! Pipelines of the `tokenizers` crate: a model with its normalizer, pre-tokenizer, post-processor, decoder
+//! and added tokens.
 
 use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
@@ -12,8 +12,8 @@ use super::error::{TokenizerError, failed};
 pub(super) type Pipeline<M> =
     TokenizerImpl<M, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
 
-/// The tokenizer that a `tokenizer.json` describes, without its padding and truncation: a ragged batch has no padding, and
-/// rows are cut by `data.max_length`, so both would only hide text from it.
+/// The tokenizer that a `tokenizer.json` describes, without its padding and truncation: a ragged batch has no
+/// padding, and rows are cut by `data.max_length`, so both would only hide text from it.
 pub(super) fn from_json(json: &[u8]) -> Result<tokenizers::Tokenizer, TokenizerError> {
     // BPE is tried first because the crate's own reader, which finds out the kind of model, goes through
     // `serde_json::Value` and takes three times as long.

@@ -1,5 +1,5 @@
-//! SentencePiece's BPE from a list of pieces with scores, as `SentencePieceExtractor` in `transformers` converts it: its
-//! merges are all pairs of pieces that make a piece, the highest score first.
+//! SentencePiece's BPE from a list of pieces with scores, as `SentencePieceExtractor` in `transformers`
+//! converts it: its merges are all pairs of pieces that make a piece, the highest score first.
 
 use rayon::prelude::*;
 use tokenizers::TokenizerImpl;
@@ -15,13 +15,14 @@ use super::pipeline::Pipeline;
 use super::texts::Texts;
 use super::vocabulary::{TokenKind, token_ids};
 
-/// Longest piece in bytes. Every cut of a piece is tried, which takes the square of its length; runs of spaces are the longest
-/// in practice.
+/// Longest piece in bytes. Every cut of a piece is tried, which takes the square of its length; runs of
+/// spaces are the longest in practice.
 const LONGEST_PIECE: usize = 1024;
 /// SentencePiece's sign for a space.
 const SPACE: &str = "▁";
 
-/// The model, with SentencePiece's normalizer and decoder around it. With `space_prefix`, text begins with a space.
+/// The model, with SentencePiece's normalizer and decoder around it. With `space_prefix`, text begins with a
+/// space.
 ///
 /// # Errors
 /// When tokens and scores differ in number, or a piece is longer than [`LONGEST_PIECE`].

@@ -58,8 +58,8 @@ impl<'t> StreamDecoder<'t> {
     /// [`TokenizerError::Use`] when the tokenizer's decoder fails.
     pub fn finish(&mut self) -> Result<String, TokenizerError> {
         let text = self.tokenizer.decode(&self.window, self.special)?;
-        // A byte-fallback decoder replaces a whole run of bytes when its end is not a character, even characters that were
-        // emitted already. The pending ids are then decoded alone.
+        // A byte-fallback decoder replaces a whole run of bytes when its end is not a character, even
+        // characters that were emitted already. The pending ids are then decoded alone.
         let whole = text.get(..self.emitted).is_some_and(|emitted| !emitted.ends_with(REPLACEMENT));
         let rest = match text.get(self.emitted..) {
             Some(rest) if whole || self.emitted == 0 => rest.to_owned(),

@@ -1,5 +1,5 @@
-//! Many short texts in one allocation, and a hash index over them. Allocating the 150,000 tokens of a vocabulary one by one
-//! takes longer than computing a model's first token.
+//! Many short texts in one allocation, and a hash index over them. Allocating the 150,000 tokens of a
+//! vocabulary one by one takes longer than computing a model's first token.
 
 use std::hash::BuildHasher as _;
 

@@ -1,4 +1,5 @@
-//! A vocabulary as a weight file holds it (GGUF, say): a list of tokens with their kinds, and the data of its BPE.
+//! A vocabulary as a weight file holds it (GGUF, say): a list of tokens with their kinds, and the data of its
+//! BPE.
 //!
 //! Leaves out: Unigram, WordPiece.
 

@@ -75,7 +75,7 @@ fn pairs_have_the_ids_of_trl() {
 #[test]
 fn unpaired_rows_have_the_ids_of_trl() {
     let cases = json("trl/rows.json");
-    for case in list(&cases["judged"]) {
+    for case in list(&cases["unpaired"]) {
         let (tokenizer, template) = text_side(case);
         let options = options(case["max_length"].as_u64().unwrap() as usize);
         let group = case["group"].as_u64().unwrap() as usize;

@@ -1,4 +1,4 @@
-//! `parlor train`: runs what the config says, shows how it goes, and ends in an orderly way.
+//! `parlor train`: trains as configured, shows progress, and shuts down in order.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ fn train(context: &Context, args: &TrainArgs, collective: &Arc<dyn Collective>) 
     };
     let asked = Asked { start, max_steps: args.max_steps, collective };
     let leads = collective.rank() == 0;
-    let shown = if leads { Shown::All } else { Shown::Warnings };
+    let shown = if leads { Visibility::All } else { Visibility::Warnings };
     let progress = progress(context, shown);
     let prepare = |request| Run::prepare_observed(request, &mut |event| progress.event(&event));
     let fitted = || match prepare(request(context, &asked)?) {
@@ -70,7 +70,7 @@ fn train(context: &Context, args: &TrainArgs, collective: &Arc<dyn Collective>) 
     Ok(())
 }
 
-/// What is asked for beside the configuration.
+/// Options besides the configuration.
 pub(super) struct Asked<'a> {
     pub(super) start: Start,
     pub(super) max_steps: Option<u64>,
@@ -80,7 +80,7 @@ pub(super) struct Asked<'a> {
 /// The run that the configuration describes.
 pub(super) fn request(context: &Context, asked: &Asked<'_>) -> Result<TrainRequest, Failure> {
     let config = context.config()?;
-    // Evaluation data that someone named must exist; the default's may be missing.
+    // Configured evaluation data must exist; the default path may be missing.
     let eval_data_path =
         context.chosen("data.eval_data_path")?.then(|| PathBuf::from(&config.data.eval_data_path));
     Ok(TrainRequest {
@@ -97,20 +97,20 @@ pub(super) fn request(context: &Context, asked: &Asked<'_>) -> Result<TrainReque
     })
 }
 
-/// What of a run is shown.
+/// How much of a run is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shown {
-    /// How it goes.
+pub(super) enum Visibility {
+    /// Progress.
     All,
-    /// What the user should know: of a rank beside the one that shows the rest.
+    /// Warnings only: of a rank other than the one that shows progress.
     Warnings,
 }
 
-/// Runs with a progress display; Ctrl-C ends it in order. `also` sees every event.
+/// Runs with a progress display; Ctrl-C ends it in order. `also` gets every event.
 pub(super) fn watch(
     context: &Context,
     run: Run,
-    shown: Shown,
+    shown: Visibility,
     also: &mut dyn FnMut(&TrainEvent),
 ) -> Result<TrainSummary, Failure> {
     interrupt::watch(OnInterrupt::Finish(STOPPING));
@@ -126,8 +126,8 @@ pub(super) fn watch(
     Ok(result?)
 }
 
-fn progress(context: &Context, shown: Shown) -> Progress {
-    Progress::new(context.global.quiet || shown == Shown::Warnings)
+fn progress(context: &Context, shown: Visibility) -> Progress {
+    Progress::new(context.global.quiet || shown == Visibility::Warnings)
 }
 
 fn text(summary: &TrainSummary) -> String {

@@ -1,9 +1,9 @@
-//! `.arrow` and `.feather`: Arrow's IPC format, as a stream (what `datasets` caches and `save_to_disk` writes) or as a
-//! file (Feather version 2), which is a stream between a magic word and an index that is not needed here. A row's
-//! place is its number in the file. Leaves out Feather version 1.
+//! `.arrow` and `.feather`: Arrow's IPC format, as a stream (which `datasets` caches and `save_to_disk`
+//! writes) or as a file (Feather version 2), which is a stream between a magic number and an index that is
+//! not needed here. A row's line is its number in the file. Leaves out Feather version 1.
 //!
-//! Messages are cut out here and decoded by `arrow-ipc` one by one, because its readers allocate what a compressed
-//! buffer says it will hold: a flipped bit there would end the program.
+//! Messages are framed here and decoded by `arrow-ipc` one by one, because its own readers allocate the size
+//! that a compressed buffer claims: a flipped bit there would end the program.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -19,7 +19,7 @@ use super::guarded::guarded;
 use crate::datasets::intake::FileRows;
 use crate::datasets::rows::ReadOptions;
 
-/// Largest description of a batch, and largest column of one batch once decompressed.
+/// Largest metadata of a message, and largest column of a batch when decompressed, in bytes.
 const MAX_HEADER: u32 = 256 << 20;
 const MAX_COLUMN: i64 = 2 << 30;
 
@@ -57,7 +57,7 @@ struct Stream<'a> {
     file: BufReader<File>,
     decoder: StreamDecoder,
     columns: Option<Vec<usize>>,
-    /// Names of columns that are not read, until they were told.
+    /// Names of columns that are not read, until they are reported.
     others: Vec<String>,
 }
 
@@ -97,8 +97,9 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Reads and decodes a message. The outer option is none at the end, the inner one where it is no batch:
-    /// a schema, or a batch without content, which the decoder only takes in with what follows.
+    /// Reads and decodes a message. The outer option is none at the end of the stream, the inner one for a
+    /// message that completes no batch: a schema, or a batch without a body, which the decoder completes with
+    /// the next message.
     #[expect(clippy::option_option, reason = "the end of the stream is not a message without rows")]
     fn message(&mut self) -> Result<Option<Option<RecordBatch>>, String> {
         let word = |bytes: &[u8]| bytes.try_into().map(u32::from_le_bytes).unwrap_or_default();
@@ -106,7 +107,7 @@ impl<'a> Stream<'a> {
         if size.is_empty() {
             return Ok(None);
         }
-        // Since version 0.15 a word of ones comes first.
+        // Since version 0.15 a continuation marker of ones comes first.
         if word(&size) == u32::MAX {
             size = self.exactly(4)?;
         }
@@ -144,7 +145,7 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// Refuses compressed columns that claim to be larger than any is.
+/// Refuses compressed columns that claim to be larger than [`MAX_COLUMN`].
 fn check_sizes(message: &arrow_ipc::Message<'_>, body: &[u8]) -> Result<(), String> {
     let batch = match message.header_type() {
         MessageHeader::RecordBatch => message.header_as_record_batch(),

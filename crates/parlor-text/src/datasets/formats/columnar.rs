@@ -1,8 +1,9 @@
-//! Arrow record batches as rows: what `.parquet` and `.arrow` files have in common.
+//! Arrow record batches as rows, for `.parquet` and `.arrow` files.
 //!
-//! A null is left out of its struct, as TRL's `remove_none_values` does: a table has every key in every row, null where the
-//! row never had it. Texts of Arrow's type `arrow.json`, which `datasets` 5 writes for values of mixed shapes, are what they
-//! say. Types that no row is made of (dates, decimals, maps of anything but texts) are refused by name.
+//! A null is left out of its struct, as TRL's `remove_none_values` does: a table has every key in every row,
+//! null where the row never had it. Texts of the extension type `arrow.json`, which `datasets` 5 writes for
+//! values of mixed types, are parsed. Types that rows cannot use (dates, decimals, maps with keys other than
+//! texts) are refused by name.
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -14,18 +15,18 @@ use arrow_schema::extension::EXTENSION_TYPE_NAME_KEY;
 use arrow_schema::{DataType, Field, FieldRef, Schema};
 use serde_json::{Map, Value};
 
-/// Deepest nesting of lists and structs; JSON rows have the same bound.
+/// Deepest nesting of lists and structs. JSON rows have the same limit.
 const MAX_DEPTH: usize = 100;
 
-/// The columns of a table that rows are made of.
+/// The columns of a table that rows use.
 pub(crate) struct Wanted {
     /// Their indices.
     pub(crate) columns: Vec<usize>,
-    /// Names of the others.
+    /// Names of the other columns.
     pub(crate) others: Vec<String>,
 }
 
-/// The columns of these names, or all when there is none of them, so that the rows' own error can name what is there.
+/// The columns of these names. All columns if there is none of them, so that the error of a row can name them.
 pub(crate) fn wanted(schema: &Schema, names: &[&str]) -> Result<Wanted, String> {
     let fields = schema.fields();
     let known = |index: &usize| names.contains(&fields[*index].name().as_str());
@@ -65,13 +66,13 @@ fn depth(data_type: &DataType) -> usize {
     MAX_DEPTH
 }
 
-/// The rows of a batch, or what is wrong with them.
+/// The rows of a batch, or their errors.
 pub(crate) fn rows(batch: &RecordBatch) -> Vec<Result<Value, String>> {
     let schema = batch.schema_ref();
     let row = |index: usize| {
         let mut row = Map::new();
         for (field, column) in schema.fields().iter().zip(batch.columns()) {
-            // A null in a column is a cell without content; the row decides what that means.
+            // A null in a column stays null; the row decides what that means.
             let value = cell(field, column, index).map_err(|why| format!("`{}` {why}", field.name()))?;
             row.insert(field.name().clone(), value.unwrap_or_default());
         }

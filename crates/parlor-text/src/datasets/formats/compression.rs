@@ -1,7 +1,7 @@
-//! Opening files, compressed (gzip, zstd) or not, and reading what is held whole.
+//! Opens files, compressed (gzip, zstd) or not.
 //!
-//! Decompressed sizes are bounded where they are read: per row by [`crate::datasets::intake::MAX_ROW`], per whole file by the
-//! caller. zstd windows over 128 MiB (`--long=28` and more) are refused by the library.
+//! Decompressed sizes are bounded where they are read: per row by [`crate::datasets::intake::MAX_ROW`], per
+//! whole file by the caller. zstd windows over 128 MiB (`--long=28` and more) are refused by the library.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -42,7 +42,7 @@ pub(crate) fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
     Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)))
 }
 
-/// A decompressor whose errors say that the compression is what they are about.
+/// A decompressor whose errors name the compression.
 struct Decoder<R> {
     format: &'static str,
     inner: R,
@@ -61,7 +61,7 @@ impl<R: Read> Read for Decoder<R> {
     }
 }
 
-/// A file's whole content, of at most `limit` bytes once decompressed.
+/// The content of a file, of at most `limit` bytes decompressed.
 pub(crate) fn read_whole(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let reader = open(path).map_err(|cause| cause.to_string())?;
@@ -75,8 +75,8 @@ pub(crate) fn read_whole(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
 pub(crate) const INVALID_UTF8: &str =
     "not valid UTF-8; save the file as UTF-8 (`iconv -t UTF-8` converts it)";
 
-/// Bytes as text, or where they stop being such. A zero byte is none: in UTF-16 every other byte of plain English is one,
-/// and the rest happens to be valid UTF-8.
+/// Bytes as text, or the offset of the first invalid byte. A zero byte is invalid: it is a sign of UTF-16,
+/// which for plain English is otherwise valid UTF-8.
 pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, usize> {
     let text = std::str::from_utf8(bytes).map_err(|cause| cause.valid_up_to());
     match (text, bytes.iter().position(|&byte| byte == 0)) {

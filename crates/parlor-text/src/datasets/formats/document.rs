@@ -1,7 +1,8 @@
-//! Documents as plain text: `.html`, `.pdf` and `.docx`. A file is one row, and pre-training cuts it into examples.
+//! Documents as plain text: `.html`, `.pdf` and `.docx`. A file is one row, and pre-training splits it into
+//! examples.
 //!
-//! Only the words are kept: what is bold, where a picture was, and how a page was laid out is lost. Leaves out text that
-//! is a picture of text (scanned pages), protected files, and the old `.doc`.
+//! Only text is kept: formatting, images and page layout are lost. Leaves out scanned pages, encrypted files,
+//! and the old `.doc`.
 
 use std::io::Cursor;
 
@@ -20,11 +21,11 @@ pub(crate) enum DocumentKind {
     Docx,
 }
 
-/// Largest document; its decoder holds it whole, several times over.
+/// Largest document in bytes. Its decoder holds it in memory several times over.
 const MAX_DOCUMENT: u64 = 256 << 20;
-/// Largest page or part once decompressed.
+/// Largest page or part in bytes, decompressed.
 const MAX_PART: usize = 256 << 20;
-/// Decoders recurse where documents nest; what is as deep as a document may be fits in this.
+/// Stack of the decoding thread in bytes. Decoders recurse; documents as deep as [`MAX_DEPTH`] fit in this.
 const STACK: usize = 256 << 20;
 
 pub(crate) fn read(out: &mut FileRows<'_, '_>, kind: DocumentKind) {
@@ -63,7 +64,7 @@ fn nothing(kind: DocumentKind) -> &'static str {
     }
 }
 
-/// Lines without blanks at their ends, and never more than one empty line.
+/// Removes white space at the ends of lines, and collapses empty lines to one.
 fn tidy(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut empty = 0;
@@ -81,9 +82,9 @@ fn tidy(text: &str) -> String {
     out
 }
 
-/// Wider than any line: paragraphs stay whole.
+/// Width of a line, so large that paragraphs are not wrapped.
 const WIDTH: usize = 1 << 24;
-/// Elements within elements. Real pages have some dozens.
+/// Deepest nesting of elements. Real pages have some dozens.
 const MAX_DEPTH: usize = 2000;
 
 fn html(bytes: &[u8]) -> Result<String, String> {
@@ -97,7 +98,7 @@ fn html(bytes: &[u8]) -> Result<String, String> {
         .map_err(|cause| cause.to_string())
 }
 
-/// An upper bound of how deep elements nest: opening tags less closing ones, elements that end by themselves left out.
+/// An upper bound of the nesting: opening tags minus closing ones, without elements that need no closing tag.
 fn depth(text: &str) -> usize {
     const ENDING: [&str; 22] = [
         "area", "base", "br", "col", "dd", "dt", "embed", "hr", "img", "input", "li", "link", "meta",

@@ -1,6 +1,6 @@
 //! The text of a `.docx`: the paragraphs and tables of its main part (ECMA-376, `word/document.xml`).
 //!
-//! Read by hand from `zip` and `quick-xml`: the crates that model the whole format fail on parts that hold no text.
+//! Read with `zip` and `quick-xml`, because crates that model the whole format fail on parts without text.
 //! Leaves out headers, footnotes, comments and deleted text.
 
 use std::io::{BufReader, Cursor, Read};
@@ -26,7 +26,7 @@ pub(crate) fn text(bytes: &[u8], limit: u64) -> Result<String, String> {
             Event::Start(element) => match element.name().as_ref() {
                 "w:t" => within_text = true,
                 "w:tc" => cells += 1,
-                // The same content again, for programs that do not know the first form.
+                // Repeats the content for programs that do not know the first form.
                 "mc:Fallback" => fallbacks += 1,
                 _ => {}
             },

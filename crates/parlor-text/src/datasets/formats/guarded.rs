@@ -1,7 +1,7 @@
-//! Other people's decoders of binary formats, kept from ending the program: a panic in one is an error of its file.
+//! Runs third-party decoders of binary formats, and turns a panic into an error of the file.
 //!
-//! Such decoders mostly return errors on damaged input, but none of them promises never to panic. The panic message
-//! that Rust would print is left out on the thread that is inside; other threads keep the program's own hook.
+//! Such decoders mostly return errors on damaged input, but none promises never to panic. The panic message
+//! is suppressed on the decoding thread; other threads keep the program's panic hook.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
@@ -13,7 +13,7 @@ thread_local! {
 
 static HOOK: Once = Once::new();
 
-/// What `work` returns, or that it failed. `work` must leave nothing half-done that is used afterwards.
+/// The result of `work`, or an error if it panics. `work` must leave no shared state half-changed.
 pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     HOOK.call_once(|| {
         let before = take_hook();
@@ -27,8 +27,8 @@ pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, 
     let result = catch_unwind(AssertUnwindSafe(work));
     INSIDE.with(|inside| inside.set(outer));
     result.unwrap_or_else(|cause| {
-        let said = cause.downcast_ref::<String>().map(String::as_str);
-        let said = said.or_else(|| cause.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
-        Err(format!("the file is damaged: its decoder failed ({said})"))
+        let message = cause.downcast_ref::<String>().map(String::as_str);
+        let message = message.or_else(|| cause.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+        Err(format!("the file is damaged: its decoder failed ({message})"))
     })
 }

@@ -8,10 +8,10 @@ use serde_json::value::RawValue;
 use super::compression::{self, INVALID_UTF8, utf8, without_bom};
 use crate::datasets::intake::{FileRows, MAX_ROW};
 
-/// Largest `.json` file: it has to be held whole.
+/// Largest `.json` file in bytes. It is in memory as a whole.
 const MAX_WHOLE: u64 = 2 << 30;
 
-/// Reads one row per line; blank lines are passed over.
+/// Reads one row per line; skips blank lines.
 pub(crate) fn read_lines(out: &mut FileRows<'_, '_>) {
     let mut reader = match compression::open(out.path()) {
         Ok(reader) => reader,
@@ -39,12 +39,12 @@ pub(crate) fn read_lines(out: &mut FileRows<'_, '_>) {
         if text.trim().is_empty() {
             continue;
         }
-        // No row begins so: the file is a list of rows, as `.json` files are.
+        // Rows do not begin with `[`: the file is a list of rows, as in a `.json` file.
         if is_first && text.trim_start().starts_with('[') {
             return read_whole(out);
         }
         is_first = false;
-        take(out, line, text.trim());
+        parse(out, line, text.trim());
     }
 }
 
@@ -54,7 +54,7 @@ enum Length {
     TooLong(usize),
 }
 
-/// One line without its end; of a line that is too long only the length is kept.
+/// Reads a line without its line break. Of a line that is too long only the length is kept.
 fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<Length> {
     let mut length = 0;
     loop {
@@ -80,8 +80,8 @@ fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<L
     }
 }
 
-/// Reads a file that holds a list of rows, or an object with one under `data`, `rows`, `examples`,
-/// `conversations`, or one row alone; or rows a line each, whatever its name.
+/// Reads a file with a list of rows, an object with a list under `data`, `rows`, `examples` or
+/// `conversations`, a single row, or one row per line, whatever its name.
 pub(crate) fn read_whole(out: &mut FileRows<'_, '_>) {
     let bytes = match compression::read_whole(out.path(), MAX_WHOLE) {
         Ok(bytes) => bytes,
@@ -99,7 +99,7 @@ pub(crate) fn read_whole(out: &mut FileRows<'_, '_>) {
     }
     let rows = match rows(text) {
         Ok(rows) => rows,
-        Err(_) if is_lines(text) => return take_lines(out, text),
+        Err(_) if is_lines(text) => return parse_lines(out, text),
         Err(cause) => {
             let why = format!("not valid JSON: {cause}");
             return out.problem(cause.line().max(1), why);
@@ -107,11 +107,11 @@ pub(crate) fn read_whole(out: &mut FileRows<'_, '_>) {
     };
     for row in rows {
         let offset = row.get().as_ptr() as usize - bytes.as_ptr() as usize;
-        take(out, line_of(offset), row.get());
+        parse(out, line_of(offset), row.get());
     }
 }
 
-/// Whether a text that is no JSON value is one a line.
+/// Whether a text has one JSON object per line.
 fn is_lines(text: &str) -> bool {
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());
     let is_row =
@@ -119,10 +119,10 @@ fn is_lines(text: &str) -> bool {
     lines.next().is_some_and(is_row) && lines.next().is_some()
 }
 
-fn take_lines(out: &mut FileRows<'_, '_>, text: &str) {
+fn parse_lines(out: &mut FileRows<'_, '_>, text: &str) {
     for (index, line) in text.lines().enumerate() {
         if !line.trim().is_empty() {
-            take(out, index + 1, line.trim());
+            parse(out, index + 1, line.trim());
         }
     }
 }
@@ -133,7 +133,7 @@ fn rows(text: &str) -> Result<Vec<&RawValue>, serde_json::Error> {
     }
     let object: std::collections::BTreeMap<String, &RawValue> = match serde_json::from_str(text) {
         Ok(object) => object,
-        // Neither a list nor an object: one row, whose own check says what it is.
+        // Neither a list nor an object: a single row, whose own check reports it.
         Err(_) => return Ok(vec![serde_json::from_str::<&RawValue>(text)?]),
     };
     let list_of_rows = |raw: &&RawValue| {
@@ -158,8 +158,8 @@ fn is_turns(raw: &RawValue) -> bool {
     items.first().is_some_and(|item| item.get("from").is_some() || item.get("role").is_some())
 }
 
-/// Parses a row and hands it on.
-fn take(out: &mut FileRows<'_, '_>, line: usize, text: &str) {
+/// Parses a row and passes it on.
+fn parse(out: &mut FileRows<'_, '_>, line: usize, text: &str) {
     match serde_json::from_str(text) {
         Ok(value) => out.push(line, value),
         Err(cause) => {

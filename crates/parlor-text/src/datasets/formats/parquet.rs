@@ -1,7 +1,7 @@
-//! `.parquet`, row group by row group; a damaged one is named and passed over, and the others are read.
+//! `.parquet`, row group by row group. A damaged one is reported and skipped.
 //!
-//! Pages are decoded by the `parquet` crate: Snappy, gzip, LZ4 and zstd inside, checksums verified where the writer put
-//! them. A row's place is its number in the file. Leaves out Brotli pages and encrypted files.
+//! Pages are decoded by the `parquet` crate: Snappy, gzip, LZ4 and zstd, with checksums verified where there
+//! are any. A row's line is its number in the file. Leaves out Brotli pages and encrypted files.
 
 use std::fs::File;
 

@@ -1,8 +1,9 @@
-//! `.csv` and `.tsv`: a header with the names of the columns, then one row per record (RFC 4180, as `csv` reads it).
+//! `.csv` and `.tsv`: a header with the names of the columns, then one row per record (RFC 4180, as `csv`
+//! reads it).
 //!
-//! A cell is a text, or nothing where it is empty or one of pandas' words for that, as `datasets` reads it. Lists of messages
-//! and of tools are in their cells as JSON. What separates the cells of a `.csv` file is what separates its header: a comma,
-//! or the semicolon or tab that spreadsheets write in many languages (Excel's line `sep=;` says it too).
+//! A cell is a text, or null when it is empty or one of pandas' null values, as in `datasets`. Lists of
+//! messages and of tools are JSON in a cell. The separator of a `.csv` file is found in its header: a comma,
+//! or the semicolon or tab of spreadsheets in many languages; Excel's line `sep=;` sets it too.
 
 use std::io::{self, BufRead, Read};
 
@@ -12,7 +13,7 @@ use serde_json::{Map, Value};
 use super::compression::{self, INVALID_UTF8, utf8, without_bom};
 use crate::datasets::intake::{FileRows, MAX_ROW};
 
-/// Reads a table whose cells are separated by `delimiter`, or by what its header says.
+/// Reads a table with this delimiter. None: found in the header.
 pub(crate) fn read(out: &mut FileRows<'_, '_>, delimiter: Option<u8>) {
     let mut reader = match compression::open(out.path()) {
         Ok(reader) => reader,
@@ -41,11 +42,11 @@ pub(crate) fn read(out: &mut FileRows<'_, '_>, delimiter: Option<u8>) {
         match reader.read_byte_record(&mut record) {
             Ok(true) => {}
             Ok(false) => return,
-            Err(cause) => return out.problem(first_line + place(before), cause.to_string()),
+            Err(cause) => return out.problem(first_line + line_number(before), cause.to_string()),
         }
-        // Counted back from the end: where a record begins, `csv` counts the blank lines before it as its own.
+        // Counted back from the end, because `csv` counts blank lines before a record as part of it.
         let breaks = record.iter().flatten().filter(|&&byte| byte == b'\n').count();
-        let line = place(reader.position().line()).saturating_sub(breaks + 1).max(place(before));
+        let line = line_number(reader.position().line()).saturating_sub(breaks + 1).max(line_number(before));
         let line = first_line + line;
         match row(&header, &kinds, &record) {
             Ok(value) => out.push(line, value),
@@ -54,15 +55,15 @@ pub(crate) fn read(out: &mut FileRows<'_, '_>, delimiter: Option<u8>) {
     }
 }
 
-/// What separates the cells: what Excel's first line says, which is passed over, or the one that stands most often in the
-/// header outside quotes. Also returns how many lines were passed over.
+/// The separator: that of Excel's first line, which is skipped, or the most frequent one in the header
+/// outside quotes. Also returns the number of skipped lines.
 fn separator(reader: &mut impl BufRead) -> io::Result<(u8, usize)> {
     let start = reader.fill_buf()?;
     let bom = start.len() - without_bom(start).len();
     let end = start.iter().position(|&byte| byte == b'\n').unwrap_or(start.len());
     let line = start.get(bom..end).unwrap_or_default();
-    let said = line.strip_prefix(b"sep=").map(|rest| rest.strip_suffix(b"\r").unwrap_or(rest));
-    if let Some(&[separator]) = said {
+    let declared = line.strip_prefix(b"sep=").map(|rest| rest.strip_suffix(b"\r").unwrap_or(rest));
+    if let Some(&[separator]) = declared {
         let used = (end + 1).min(start.len());
         reader.consume(used);
         return Ok((separator, 1));
@@ -75,20 +76,20 @@ fn separator(reader: &mut impl BufRead) -> io::Result<(u8, usize)> {
             *count += 1;
         }
     }
-    // Of those that are as frequent the first, a comma.
+    // Of equally frequent ones the first; the comma comes first.
     let best = counts.iter().rev().max_by_key(|(count, _)| *count);
     Ok((best.map_or(b',', |(_, separator)| *separator), 0))
 }
 
 const SEPARATORS: [u8; 3] = [b',', b';', b'\t'];
 
-/// What pandas, and so `datasets`, reads as nothing.
+/// The null values of pandas, and so of `datasets`.
 const NOTHING: &[&str] = &[
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A",
     "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
 ];
 
-fn place(line: u64) -> usize {
+fn line_number(line: u64) -> usize {
     usize::try_from(line).unwrap_or(usize::MAX)
 }
 
@@ -125,7 +126,7 @@ fn row(header: &[String], kinds: &[&str], record: &ByteRecord) -> Result<Value, 
     Ok(Value::Object(map))
 }
 
-/// A cell's text, or what it stands for.
+/// The value of a cell: null, JSON or its text.
 fn value(name: &str, kind: &str, cell: &str) -> Result<Value, String> {
     if NOTHING.contains(&cell) {
         return Ok(Value::Null);
@@ -136,7 +137,7 @@ fn value(name: &str, kind: &str, cell: &str) -> Result<Value, String> {
         "messages" | "conversations" | "conversation" => serde_json::from_str(cell).map_err(|cause| {
             format!("`{name}` is not JSON: {cause}; a list of messages was expected, written as JSON")
         })?,
-        // A prompt may be a text that begins like a list: only what is JSON counts as messages.
+        // A prompt may be a text that begins like a list, so only valid JSON counts as messages.
         "prompt" | "completion" | "chosen" | "rejected" if messages => {
             serde_json::from_str(cell).unwrap_or_else(|_| cell.into())
         }
@@ -144,8 +145,9 @@ fn value(name: &str, kind: &str, cell: &str) -> Result<Value, String> {
     })
 }
 
-/// Gives out so many bytes and then fails, so that a quote that is never closed does not read a whole file. Line breaks
-/// between rows are single bytes and the last line has one, so that lines can be counted; within quotes they stay.
+/// Reads at most `left` bytes and then fails, so that a quote that is never closed does not read a whole
+/// file. Normalizes line breaks between rows to single bytes and adds a missing last one, so that lines can
+/// be counted; keeps those within quotes.
 struct Bounded<R> {
     inner: R,
     left: usize,
@@ -176,7 +178,7 @@ impl<R: BufRead> Read for Bounded<R> {
         while used < available.len() && kept + 2 <= most {
             let byte = available[used];
             used += 1;
-            // A "\r" is held back until it is known what follows it.
+            // A "\r" waits for the byte after it.
             if self.last == b'\r' && (byte != b'\n' || self.quoted) {
                 buffer[kept] = if byte == b'\n' { b'\r' } else { b'\n' };
                 kept += 1;

@@ -3,7 +3,7 @@
 use super::compression::{INVALID_UTF8, read_whole, utf8, without_bom};
 use crate::datasets::intake::FileRows;
 
-/// A document is held in memory while it is tokenised.
+/// Largest file in bytes. It is in memory while it is tokenised.
 const MAX_TEXT: u64 = 1 << 30;
 
 pub(crate) fn read(out: &mut FileRows<'_, '_>) {

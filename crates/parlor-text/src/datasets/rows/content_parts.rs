@@ -1,5 +1,5 @@
-//! Message content as a list of parts (OpenAI's): text parts are joined to one text, as templates that read parts write them.
-//! Parts of other types are refused, because they would not be trained.
+//! Message content as a list of parts (OpenAI's): text parts are joined to one text, as templates that read
+//! parts write them. Parts of other types are refused, because they would not be trained.
 
 use serde_json::{Map, Value};
 

@@ -29,7 +29,8 @@ pub(super) fn take_messages(map: &mut Map<String, Value>, tags: &Tags) -> Result
     };
     let mut messages = messages(items, key, tags)?;
     // An empty answer would teach the model to end at once.
-    let empty = |said: &Message| said.role() == "assistant" && said.is_empty() && said.is_trained();
+    let empty =
+        |message: &Message| message.role() == "assistant" && message.is_empty() && message.is_trained();
     if let Some(index) = messages.iter().position(empty) {
         return Err(format!("`{key}[{index}]` is an answer of the assistant without words or calls"));
     }
@@ -38,23 +39,23 @@ pub(super) fn take_messages(map: &mut Map<String, Value>, tags: &Tags) -> Result
     Ok(messages)
 }
 
-/// Prepends the system prompt and the earlier turns of other columns to `messages`. A system prompt among the messages takes
-/// precedence over that of the column, which is then left in the row.
+/// Prepends the system prompt and the earlier turns of other columns to `messages`. A system prompt among the
+/// messages takes precedence over that of the column, which is then left in the row.
 pub(super) fn with_lead(
     map: &mut Map<String, Value>,
     messages: &mut Vec<Message>,
     tags: &Tags,
 ) -> Result<(), String> {
-    let beside = map.get(SYSTEM).cloned();
+    let column = map.get(SYSTEM).cloned();
     let mut lead = take_lead(map, tags)?;
-    let own = messages.first().filter(|first| first.role() == "system").cloned();
-    if let Some(own) = own
+    let first = messages.first().filter(|first| first.role() == "system").cloned();
+    if let Some(first) = first
         && lead.first().is_some_and(|first| first.role() == "system")
     {
-        if own.text() != lead[0].text()
-            && let Some(beside) = beside
+        if first.text() != lead[0].text()
+            && let Some(column) = column
         {
-            map.insert(SYSTEM.to_owned(), beside);
+            map.insert(SYSTEM.to_owned(), column);
         }
         lead[0] = messages.remove(0);
     }

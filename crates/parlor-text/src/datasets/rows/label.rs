@@ -1,4 +1,5 @@
-//! The label of unpaired preferences: whether a completion is desirable. Also as pandas, spreadsheets and Python write it.
+//! The label of unpaired preferences: whether a completion is desirable. Also as pandas, spreadsheets and
+//! Python write it.
 
 use serde_json::Value;
 
@@ -7,7 +8,7 @@ use crate::json_value::kind;
 
 /// The value of a label: a boolean, 1 or 0 (also as a float), one of these as a text, or yes or no.
 pub(super) fn desirable(label: Option<&Value>) -> Result<bool, String> {
-    let said = match label {
+    let desirable = match label {
         Some(Value::Bool(label)) => Some(*label),
         Some(Value::Number(label)) => match label.as_f64() {
             Some(1.0) => Some(true),
@@ -28,7 +29,7 @@ pub(super) fn desirable(label: Option<&Value>) -> Result<bool, String> {
         Some(Value::Number(number)) => number.to_string(),
         Some(other) => kind(other).to_owned(),
     };
-    said.ok_or_else(|| {
+    desirable.ok_or_else(|| {
         format!(
             "`{LABEL}` is {found}; true or false was expected, or 1 or 0 (where it does not say whether the answer \
              is wanted, set `data.kind`, or `kind` of the data set, to what the rows are)"

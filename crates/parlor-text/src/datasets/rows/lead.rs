@@ -48,16 +48,16 @@ fn take_history(map: &mut Map<String, Value>, tags: &Tags) -> Result<Vec<Message
     if turns.iter().all(Value::is_object) {
         return messages(turns, HISTORY, tags);
     }
-    let mut said = Vec::with_capacity(2 * turns.len());
+    let mut earlier = Vec::with_capacity(2 * turns.len());
     for (index, turn) in turns.iter().enumerate() {
         match turn.as_array().map(Vec::as_slice) {
             Some([Value::String(request), Value::String(answer)]) => {
-                said.extend([Message::new("user", request), Message::new("assistant", answer)]);
+                earlier.extend([Message::new("user", request), Message::new("assistant", answer)]);
             }
             _ => {
                 return Err(format!("`{HISTORY}[{index}]` is not a pair of texts, a request and its answer"));
             }
         }
     }
-    Ok(said)
+    Ok(earlier)
 }

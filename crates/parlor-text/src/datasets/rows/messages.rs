@@ -39,14 +39,14 @@ fn renamed(item: Value, tags: &Tags) -> Result<Value, String> {
     if *tags == Tags::default() && usual {
         return Ok(Value::Object(map));
     }
-    let said = match map.shift_remove(role_key) {
-        Some(Value::String(said)) => said,
+    let name = match map.shift_remove(role_key) {
+        Some(Value::String(name)) => name,
         Some(_) => return Err(format!("has a `{role_key}` that is not a text")),
         None => return Err(format!("has no `{role_key}`")),
     };
     let content = map.shift_remove(content_key).unwrap_or(Value::Null);
     let mut message = Map::new();
-    match role(&said, tags) {
+    match role(&name, tags) {
         Some(CALL) => {
             message.insert("role".to_owned(), "assistant".into());
             message.insert("content".to_owned(), "".into());
@@ -58,12 +58,12 @@ fn renamed(item: Value, tags: &Tags) -> Result<Value, String> {
         }
         // Templates may know further roles.
         None if role_key == "role" => {
-            message.insert("role".to_owned(), said.into());
+            message.insert("role".to_owned(), name.into());
             message.insert("content".to_owned(), content);
         }
         None => {
             return Err(format!(
-                "has `{role_key}: {said}`; expected human, gpt, system or tool, or name it in `tags`"
+                "has `{role_key}: {name}`; expected human, gpt, system or tool, or name it in `tags`"
             ));
         }
     }
@@ -74,7 +74,7 @@ fn renamed(item: Value, tags: &Tags) -> Result<Value, String> {
 /// The role of a function call, which becomes a message of the assistant.
 const CALL: &str = "function_call";
 
-fn role(said: &str, tags: &Tags) -> Option<&'static str> {
+fn role(name: &str, tags: &Tags) -> Option<&'static str> {
     let named = [
         (&tags.user_tag, "user"),
         (&tags.assistant_tag, "assistant"),
@@ -82,10 +82,10 @@ fn role(said: &str, tags: &Tags) -> Option<&'static str> {
         (&tags.function_tag, CALL),
         (&tags.system_tag, "system"),
     ];
-    if let Some((_, role)) = named.into_iter().find(|(tag, _)| tag.as_deref() == Some(said)) {
+    if let Some((_, role)) = named.into_iter().find(|(tag, _)| tag.as_deref() == Some(name)) {
         return Some(role);
     }
-    Some(match said {
+    Some(match name {
         "human" | "user" => "user",
         "gpt" | "assistant" | "model" | "chatgpt" | "bing" | "bard" => "assistant",
         "system" => "system",
@@ -95,7 +95,8 @@ fn role(said: &str, tags: &Tags) -> Option<&'static str> {
     })
 }
 
-/// Tool calls from `{"name": ..., "arguments": ...}` or a list of such objects, as JSON or as a text that holds JSON.
+/// Tool calls from `{"name": ..., "arguments": ...}` or a list of such objects, as JSON or as a text that
+/// holds JSON.
 fn function_calls(content: &Value) -> Result<Value, String> {
     let parsed = match content {
         Value::String(text) => serde_json::from_str(text)

@@ -32,7 +32,8 @@ impl ReadOptions {
         self.columns.named().find(|(_, theirs)| *theirs == column).map_or(column, |(name, _)| name)
     }
 
-    /// A row with its columns under their canonical names, and the columns that `columns` does not name and that are not empty.
+    /// A row with its columns under their canonical names, and the columns that `columns` does not name and
+    /// that are not empty.
     pub(crate) fn renamed(
         &self,
         mut row: Map<String, Value>,

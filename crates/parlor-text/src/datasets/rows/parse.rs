@@ -42,7 +42,7 @@ pub(crate) fn parse(value: Value, options: &ReadOptions) -> Result<ParsedRow, St
             "`{name}` holds what is not text; only text is trained on: leave such rows, or the column, out"
         ));
     }
-    let mut inputs = TemplateInputs::take(&mut map)?;
+    let mut inputs = TemplateInputs::extract(&mut map)?;
     if kind == RowKind::Instruction || is_share_gpt(&map, tags) {
         inputs.wrap_tools();
     }
@@ -62,7 +62,8 @@ pub(crate) fn parse(value: Value, options: &ReadOptions) -> Result<ParsedRow, St
     Ok(ParsedRow { row, inputs, unused })
 }
 
-/// The kind of a row by its columns. Columns of nulls, which tables have, count only when no other column decides.
+/// The kind of a row by its columns. Columns of nulls, which tables have, count only when no other column
+/// decides.
 fn recognise(map: &Map<String, Value>) -> Result<RowKind, String> {
     let labelled = map.contains_key(LABEL);
     let kind = kind_by(&|key| map.get(key).is_some_and(|value| !value.is_null()), labelled);

@@ -1,8 +1,9 @@
 //! Preference data: pairs of completions of which one is preferred, and single completions with a label.
 //!
-//! The layouts are TRL's (1.16, the dataset formats of its documentation, with `maybe_extract_prompt`: the common beginning
-//! of `chosen` and `rejected` is the prompt) and LLaMA-Factory's (a conversation with `chosen` and `rejected`, one message
-//! each; Alpaca's columns with these or with a label). Unlike in TRL, a prompt that the completions repeat is kept once.
+//! The layouts are TRL's (1.16, the dataset formats of its documentation, with `maybe_extract_prompt`: the
+//! common beginning of `chosen` and `rejected` is the prompt) and LLaMA-Factory's (a conversation with
+//! `chosen` and `rejected`, one message each; Alpaca's columns with these or with a label). Unlike in TRL, a
+//! prompt that the completions repeat is kept once.
 
 use serde_json::{Map, Value};
 
@@ -101,8 +102,8 @@ pub(super) fn unpaired(map: &mut Fields, tags: &Tags) -> Result<Row, String> {
     Ok(Row::Unpaired { prompt, completion, desirable })
 }
 
-/// The prompt of `prompt`, `question`, or Alpaca's `instruction` with its `input`. Text becomes a turn of the user when
-/// earlier turns have columns.
+/// The prompt of `prompt`, `question`, or Alpaca's `instruction` with its `input`. Text becomes a turn of the
+/// user when earlier turns have columns.
 fn prompt(map: &mut Fields, tags: &Tags) -> Result<Option<Content>, String> {
     let key = ["prompt", "question"].into_iter().find(|key| filled(map, key));
     if let Some(key) = key {

@@ -1,14 +1,14 @@
 //! The kinds of rows, each in one shape.
 //!
-//! Names are TRL's (`messages`, `prompt`/`completion`, `prompt`/`chosen`/`rejected`, `prompt`/`completion`/`label`,
-//! `text`) and Alpaca's (`instruction`/`input`/`output`).
+//! Names are TRL's (`messages`, `prompt`/`completion`, `prompt`/`chosen`/`rejected`,
+//! `prompt`/`completion`/`label`, `text`) and Alpaca's (`instruction`/`input`/`output`).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::message::Message;
 
-/// The kind of the rows of a file.
+/// What kind of row a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RowKind {

@@ -68,8 +68,8 @@ impl TemplateInputs {
         }
     }
 
-    /// Wraps bare tool schemas as OpenAI's `{"type": "function", "function": ...}`, as LLaMA-Factory does for ShareGPT's and
-    /// Alpaca's layouts. (For rows of messages TRL passes the tools on as they are.)
+    /// Wraps bare tool schemas as OpenAI's `{"type": "function", "function": ...}`, as LLaMA-Factory does for
+    /// ShareGPT's and Alpaca's layouts. (For rows of messages TRL passes the tools on as they are.)
     pub(super) fn wrap_tools(&mut self) {
         for tool in self.tools.iter_mut().flatten() {
             if tool.get("function").is_none() && tool.get("name").is_some_and(Value::is_string) {
@@ -79,7 +79,7 @@ impl TemplateInputs {
     }
 
     /// Takes them out of a row.
-    pub(super) fn take(row: &mut Map<String, Value>) -> Result<Self, String> {
+    pub(super) fn extract(row: &mut Map<String, Value>) -> Result<Self, String> {
         let mut tools = list(row.shift_remove(TOOLS), TOOLS)?;
         let mut documents = list(row.shift_remove(DOCUMENTS), DOCUMENTS)?;
         let mut kwargs = match row

@@ -1,9 +1,10 @@
 //! Which message each part of a rendering belongs to.
 //!
-//! Chat templates iterate over their messages. A template that is rewritten with [`super::MessageMarks::Written`] writes a
-//! mark at the beginning of each iteration of a loop over messages, and one behind the loop; the text between two marks is
-//! what the template renders for that message. So one rendering tells the parts of all messages, however long the
-//! conversation is. Nested loops over messages (to look up the call that a tool answers, say) have parts of their own.
+//! Chat templates iterate over their messages. A template that is rewritten with
+//! [`super::MessageMarks::Written`] writes a mark at the beginning of each iteration of a loop over messages,
+//! and one behind the loop; the text between two marks is what the template renders for that message. So one
+//! rendering tells the parts of all messages, however long the conversation is. Nested loops over messages
+//! (to look up the call that a tool answers, say) have parts of their own.
 
 use std::ops::Range;
 
@@ -18,7 +19,7 @@ pub(crate) const END_LOOP: &str = "message__leave";
 /// Writes the mark behind a loop if its items are messages: takes its number and what it iterated over.
 pub(crate) const END_LOOP_OVER: &str = "message__leave_over";
 
-/// Around a mark: private code points that no text should hold.
+/// Delimiters of a mark: private-use code points that no text should hold.
 const OPEN: char = '\u{F0A15}';
 const CLOSE: char = '\u{F0A16}';
 
@@ -46,8 +47,8 @@ pub(crate) struct MessagePart {
     pub(crate) bytes: Range<usize>,
 }
 
-/// The text without its marks, and its parts in order; text that belongs to no message is in none of them. None when a mark
-/// is broken, because the template took its own output apart.
+/// The text without its marks, and its parts in order; text that belongs to no message is in none of them.
+/// None when a mark is broken, because the template took its own output apart.
 pub(crate) fn split_parts(marked: &str) -> Option<(String, Vec<MessagePart>)> {
     let mut text = String::with_capacity(marked.len());
     let mut parts: Vec<MessagePart> = Vec::new();

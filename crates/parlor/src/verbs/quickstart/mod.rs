@@ -19,7 +19,7 @@ use parlor::train::{Outcome, Run, Start, TrainRequest, TrainSummary};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::train::{Shown, watch};
+use super::train::{Visibility, watch};
 use crate::answer::{answer, chat_prompt, sampling};
 use crate::cli::QuickstartArgs;
 use crate::context::Context;
@@ -62,7 +62,7 @@ pub(super) fn run(context: &Context, args: &QuickstartArgs) -> Result<(), Failur
     };
     write_config(None)?;
     let load = || -> Result<ConfigManager<Config>, Failure> {
-        // This directory's file alone: a config.yaml or an environment meant for other work must not get in.
+        // This directory's file alone: neither a config.yaml nor an environment for other work may apply.
         let sources = Sources {
             files: vec![config_path.clone()],
             set: context.global.set.clone(),
@@ -79,7 +79,7 @@ pub(super) fn run(context: &Context, args: &QuickstartArgs) -> Result<(), Failur
         manager = load()?;
     }
     let prepared = Run::prepare(request(&manager))?;
-    let summary = watch(context, prepared, Shown::All, &mut |_| {})?;
+    let summary = watch(context, prepared, Visibility::All, &mut |_| {})?;
     if summary.outcome == Outcome::Interrupted {
         let config = config_path.display();
         note(&format!("interrupted; `parlor train -c {config} --resume` goes on"));
@@ -115,7 +115,7 @@ fn request(manager: &ConfigManager<Config>) -> TrainRequest {
     }
 }
 
-/// A second quickstart in the same directory has a model already, or a run to go on with.
+/// A second quickstart in the same directory finds a model, or a run to resume.
 fn refuse_finished(directory: &Path) -> Result<(), Failure> {
     let model = directory.join("model");
     let (shown, config) = (model.display(), directory.join("config.yaml"));
@@ -137,7 +137,7 @@ fn refuse_finished(directory: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The config that is written, and then trained with. `max_steps` replaces the epochs.
+/// The config that is written and trained with. `max_steps` replaces the epochs.
 fn config_text(directory: &Path, max_steps: Option<u64>) -> String {
     let path = |name: &str| Value::from(directory.join(name).to_string_lossy().into_owned()).to_string();
     let length = match max_steps {
@@ -153,7 +153,8 @@ fn config_text(directory: &Path, max_steps: Option<u64>) -> String {
     )
 }
 
-/// A model this small answers best with the likeliest token; the directory says so, for every program that reads it.
+/// A model this small answers best by greedy decoding, so the directory's generation settings say so for
+/// every program.
 fn prefer_likeliest(model: &Path) -> Result<(), Failure> {
     let path = model.join("generation_config.json");
     let failed = |error: &dyn std::fmt::Display| Failure::failed(format!("{}: {error}", path.display()));

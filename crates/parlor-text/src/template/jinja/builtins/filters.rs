@@ -1,4 +1,4 @@
-//! Jinja2's filters, where the engine has none of that name or another meaning.
+//! Jinja2's filters that the engine lacks or defines differently.
 //!
 //! Leaves out `random`, `urlize` and `xmlattr`, and `pprint` of what does not fit on a line.
 
@@ -22,7 +22,7 @@ use crate::template::jinja::values::spelling;
 
 type Result<T> = std::result::Result<T, Error>;
 
-/// Filters of the engine that Jinja2 has not: a template that names one is refused there.
+/// Filters of the engine that Jinja2 does not have, and refuses.
 const FOREIGN: [&str; 5] = ["bool", "chain", "lines", "split", "zip"];
 
 /// Widest line that `pprint` leaves alone.

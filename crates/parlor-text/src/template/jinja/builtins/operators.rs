@@ -1,4 +1,4 @@
-//! Operators with Python's meaning, as the functions and filters that `rewrite.rs` calls.
+//! Operators with Python's meaning, as the functions and filters that rewritten templates call.
 
 use std::cmp::Ordering;
 
@@ -19,9 +19,9 @@ pub(crate) const LESS_EQUAL: &str = "operator__le";
 pub(crate) const GREATER_EQUAL: &str = "operator__ge";
 pub(crate) const GREATER: &str = "operator__gt";
 pub(crate) const CONTAINED: &str = "operator__in";
-/// A filter: what a loop goes over.
+/// A filter: the items of a loop.
 pub(crate) const ITERABLE: &str = "operator__iter";
-/// A filter: what is sliced.
+/// A filter: the value that is sliced.
 pub(crate) const CHECKED_SLICE: &str = "operator__slice";
 
 pub(crate) fn add(environment: &mut Environment<'static>) {
@@ -29,8 +29,8 @@ pub(crate) fn add(environment: &mut Environment<'static>) {
     environment.add_function(CONCAT, |left: &Value, right: &Value| {
         Ok::<_, Error>(spelling::text(left)? + &spelling::text(right)?)
     });
-    let comparison = |holds: fn(Ordering) -> bool| {
-        move |left: &Value, right: &Value| compare(left, right).map(|found| found.is_some_and(holds))
+    let comparison = |predicate: fn(Ordering) -> bool| {
+        move |left: &Value, right: &Value| compare(left, right).map(|found| found.is_some_and(predicate))
     };
     environment.add_function(LESS, comparison(Ordering::is_lt));
     environment.add_function(LESS_EQUAL, comparison(Ordering::is_le));
@@ -38,7 +38,7 @@ pub(crate) fn add(environment: &mut Environment<'static>) {
     environment.add_function(GREATER, comparison(Ordering::is_gt));
     environment.add_function(CONTAINED, |value: &Value, container: &Value| contains(container, value));
     environment.add_filter(ITERABLE, |value: Value| match value.kind() {
-        // The engine counts a text in bytes.
+        // The engine iterates over bytes of a text.
         ValueKind::String => items(&value).map(Value::from),
         ValueKind::None | ValueKind::Bool | ValueKind::Number => {
             Err(invalid(format!("a value of type {} cannot be iterated over", value.kind())))

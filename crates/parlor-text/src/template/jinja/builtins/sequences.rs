@@ -11,7 +11,7 @@ use crate::template::jinja::values::error::invalid;
 use crate::template::jinja::values::iterate::{entries, items, pairs};
 use crate::template::jinja::values::spelling;
 
-/// `attribute` of a value: a path of names and numbers with points between.
+/// `attribute` of a value: a path of names and numbers, separated by points.
 fn attribute(value: &Value, path: &Value, default: Option<&Value>) -> Result<Value, Error> {
     let mut found = value.clone();
     let parts: Vec<Value> = match path.as_str() {
@@ -30,7 +30,7 @@ fn attribute(value: &Value, path: &Value, default: Option<&Value>) -> Result<Val
     Ok(found)
 }
 
-/// How values are compared: by an attribute, and texts without their case.
+/// How values are compared: by an attribute or as a whole, and texts with or without case.
 struct Key {
     attribute: Option<Value>,
     default: Option<Value>,
@@ -62,7 +62,7 @@ fn keys(path: Option<Value>, case_sensitive: bool) -> Vec<Key> {
     }
 }
 
-/// A stable sort by an order that may refuse two values.
+/// A stable sort by an order that fails for some values.
 fn sorted(mut entries: Vec<(Vec<Value>, Value)>, reverse: bool) -> Result<Vec<(Vec<Value>, Value)>, Error> {
     let mut failure = None;
     entries.sort_by(|(a, _), (b, _)| {

@@ -1,4 +1,4 @@
-//! Jinja2's tests, where the engine has none of that name or another meaning.
+//! Jinja2's tests that the engine lacks or defines differently.
 
 use std::cmp::Ordering;
 
@@ -11,7 +11,7 @@ use crate::template::jinja::values::compare::{compare, contains, is_number};
 use crate::template::jinja::values::numbers::{is_float, is_integer};
 use crate::template::jinja::values::spelling;
 
-/// Tests of the engine that Jinja2 has not.
+/// Tests of the engine that Jinja2 does not have.
 const FOREIGN: [&str; 5] = ["containing", "endingwith", "int", "safe", "startingwith"];
 
 pub(crate) fn add(environment: &mut Environment<'static>) {
@@ -23,7 +23,7 @@ pub(crate) fn add(environment: &mut Environment<'static>) {
             ValueKind::None | ValueKind::Bool | ValueKind::Number | ValueKind::Plain | ValueKind::Invalid
         )
     });
-    // What has a length and can be subscripted.
+    // A sequence has a length and can be subscripted.
     environment.add_test("sequence", |value: &Value| {
         matches!(value.kind(), ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Map)
     });
@@ -35,10 +35,10 @@ pub(crate) fn add(environment: &mut Environment<'static>) {
     environment.add_test("in", |value: &Value, container: &Value| contains(container, value));
     environment.add_test("lower", |value: &Value| cased(value, "islower"));
     environment.add_test("upper", |value: &Value| cased(value, "isupper"));
-    let mut order = |names: [&'static str; 3], holds: fn(Ordering) -> bool| {
+    let mut order = |names: [&'static str; 3], predicate: fn(Ordering) -> bool| {
         for name in names.into_iter().filter(|name| !name.is_empty()) {
             environment.add_test(name, move |left: &Value, right: &Value| {
-                compare(left, right).map(|found| found.is_some_and(holds))
+                compare(left, right).map(|found| found.is_some_and(predicate))
             });
         }
     };

@@ -67,15 +67,15 @@ pub(crate) fn of_list(receiver: &Value, method: &str, arguments: &[Value]) -> Op
 fn index(receiver: &Value, arguments: &[Value]) -> Result<Value, Error> {
     let [wanted, start, stop] = Arguments::new(arguments)?.bind(["value", "start", "stop"])?;
     let (wanted, items) = (required(wanted, "value")?, items(receiver)?);
-    let place = |value: Option<i64>, default: usize| match value {
+    let position = |value: Option<i64>, default: usize| match value {
         None => default,
         Some(at) if at < 0 => {
             items.len().saturating_sub(usize::try_from(at.unsigned_abs()).unwrap_or(usize::MAX))
         }
         Some(at) => usize::try_from(at).unwrap_or(usize::MAX),
     };
-    let start = place(optional_integer(start.as_ref())?, 0);
-    let stop = place(optional_integer(stop.as_ref())?, items.len());
+    let start = position(optional_integer(start.as_ref())?, 0);
+    let stop = position(optional_integer(stop.as_ref())?, items.len());
     let mut candidates = items.iter().enumerate().take(stop).skip(start);
     candidates
         .find(|(_, item)| **item == wanted)

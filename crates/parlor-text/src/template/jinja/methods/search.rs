@@ -24,22 +24,22 @@ pub(crate) fn affix(
     Ok(strip(receiver, text(&affix)?).unwrap_or(receiver).into())
 }
 
-/// The part of a text between two character positions, as Python slices it, and the number of characters before it. None
-/// when `start` lies behind `end` or the end of the text.
+/// The part of a text between two character positions, as Python slices it, and the number of characters
+/// before it. None when `start` lies behind `end` or the end of the text.
 fn between<'t>(
     text: &'t str,
     start: Option<&Value>,
     end: Option<&Value>,
 ) -> Result<Option<(&'t str, usize)>, Error> {
     let length = text.chars().count();
-    let place = |value: Option<&Value>, default: usize| -> Result<usize, Error> {
+    let position = |value: Option<&Value>, default: usize| -> Result<usize, Error> {
         Ok(match optional_integer(value)? {
             None => default,
             Some(at) if at < 0 => length.saturating_sub(usize::try_from(at.unsigned_abs()).unwrap_or(length)),
             Some(at) => usize::try_from(at).unwrap_or(usize::MAX),
         })
     };
-    let (start, end) = (place(start, 0)?, place(end, length)?.min(length));
+    let (start, end) = (position(start, 0)?, position(end, length)?.min(length));
     if start > end {
         return Ok(None);
     }
@@ -51,7 +51,7 @@ fn between<'t>(
 pub(crate) fn begins(
     receiver: &str,
     arguments: Arguments<'_>,
-    holds: impl Fn(&str, &str) -> bool,
+    predicate: impl Fn(&str, &str) -> bool,
 ) -> Result<Value, Error> {
     let [affix, start, end] = arguments.bind(["affix", "start", "end"])?;
     let affix = required(affix, "affix")?;
@@ -60,7 +60,7 @@ pub(crate) fn begins(
     let mut any = false;
     for affix in &affixes {
         let affix = text(affix)?;
-        any |= part.is_some_and(|(part, _)| holds(part, affix));
+        any |= part.is_some_and(|(part, _)| predicate(part, affix));
     }
     Ok(any.into())
 }
@@ -83,8 +83,8 @@ pub(crate) fn found(
 }
 
 /// `str.index` and `rindex`: `find` that fails.
-pub(crate) fn there(place: Option<usize>) -> Result<Value, Error> {
-    place.map(Value::from).ok_or_else(|| invalid("substring not found"))
+pub(crate) fn found_or_error(position: Option<usize>) -> Result<Value, Error> {
+    position.map(Value::from).ok_or_else(|| invalid("substring not found"))
 }
 
 /// `str.count`.

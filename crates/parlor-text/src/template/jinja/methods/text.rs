@@ -6,7 +6,7 @@ use minijinja::{Error, Value};
 
 use super::case::{capitalize, casefold, has_case, is_identifier, swapcase, title};
 use super::padding::{Side, expand_tabs, padded, stripped, zfill};
-use super::search::{Direction, affix, begins, count, found, replace, there};
+use super::search::{Direction, affix, begins, count, found, found_or_error, replace};
 use super::splitting::{partition, split, split_lines};
 use crate::template::jinja::values::arguments::{Arguments, required, text};
 use crate::template::jinja::values::characters::{
@@ -63,8 +63,8 @@ pub(crate) fn call(receiver: &str, method: &str, arguments: &[Value]) -> Option<
         "rfind" => {
             found(receiver, arguments, Direction::FromEnd).map(|at| at.map_or(-1, |at| at as i64).into())
         }
-        "index" => found(receiver, arguments, Direction::FromStart).and_then(there),
-        "rindex" => found(receiver, arguments, Direction::FromEnd).and_then(there),
+        "index" => found(receiver, arguments, Direction::FromStart).and_then(found_or_error),
+        "rindex" => found(receiver, arguments, Direction::FromEnd).and_then(found_or_error),
         "count" => count(receiver, arguments),
         "replace" => replace(receiver, arguments),
         "join" => join(receiver, arguments),
@@ -78,8 +78,8 @@ pub(crate) fn call(receiver: &str, method: &str, arguments: &[Value]) -> Option<
     })
 }
 
-fn all(text: &str, holds: impl Fn(char) -> bool) -> bool {
-    !text.is_empty() && text.chars().all(holds)
+fn all(text: &str, predicate: impl Fn(char) -> bool) -> bool {
+    !text.is_empty() && text.chars().all(predicate)
 }
 
 /// `str.join`.

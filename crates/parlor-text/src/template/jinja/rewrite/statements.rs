@@ -111,13 +111,15 @@ impl Writer {
         statements.iter().try_for_each(|statement| self.statement(statement))
     }
 
-    /// Marks `{% set message = messages[i] %}` within `{% for i in range(...) %}`, which iterates over messages too.
+    /// Marks `{% set message = messages[i] %}` within `{% for i in range(...) %}`, which iterates over
+    /// messages too.
     fn message_by_index(&mut self, node: &Set<'_>) {
         let (Expr::Var(name), Expr::GetItem(item)) = (&node.target, &node.expr) else { return };
         let Expr::Var(index) = &item.subscript_expr else { return };
-        if let Some(own) = self.open_loops.iter_mut().rev().find(|own| own.item == index.id) {
-            own.by_index = true;
-            let number = own.number;
+        if let Some(open_loop) = self.open_loops.iter_mut().rev().find(|open_loop| open_loop.item == index.id)
+        {
+            open_loop.by_index = true;
+            let number = open_loop.number;
             self.put(&format!("{{{{ {BEGIN_MESSAGE}({number}, {}) }}}}", name.id));
         }
     }
@@ -145,7 +147,7 @@ impl Writer {
             self.open_loops.push(OpenLoop { number, item: item.to_owned(), by_index: false });
         }
         self.body(&node.body)?;
-        let by_index = item.and_then(|_| self.open_loops.pop()).is_some_and(|own| own.by_index);
+        let by_index = item.and_then(|_| self.open_loops.pop()).is_some_and(|open_loop| open_loop.by_index);
         if !node.else_body.is_empty() {
             self.end("else");
             self.body(&node.else_body)?;

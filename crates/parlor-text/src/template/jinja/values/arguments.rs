@@ -13,7 +13,7 @@ pub(crate) struct Arguments<'a> {
 }
 
 impl<'a> Arguments<'a> {
-    /// Splits what the engine passes, whose last value holds the named ones, if there are any.
+    /// Splits the engine's arguments, of which the last holds the named ones, if there are any.
     pub(crate) fn new(all: &'a [Value]) -> Result<Self, Error> {
         match all.split_last() {
             Some((last, positional)) if last.is_kwargs() => {

@@ -21,7 +21,7 @@ pub(crate) fn percent_with(format_text: &str, arguments: &[Value]) -> Result<Val
 }
 
 fn formatted(format_text: &str, values: &[Value]) -> Result<Value, Error> {
-    // Floats are the one kind that the engine spells otherwise.
+    // Floats are the only kind that the engine writes differently.
     let conversions: Vec<char> = conversions(format_text);
     let named = values.first().is_some_and(|value| value.kind() == ValueKind::Map);
     if !named && conversions.len() != values.len() {

@@ -1,4 +1,5 @@
-//! Python's values and what the language does with them: arguments, iteration, comparison, formatting, `str` and `repr`.
+//! Python's values and what the language does with them: arguments, iteration, comparison, formatting, `str`
+//! and `repr`.
 
 pub(super) mod arguments;
 pub(super) mod characters;

@@ -21,7 +21,7 @@ pub(crate) fn integer(digits: &str) -> Value {
     Value::from_object(BigInteger(format!("{sign}{}", magnitude.trim_start_matches('0'))))
 }
 
-/// An integer that no type of the engine holds, by its digits: it can be written, compared for equality and passed on.
+/// An integer beyond the engine's types, as digits. It can be written, compared and passed on.
 #[derive(Debug, PartialEq, Eq)]
 struct BigInteger(String);
 

@@ -1,4 +1,4 @@
-//! Rows as the tokens that training would see, each kind by its own rules; what is too long is not cut here.
+//! Encodes rows as training would, each kind by its own rules, but without cutting long ones.
 
 use parlor::Config;
 use parlor::text::{
@@ -12,20 +12,20 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::model::template_kwargs;
 
-/// A row as tokens: parts with a name each, where a row has several.
-pub(super) struct Measured {
+/// The sequences of a row, with names if there are several.
+pub(super) struct EncodedRow {
     pub(super) source: RowSource,
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<Sequence>,
 }
 
-/// A sequence of tokens, and how much each counts.
-pub(super) struct Part {
+/// A sequence of tokens with the weight of each.
+pub(super) struct Sequence {
     pub(super) name: &'static str,
     pub(super) ids: Vec<u32>,
     pub(super) weights: Vec<f32>,
 }
 
-impl Measured {
+impl EncodedRow {
     pub(super) fn tokens(&self) -> usize {
         self.parts.iter().map(|part| part.ids.len()).sum()
     }
@@ -35,26 +35,26 @@ impl Measured {
     }
 }
 
-/// The text side of the model that the arguments, or the config, name.
-pub(super) fn text_side(
+/// Tokenizer and chat template of the model that the arguments or the config name.
+pub(super) fn text_model(
     context: &Context,
     args: &ModelArgs,
     template: &TemplateArgs,
 ) -> Result<TextArtifacts, Failure> {
     let kwargs = template_kwargs(context, template)?;
-    let side = crate::model::TextSide::read(context, args)?;
+    let side = crate::model::TextModel::read(context, args)?;
     let template = side.find_template()?;
     let side = TextArtifacts { tokenizer: side.tokenizer, template }.with_template_kwargs(&kwargs);
     Ok(side.with_date(&context.config()?.model, None))
 }
 
-/// Rows as tokens. Those that cannot become any go to the report.
-pub(super) fn measure(
+/// Encodes rows. Those that cannot be encoded go to the report.
+pub(super) fn encode_rows(
     config: &Config,
     rows: &[SourcedRow],
     side: &TextArtifacts,
     report: &mut DataReport,
-) -> Result<(Vec<Measured>, Findings), Failure> {
+) -> Result<(Vec<EncodedRow>, Findings), Failure> {
     let mut findings = Findings::default();
     let of = |kinds: &[RowKind]| -> Vec<SourcedRow> {
         rows.iter().filter(|row| kinds.contains(&row.row.kind())).cloned().collect()
@@ -65,7 +65,7 @@ pub(super) fn measure(
         .filter(|row| !matches!(row.row, Row::Preference { .. } | Row::Unpaired { .. }))
         .cloned()
         .collect();
-    let mut measured = Vec::with_capacity(rows.len());
+    let mut encoded_rows = Vec::with_capacity(rows.len());
     if !others.is_empty() {
         let options = EncodeOptions {
             max_length: usize::MAX,
@@ -80,8 +80,8 @@ pub(super) fn measure(
             _ => encode_sft(&others, tokenizer, template, &options),
         };
         for example in usable(encoded, report, &mut findings)? {
-            let part = Part { name: "", ids: example.ids, weights: example.weights };
-            measured.push(Measured { source: example.source, parts: vec![part] });
+            let part = Sequence { name: "", ids: example.ids, weights: example.weights };
+            encoded_rows.push(EncodedRow { source: example.source, parts: vec![part] });
         }
     }
     let options = PreferenceOptions {
@@ -91,7 +91,7 @@ pub(super) fn measure(
         on_long_row: OnLongRow::Truncate,
     };
     let template = side.template.as_ref();
-    let part = |name, ids: Vec<u32>, weight: f32| Part { name, weights: vec![weight; ids.len()], ids };
+    let part = |name, ids: Vec<u32>, weight: f32| Sequence { name, weights: vec![weight; ids.len()], ids };
     if !pairs.is_empty() {
         for pair in
             usable(encode_preference(&pairs, &side.tokenizer, template, &options), report, &mut findings)?
@@ -101,7 +101,7 @@ pub(super) fn measure(
                 part("chosen", pair.chosen, 1.0),
                 part("rejected", pair.rejected, 1.0),
             ];
-            measured.push(Measured { source: pair.source, parts });
+            encoded_rows.push(EncodedRow { source: pair.source, parts });
         }
     }
     if !unpaired.is_empty() {
@@ -109,10 +109,10 @@ pub(super) fn measure(
         for row in usable(encoded, report, &mut findings)? {
             let name = if row.desirable { "wanted completion" } else { "unwanted completion" };
             let parts = vec![part("prompt", row.prompt, 0.0), part(name, row.completion, 1.0)];
-            measured.push(Measured { source: row.source, parts });
+            encoded_rows.push(EncodedRow { source: row.source, parts });
         }
     }
-    Ok((measured, findings))
+    Ok((encoded_rows, findings))
 }
 
 /// The examples of the rows that can be used; the others go to the report.
