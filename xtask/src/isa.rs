@@ -17,7 +17,7 @@ const PACKAGES: [&str; 2] = ["parlor-kernels", "parlor-model"];
 pub(crate) fn run(depth: Depth) -> anyhow::Result<()> {
     let tests = tests()?;
     let packages = if depth == Depth::Full { tests.len() } else { 1 };
-    for isa in Isa::there().iter().rev().skip(1) {
+    for isa in Isa::available().iter().rev().skip(1) {
         if depth == Depth::Quick && *isa != Isa::Portable {
             continue;
         }

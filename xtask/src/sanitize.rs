@@ -37,7 +37,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     std::fs::create_dir_all(target_dir().join("sanitize"))?;
     std::fs::write(&suppressions, NOT_SEEN)?;
     for (sanitizer, isa, tests) in RUNS {
-        if !Isa::there().contains(&isa) {
+        if !Isa::available().contains(&isa) {
             eprintln!("-- {sanitizer} sanitizer, {}: left out, this machine has none", isa.name());
             continue;
         }

@@ -37,7 +37,7 @@ fn main() {
                 let used = if rows > 16 { &all[..all.len().min(8)] } else { &all[..] };
                 let mut times: Vec<f64> = (0..7)
                     .map(|_| {
-                        let start = roofline::thread_seconds();
+                        let start = roofline::thread_cpu_seconds();
                         for weight in used {
                             let output = Output { weight, y: &mut y, write: Write::Replace, bias: None };
                             match format {
@@ -45,7 +45,7 @@ fn main() {
                                 _ => prepacked::forward(PackedPath::best(), &inputs, &mut [output]),
                             }
                         }
-                        roofline::thread_seconds() - start
+                        roofline::thread_cpu_seconds() - start
                     })
                     .collect();
                 times.sort_by(f64::total_cmp);

@@ -52,11 +52,11 @@ fn measure(shape: Shape) {
 fn best(operations: f64, mut run: impl FnMut()) -> String {
     let mut seconds: Vec<f64> = (0..100)
         .map(|_| {
-            let (start, began) = (Instant::now(), roofline::thread_seconds());
+            let (start, began) = (Instant::now(), roofline::thread_cpu_seconds());
             run();
             // Of one thread the processor's time, which other work does not change.
             if threads::count() == 1 {
-                roofline::thread_seconds() - began
+                roofline::thread_cpu_seconds() - began
             } else {
                 start.elapsed().as_secs_f64()
             }

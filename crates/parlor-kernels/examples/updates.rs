@@ -6,8 +6,9 @@
 use std::time::Instant;
 
 use half::bf16;
-use parlor_kernels::optimizer::{AdamW, BLOCK, Moments8bit, Parameter, adamw, adamw_8bit};
+use parlor_kernels::optimizer::{AdamW, Moments8bit, Parameter, adamw, adamw_8bit};
 use parlor_kernels::parallel::threads;
+use parlor_kernels::quant::DYNAMIC_MAP_BLOCK;
 use parlor_kernels::{ValuesMut, View};
 
 const N: usize = 1 << 26;
@@ -21,7 +22,7 @@ fn main() {
     let gradient_narrow: Vec<bf16> = gradient.iter().map(|x| bf16::from_f32(*x)).collect();
     let (mut m, mut v) = (vec![0.0; N], vec![0.0; N]);
     let (mut m8, mut v8) = (vec![0u8; N], vec![0u8; N]);
-    let (mut m_max, mut v_max) = (vec![0.0; N / BLOCK], vec![0.0; N / BLOCK]);
+    let (mut m_max, mut v_max) = (vec![0.0; N / DYNAMIC_MAP_BLOCK], vec![0.0; N / DYNAMIC_MAP_BLOCK]);
     for step in 1..=5 {
         let hyper = AdamW { lr: 1e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1, step };
         for is_narrow in [false, true] {

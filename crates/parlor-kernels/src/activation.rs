@@ -3,7 +3,7 @@
 //! Inputs, output and gradients are of one dtype: f32, or bf16 where products of bf16 are all that reads them. What is computed
 //! from bf16 is computed in f32.
 
-use crate::parallel::threads::Parts as _;
+use crate::parallel::ParallelExt as _;
 
 use crate::cpu::simd::{Element, dispatch, exp};
 use crate::{ValuesMut, View};
@@ -79,12 +79,12 @@ pub fn gated_forward<'a>(
 fn gated_forward_of<A: Evaluate, T: Element>(gate: &[T], up: &[T], y: &mut [T]) {
     assert!(gate.len() == up.len() && y.len() == up.len(), "lengths of gate, up and output");
     let parts = y.chunks_mut(CHUNK).zip(gate.chunks(CHUNK)).zip(up.chunks(CHUNK));
-    parts.share(|((y, gate), up)| {
+    parts.par_for_each(|((y, gate), up)| {
         dispatch(
             #[inline(always)]
             || {
                 for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-                    *y = T::of(A::evaluate(gate.wide()).0 * up.wide());
+                    *y = T::narrow(A::evaluate(gate.widen()).0 * up.widen());
                 }
             },
         );
@@ -118,14 +118,14 @@ pub fn gated_backward<'a>(
 fn gated_backward_of<A: Evaluate, T: Element>(gate: &mut [T], up: &mut [T], dy: &[f32]) {
     assert!(gate.len() == up.len() && dy.len() == up.len(), "lengths of gate, up and gradient");
     let parts = gate.chunks_mut(CHUNK).zip(up.chunks_mut(CHUNK)).zip(dy.chunks(CHUNK));
-    parts.share(|((gate, up), dy)| {
+    parts.par_for_each(|((gate, up), dy)| {
         dispatch(
             #[inline(always)]
             || {
                 for ((gate, up), dy) in gate.iter_mut().zip(up).zip(dy) {
-                    let (value, slope) = A::evaluate(gate.wide());
-                    *gate = T::of(dy * up.wide() * slope);
-                    *up = T::of(dy * value);
+                    let (value, slope) = A::evaluate(gate.widen());
+                    *gate = T::narrow(dy * up.widen() * slope);
+                    *up = T::narrow(dy * value);
                 }
             },
         );
@@ -145,12 +145,12 @@ pub fn forward<'a>(activation: Activation, x: impl Into<View<'a>>, y: impl Into<
 
 fn forward_of<A: Evaluate, T: Element>(x: &[T], y: &mut [T]) {
     assert_eq!(x.len(), y.len(), "lengths of input and output");
-    y.chunks_mut(CHUNK).zip(x.chunks(CHUNK)).share(|(y, x)| {
+    y.chunks_mut(CHUNK).zip(x.chunks(CHUNK)).par_for_each(|(y, x)| {
         dispatch(
             #[inline(always)]
             || {
                 for (y, x) in y.iter_mut().zip(x) {
-                    *y = T::of(A::evaluate(x.wide()).0);
+                    *y = T::narrow(A::evaluate(x.widen()).0);
                 }
             },
         );
@@ -169,12 +169,12 @@ pub fn backward<'a>(activation: Activation, x: impl Into<ValuesMut<'a>>, dy: &[f
 
 fn backward_of<A: Evaluate, T: Element>(x: &mut [T], dy: &[f32]) {
     assert_eq!(x.len(), dy.len(), "lengths of input and gradient");
-    x.chunks_mut(CHUNK).zip(dy.chunks(CHUNK)).share(|(x, dy)| {
+    x.chunks_mut(CHUNK).zip(dy.chunks(CHUNK)).par_for_each(|(x, dy)| {
         dispatch(
             #[inline(always)]
             || {
                 for (x, dy) in x.iter_mut().zip(dy) {
-                    *x = T::of(dy * A::evaluate(x.wide()).1);
+                    *x = T::narrow(dy * A::evaluate(x.widen()).1);
                 }
             },
         );

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use half::bf16;
 
-use crate::parallel::threads::Parts as _;
+use crate::parallel::ParallelExt as _;
 
 use crate::cpu::simd::{dispatch, exp, max_of, round_into, sum_of};
 use crate::linear::{self, LayerGradient, Shape};
@@ -175,7 +175,7 @@ pub fn forward(
         let lines = lines.zip(&mut logp[rows.clone()]);
         match &mut slope {
             None => {
-                lines.share(|(((logits, sum), &target), logp)| {
+                lines.par_for_each(|(((logits, sum), &target), logp)| {
                     *sum = sum.with(SumExp::of(logits));
                     let target = target as usize;
                     if columns.contains(&target) {
@@ -188,7 +188,7 @@ pub fn forward(
                 let slope = &mut slope[rows.start * hidden..rows.end * hidden];
                 let beside =
                     slope.chunks_mut(hidden.max(1)).zip(rounded_rows(rounded, head.arithmetic, tile));
-                lines.zip(beside).share(|((((logits, sum), &target), logp), (slope, rounded))| {
+                lines.zip(beside).par_for_each(|((((logits, sum), &target), logp), (slope, rounded))| {
                     let before = *sum;
                     *sum = before.with(SumExp::of(logits));
                     // The target's own part is added exactly, at the end.
@@ -306,7 +306,7 @@ pub fn log_sum_exp(logits: &[f32]) -> f32 {
 
 /// What the backward pass needs of the forward's rows.
 #[derive(Clone, Copy, Debug)]
-pub struct Rows<'a> {
+pub struct BackwardInputs<'a> {
     /// Input, `[rows, hidden]`.
     pub x: &'a [f32],
     /// Target of each row.
@@ -321,12 +321,12 @@ pub struct Rows<'a> {
 /// outlives this.
 pub fn backward(
     head: Head<'_>,
-    rows: Rows<'_>,
+    rows: BackwardInputs<'_>,
     dx: &mut [f32],
     mut dweight: Option<(ValuesMut<'_>, Write)>,
     logits: &mut Logits,
 ) {
-    let Rows { x, targets, lse, d_logp } = rows;
+    let BackwardInputs { x, targets, lse, d_logp } = rows;
     assert!(x.len() == dx.len() && x.len() == targets.len() * head.hidden, "sizes of the head's input");
     let Logits { tiles: buffers, rounded } = logits;
     let tiles = tiles(targets.len(), head.vocab);
@@ -347,7 +347,7 @@ pub fn backward(
             .zip(&lse[rows.clone()])
             .zip(&d_logp[rows.clone()])
             .zip(rounded_rows(rounded, head.arithmetic, tile))
-            .share(|((((logits, &target), &lse), &d), rounded)| {
+            .par_for_each(|((((logits, &target), &lse), &d), rounded)| {
                 dispatch(
                     #[inline(always)]
                     || {

@@ -48,7 +48,7 @@ fn add_rows<T: Element>(ids: &[u32], (order, width): (&[usize], usize), dy: &[f3
         let id = ids[rows[0]] as usize;
         let entry = &mut table[id * width..(id + 1) * width];
         for (sum, entry) in sum.iter_mut().zip(&*entry) {
-            *sum = entry.wide();
+            *sum = entry.widen();
         }
         for &row in rows {
             for (sum, dy) in sum.iter_mut().zip(&dy[row * width..(row + 1) * width]) {
@@ -56,7 +56,7 @@ fn add_rows<T: Element>(ids: &[u32], (order, width): (&[usize], usize), dy: &[f3
             }
         }
         for (entry, sum) in entry.iter_mut().zip(&sum) {
-            *entry = T::of(*sum);
+            *entry = T::narrow(*sum);
         }
     }
 }

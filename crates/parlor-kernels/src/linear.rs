@@ -14,7 +14,7 @@ use crate::matmul::gemm::{Along, Band, Operand, Path, Product, Size, Thin, produ
 use crate::matmul::gemv;
 use crate::matmul::prepacked::{self, Packed};
 use crate::matmul::{Mat, MatMut, On, matmul};
-use crate::parallel::threads::Parts as _;
+use crate::parallel::ParallelExt as _;
 use crate::{Arithmetic, ValuesMut, View, Write};
 
 /// Rows that get their bias in one task.
@@ -201,7 +201,7 @@ fn forward_stored(x: View<'_>, shape: Shape, layers: &mut [Layer<'_>], thins: Th
 fn add_bias(bias: &[f32], y: &mut [f32]) {
     let width = bias.len().max(1);
     assert!(y.len().is_multiple_of(width), "length of the bias");
-    y.chunks_mut(BIAS_ROWS * width).share(|rows| {
+    y.chunks_mut(BIAS_ROWS * width).par_for_each(|rows| {
         for row in rows.chunks_exact_mut(width) {
             for (y, b) in row.iter_mut().zip(bias) {
                 *y += b;
@@ -286,7 +286,7 @@ pub fn backward_weights(x: View<'_>, shape: Shape, layers: &mut [LayerGradient<'
 /// Whether the `gemm` crate computes: its tiles are as fast as these, or faster, but for those of 512-bit registers.
 fn by_gemm(arithmetic: Arithmetic) -> bool {
     let isa = Isa::current();
-    arithmetic == Arithmetic::F32 && isa != Isa::Avx512 && Isa::there().last() == Some(&isa)
+    arithmetic == Arithmetic::F32 && isa != Isa::Avx512 && Isa::available().last() == Some(&isa)
 }
 
 fn stored(view: View<'_>, width: usize, along: Along) -> Operand<'_> {
@@ -308,7 +308,7 @@ fn add_rows<T: Element>(rows: &[T], sum: &mut [f32]) {
         || {
             for row in rows.chunks_exact(sum.len().max(1)) {
                 for (sum, value) in sum.iter_mut().zip(row) {
-                    *sum += value.wide();
+                    *sum += value.widen();
                 }
             }
         },

@@ -3,10 +3,10 @@
 //! Sources: LoRA (Hu et al., 2021), DoRA (Liu et al., 2024), section 4.3. A dropout mask is a function of seed and place
 //! alone, so the backward pass makes it again instead of keeping it.
 
-use crate::parallel::threads::Parts as _;
+use crate::parallel::ParallelExt as _;
 
 use crate::View;
-use crate::noise::uniform;
+use crate::random::uniform;
 
 /// Elements per task.
 const CHUNK: usize = 16 * 1024;
@@ -29,7 +29,7 @@ impl Dropout {
 
     /// `out = mask * x`.
     pub fn apply(self, x: &[f32], out: &mut [f32]) {
-        out.chunks_mut(CHUNK).zip(x.chunks(CHUNK)).enumerate().share(|(chunk, (out, x))| {
+        out.chunks_mut(CHUNK).zip(x.chunks(CHUNK)).enumerate().par_for_each(|(chunk, (out, x))| {
             for (i, (out, x)) in out.iter_mut().zip(x).enumerate() {
                 *out = x * self.factor(chunk * CHUNK + i);
             }
@@ -38,7 +38,7 @@ impl Dropout {
 
     /// `dx += mask * d`: the gradient of what [`Self::apply`] was given.
     pub fn apply_backward(self, d: &[f32], dx: &mut [f32]) {
-        dx.chunks_mut(CHUNK).zip(d.chunks(CHUNK)).enumerate().share(|(chunk, (dx, d))| {
+        dx.chunks_mut(CHUNK).zip(d.chunks(CHUNK)).enumerate().par_for_each(|(chunk, (dx, d))| {
             for (i, (dx, d)) in dx.iter_mut().zip(d).enumerate() {
                 *dx += d * self.factor(chunk * CHUNK + i);
             }
@@ -50,7 +50,7 @@ impl Dropout {
 pub fn row_norms(weight: View<'_>, a: &[f32], b: &[f32], scale: f32, norms: &mut [f32]) {
     let outputs = norms.len().max(1);
     let (rank, inputs) = (b.len() / outputs, weight.len() / outputs);
-    norms.iter_mut().enumerate().share(|(row, norm)| {
+    norms.iter_mut().enumerate().par_for_each(|(row, norm)| {
         let b = &b[row * rank..(row + 1) * rank];
         let mut values = vec![0.0; inputs];
         weight.slice(row * inputs..(row + 1) * inputs).widen_into(&mut values);
@@ -74,7 +74,7 @@ pub fn scale(x: &mut [f32], factor: f32) {
 /// Multiplies column `j` of `x` by `factors[j]`.
 pub fn scale_columns(x: &mut [f32], factors: &[f32]) {
     let width = factors.len().max(1);
-    x.chunks_mut(width).share(|row| {
+    x.chunks_mut(width).par_for_each(|row| {
         for (value, factor) in row.iter_mut().zip(factors) {
             *value *= factor;
         }

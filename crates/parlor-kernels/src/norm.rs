@@ -2,7 +2,7 @@
 //!
 //! The forward keeps one or two numbers per row; the backward recomputes the normalised row from the input.
 
-use crate::parallel::threads::Parts as _;
+use crate::parallel::ParallelExt as _;
 
 use crate::ValuesMut;
 use crate::cpu::simd::{Element, dispatch, dot, sum_of};
@@ -27,7 +27,7 @@ pub fn rms_forward<'a>(
 fn rms_forward_into<T: Element>(x: &[f32], weight: &[f32], eps: f32, y: &mut [T], inverse_rms: &mut [f32]) {
     let width = weight.len();
     check(x.len(), y.len(), inverse_rms.len(), width);
-    y.chunks_mut(ROWS * width).zip(x.chunks(ROWS * width)).zip(inverse_rms.chunks_mut(ROWS)).share(
+    y.chunks_mut(ROWS * width).zip(x.chunks(ROWS * width)).zip(inverse_rms.chunks_mut(ROWS)).par_for_each(
         |((y, x), inverse)| {
             dispatch(
                 #[inline(always)]
@@ -37,7 +37,7 @@ fn rms_forward_into<T: Element>(x: &[f32], weight: &[f32], eps: f32, y: &mut [T]
                         let mean_square = dot(x, x) / width as f32;
                         *inverse = 1.0 / (mean_square + eps).sqrt();
                         for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
-                            *y = T::of(x * *inverse * w);
+                            *y = T::narrow(x * *inverse * w);
                         }
                     }
                 },
@@ -63,7 +63,7 @@ pub fn rms_backward(
         .zip(x.chunks(ROWS * width))
         .zip(dy.chunks(ROWS * width))
         .zip(inverse_rms.chunks(ROWS))
-        .gather(|(((dx, x), dy), inverse)| {
+        .par_map(|(((dx, x), dy), inverse)| {
             let mut partial = vec![0.0; width];
             dispatch(
                 #[inline(always)]
@@ -98,7 +98,7 @@ pub fn rms_backward(
 
 /// Per-row numbers that layer norm keeps for its backward.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Moments {
+pub struct RowMoments {
     /// Mean of the row.
     pub mean: f32,
     /// `1 / sqrt(variance + eps)` (variance over `n`, not `n - 1`).
@@ -111,7 +111,7 @@ pub fn layer_forward<'a>(
     parameters: (&[f32], &[f32]),
     eps: f32,
     y: impl Into<ValuesMut<'a>>,
-    moments: &mut [Moments],
+    moments: &mut [RowMoments],
 ) {
     match y.into() {
         ValuesMut::F32(y) => layer_forward_into(x, parameters, eps, y, moments),
@@ -124,11 +124,11 @@ fn layer_forward_into<T: Element>(
     (weight, bias): (&[f32], &[f32]),
     eps: f32,
     y: &mut [T],
-    moments: &mut [Moments],
+    moments: &mut [RowMoments],
 ) {
     let width = weight.len();
     check(x.len(), y.len(), moments.len(), width);
-    y.chunks_mut(ROWS * width).zip(x.chunks(ROWS * width)).zip(moments.chunks_mut(ROWS)).share(
+    y.chunks_mut(ROWS * width).zip(x.chunks(ROWS * width)).zip(moments.chunks_mut(ROWS)).par_for_each(
         |((y, x), moments)| {
             dispatch(
                 #[inline(always)]
@@ -146,9 +146,9 @@ fn layer_forward_into<T: Element>(
                             |x| (x - mean) * (x - mean),
                         ) / width as f32;
                         let inverse_std = 1.0 / (variance + eps).sqrt();
-                        *moments = Moments { mean, inverse_std };
+                        *moments = RowMoments { mean, inverse_std };
                         for (((y, x), w), b) in y.iter_mut().zip(x).zip(weight).zip(bias) {
-                            *y = T::of((x - mean) * inverse_std * w + b);
+                            *y = T::narrow((x - mean) * inverse_std * w + b);
                         }
                     }
                 },
@@ -158,7 +158,7 @@ fn layer_forward_into<T: Element>(
 }
 
 /// Gradients of a layer norm's parameters.
-pub struct LayerGradients<'a> {
+pub struct LayerNormGradients<'a> {
     /// Of the scale.
     pub weight: Option<&'a mut [f32]>,
     /// Of the shift.
@@ -169,10 +169,10 @@ pub struct LayerGradients<'a> {
 pub fn layer_backward(
     x: &[f32],
     weight: &[f32],
-    moments: &[Moments],
+    moments: &[RowMoments],
     dy: &[f32],
     dx: &mut [f32],
-    gradients: LayerGradients<'_>,
+    gradients: LayerNormGradients<'_>,
 ) {
     let width = weight.len();
     check(x.len(), dx.len(), moments.len(), width);
@@ -182,7 +182,7 @@ pub fn layer_backward(
         .zip(x.chunks(ROWS * width))
         .zip(dy.chunks(ROWS * width))
         .zip(moments.chunks(ROWS))
-        .gather(|(((dx, x), dy), moments)| {
+        .par_map(|(((dx, x), dy), moments)| {
             let (mut dweight, mut dbias) = (vec![0.0; width], vec![0.0; width]);
             dispatch(
                 #[inline(always)]

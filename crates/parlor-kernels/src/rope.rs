@@ -1,13 +1,13 @@
 //! Rotary position embedding (Su et al., 2021) in HF's half-rotation layout: feature `i` of a head pairs with
 //! feature `i + head_dim / 2`.
 
-use crate::parallel::threads::Parts as _;
+use crate::parallel::ParallelExt as _;
 
 use crate::cpu::simd::dispatch;
 
 /// Which way to turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum Direction {
     /// The forward pass.
     Forward,
     /// The backward pass: the transpose of a rotation is the rotation by the negative angle.
@@ -41,7 +41,7 @@ impl Angles {
         self.sin.resize(positions.len() * self.half, 0.0);
         let step = ROWS * self.half.max(1);
         let parts = self.cos.chunks_mut(step).zip(self.sin.chunks_mut(step)).zip(positions.chunks(ROWS));
-        parts.share(|((cos, sin), positions)| {
+        parts.par_for_each(|((cos, sin), positions)| {
             let angles = positions.iter().flat_map(|&position| {
                 inverse_frequencies.iter().map(move |frequency| position as f32 * frequency)
             });
@@ -56,7 +56,7 @@ impl Angles {
 const ROWS: usize = 16;
 
 /// Rotates every head of `x` `[rows, heads * head_dim]` in place.
-pub fn apply(x: &mut [f32], heads: usize, angles: &Angles, turn: Turn) {
+pub fn apply(x: &mut [f32], heads: usize, angles: &Angles, turn: Direction) {
     let half = angles.half;
     let width = heads * half * 2;
     if width == 0 || x.is_empty() {
@@ -64,11 +64,11 @@ pub fn apply(x: &mut [f32], heads: usize, angles: &Angles, turn: Turn) {
     }
     assert_eq!(x.len() / width * half, angles.cos.len(), "angles for the rows of {} values", x.len());
     let parts = angles.cos.chunks(ROWS * half).zip(angles.sin.chunks(ROWS * half));
-    x.chunks_mut(ROWS * width).zip(parts).share(|(rows, (cos, sin))| {
+    x.chunks_mut(ROWS * width).zip(parts).par_for_each(|(rows, (cos, sin))| {
         dispatch(
             #[inline(always)]
             || {
-                let sign = if turn == Turn::Forward { 1.0 } else { -1.0 };
+                let sign = if turn == Direction::Forward { 1.0 } else { -1.0 };
                 let angles = cos.chunks_exact(half).zip(sin.chunks_exact(half));
                 for (row, (cos, sin)) in rows.chunks_exact_mut(width).zip(angles) {
                     for head in row.chunks_exact_mut(half * 2) {

@@ -1,7 +1,7 @@
 //! The backward pass, beside the forward it mirrors: each block's gradients from its kept activations.
 
 use parlor_kernels::attention::{self, KeyValues};
-use parlor_kernels::cross_entropy::{self, Rows};
+use parlor_kernels::cross_entropy::{self, BackwardInputs};
 use parlor_kernels::{View, Write, activation, embedding, norm as rms, rope};
 
 use crate::batch::Batch;
@@ -59,7 +59,8 @@ impl Decoder {
         let width = self.config.hidden_size;
 
         let d_rows: Vec<f32> = head.rows.iter().map(|&row| d_logp[row]).collect();
-        let rows = Rows { x: &head.normed, targets: &head.targets, lse: &head.lse, d_logp: &d_rows };
+        let rows =
+            BackwardInputs { x: &head.normed, targets: &head.targets, lse: &head.lse, d_logp: &d_rows };
         let d_normed = room(&mut scratch.d_normed, head.normed.len());
         let d_head = if head.rows.is_empty() { None } else { gradients.fill(pass.head()) };
         if d_head.is_none() && head.slope.len() == d_normed.len() {
@@ -152,8 +153,8 @@ impl Decoder {
             d_attention,
             attention::Gradients { dq, dk, dv },
         );
-        rope::apply(dq, self.config.num_attention_heads, context.angles, rope::Turn::Backward);
-        rope::apply(dk, self.config.num_key_value_heads, context.angles, rope::Turn::Backward);
+        rope::apply(dq, self.config.num_attention_heads, context.angles, rope::Direction::Backward);
+        rope::apply(dk, self.config.num_key_value_heads, context.angles, rope::Direction::Backward);
         if let (Some(q_norm), Some(k_norm)) = (block.q_norm, block.k_norm) {
             let raw = &mut scratch.d_raw;
             let kept = (&saved.raw_q[..], &saved.q_norm);

@@ -42,8 +42,8 @@ impl Decoder {
             self.head_norm(pass, q_norm, &mut saved.q, &mut saved.raw_q, &mut saved.q_norm);
             self.head_norm(pass, k_norm, &mut saved.k, &mut saved.raw_k, &mut saved.k_norm);
         }
-        rope::apply(&mut saved.q, config.num_attention_heads, context.angles, rope::Turn::Forward);
-        rope::apply(&mut saved.k, config.num_key_value_heads, context.angles, rope::Turn::Forward);
+        rope::apply(&mut saved.q, config.num_attention_heads, context.angles, rope::Direction::Forward);
+        rope::apply(&mut saved.k, config.num_key_value_heads, context.angles, rope::Direction::Forward);
         let kv = KeyValues { keys: &saved.k, values: &saved.v };
         attention::forward(
             (&self.geometry(context.layer), self.attention_arithmetic(pass)),
@@ -77,7 +77,7 @@ impl Decoder {
         (x, saved): (&[f32], &mut NormSaved),
         inputs: &mut LayerInputs,
     ) {
-        norm::forward(pass, block.input_norm, x, inputs.attention.room(pass.arithmetic, x.len()), saved);
+        norm::forward(pass, block.input_norm, x, inputs.attention.resized(pass.arithmetic, x.len()), saved);
     }
 
     /// The input of gate and up: the stream after attention, normalised.
@@ -88,7 +88,7 @@ impl Decoder {
         (middle, saved): (&[f32], &mut NormSaved),
         inputs: &mut LayerInputs,
     ) {
-        norm::forward(pass, block.mlp_norm, middle, inputs.mlp.room(pass.arithmetic, middle.len()), saved);
+        norm::forward(pass, block.mlp_norm, middle, inputs.mlp.resized(pass.arithmetic, middle.len()), saved);
     }
 
     /// Gate and up, from the normalised stream.
@@ -101,8 +101,8 @@ impl Decoder {
         scratch: &mut Scratch,
     ) {
         let len = input.len() / self.config.hidden_size * self.config.intermediate_size;
-        let up = saved.up.room(pass.arithmetic, len);
-        let gate = saved.gate.room(pass.arithmetic, block.gate.map_or(0, |_| len));
+        let up = saved.up.resized(pass.arithmetic, len);
+        let gate = saved.gate.resized(pass.arithmetic, block.gate.map_or(0, |_| len));
         let (up, gate) = match (up, gate) {
             (ValuesMut::F32(up), ValuesMut::F32(gate)) => (up, gate),
             _ => (room(&mut scratch.raw_up, len), room(&mut scratch.raw_gate, len)),
@@ -122,7 +122,7 @@ impl Decoder {
 
     /// `act(gate) * up`, or `act(up)`, into `out`.
     pub(crate) fn mlp_product(&self, pass: &Pass<'_>, (gate, up): (&Values, &Values), out: &mut Values) {
-        let out = out.room(pass.arithmetic, up.len());
+        let out = out.resized(pass.arithmetic, up.len());
         match self.config.mlp {
             Mlp::Gated(kind) => activation::gated_forward(kernel(kind), gate.view(), up.view(), out),
             Mlp::Plain(kind) => activation::forward(kernel(kind), up.view(), out),

@@ -253,7 +253,7 @@ impl Decoder {
     pub(crate) fn pack_while(&self, more: impl Fn() -> bool) {
         let parameters = self.parameters.iter().enumerate().filter(|(id, _)| *id != self.head);
         for (_, parameter) in parameters.take_while(|_| more()) {
-            threads::alone(|| parameter.tensor.pack());
+            threads::serial(|| parameter.tensor.pack());
         }
     }
 

@@ -3,7 +3,7 @@
 //!
 //! Source: `LlamaModel.forward` and `GPT2Model.forward` in transformers, whose order of operations it follows.
 
-use parlor_kernels::{Write, cross_entropy, embedding, linear, noise};
+use parlor_kernels::{Write, cross_entropy, embedding, linear, random};
 
 use crate::batch::{Batch, Context};
 use crate::block::BlockContext;
@@ -195,7 +195,7 @@ impl Decoder {
                 let elements = (parent + segment.rows.len()) * width;
                 let rows = segment.rows.start * width..segment.rows.end * width;
                 let magnitude = *neftune_noise_alpha / (elements as f32).sqrt();
-                noise::add_uniform(
+                random::add_uniform_noise(
                     &mut stream[rows.clone()],
                     magnitude,
                     seed.wrapping_add(rows.start as u64),

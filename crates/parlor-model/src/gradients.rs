@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use half::bf16;
-use parlor_kernels::cpu::simd::Element;
+use parlor_kernels::Element;
 use parlor_kernels::parallel::threads;
 use parlor_kernels::{Arithmetic, DType, Values, ValuesMut, View, Write};
 
@@ -174,7 +174,7 @@ fn squares(values: View<'_>) -> f64 {
 fn squares_of_all<T: Element>(values: &[T]) -> f64 {
     // Chunk sums of a fixed size, added in order: the same result however many threads there are.
     let mut sums = vec![0.0f64; values.len().div_ceil(SUM)];
-    threads::share_parts(&mut sums, CHUNK / SUM, |part, first| {
+    threads::for_each_chunk(&mut sums, CHUNK / SUM, |part, first| {
         let values = values[first * SUM..].chunks(SUM);
         for (sum, values) in part.iter_mut().zip(values) {
             *sum = squares_of(values);
@@ -189,8 +189,8 @@ fn squares_of<T: Element>(values: &[T]) -> f64 {
     let mut sums = [0.0f64; 16];
     for lane in lanes {
         for (sum, &g) in sums.iter_mut().zip(lane) {
-            *sum += f64::from(g.wide()) * f64::from(g.wide());
+            *sum += f64::from(g.widen()) * f64::from(g.widen());
         }
     }
-    rest.iter().map(|&g| f64::from(g.wide()) * f64::from(g.wide())).chain(sums).sum()
+    rest.iter().map(|&g| f64::from(g.widen()) * f64::from(g.widen())).chain(sums).sum()
 }

@@ -17,7 +17,7 @@ impl TryFrom<String> for InstructionSet {
     fn try_from(text: String) -> Result<Self, IsaError> {
         match text.trim() {
             "auto" => Ok(Self(None)),
-            name => Isa::named(name).map(|isa| Self(Some(isa))),
+            name => Isa::from_name(name).map(|isa| Self(Some(isa))),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Which norm a decoder uses, applied: a layer norm has a bias, an RMS norm has none.
 
 use parlor_kernels::ValuesMut;
-use parlor_kernels::norm::{self, LayerGradients};
+use parlor_kernels::norm::{self, LayerNormGradients};
 
 use crate::decoder::NormIds;
 use crate::decoder_config::Norm;
@@ -16,7 +16,7 @@ pub(crate) fn forward(pass: &Pass<'_>, ids: NormIds, x: &[f32], y: ValuesMut<'_>
     let (Norm::Rms { eps } | Norm::Layer { eps }) = pass.decoder.config.norm;
     match ids.bias {
         Some(bias) => {
-            saved.moments.resize(rows, norm::Moments::default());
+            saved.moments.resize(rows, norm::RowMoments::default());
             norm::layer_forward(x, (weight, pass.vector(bias)), eps, y, &mut saved.moments);
         }
         None => {
@@ -38,7 +38,7 @@ pub(crate) fn backward(
     match ids.bias {
         Some(bias) => {
             let (dweight, dbias) = gradients.pair_mut(pass.resolve(ids.weight), pass.resolve(bias));
-            let parameters = LayerGradients { weight: dweight, bias: dbias };
+            let parameters = LayerNormGradients { weight: dweight, bias: dbias };
             norm::layer_backward(x, weight, &saved.moments, dy, dx, parameters);
         }
         None => {

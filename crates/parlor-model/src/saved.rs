@@ -6,7 +6,7 @@
 //! read is kept as they read it ([`Values`]): where they round to bf16, rounded once.
 
 use parlor_kernels::cross_entropy::Logits;
-use parlor_kernels::norm::Moments;
+use parlor_kernels::norm::RowMoments;
 use parlor_kernels::rope::Angles;
 use parlor_kernels::{Arithmetic, Values};
 
@@ -17,7 +17,7 @@ use crate::memory::FreeMemory;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NormSaved {
     pub(crate) inverse_rms: Vec<f32>,
-    pub(crate) moments: Vec<Moments>,
+    pub(crate) moments: Vec<RowMoments>,
 }
 
 /// The inputs of a block's linear layers, as the products read them.

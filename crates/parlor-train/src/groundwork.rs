@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parlor_kernels::memory::heap;
+use parlor_kernels::memory::allocator;
 use parlor_model::arch::Architecture;
 use parlor_model::{Decoder, LoadOptions, MaxLength, ModelConfig, ModelManager, load_path, memory};
 use parlor_text::DataConfig;
@@ -212,7 +212,7 @@ impl Groundwork {
         // What loading and attaching read of mapped files, and the rows as they were written, is needed no more.
         decoder.release();
         drop((rows, eval));
-        heap::give_back();
+        allocator::trim();
         Ok(Self {
             training,
             model,

@@ -60,7 +60,7 @@ fn block<K: Kernel>(job: &Backward<'_>, segment: &Segment<'_>, queries: Range<us
     let mut lens = [0; 14];
     lens[..8].copy_from_slice(&packed);
     lens[8..].copy_from_slice(&unpacked);
-    scratch::with_parts(&ATTENTION, lens, |parts| {
+    scratch::with_sections(&ATTENTION, lens, |parts| {
         let [q, dout, q_right, dout_right, k, v, k_right, weights, own, dq, scores, d_scores, d_keys, about] =
             parts;
         let [q, dout, q_right, dout_right, k, v, k_right, weights] =
@@ -199,13 +199,7 @@ fn soften(
 }
 
 /// Adds the gradients of a block's keys, `[slot][feature]`, where they belong.
-fn add(
-    to: crate::memory::pointer::SharedMut<f32>,
-    panels: &[Panel<'_>],
-    sizes: Sizes,
-    from: &[f32],
-    width: usize,
-) {
+fn add(to: crate::parallel::SharedMut<f32>, panels: &[Panel<'_>], sizes: Sizes, from: &[f32], width: usize) {
     for (index, panel) in panels.iter().enumerate() {
         let rows = from[index * width * sizes.dim..].chunks_exact(sizes.dim).take(panel.len);
         for (row, from) in rows.enumerate() {

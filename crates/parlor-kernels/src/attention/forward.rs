@@ -58,7 +58,7 @@ pub(crate) fn forward_task<K: Kernel>(job: &Forward<'_>, task: &Task) {
         queries.rows,
         queries.rows,
     ];
-    scratch::with_parts(&ATTENTION, lens, |[q, k, v, p, scores, rows, out, max, sum]| {
+    scratch::with_sections(&ATTENTION, lens, |[q, k, v, p, scores, rows, out, max, sum]| {
         let [q, k, v, p] = [q, k, v, p].map(bytemuck::cast_slice_mut::<f32, K::Element>);
         let column = task.kv_head * group * dim;
         gather(job.q, geometry.query_width(), task.rows.start, group * dim, column, rows);

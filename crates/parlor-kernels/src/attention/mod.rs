@@ -19,8 +19,8 @@ mod one;
 use std::ops::Range;
 
 use crate::matmul::gemm::Path;
-use crate::memory::pointer::SharedMut;
-use crate::parallel::threads::share;
+use crate::parallel::SharedMut;
+use crate::parallel::threads::parallel_for;
 use crate::{Arithmetic, View};
 
 pub(crate) use backward::backward_family;
@@ -174,7 +174,7 @@ pub fn forward_by(
     let (out, lse) = (SharedMut::new(out), SharedMut::new(lse));
     let job = Forward { geometry, path, q, kv, segments, out, lse };
     // Later queries see more keys: the longest tasks first.
-    share(tasks.len(), |index| (path.attend)(&job, &tasks[tasks.len() - 1 - index]));
+    parallel_for(tasks.len(), |index| (path.attend)(&job, &tasks[tasks.len() - 1 - index]));
 }
 
 /// What the backward pass reads.
@@ -245,7 +245,9 @@ pub fn backward_by(
     let (dq, dk, dv) = (SharedMut::new(dq), SharedMut::new(dk), SharedMut::new(dv));
     let job = Backward { geometry, path, saved, segments, dout, dq, dk, dv };
     let heads = geometry.kv_heads.max(1);
-    share(families.len() * heads, |index| (path.attend_back)(&job, &families[index / heads], index % heads));
+    parallel_for(families.len() * heads, |index| {
+        (path.attend_back)(&job, &families[index / heads], index % heads)
+    });
 }
 
 /// Segments that share keys, by the first row of their root: one task owns the key and value gradients of a family and

@@ -28,7 +28,7 @@ pub(super) fn forward_one(job: &Forward<'_>, task: &Task, queries: Queries) {
     let first = task.rows.start * geometry.query_width() + task.kv_head * group * dim;
     let q = &job.q[first..first + group * dim];
     let lens = [group * KEYS, group * dim, group, group];
-    scratch::with_parts(&ATTENTION, lens, |[scores, out, max, sum]| {
+    scratch::with_sections(&ATTENTION, lens, |[scores, out, max, sum]| {
         out.fill(0.0);
         max.fill(f32::NEG_INFINITY);
         sum.fill(0.0);

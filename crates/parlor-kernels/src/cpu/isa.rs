@@ -1,18 +1,18 @@
-//! Which instruction sets the operations use: the widest that the machine has, or less when someone asks for it. Every choice
-//! of a kernel asks here.
+//! Selection of the instruction set: the widest that the processor supports, or a narrower one on request. Every choice
+//! between kernels goes through here.
 //!
-//! Levels are ordered and each includes those below. The widest has parts that only some of its processors have (products of
-//! bf16, of 8-bit integers); those are used where they are, and so are aarch64's (`dotprod`, `i8mm`). Loops that are portable
-//! use the vectors that every processor of an architecture has: on aarch64 those are NEON's.
+//! Instruction sets are ordered, and each includes those below it. AVX-512 has extensions that only some of its
+//! processors support (BF16, VNNI); they are used where they are detected, and so are aarch64's `dotprod` and `i8mm`.
+//! Portable loops compile to the vectors that every processor of the architecture has, which on aarch64 are NEON's.
 
 use std::sync::OnceLock;
 
-/// A level of instruction sets.
+/// An instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Isa {
-    /// What every processor of the architecture has.
+    /// The baseline of the architecture.
     Portable,
-    /// aarch64: written out for its 128-bit vectors.
+    /// aarch64: 128-bit vectors, written with intrinsics.
     Neon,
     /// x86-64: 256-bit vectors, with fused multiply-add.
     Avx2,
@@ -20,16 +20,16 @@ pub enum Isa {
     Avx512,
 }
 
-/// Why a level cannot be used.
+/// Why an instruction set cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IsaError {
-    /// There is none of that name.
+    /// No instruction set has this name.
     #[error("`{0}` is no instruction set; use `auto`, {names}", names = listed(&Isa::ALL))]
     Unknown(String),
-    /// The processor does not have it.
-    #[error("this processor has no `{0}`; it has {there}", there = listed(&Isa::there()))]
+    /// The processor does not support it.
+    #[error("this processor has no `{0}`; it has {there}", there = listed(&Isa::available()))]
     Missing(&'static str),
-    /// Operations have run already, or another was asked for.
+    /// An operation has run already, or another one was forced before.
     #[error("`{0}` is in use already, and stays in use until the program ends")]
     InUse(&'static str),
 }
@@ -41,7 +41,7 @@ fn listed(all: &[Isa]) -> String {
 static CHOSEN: OnceLock<Isa> = OnceLock::new();
 
 impl Isa {
-    /// All levels, the least first.
+    /// All instruction sets, the narrowest first.
     pub const ALL: [Self; 4] = [Self::Portable, Self::Neon, Self::Avx2, Self::Avx512];
 
     /// The name in configurations: `portable`, `neon`, `avx2`, `avx512`.
@@ -54,21 +54,21 @@ impl Isa {
         }
     }
 
-    /// The level of this name.
+    /// The instruction set of this name.
     ///
     /// # Errors
     /// [`IsaError::Unknown`].
-    pub fn named(name: &str) -> Result<Self, IsaError> {
+    pub fn from_name(name: &str) -> Result<Self, IsaError> {
         let found = Self::ALL.into_iter().find(|isa| isa.name() == name);
         found.ok_or_else(|| IsaError::Unknown(name.to_owned()))
     }
 
-    /// The levels that this machine has, the least first.
-    pub fn there() -> Vec<Self> {
-        Self::ALL.into_iter().filter(|isa| isa.is_there()).collect()
+    /// The instruction sets that this processor supports, the narrowest first.
+    pub fn available() -> Vec<Self> {
+        Self::ALL.into_iter().filter(|isa| isa.is_available()).collect()
     }
 
-    fn is_there(self) -> bool {
+    fn is_available(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         return match self {
             Self::Portable => true,
@@ -79,7 +79,7 @@ impl Isa {
                     && is_x86_feature_detected!("f16c")
             }
             Self::Avx512 => {
-                Self::Avx2.is_there()
+                Self::Avx2.is_available()
                     && is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512dq")
@@ -90,37 +90,37 @@ impl Isa {
         return self == Self::Portable || cfg!(target_arch = "aarch64") && self == Self::Neon;
     }
 
-    /// The level in use: the widest, unless [`force`] came first.
+    /// The instruction set in use: the widest, unless [`force`] chose another first.
     pub fn current() -> Self {
-        *CHOSEN.get_or_init(|| Self::there().last().copied().unwrap_or(Self::Portable))
+        *CHOSEN.get_or_init(|| Self::available().last().copied().unwrap_or(Self::Portable))
     }
 }
 
-/// Uses no more than `isa` from now on, before the first operation runs.
+/// Limits all operations to `isa`. To be called before the first operation.
 ///
 /// # Errors
-/// [`IsaError::Missing`], or [`IsaError::InUse`] when another level is in use already.
+/// [`IsaError::Missing`], or [`IsaError::InUse`] when another instruction set is in use already.
 pub fn force(isa: Isa) -> Result<(), IsaError> {
-    if !isa.is_there() {
+    if !isa.is_available() {
         return Err(IsaError::Missing(isa.name()));
     }
     let current = *CHOSEN.get_or_init(|| isa);
     if current == isa { Ok(()) } else { Err(IsaError::InUse(current.name())) }
 }
 
-/// Whether kernels of this level may be used.
+/// Whether kernels for `isa` may run.
 pub(crate) fn allows(isa: Isa) -> bool {
     Isa::current() >= isa
 }
 
-/// Whether the kernels of 512 bits may be used that multiply pairs of bf16.
+/// Whether kernels with `vdpbf16ps` may run.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn bf16() -> bool {
+pub(crate) fn has_avx512_bf16() -> bool {
     allows(Isa::Avx512) && is_x86_feature_detected!("avx512bf16")
 }
 
-/// Whether those may be used that multiply 8-bit integers.
+/// Whether kernels with `vpdpbusd` on 512-bit vectors may run.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn int8() -> bool {
+pub(crate) fn has_avx512_vnni() -> bool {
     allows(Isa::Avx512) && is_x86_feature_detected!("avx512vnni")
 }

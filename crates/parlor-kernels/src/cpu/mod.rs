@@ -1,5 +1,5 @@
-//! The processor: instruction sets and their choice, SIMD on slices, the roofline.
+//! The processor: selection of the instruction set, SIMD loops over slices, the roofline.
 
 pub mod isa;
 pub mod roofline;
-pub mod simd;
+pub(crate) mod simd;

@@ -1,32 +1,33 @@
-//! What this machine can do at most: bytes read and arithmetic done per second, with the threads that the operations use. Every
-//! figure of a kernel is a share of one of these.
+//! The machine's roofline: bytes read and operations computed per second, at most, by the threads of the pool. Kernels
+//! are measured as a share of these.
 //!
-//! Arithmetic is measured in registers alone, over as many independent sums as hide the latency; reading over memory in
-//! huge pages, where there are any, that is larger than the caches. Each is the best of several rounds: what disturbs
-//! a round makes it slower, never faster.
+//! Arithmetic is measured in registers alone, with enough independent accumulators to hide the latency. Reading is
+//! measured over memory larger than the caches, in huge pages where the system grants them. Each figure is the best of
+//! several rounds: a disturbance makes a round slower, never faster.
 
 use std::hint::black_box;
 use std::time::Instant;
 
 #[cfg(target_arch = "x86_64")]
-use crate::cpu::isa::{self, Isa};
-use crate::parallel::threads::{self, Parts as _};
+use super::isa::{self, Isa};
+use super::simd::dispatch;
+use crate::parallel::{ParallelExt as _, threads};
 
-/// Operations and bytes per second, all threads together. A multiplication with its addition is two operations.
+/// Peak rates per second, all threads together. A multiply-add is two operations.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Limits {
+pub struct Roofline {
     /// Bytes read from memory.
     pub read: f64,
-    /// f32 multiply-add.
+    /// f32 operations.
     pub f32: f64,
-    /// Products of bf16 pairs, summed in f32; none where the processor has no instruction for them.
+    /// bf16 operations with f32 accumulators; `None` where the processor has no instruction for them.
     pub bf16: Option<f64>,
-    /// Products of four 8-bit integers, summed in 32 bits; likewise.
+    /// int8 operations with 32-bit accumulators; likewise.
     pub int8: Option<f64>,
 }
 
-impl Limits {
-    /// The higher of each, of two measurements: a machine that others share does less at times, never more.
+impl Roofline {
+    /// The higher figure of each of two measurements: other load on a machine only ever lowers them.
     pub fn max(self, other: Self) -> Self {
         let max = |a: Option<f64>, b: Option<f64>| a.zip(b).map(|(a, b)| a.max(b)).or(a).or(b);
         Self {
@@ -38,29 +39,29 @@ impl Limits {
     }
 }
 
-/// Rounds of which the best counts.
+/// Rounds of a measurement, of which the best counts.
 const ROUNDS: usize = 5;
-/// Steps of a round of arithmetic: some ten milliseconds.
+/// Steps of a round of arithmetic: about ten milliseconds.
 const STEPS: usize = 1 << 20;
-/// Sums that are independent of each other: multiply-add takes four cycles and two begin in each.
-const SUMS: usize = 16;
-/// Bytes that are asked for ahead of those in use.
-const AHEAD: usize = 4096;
+/// Independent accumulators: a multiply-add takes four cycles and two start per cycle, so at least eight.
+const ACCUMULATORS: usize = 16;
+/// Distance of the prefetch ahead of the read.
+const PREFETCH_BYTES: usize = 4096;
 
 /// Measures for about a second, over `bytes` of memory.
 ///
 /// # Errors
-/// When there is no such memory.
-pub fn measure(bytes: usize) -> std::io::Result<Limits> {
-    Ok(Limits { read: read(bytes)?, f32: arithmetic(f32_sums()), bf16: bf16(), int8: int8() })
+/// The system's error when the memory cannot be allocated.
+pub fn measure(bytes: usize) -> std::io::Result<Roofline> {
+    Ok(Roofline { read: read(bytes)?, f32: arithmetic(f32_loop()), bf16: bf16(), int8: int8() })
 }
 
-/// Seconds of processor time that the calling thread has had; of the clock where that cannot be told. For benchmarks.
-pub fn thread_seconds() -> f64 {
+/// Processor time of the calling thread in seconds, for benchmarks; wall time where the system does not report it.
+pub fn thread_cpu_seconds() -> f64 {
     #[cfg(target_os = "linux")]
     {
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the call fills the time it is given.
+        // SAFETY: the call writes only to `time`.
         if unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } == 0 {
             return time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9;
         }
@@ -69,8 +70,8 @@ pub fn thread_seconds() -> f64 {
     START.get_or_init(Instant::now).elapsed().as_secs_f64()
 }
 
-/// Name of the processor, as it says itself; empty where it does not.
-pub fn processor() -> String {
+/// The processor's name from `cpuid`; empty where there is none.
+pub fn processor_name() -> String {
     #[cfg(target_arch = "x86_64")]
     {
         let leaf = |leaf| std::arch::x86_64::__cpuid(leaf);
@@ -84,62 +85,65 @@ pub fn processor() -> String {
     String::new()
 }
 
-/// One way to do arithmetic: the operations of a step, and the steps.
-struct Sums {
-    operations: usize,
+/// A loop of one kind of arithmetic.
+struct ArithmeticLoop {
+    operations_per_step: usize,
+    /// Runs so many steps.
     run: fn(usize),
 }
 
-/// Operations per second on all threads.
-fn arithmetic(sums: Sums) -> f64 {
+/// Operations per second of `kernel` on all threads.
+fn arithmetic(kernel: ArithmeticLoop) -> f64 {
     let threads = threads::count();
     let best = (0..ROUNDS).map(|_| {
         let start = Instant::now();
-        threads::share(threads, |_| (sums.run)(STEPS));
+        threads::parallel_for(threads, |_| (kernel.run)(STEPS));
         start.elapsed().as_secs_f64()
     });
     let best = best.fold(f64::INFINITY, f64::min);
-    (threads * STEPS * sums.operations) as f64 / best
+    (threads * STEPS * kernel.operations_per_step) as f64 / best
 }
 
-fn f32_sums() -> Sums {
+fn f32_loop() -> ArithmeticLoop {
     #[cfg(target_arch = "x86_64")]
     {
         if isa::allows(Isa::Avx512) {
-            // SAFETY: the instruction set is there.
-            return Sums { operations: SUMS * 32, run: |steps| unsafe { x86::f32_512(steps) } };
+            // SAFETY: the instruction set was detected.
+            let run = |steps| unsafe { x86::f32_512(steps) };
+            return ArithmeticLoop { operations_per_step: ACCUMULATORS * 32, run };
         }
         if isa::allows(Isa::Avx2) {
-            // SAFETY: the instruction set is there.
-            return Sums { operations: x86::SUMS_256 * 16, run: |steps| unsafe { x86::f32_256(steps) } };
+            // SAFETY: the instruction set was detected.
+            let run = |steps| unsafe { x86::f32_256(steps) };
+            return ArithmeticLoop { operations_per_step: x86::ACCUMULATORS_256 * 16, run };
         }
     }
-    Sums { operations: SUMS * 8, run: portable }
+    ArithmeticLoop { operations_per_step: ACCUMULATORS * 8, run: portable }
 }
 
 fn bf16() -> Option<f64> {
     #[cfg(target_arch = "x86_64")]
-    if isa::bf16() {
-        // SAFETY: the instruction set is there.
+    if isa::has_avx512_bf16() {
+        // SAFETY: the instruction set was detected.
         let run = |steps| unsafe { x86::bf16_512(steps) };
-        return Some(arithmetic(Sums { operations: SUMS * 64, run }));
+        return Some(arithmetic(ArithmeticLoop { operations_per_step: ACCUMULATORS * 64, run }));
     }
     None
 }
 
 fn int8() -> Option<f64> {
     #[cfg(target_arch = "x86_64")]
-    if isa::int8() {
-        // SAFETY: the instruction set is there.
+    if isa::has_avx512_vnni() {
+        // SAFETY: the instruction set was detected.
         let run = |steps| unsafe { x86::int8_512(steps) };
-        return Some(arithmetic(Sums { operations: SUMS * 128, run }));
+        return Some(arithmetic(ArithmeticLoop { operations_per_step: ACCUMULATORS * 128, run }));
     }
     None
 }
 
-/// Sums of four lanes, which any processor with registers of 128 bits has.
+/// Multiply-adds of four lanes: 128-bit vectors, the baseline of both architectures.
 fn portable(steps: usize) {
-    let mut sums = [[0.0f32; 4]; SUMS];
+    let mut sums = [[0.0f32; 4]; ACCUMULATORS];
     let (a, b) = (black_box([1.0f32; 4]), black_box([1e-9f32; 4]));
     for _ in 0..steps {
         for sum in &mut sums {
@@ -156,15 +160,15 @@ mod x86 {
     use std::arch::x86_64::*;
     use std::hint::black_box;
 
-    use super::SUMS;
+    use super::ACCUMULATORS;
 
-    /// With the operands these are all 16 registers.
-    pub(super) const SUMS_256: usize = 12;
+    /// Few enough for the 16 registers, with the two operands.
+    pub(super) const ACCUMULATORS_256: usize = 12;
 
     #[target_feature(enable = "avx512f")]
     pub(super) fn f32_512(steps: usize) {
         let (a, b) = (_mm512_set1_ps(black_box(1.0)), _mm512_set1_ps(black_box(1e-9)));
-        let mut sums = [_mm512_setzero_ps(); SUMS];
+        let mut sums = [_mm512_setzero_ps(); ACCUMULATORS];
         for _ in 0..steps {
             for sum in &mut sums {
                 *sum = _mm512_fmadd_ps(a, b, *sum);
@@ -176,7 +180,7 @@ mod x86 {
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn f32_256(steps: usize) {
         let (a, b) = (_mm256_set1_ps(black_box(1.0)), _mm256_set1_ps(black_box(1e-9)));
-        let mut sums = [_mm256_setzero_ps(); SUMS_256];
+        let mut sums = [_mm256_setzero_ps(); ACCUMULATORS_256];
         for _ in 0..steps {
             for sum in &mut sums {
                 *sum = _mm256_fmadd_ps(a, b, *sum);
@@ -189,7 +193,7 @@ mod x86 {
     pub(super) fn bf16_512(steps: usize) {
         let pair = |x: f32| _mm512_cvtne2ps_pbh(_mm512_set1_ps(x), _mm512_set1_ps(x));
         let (a, b) = (pair(black_box(1.0)), pair(black_box(1e-9)));
-        let mut sums = [_mm512_setzero_ps(); SUMS];
+        let mut sums = [_mm512_setzero_ps(); ACCUMULATORS];
         for _ in 0..steps {
             for sum in &mut sums {
                 *sum = _mm512_dpbf16_ps(*sum, a, b);
@@ -201,7 +205,7 @@ mod x86 {
     #[target_feature(enable = "avx512f,avx512vnni")]
     pub(super) fn int8_512(steps: usize) {
         let (a, b) = (_mm512_set1_epi8(black_box(1)), _mm512_set1_epi8(black_box(-1)));
-        let mut sums = [_mm512_setzero_si512(); SUMS];
+        let mut sums = [_mm512_setzero_si512(); ACCUMULATORS];
         for _ in 0..steps {
             for sum in &mut sums {
                 *sum = _mm512_dpbusd_epi32(*sum, a, b);
@@ -211,34 +215,34 @@ mod x86 {
     }
 }
 
-/// Bytes per second that all threads read together.
+/// Bytes per second that all threads together read.
 fn read(bytes: usize) -> std::io::Result<f64> {
     let mut map = memmap2::MmapMut::map_anon(bytes.max(1 << 20))?;
-    // Advice that is not taken costs speed only, and then that is what this machine does.
+    // Best effort: without huge pages the figure is that of small pages.
     #[cfg(target_os = "linux")]
     let _ = map.advise(memmap2::Advice::HugePage);
-    map.chunks_mut(1 << 21).share(|part| part.fill(1));
+    map.chunks_mut(1 << 21).par_for_each(|chunk| chunk.fill(1));
     let words: &[u64] = bytemuck::cast_slice(&map);
-    // Parts as large as a matrix of a model: where one ends the processor's look-ahead begins anew.
-    let part = 1 << 17;
+    // Chunks of 1 MiB, about a weight matrix: the hardware prefetcher starts anew at each.
+    let chunk = 1 << 17;
     let best = (0..ROUNDS).map(|_| {
         let start = Instant::now();
-        black_box(words.chunks(part).gather(sum));
+        black_box(words.chunks(chunk).par_map(sum));
         start.elapsed().as_secs_f64()
     });
     Ok(map.len() as f64 / best.fold(f64::INFINITY, f64::min))
 }
 
-/// The sum of `words`, over lanes that do not wait for each other, with what follows asked for ahead: the processor alone
-/// keeps too few reads under way.
+/// The sum of `words`, over independent lanes and with prefetches: the hardware prefetcher alone keeps too few reads in
+/// flight.
 fn sum(words: &[u64]) -> u64 {
-    crate::cpu::simd::dispatch(
+    dispatch(
         #[inline(always)]
         || {
             let mut lanes = [0u64; 32];
             for chunk in words.chunks_exact(32) {
                 for line in 0..4 {
-                    prefetch(chunk.as_ptr().wrapping_add(AHEAD / 8 + 8 * line));
+                    prefetch(chunk.as_ptr().wrapping_add(PREFETCH_BYTES / 8 + 8 * line));
                 }
                 for (lane, word) in lanes.iter_mut().zip(chunk) {
                     *lane = lane.wrapping_add(*word);
@@ -249,11 +253,11 @@ fn sum(words: &[u64]) -> u64 {
     )
 }
 
-/// Asks for the line at `at`, which need not be there.
+/// Prefetches the cache line at `at`, which may dangle.
 #[inline(always)]
 fn prefetch(at: *const u64) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: every x86-64 processor has it, and it reads nothing that the program sees.
+    // SAFETY: part of the x86-64 baseline; a prefetch has no visible effect and does not fault.
     unsafe {
         std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
     }

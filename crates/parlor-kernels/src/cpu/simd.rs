@@ -1,15 +1,13 @@
-//! Loops over slices, compiled once per instruction set by `pulp` and chosen at run time.
+//! Loops over slices, compiled once per instruction set by `pulp` and dispatched at run time.
 //!
-//! Every closure and helper is `#[inline(always)]` so that it is compiled with the instruction set of its
-//! dispatcher. Sums use 16 lanes in a fixed order: the same result on every instruction set but for fused
-//! multiply-add.
+//! Every closure and function in such a loop is `#[inline(always)]`, so that it is compiled for the instruction set of
+//! its dispatcher. Sums use 16 lanes in a fixed order: results are the same on every instruction set, except for the
+//! rounding of fused multiply-add.
 
 use half::bf16;
 
-use crate::matmul::gemm::kernel::round_to_bf16;
-
 #[cfg(target_arch = "x86_64")]
-use crate::cpu::isa::Isa;
+use super::isa::Isa;
 
 const LANES: usize = 16;
 
@@ -29,13 +27,13 @@ pub(crate) fn dispatch<R>(op: impl FnOnce() -> R) -> R {
     return pulp::Arch::new().dispatch(op);
 }
 
-/// `a * b + c`, in one rounding where every processor of the architecture has an instruction for it: elsewhere that is a call.
+/// `a * b + c`, fused where the compilation target has an instruction for it; elsewhere `mul_add` would be a call.
 #[inline(always)]
 pub(crate) fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
     if cfg!(any(target_feature = "fma", target_arch = "aarch64")) { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// Widens bf16 to f32: a shift.
+/// Widens `values` into `out`.
 pub(crate) fn widen_bf16(values: &[bf16], out: &mut [f32]) {
     dispatch(
         #[inline(always)]
@@ -47,68 +45,77 @@ pub(crate) fn widen_bf16(values: &[bf16], out: &mut [f32]) {
     );
 }
 
-/// A number that activations are kept in.
+/// An element type of activations and gradients: f32 or bf16. Arithmetic on it is in f32.
 pub trait Element: Copy + Send + Sync {
-    /// The nearest to `x`, ties to even, NaN kept.
-    fn of(x: f32) -> Self;
+    /// Rounds `x` to nearest, ties to even; NaN stays NaN.
+    fn narrow(x: f32) -> Self;
     /// The same number in f32.
-    fn wide(self) -> f32;
+    fn widen(self) -> f32;
 }
 
 impl Element for f32 {
     #[inline(always)]
-    fn of(x: f32) -> Self {
+    fn narrow(x: f32) -> Self {
         x
     }
 
     #[inline(always)]
-    fn wide(self) -> f32 {
+    fn widen(self) -> f32 {
         self
     }
 }
 
 impl Element for bf16 {
     #[inline(always)]
-    fn of(x: f32) -> Self {
+    fn narrow(x: f32) -> Self {
         bf16::from_bits((round_to_bf16(x).to_bits() >> 16) as u16)
     }
 
     #[inline(always)]
-    fn wide(self) -> f32 {
+    fn widen(self) -> f32 {
         widen(self)
     }
 }
 
-/// Rounds `from` into as much of it as `to` has room for.
+/// Rounds `from` into `to`; what is longer of the two is left over.
 pub(crate) fn round_into(from: &[f32], to: &mut [bf16]) {
     dispatch(
         #[inline(always)]
         || {
             for (to, from) in to.iter_mut().zip(from) {
-                *to = bf16::of(*from);
+                *to = bf16::narrow(*from);
             }
         },
     );
 }
 
+/// `x` rounded to bf16 and widened back: to nearest, ties to even; NaN stays NaN (quiet).
+#[inline(always)]
+pub(crate) fn round_to_bf16(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) & 0xFFFF_0000;
+    f32::from_bits(if x.is_nan() { (bits | 0x0040_0000) & 0xFFFF_0000 } else { rounded })
+}
+
+/// `value` in f32: a shift.
 #[inline(always)]
 pub(crate) fn widen(value: bf16) -> f32 {
     f32::from_bits(u32::from(value.to_bits()) << 16)
 }
 
-/// Sum of `a[i] * b[i]`, with `b` widened by `get`.
+/// Sum of `a[i] * widen(b[i])`.
 #[inline(always)]
-pub(crate) fn dot_with<T: Copy>(a: &[f32], b: &[T], get: impl Fn(T) -> f32) -> f32 {
+pub(crate) fn dot_with<T: Copy>(a: &[f32], b: &[T], widen: impl Fn(T) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let (mut a_chunks, mut b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     for (a, b) in (&mut a_chunks).zip(&mut b_chunks) {
         for lane in 0..LANES {
-            lanes[lane] = a[lane].mul_add(get(b[lane]), lanes[lane]);
+            lanes[lane] = a[lane].mul_add(widen(b[lane]), lanes[lane]);
         }
     }
     let mut tail = 0.0;
     for (a, b) in a_chunks.remainder().iter().zip(b_chunks.remainder()) {
-        tail = a.mul_add(get(*b), tail);
+        tail = a.mul_add(widen(*b), tail);
     }
     tail + reduce(lanes)
 }
@@ -138,7 +145,7 @@ pub(crate) fn sum_of(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     tail + reduce(lanes)
 }
 
-/// Largest of `values`; NaN when one is NaN, negative infinity when there is none.
+/// Largest of `values`; NaN if any is NaN, negative infinity if there are none.
 #[inline(always)]
 pub(crate) fn max_of(values: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
@@ -159,6 +166,7 @@ pub(crate) fn max_of(values: &[f32]) -> f32 {
     if nan { f32::NAN } else { max }
 }
 
+/// Sum of the lanes, pairwise.
 #[inline(always)]
 fn reduce(lanes: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
@@ -173,8 +181,8 @@ fn reduce(lanes: [f32; LANES]) -> f32 {
 }
 
 /// `e^x`, relative error under 2 ulp, zero below -87.3 (where the result would be subnormal), infinity above
-/// 88.7, NaN kept. Branch-free and without a cast to an integer (which saturates, lane by lane), so that loops over it
-/// vectorise, which calls into the C library do not.
+/// 88.7, NaN for NaN. Branch-free and without a cast to an integer (Rust's saturates, which is scalar code), so that
+/// loops over it vectorise; calls into the C library do not.
 ///
 /// Source: Cephes `expf` (range reduction by ln 2 in two parts, degree-5 polynomial).
 #[inline(always)]
@@ -184,12 +192,12 @@ pub(crate) fn exp(x: f32) -> f32 {
     const LN2_LOW: f32 = -2.121_944_4e-4;
     const LOWEST: f32 = -87.3;
     const HIGHEST: f32 = 88.7;
-    // 1.5 * 2^23: a sum with it has no digits after the point, and its lowest bits are the rounded integer.
-    const INTEGERS: f32 = 12_582_912.0;
+    // 1.5 * 2^23: adding it rounds to an integer, which then is in the lowest bits of the sum.
+    const ROUND_TO_INTEGER: f32 = 12_582_912.0;
     let clamped = if x > LOWEST { x } else { LOWEST };
     let clamped = if clamped < HIGHEST { clamped } else { HIGHEST };
-    let shifted = clamped.mul_add(LOG2_E, INTEGERS);
-    let n = shifted - INTEGERS;
+    let shifted = clamped.mul_add(LOG2_E, ROUND_TO_INTEGER);
+    let n = shifted - ROUND_TO_INTEGER;
     let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, clamped));
     let mut p = 1.987_569_1e-4f32;
     p = p.mul_add(r, 1.398_2e-3);
@@ -198,8 +206,8 @@ pub(crate) fn exp(x: f32) -> f32 {
     p = p.mul_add(r, 1.666_666_5e-1);
     p = p.mul_add(r, 0.5);
     let y = (r * r).mul_add(p, r) + 1.0;
-    // Adds n to the exponent. At the ends y is on the side of 1 that keeps the exponent in range: above it for
-    // n = -126 and below it for n = 128.
+    // Adds n to the exponent. The exponent stays in range at both ends, since y is above 1 for n = -126 and below 1 for
+    // n = 128.
     let y = f32::from_bits(y.to_bits().wrapping_add(shifted.to_bits() << 23));
     let y = if x < LOWEST { 0.0 } else { y };
     let y = if x > HIGHEST { f32::INFINITY } else { y };

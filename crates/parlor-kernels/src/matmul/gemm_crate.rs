@@ -170,7 +170,7 @@ fn shared_out(dst: MatMut<'_>, lhs: Mat<'_>, rhs: Mat<'_>, scale: f32, write: Wr
     let most = (long * short * lhs.cols / WORTH_A_TASK).clamp(1, PARTS);
     let step = long.div_ceil(most).next_multiple_of(UNIT);
     let (dst, lhs, rhs) = (&dst, &lhs, &rhs);
-    crate::parallel::threads::share(long.div_ceil(step), |part| {
+    crate::parallel::threads::parallel_for(long.div_ceil(step), |part| {
         let own = part * step..((part + 1) * step).min(long);
         let (rows, columns) = if by_rows { (own, 0..dst.cols) } else { (0..dst.rows, own) };
         // SAFETY: the part lies in the matrix, and no other part has an element of it.

@@ -1,51 +1,51 @@
-//! Memory for packed weights: anonymous pages, huge ones where the system gives them on request, which are read faster
-//! than small ones (fewer translations) and touched faster (fewer faults).
+//! Memory for prepacked weights: anonymous pages, huge ones where the system grants them on request. Huge pages need
+//! fewer address translations when they are read, and fewer page faults when they are first written.
 
 use std::sync::Arc;
 
-use crate::memory::scratch::Line;
+use super::scratch::CacheLine;
 
-/// Lines of zeros until they are written, then shared.
+/// Immutable cache lines, shared between clones.
 #[derive(Clone, Debug)]
-pub(crate) struct Pages(Arc<Memory>);
+pub(crate) struct Pages(Arc<PageStorage>);
 
 #[derive(Debug)]
-enum Memory {
+enum PageStorage {
     Mapped(memmap2::MmapMut),
-    Heap(Vec<Line>),
+    Heap(Vec<CacheLine>),
 }
 
-/// Fewest bytes for pages of their own.
-const LARGE: usize = 1 << 20;
+/// Smaller allocations come from the heap.
+const MIN_MAPPED_BYTES: usize = 1 << 20;
 
 impl Pages {
-    /// `lines` lines, filled by `fill`.
-    pub(crate) fn new(lines: usize, fill: impl FnOnce(&mut [Line])) -> Self {
-        let bytes = lines * size_of::<Line>();
-        let mut memory = match memmap2::MmapMut::map_anon(bytes.max(1)) {
-            Ok(map) if bytes >= LARGE => {
-                // Advice that is not taken costs speed only.
+    /// Allocates `lines` zeroed cache lines and lets `fill` write them.
+    pub(crate) fn new(lines: usize, fill: impl FnOnce(&mut [CacheLine])) -> Self {
+        let bytes = lines * size_of::<CacheLine>();
+        let mut storage = match memmap2::MmapMut::map_anon(bytes.max(1)) {
+            Ok(map) if bytes >= MIN_MAPPED_BYTES => {
+                // Best effort: without huge pages the memory is only slower.
                 #[cfg(target_os = "linux")]
                 let _ = map.advise(memmap2::Advice::HugePage);
-                Memory::Mapped(map)
+                PageStorage::Mapped(map)
             }
-            _ => Memory::Heap(bytemuck::allocation::zeroed_vec(lines)),
+            _ => PageStorage::Heap(bytemuck::allocation::zeroed_vec(lines)),
         };
-        match &mut memory {
-            Memory::Mapped(map) => fill(&mut bytemuck::cast_slice_mut(map)[..lines]),
-            Memory::Heap(own) => fill(own),
+        match &mut storage {
+            PageStorage::Mapped(map) => fill(&mut bytemuck::cast_slice_mut(map)[..lines]),
+            PageStorage::Heap(own) => fill(own),
         }
-        Self(Arc::new(memory))
+        Self(Arc::new(storage))
     }
 }
 
 impl std::ops::Deref for Pages {
-    type Target = [Line];
+    type Target = [CacheLine];
 
-    fn deref(&self) -> &[Line] {
+    fn deref(&self) -> &[CacheLine] {
         match &*self.0 {
-            Memory::Mapped(map) => bytemuck::cast_slice(map),
-            Memory::Heap(own) => own,
+            PageStorage::Mapped(map) => bytemuck::cast_slice(map),
+            PageStorage::Heap(own) => own,
         }
     }
 }

@@ -1,11 +1,11 @@
-//! A read-only memory map of a weight file, shared by the tensors that lie in it.
+//! A read-only memory map of a weight file, shared by the tensors in it.
 //!
-//! Leaves out: advice to the kernel about huge pages and read-ahead.
+//! Leaves out: advice to the system about huge pages and read-ahead.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// A whole file, mapped read-only. Tensors that lie in it hold it through an `Arc`.
+/// A whole file, mapped read-only. Tensors in it hold it through an `Arc`.
 #[derive(Debug)]
 pub struct MappedFile {
     path: PathBuf,
@@ -16,7 +16,7 @@ impl MappedFile {
     /// Maps `path`. An empty file maps to zero bytes.
     ///
     /// # Errors
-    /// What the operating system says when it cannot open or map the file.
+    /// The system's error when it cannot open or map the file.
     pub fn open(path: &Path) -> std::io::Result<Self> {
         let file = File::open(path)?;
         // SAFETY: the map is private to this process and never written through. A file that another process
@@ -26,10 +26,10 @@ impl MappedFile {
         Ok(Self { path: path.to_owned(), map })
     }
 
-    /// Zeros that are in no file and take no memory as long as nobody reads them.
+    /// `bytes` zeros without a file, which take no memory until they are read.
     ///
     /// # Errors
-    /// What the operating system says when there is no address space.
+    /// The system's error when there is not enough address space.
     pub fn zeros(bytes: usize) -> std::io::Result<Self> {
         let map = memmap2::MmapMut::map_anon(bytes)?.make_read_only()?;
         Ok(Self { path: PathBuf::new(), map })
@@ -40,11 +40,12 @@ impl MappedFile {
         &self.map
     }
 
-    /// Lets go of the pages of `bytes`: they count as this process's memory no longer, and are read again when needed.
+    /// Releases the pages of `bytes`: they no longer count as resident memory, and are read from the file again on the
+    /// next access.
     pub fn release(&self, bytes: std::ops::Range<usize>) {
         #[cfg(unix)]
         if bytes.start < bytes.end && bytes.end <= self.map.len() {
-            // SAFETY: the map is of a file and never written through, so the pages come back as they were.
+            // SAFETY: the map is read-only, so the pages come back with the same contents.
             let result = unsafe {
                 self.map.unchecked_advise_range(
                     memmap2::UncheckedAdvice::DontNeed,
@@ -52,7 +53,7 @@ impl MappedFile {
                     bytes.end - bytes.start,
                 )
             };
-            // Advice that is not taken costs memory only.
+            // Best effort: otherwise the pages only stay resident.
             let _ = result;
         }
         #[cfg(not(unix))]

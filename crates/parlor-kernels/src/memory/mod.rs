@@ -1,11 +1,17 @@
-//! Memory: tensors and views of them, mapped files, huge pages, the scratch buffers of threads.
+//! Memory: tensors and views of them, mapped files, huge pages, scratch buffers of threads.
 
-pub mod heap;
+pub mod allocator;
+mod append;
+mod dtype;
 pub(crate) mod huge_pages;
 mod mapped_file;
-pub(crate) mod pointer;
 pub(crate) mod scratch;
 mod tensor;
+mod values;
+mod view;
 
+pub use dtype::{Arithmetic, DType};
 pub use mapped_file::MappedFile;
-pub use tensor::{DType, Tensor, TensorError, Values, ValuesMut, View};
+pub use tensor::{Tensor, TensorError};
+pub use values::{Values, ValuesMut};
+pub use view::View;

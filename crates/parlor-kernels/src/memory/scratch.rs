@@ -1,7 +1,7 @@
-//! Buffers that a thread keeps from call to call, so that packing allocates nothing after the first time.
+//! Buffers that each thread keeps between calls, so that packing allocates nothing after the first call.
 //!
-//! A buffer is taken out of its slot while it is in use: a task that the same thread steals meanwhile finds the
-//! slot empty and brings its own, and the larger one is kept.
+//! [`with`] takes the buffer out of its cell while it is in use. A nested call for the same buffer on the same thread
+//! finds the cell empty and allocates its own; the larger of the two is kept.
 
 use std::cell::Cell;
 use std::thread::LocalKey;
@@ -11,63 +11,70 @@ use bytemuck::{Pod, Zeroable};
 /// One cache line; a buffer of them is aligned to one.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C, align(64))]
-pub(crate) struct Line([u32; 16]);
+pub(crate) struct CacheLine([u32; 16]);
 
-/// Where a thread keeps a buffer.
-pub(crate) type Slot = LocalKey<Cell<Vec<Line>>>;
+/// A thread-local buffer.
+pub(crate) type ScratchBuffer = LocalKey<Cell<Vec<CacheLine>>>;
 
 thread_local! {
-    /// A product's left operand, packed.
-    pub(crate) static LEFT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
-    /// A product's right operand, packed.
-    pub(crate) static RIGHT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
-    /// Panels of a thin product beside another.
-    pub(crate) static THIN: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
-    /// Sums of a product before they are rounded.
-    pub(crate) static SUMS: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
-    /// Panels of a weight that is packed for one product.
-    pub(crate) static PANELS: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
-    /// The same with a byte for each level.
-    pub(crate) static UNPACKED: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
-    /// What a task of attention computes with.
-    pub(crate) static ATTENTION: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
-    /// Widened rows on their way into a packed operand.
-    pub(crate) static ROWS: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    /// Packed A operand.
+    pub(crate) static PACKED_A: Cell<Vec<CacheLine>> = const { Cell::new(Vec::new()) };
+    /// Packed B operand.
+    pub(crate) static PACKED_B: Cell<Vec<CacheLine>> = const { Cell::new(Vec::new()) };
+    /// Panels of the low-rank product in an epilogue.
+    pub(crate) static LOW_RANK_PANELS: Cell<Vec<CacheLine>> = const { Cell::new(Vec::new()) };
+    /// f32 sums before they are rounded to bf16.
+    pub(crate) static ACCUMULATORS: Cell<Vec<CacheLine>> = const { Cell::new(Vec::new()) };
+    /// Panels of a weight that is packed for one product only.
+    pub(crate) static WEIGHT_PANELS: Cell<Vec<CacheLine>> = const { Cell::new(Vec::new()) };
+    /// Panels of quants unpacked to int8.
+    pub(crate) static UNPACKED_QUANTS: Cell<Vec<CacheLine>> = const { Cell::new(Vec::new()) };
+    /// Tiles of an attention task.
+    pub(crate) static ATTENTION: Cell<Vec<CacheLine>> = const { Cell::new(Vec::new()) };
+    /// Rows widened to f32 before they are packed.
+    pub(crate) static WIDENED_ROWS: Cell<Vec<CacheLine>> = const { Cell::new(Vec::new()) };
 }
 
-/// Calls `use_it` with `len` elements of `slot`'s buffer. Their content is whatever it was.
-pub(crate) fn with<T: Pod, R>(slot: &'static Slot, len: usize, use_it: impl FnOnce(&mut [T]) -> R) -> R {
-    let mut buffer = slot.take();
-    let lines = (len * size_of::<T>()).div_ceil(size_of::<Line>());
-    if buffer.len() < lines {
-        buffer = vec![Line::zeroed(); lines];
+/// Calls `f` with `len` elements of `buffer`, whose contents are arbitrary.
+pub(crate) fn with<T: Pod, R>(
+    buffer: &'static ScratchBuffer,
+    len: usize,
+    f: impl FnOnce(&mut [T]) -> R,
+) -> R {
+    let mut lines = buffer.take();
+    let needed = (len * size_of::<T>()).div_ceil(size_of::<CacheLine>());
+    if lines.len() < needed {
+        lines = vec![CacheLine::zeroed(); needed];
     }
-    let result = use_it(&mut bytemuck::cast_slice_mut(&mut buffer)[..len]);
-    let kept = slot.take();
-    slot.set(if kept.len() > buffer.len() { kept } else { buffer });
+    let result = f(&mut bytemuck::cast_slice_mut(&mut lines)[..len]);
+    let nested = buffer.take();
+    buffer.set(if nested.len() > lines.len() { nested } else { lines });
     result
 }
 
 /// As [`with`], of two buffers.
 pub(crate) fn with_two<A: Pod, B: Pod, R>(
-    ((first, first_len), (second, second_len)): ((&'static Slot, usize), (&'static Slot, usize)),
-    use_them: impl FnOnce(&mut [A], &mut [B]) -> R,
+    ((first, first_len), (second, second_len)): (
+        (&'static ScratchBuffer, usize),
+        (&'static ScratchBuffer, usize),
+    ),
+    f: impl FnOnce(&mut [A], &mut [B]) -> R,
 ) -> R {
-    with(first, first_len, |a| with(second, second_len, |b| use_them(a, b)))
+    with(first, first_len, |a| with(second, second_len, |b| f(a, b)))
 }
 
-/// As [`with`], in parts of these lengths, each of which begins with a line of its own.
-pub(crate) fn with_parts<const N: usize, R>(
-    slot: &'static Slot,
+/// As [`with`], split into sections of the lengths `lens`, each aligned to a cache line.
+pub(crate) fn with_sections<const N: usize, R>(
+    buffer: &'static ScratchBuffer,
     lens: [usize; N],
-    use_them: impl FnOnce([&mut [f32]; N]) -> R,
+    f: impl FnOnce([&mut [f32]; N]) -> R,
 ) -> R {
-    let whole = |len: usize| len.next_multiple_of(size_of::<Line>() / size_of::<f32>());
-    with(slot, lens.into_iter().map(whole).sum(), |mut all: &mut [f32]| {
-        use_them(lens.map(|len| {
-            let (part, rest) = std::mem::take(&mut all).split_at_mut(whole(len));
-            all = rest;
-            &mut part[..len]
+    let aligned = |len: usize| len.next_multiple_of(size_of::<CacheLine>() / size_of::<f32>());
+    with(buffer, lens.into_iter().map(aligned).sum(), |mut rest: &mut [f32]| {
+        f(lens.map(|len| {
+            let (section, after) = std::mem::take(&mut rest).split_at_mut(aligned(len));
+            rest = after;
+            &mut section[..len]
         }))
     })
 }

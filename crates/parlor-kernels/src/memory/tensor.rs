@@ -1,63 +1,18 @@
-//! Shape, dtype and bytes: the one container of numbers. It computes nothing.
+//! The tensor: shape, dtype and storage. It computes nothing.
 //!
 //! Leaves out: strides (rows are contiguous) and devices other than the CPU.
-
-mod rows;
-mod values;
-mod view;
 
 use std::sync::Arc;
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
+use super::dtype::DType;
+use super::mapped_file::MappedFile;
+use super::values::ValuesMut;
+use super::view::View;
 use crate::matmul::prepacked::Packed;
-use crate::{BlockFormat, BlockView, Blocks, MappedFile};
-
-pub use values::{Values, ValuesMut};
-pub use view::View;
-
-/// Element type of a [`Tensor`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DType {
-    /// IEEE 754 single precision.
-    F32,
-    /// bfloat16: the upper half of an f32.
-    Bf16,
-    /// IEEE 754 half precision.
-    F16,
-    /// Blocks of few bits with shared scales.
-    Block(BlockFormat),
-}
-
-impl DType {
-    /// Bytes that `len` elements take, their scales included.
-    pub fn bytes(self, len: usize) -> usize {
-        match self {
-            DType::F32 => 4 * len,
-            DType::Bf16 | DType::F16 => 2 * len,
-            DType::Block(format) => format.bytes(len),
-        }
-    }
-
-    /// The dtype in which such numbers are written: bf16 for blocks, which no safetensors file holds.
-    pub fn plain(self) -> DType {
-        match self {
-            DType::Block(_) => DType::Bf16,
-            plain => plain,
-        }
-    }
-
-    /// The name Hugging Face configs use: `float32`, `bfloat16`, `float16`; of blocks their format's.
-    pub fn name(self) -> &'static str {
-        match self {
-            DType::F32 => "float32",
-            DType::Bf16 => "bfloat16",
-            DType::F16 => "float16",
-            DType::Block(format) => format.name(),
-        }
-    }
-}
+use crate::quant::{BlockView, Blocks};
 
 /// Why bytes could not become a tensor.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -72,7 +27,7 @@ pub enum TensorError {
         /// Elements given.
         found: usize,
     },
-    /// The bytes asked for lie outside the file.
+    /// The byte range exceeds the file.
     #[error("bytes {start}..{end} lie outside the file of {file} bytes")]
     OutOfFile {
         /// First byte.
@@ -82,10 +37,10 @@ pub enum TensorError {
         /// Size of the file.
         file: usize,
     },
-    /// Scales of these blocks are stored apart from them.
+    /// The format keeps its scales apart from the blocks.
     #[error("blocks of {0} are made in memory and do not lie in a file")]
     Blocks(&'static str),
-    /// Rows that begin within a block.
+    /// A row is not a whole number of blocks.
     #[error("rows of {columns} elements are no whole number of {format} blocks")]
     Rows {
         /// Elements of a row.
@@ -102,7 +57,7 @@ pub enum TensorError {
 }
 
 #[derive(Clone, Debug)]
-enum Storage {
+pub(super) enum Storage {
     F32(Vec<f32>),
     Bf16(Vec<bf16>),
     F16(Vec<f16>),
@@ -111,15 +66,16 @@ enum Storage {
     Mapped { file: Arc<MappedFile>, start: usize, end: usize },
 }
 
-/// Numbers with a shape; row-major and contiguous.
+/// A row-major, contiguous tensor.
 #[derive(Clone, Debug)]
 pub struct Tensor {
-    shape: Vec<usize>,
-    dtype: DType,
-    storage: Storage,
+    pub(super) shape: Vec<usize>,
+    pub(super) dtype: DType,
+    pub(super) storage: Storage,
 }
 
-fn count(shape: &[usize]) -> Result<usize, TensorError> {
+/// Number of elements of `shape`.
+pub(super) fn count(shape: &[usize]) -> Result<usize, TensorError> {
     shape
         .iter()
         .try_fold(1usize, |total, &n| total.checked_mul(n))
@@ -140,8 +96,8 @@ impl Tensor {
         Ok(Self { shape: shape.to_vec(), dtype: DType::F32, storage: Storage::F32(values) })
     }
 
-    /// The `bytes` range of `file` as a tensor, without copying where the bytes are aligned for `dtype`
-    /// (safetensors and GGUF align them), with one copy where they are not.
+    /// A tensor over the range `bytes` of `file`: zero-copy where the range is aligned for `dtype` (safetensors and
+    /// GGUF align it), a copy where it is not.
     ///
     /// # Errors
     /// [`TensorError::OutOfFile`], [`TensorError::Length`] when the range does not fill `shape`, or
@@ -165,7 +121,9 @@ impl Tensor {
         }
         let aligned = |size| slice.as_ptr().align_offset(size) == 0;
         let storage = match dtype {
-            DType::Block(format) if !format.is_whole() => return Err(TensorError::Blocks(format.name())),
+            DType::Block(format) if !format.has_inline_scales() => {
+                return Err(TensorError::Blocks(format.name()));
+            }
             DType::F32 if !aligned(4) => Storage::F32(bytemuck::allocation::pod_collect_to_vec(slice)),
             DType::Bf16 if !aligned(2) => Storage::Bf16(bytemuck::allocation::pod_collect_to_vec(slice)),
             DType::F16 if !aligned(2) => Storage::F16(bytemuck::allocation::pod_collect_to_vec(slice)),
@@ -194,7 +152,7 @@ impl Tensor {
         self.len() == 0
     }
 
-    /// Bytes this tensor holds in memory of its own: zero for one that lies in a mapped file.
+    /// Bytes of heap memory that this tensor owns: zero for one in a mapped file.
     pub fn owned_bytes(&self) -> usize {
         match self.storage {
             Storage::Mapped { .. } => 0,
@@ -202,17 +160,17 @@ impl Tensor {
         }
     }
 
-    /// Lets go of the pages of a tensor in a mapped file until they are read again. Others stay as they are.
+    /// Releases the pages of a tensor in a mapped file until they are read again. Does nothing to other tensors.
     pub fn release(&self) {
         if let Storage::Mapped { file, start, end } = &self.storage {
             file.release(*start..*end);
         }
     }
 
-    /// As [`Self::release`], of some elements, whole blocks.
-    pub(crate) fn release_elements(&self, own: std::ops::Range<usize>) {
+    /// As [`Self::release`], for a range of elements at block borders.
+    pub(crate) fn release_elements(&self, elements: std::ops::Range<usize>) {
         if let Storage::Mapped { file, start, .. } = &self.storage {
-            file.release(start + self.dtype.bytes(own.start)..start + self.dtype.bytes(own.end));
+            file.release(start + self.dtype.bytes(elements.start)..start + self.dtype.bytes(elements.end));
         }
     }
 
@@ -224,7 +182,7 @@ impl Tensor {
             Storage::F16(values) => View::F16(values),
             Storage::Blocks(values) => View::Block(values.view()),
             Storage::Packed(values) => View::Packed(values.view()),
-            // The range and the alignment were checked when the tensor was made.
+            // Range and alignment were checked at construction.
             Storage::Mapped { file, start, end } => {
                 let bytes = &file.bytes()[*start..*end];
                 match self.dtype {
@@ -232,20 +190,20 @@ impl Tensor {
                     DType::Bf16 => View::Bf16(bytemuck::cast_slice(bytes)),
                     DType::F16 => View::F16(bytemuck::cast_slice(bytes)),
                     DType::Block(format) => {
-                        View::Block(BlockView::over(format, self.shape.iter().product(), bytes))
+                        View::Block(BlockView::from_bytes(format, self.shape.iter().product(), bytes))
                     }
                 }
             }
         }
     }
 
-    /// The little-endian bytes of the elements, as safetensors stores them; of blocks, those without separate scales.
+    /// The little-endian bytes of the elements, as safetensors and GGUF store them; without scales that are stored apart.
     pub fn bytes(&self) -> &[u8] {
         match self.view() {
             View::F32(values) => bytemuck::cast_slice(values),
             View::Bf16(values) => bytemuck::cast_slice(values),
             View::F16(values) => bytemuck::cast_slice(values),
-            View::Block(values) => values.codes(),
+            View::Block(values) => values.data(),
             View::Packed(values) => values.bytes(),
         }
     }
@@ -258,7 +216,7 @@ impl Tensor {
         }
     }
 
-    /// The elements for writing, when they are owned f32: what training needs.
+    /// The elements for writing, when they are owned f32.
     pub fn as_f32_mut(&mut self) -> Option<&mut [f32]> {
         match &mut self.storage {
             Storage::F32(values) => Some(values),
@@ -266,7 +224,7 @@ impl Tensor {
         }
     }
 
-    /// The elements for writing; `None` unless they are f32 or bf16 in memory of their own.
+    /// The elements for writing, when they are owned f32 or bf16.
     pub fn values_mut(&mut self) -> Option<ValuesMut<'_>> {
         match &mut self.storage {
             Storage::F32(values) => Some(ValuesMut::F32(values)),
@@ -300,13 +258,13 @@ impl Tensor {
         }
     }
 
-    /// The bytes of a row, where rows are whole numbers of elements and of blocks that can be moved.
+    /// The bytes of a row, when rows can be moved one by one: plain elements, or whole blocks with inline scales.
     fn row_bytes(&self) -> Result<usize, TensorError> {
         let columns = self.shape.get(1..).unwrap_or_default().iter().product();
         match (self.dtype, &self.storage) {
             (DType::Block(format), storage) => {
-                let moves = format.is_whole() && !matches!(storage, Storage::Packed(_));
-                match moves && columns % format.elements() == 0 {
+                let movable = format.has_inline_scales() && !matches!(storage, Storage::Packed(_));
+                match movable && columns % format.elements() == 0 {
                     true => Ok(format.bytes(columns)),
                     false => Err(TensorError::Rows { columns, format: format.name() }),
                 }
@@ -315,10 +273,11 @@ impl Tensor {
         }
     }
 
-    /// The rows `range`, which stay in the mapped file where they lie in one.
+    /// The rows `range`: zero-copy for a tensor in a mapped file, a copy for others.
     ///
     /// # Errors
-    /// [`TensorError::Rows`] when a row begins within a block, [`TensorError::OutOfFile`] when there is no such row.
+    /// [`TensorError::Rows`] when a row is not a whole number of blocks, [`TensorError::OutOfFile`] when `range` exceeds
+    /// the tensor.
     pub fn rows(&self, range: std::ops::Range<usize>) -> Result<Tensor, TensorError> {
         let size = self.row_bytes()?;
         let shape: Vec<usize> =
@@ -332,7 +291,7 @@ impl Tensor {
         }
     }
 
-    /// A copy of the rows of these numbers, in this order, bit for bit.
+    /// A copy of the given rows, in the given order, bit for bit.
     ///
     /// # Errors
     /// Those of [`Self::rows`].
@@ -351,24 +310,27 @@ impl Tensor {
             DType::Bf16 => Storage::Bf16(bytemuck::allocation::pod_collect_to_vec(&bytes)),
             DType::F16 => Storage::F16(bytemuck::allocation::pod_collect_to_vec(&bytes)),
             DType::Block(format) => {
-                Storage::Blocks(Blocks::from_codes(format, shape.iter().product(), bytes))
+                Storage::Blocks(Blocks::from_bytes(format, shape.iter().product(), bytes))
             }
         };
         Ok(Tensor { shape, dtype: self.dtype, storage })
     }
 
-    /// An owned copy in `dtype`, rounded to nearest even where it narrows, by the format's rule to blocks; blocks of the
-    /// same format are copied as they are.
+    /// An owned copy in `dtype`: narrowing rounds to nearest even, and blocks are quantized by the rule of their format.
+    /// Blocks of the same format are copied bit for bit.
     ///
     /// # Panics
-    /// When `dtype` is another format than these numbers have and none of [`BlockFormat::MADE`]: a caller's mistake.
+    /// When `dtype` is a block format other than this tensor's and none of [`QUANTIZABLE`](crate::BlockFormat::QUANTIZABLE): a
+    /// caller's mistake.
     pub fn to_dtype(&self, dtype: DType) -> Tensor {
         let storage = match (dtype, self.view()) {
             (DType::Bf16, View::Bf16(values)) => Storage::Bf16(values.to_vec()),
             (DType::F16, View::F16(values)) => Storage::F16(values.to_vec()),
             (DType::F32, _) => Storage::F32(self.to_f32_vec()),
-            (DType::Block(format), View::Block(values)) if format == values.format() && format.is_whole() => {
-                Storage::Blocks(Blocks::from_codes(format, self.len(), values.codes().to_vec()))
+            (DType::Block(format), View::Block(values))
+                if format == values.format() && format.has_inline_scales() =>
+            {
+                Storage::Blocks(Blocks::from_bytes(format, self.len(), values.data().to_vec()))
             }
             (DType::Block(format), _) => Storage::Blocks(match self.view() {
                 View::F32(values) => Blocks::quantize(values, format),

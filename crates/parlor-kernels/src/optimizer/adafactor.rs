@@ -1,23 +1,23 @@
-//! Adafactor (Shazeer and Stern, 2018): second moments of a matrix kept as one mean per row and one per column.
+//! Adafactor (Shazeer and Stern, 2018): the second moments of a matrix, factored into a mean per row and per column.
 //!
 //! Source: `transformers.optimization.Adafactor` with `scale_parameter=False, relative_step=False`, as HF's `Trainer`
-//! makes it. Leaves out the first moment, relative steps and the scaling by the parameter's size.
+//! configures it. Leaves out: the first moment, relative steps, scaling by the size of the parameter.
 
-use crate::parallel::threads::Parts as _;
+use crate::parallel::ParallelExt as _;
 
-use super::CHUNK;
+use super::parameter::CHUNK;
 use crate::cpu::simd::dispatch;
 
 /// Added to squared gradients (HF's `eps[0]`).
 const EPSILON: f32 = 1e-30;
-/// Exponent of the step in the decay of the moments (HF's `decay_rate`).
+/// Exponent of the step number in the decay of the moments (HF's `decay_rate`).
 const DECAY_RATE: f64 = -0.8;
 /// Largest root mean square of an update, before the learning rate (HF's `clip_threshold`).
 const CLIP_THRESHOLD: f64 = 1.0;
-/// Into how many parts of its rows a matrix is cut at most, whatever the number of threads.
-const PARTS: usize = 64;
+/// Tasks that the rows of a matrix are divided into, at most; independent of the number of threads, so that sums are too.
+const MAX_TASKS: usize = 64;
 
-/// What one Adafactor step needs to know.
+/// Hyperparameters of one Adafactor step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adafactor {
     /// Learning rate of this step.
@@ -33,7 +33,7 @@ impl Adafactor {
         1.0 - (self.step as f64).powf(DECAY_RATE)
     }
 
-    /// What the parameter and its update are multiplied by, given the update's sum of squares.
+    /// The factors of the parameter and of its update, given the update's sum of squares.
     fn factors(&self, squares: f64, elements: usize) -> (f32, f32) {
         let rms = (squares / elements.max(1) as f64).sqrt();
         let clip = (rms / CLIP_THRESHOLD).max(1.0);
@@ -41,8 +41,8 @@ impl Adafactor {
     }
 }
 
-/// One step of a matrix `[rows.len(), columns.len()]`, whose squared gradients' running means by row and by column these
-/// are. `scale` multiplies the gradient first.
+/// One step of a matrix `[rows.len(), columns.len()]`. `rows` and `columns` are the running means of the squared gradient
+/// by row and by column. `scale` multiplies the gradient first.
 pub fn adafactor_matrix(
     parameter: &mut [f32],
     gradient: &[f32],
@@ -56,10 +56,10 @@ pub fn adafactor_matrix(
         return;
     }
     let beta2 = hyper.beta2();
-    let part = height.div_ceil(PARTS).max(1);
-    // Per part: the sums by column. Sums in f64: a column of an embedding has more rows than f32 has digits.
+    let task_rows = height.div_ceil(MAX_TASKS).max(1);
+    // Per task: the sums by column. In f64, since an embedding has more rows than an f32 sum has precision for.
     let sums: Vec<Vec<f64>> =
-        rows.chunks_mut(part).zip(gradient.chunks(part * width)).gather(|(rows, gradient)| {
+        rows.chunks_mut(task_rows).zip(gradient.chunks(task_rows * width)).par_map(|(rows, gradient)| {
             let mut by_column = vec![0.0f64; width];
             dispatch(
                 #[inline(always)]
@@ -79,7 +79,7 @@ pub fn adafactor_matrix(
             by_column
         });
     for (index, column) in columns.iter_mut().enumerate() {
-        let sum: f64 = sums.iter().map(|part| part[index]).sum();
+        let sum: f64 = sums.iter().map(|by_column| by_column[index]).sum();
         *column = (f64::from(*column) * beta2 + sum / height as f64 * (1.0 - beta2)) as f32;
     }
     let mean = rows.iter().map(|&row| f64::from(row)).sum::<f64>() / height as f64;
@@ -87,7 +87,7 @@ pub fn adafactor_matrix(
     let by_column: Vec<f32> = columns.iter().map(|&column| 1.0 / column.sqrt()).collect();
 
     let squares: Vec<f64> =
-        by_row.chunks(part).zip(gradient.chunks(part * width)).gather(|(by_row, gradient)| {
+        by_row.chunks(task_rows).zip(gradient.chunks(task_rows * width)).par_map(|(by_row, gradient)| {
             let mut sum = 0.0f64;
             for (row, gradient) in by_row.iter().zip(gradient.chunks_exact(width)) {
                 for (column, g) in by_column.iter().zip(gradient) {
@@ -97,8 +97,11 @@ pub fn adafactor_matrix(
             sum
         });
     let (keep, rate) = hyper.factors(squares.iter().sum(), parameter.len());
-    parameter.chunks_mut(part * width).zip(gradient.chunks(part * width)).zip(by_row.chunks(part)).share(
-        |((parameter, gradient), by_row)| {
+    parameter
+        .chunks_mut(task_rows * width)
+        .zip(gradient.chunks(task_rows * width))
+        .zip(by_row.chunks(task_rows))
+        .par_for_each(|((parameter, gradient), by_row)| {
             dispatch(
                 #[inline(always)]
                 || {
@@ -110,11 +113,11 @@ pub fn adafactor_matrix(
                     }
                 },
             );
-        },
-    );
+        });
 }
 
-/// One step of a vector, whose squared gradients' running mean `exp_avg_sq` is. `scale` multiplies the gradient first.
+/// One step of a vector. `exp_avg_sq` is the running mean of the squared gradient. `scale` multiplies the gradient
+/// first.
 pub fn adafactor_vector(
     parameter: &mut [f32],
     gradient: &[f32],
@@ -125,7 +128,7 @@ pub fn adafactor_vector(
     let n = parameter.len();
     assert!(gradient.len() == n && exp_avg_sq.len() == n, "lengths of parameter, gradient and moment");
     let (b2, a2) = (hyper.beta2() as f32, (1.0 - hyper.beta2()) as f32);
-    let squares: Vec<f64> = exp_avg_sq.chunks_mut(CHUNK).zip(gradient.chunks(CHUNK)).gather(|(v, g)| {
+    let squares: Vec<f64> = exp_avg_sq.chunks_mut(CHUNK).zip(gradient.chunks(CHUNK)).par_map(|(v, g)| {
         let mut sum = 0.0f64;
         for (v, g) in v.iter_mut().zip(g) {
             let g = g * scale;

@@ -1,39 +1,39 @@
-//! Muon (Jordan, 2024): momentum whose singular values are brought near one by Newton and Schulz's iteration.
+//! Muon (Jordan, 2024): momentum orthogonalised by a Newton-Schulz iteration, which brings its singular values near 1.
 //!
-//! Source: `torch.optim.Muon`. The iteration is in f32 here, where PyTorch's is in bfloat16; the scaling of the learning
-//! rate that makes updates as large as AdamW's is that of Liu et al. (2025), "Muon is Scalable for LLM Training".
+//! Source: `torch.optim.Muon`, whose iteration is in bf16; it is in f32 here. The learning rate scaling that matches
+//! AdamW's update size is from Liu et al. (2025), "Muon is Scalable for LLM Training".
 
-use crate::parallel::threads::Parts as _;
+use crate::parallel::ParallelExt as _;
 
-use super::CHUNK;
+use super::parameter::CHUNK;
 use crate::matmul::{Mat, MatMut, On, Write, matmul};
 
 /// Coefficients of the quintic iteration.
 const A: f32 = 3.4445;
 const B: f32 = -4.7750;
 const C: f32 = 2.0315;
-/// Smallest norm that is divided by.
+/// Lower bound of the norm that the momentum is divided by.
 const EPSILON: f64 = 1e-7;
 
-/// How the learning rate depends on a matrix's shape (PyTorch's `adjust_lr_fn`).
+/// How the learning rate depends on the shape of a matrix (PyTorch's `adjust_lr_fn`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdjustRate {
     /// `sqrt(max(1, rows / columns))`.
     Original,
-    /// `0.2 sqrt(max(rows, columns))`: an update is as large as AdamW's, so that one learning rate serves both.
+    /// `0.2 sqrt(max(rows, columns))`: matches the size of AdamW's updates, so that one learning rate serves both.
     MatchRmsAdamW,
 }
 
-/// Which momentum the update is made of.
+/// Which momentum the update uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Momentum {
-    /// That after this step.
+    /// The momentum after this step.
     Plain,
-    /// That one step further along this gradient.
+    /// Nesterov: one more step along this gradient.
     Nesterov,
 }
 
-/// What one Muon step needs to know.
+/// Hyperparameters of one Muon step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Muon {
     /// Learning rate of this step, before the adjustment.
@@ -42,15 +42,15 @@ pub struct Muon {
     pub weight_decay: f64,
     /// Decay of the momentum.
     pub momentum: f64,
-    /// Which momentum counts.
+    /// Which momentum the update uses.
     pub kind: Momentum,
-    /// Iterations.
+    /// Newton-Schulz iterations.
     pub steps: u32,
-    /// The adjustment.
+    /// How the learning rate depends on the shape.
     pub adjust: AdjustRate,
 }
 
-/// Memory of an update, reused from matrix to matrix: three times the largest, at most.
+/// Buffers of an update, reused from matrix to matrix: at most three times the largest matrix.
 #[derive(Clone, Debug, Default)]
 pub struct MuonScratch {
     update: Vec<f32>,
@@ -78,8 +78,12 @@ pub fn muon(
     }
     let add = (1.0 - hyper.momentum) as f32;
     scratch.update.resize(n, 0.0);
-    scratch.update.chunks_mut(CHUNK).zip(gradient.chunks(CHUNK)).zip(momentum.chunks_mut(CHUNK)).share(
-        |((update, g), m)| {
+    scratch
+        .update
+        .chunks_mut(CHUNK)
+        .zip(gradient.chunks(CHUNK))
+        .zip(momentum.chunks_mut(CHUNK))
+        .par_for_each(|((update, g), m)| {
             for ((update, g), m) in update.iter_mut().zip(g).zip(m) {
                 let g = g * scale;
                 *m += (g - *m) * add;
@@ -88,23 +92,22 @@ pub fn muon(
                     Momentum::Nesterov => *m + (g - *m) * add,
                 };
             }
-        },
-    );
+        });
     orthogonalise(rows, columns, hyper.steps, scratch);
     let ratio = match hyper.adjust {
         AdjustRate::Original => (rows as f64 / columns as f64).max(1.0).sqrt(),
         AdjustRate::MatchRmsAdamW => 0.2 * (rows.max(columns) as f64).sqrt(),
     };
     let (keep, rate) = ((1.0 - hyper.lr * hyper.weight_decay) as f32, (hyper.lr * ratio) as f32);
-    parameter.chunks_mut(CHUNK).zip(scratch.update.chunks(CHUNK)).share(|(p, update)| {
+    parameter.chunks_mut(CHUNK).zip(scratch.update.chunks(CHUNK)).par_for_each(|(p, update)| {
         for (p, update) in p.iter_mut().zip(update) {
             *p = *p * keep - rate * update;
         }
     });
 }
 
-/// Turns `scratch.update`, `[rows, columns]`, into roughly the nearest matrix with orthonormal rows (or columns, of
-/// which there are fewer): its singular values end between 0.7 and 1.2.
+/// Replaces `scratch.update`, `[rows, columns]`, by approximately the nearest matrix with orthonormal rows (or columns,
+/// if there are fewer): its singular values end between 0.7 and 1.2.
 fn orthogonalise(rows: usize, columns: usize, steps: u32, scratch: &mut MuonScratch) {
     let MuonScratch { update, next, gram, polynomial } = scratch;
     let squares: f64 =
@@ -117,7 +120,7 @@ fn orthogonalise(rows: usize, columns: usize, steps: u32, scratch: &mut MuonScra
     polynomial.resize(side * side, 0.0);
     for _ in 0..steps {
         let x = Mat::new(update, rows, columns, columns);
-        // The Gram matrix of the shorter side.
+        // The Gram matrix over the shorter side.
         let (left, right) = if rows <= columns { (x, x.transposed()) } else { (x.transposed(), x) };
         matmul(MatMut::new(gram, side, side, side), left, right, 1.0, Write::Replace, On::Pool);
         scaled(gram, B, polynomial);
@@ -132,6 +135,7 @@ fn orthogonalise(rows: usize, columns: usize, steps: u32, scratch: &mut MuonScra
     }
 }
 
+/// `to = factor * from`.
 fn scaled(from: &[f32], factor: f32, to: &mut [f32]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to = from * factor;

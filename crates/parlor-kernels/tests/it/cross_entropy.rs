@@ -1,7 +1,7 @@
 //! The fused head: log-probabilities and gradients, across chunk borders.
 
 use half::bf16;
-use parlor_kernels::cross_entropy::{self, Head, Logits, Rows};
+use parlor_kernels::cross_entropy::{self, BackwardInputs, Head, Logits};
 use parlor_kernels::{Arithmetic, View, Write};
 
 use crate::{Numbers, close, differences, inner, wide};
@@ -32,7 +32,7 @@ fn check(rows: usize, vocab: usize, hidden: usize) {
         cross_entropy::forward(head, (&x, &targets), (&mut logp, &mut lse), &mut logits, None);
         close("logp", &logp, &want);
         let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
-        let rows = Rows { x: &x, targets: &targets, lse: &lse, d_logp: &d };
+        let rows = BackwardInputs { x: &x, targets: &targets, lse: &lse, d_logp: &d };
         cross_entropy::backward(
             head,
             rows,
@@ -92,7 +92,7 @@ fn parts_of_a_large_vocabulary_join_without_a_seam() {
     let want = reference(&wide(&x), &wide(&w), &targets, hidden);
     close("logp", &logp, &want);
     let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
-    let whole = Rows { x: &x, targets: &targets, lse: &lse, d_logp: &d };
+    let whole = BackwardInputs { x: &x, targets: &targets, lse: &lse, d_logp: &d };
     cross_entropy::backward(head, whole, &mut dx, Some(((&mut dw).into(), Write::Accumulate)), &mut logits);
     let (mut want_dx, mut want_dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
     for row in 0..rows {
@@ -148,7 +148,7 @@ fn check_kept(rows: usize, vocab: usize, hidden: usize) {
     let (mut logp, mut lse) = (vec![0.0; rows], vec![0.0; rows]);
     let mut kept = Logits::default();
     cross_entropy::forward(head, (&x, &targets), (&mut logp, &mut lse), &mut kept, None);
-    let rows = Rows { x: &x, targets: &targets, lse: &lse, d_logp: &d };
+    let rows = BackwardInputs { x: &x, targets: &targets, lse: &lse, d_logp: &d };
     let gradients = |mut logits: Logits| {
         let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
         cross_entropy::backward(

@@ -11,11 +11,11 @@ use crate::Numbers;
 #[test]
 fn names_are_known_or_listed() {
     for isa in Isa::ALL {
-        assert_eq!(Isa::named(isa.name()), Ok(isa));
+        assert_eq!(Isa::from_name(isa.name()), Ok(isa));
     }
-    let message = Isa::named("sse9").unwrap_err().to_string();
+    let message = Isa::from_name("sse9").unwrap_err().to_string();
     assert_eq!(message, "`sse9` is no instruction set; use `auto`, `portable`, `neon`, `avx2`, `avx512`");
-    assert_eq!(Isa::there().first(), Some(&Isa::Portable));
+    assert_eq!(Isa::available().first(), Some(&Isa::Portable));
 }
 
 #[test]
@@ -23,7 +23,7 @@ fn no_path_is_above_the_level_in_use() {
     // Reads the level that was asked for.
     let _ = Numbers::new(1);
     let current = Isa::current();
-    for other in Isa::there().into_iter().filter(|isa| *isa != current) {
+    for other in Isa::available().into_iter().filter(|isa| *isa != current) {
         assert_eq!(isa::force(other), Err(IsaError::InUse(current.name())));
     }
     assert_eq!(isa::force(current), Ok(()));

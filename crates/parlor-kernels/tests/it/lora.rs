@@ -35,7 +35,7 @@ fn noise_is_uniform_between_its_bounds() {
     let count = 100_000;
     let noise = |seed| {
         let mut x = vec![1.0; count];
-        parlor_kernels::noise::add_uniform(&mut x, 0.25, seed);
+        parlor_kernels::random::add_uniform_noise(&mut x, 0.25, seed);
         x.iter().map(|x| f64::from(*x) - 1.0).collect::<Vec<_>>()
     };
     let first = noise(3);

@@ -28,7 +28,7 @@ pub(crate) struct Numbers(u64);
 /// Uses the instruction set that `PARLOR_ISA` names, so that the same tests run over each.
 fn use_asked_isa() {
     if let Ok(name) = std::env::var("PARLOR_ISA") {
-        isa::force(Isa::named(&name).unwrap()).unwrap();
+        isa::force(Isa::from_name(&name).unwrap()).unwrap();
     }
 }
 

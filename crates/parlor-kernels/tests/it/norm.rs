@@ -1,6 +1,6 @@
 //! RMS norm and layer norm, values and gradients.
 
-use parlor_kernels::norm::{self, LayerGradients, Moments};
+use parlor_kernels::norm::{self, LayerNormGradients, RowMoments};
 
 use crate::{Numbers, close, differences, inner, wide};
 
@@ -39,11 +39,11 @@ fn check(rows: usize, width: usize) {
     close("rms dx", &dx, &differences(&wx, |x| inner(&rms(x, &ww), &dy)));
     close("rms dw", &dw, &differences(&ww, |w| inner(&rms(&wx, w), &dy)));
 
-    let mut moments = vec![Moments::default(); rows];
+    let mut moments = vec![RowMoments::default(); rows];
     norm::layer_forward(&x, (&weight, &bias), EPS as f32, &mut y, &mut moments);
     close("layer", &y, &layer(&wx, &ww, &wb));
     let (mut dx, mut dw, mut db) = (vec![0.0; x.len()], vec![0.0; width], vec![0.0; width]);
-    let gradients = LayerGradients { weight: Some(&mut dw), bias: Some(&mut db) };
+    let gradients = LayerNormGradients { weight: Some(&mut dw), bias: Some(&mut db) };
     norm::layer_backward(&x, &weight, &moments, &dy, &mut dx, gradients);
     close("layer dx", &dx, &differences(&wx, |x| inner(&layer(x, &ww, &wb), &dy)));
     close("layer dw", &dw, &differences(&ww, |w| inner(&layer(&wx, w, &wb), &dy)));

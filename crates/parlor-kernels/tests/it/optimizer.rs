@@ -2,9 +2,9 @@
 
 use half::bf16;
 use parlor_kernels::optimizer::{
-    self, Adafactor, AdamW, AdjustRate, BLOCK, DynamicMap, Lion, Moments8bit, Momentum, Muon, Parameter, Sgd,
-    Sign,
+    self, Adafactor, AdamW, AdjustRate, Lion, Moments8bit, Momentum, Muon, Parameter, Sgd,
 };
+use parlor_kernels::quant::{DYNAMIC_MAP_BLOCK, DynamicMap, Sign};
 use parlor_kernels::{ValuesMut, View};
 
 use crate::{Numbers, close, wide};
@@ -255,7 +255,7 @@ fn the_nearest_value_of_a_dynamic_map_is_found() {
 #[test]
 fn eight_bit_adamw_follows_f64_over_the_same_codes() {
     let n = 40_001usize; // more than one chunk; the last block has 65 elements
-    let blocks = n.div_ceil(BLOCK);
+    let blocks = n.div_ceil(DYNAMIC_MAP_BLOCK);
     let mut numbers = Numbers::new(18);
     let mut p = numbers.vec(n);
     let (mut first, mut second) = (vec![0; n], vec![0; n]);
@@ -267,7 +267,7 @@ fn eight_bit_adamw_follows_f64_over_the_same_codes() {
             codes
                 .iter()
                 .enumerate()
-                .map(|(i, &code)| f64::from(values[code as usize] * largest[i / BLOCK]))
+                .map(|(i, &code)| f64::from(values[code as usize] * largest[i / DYNAMIC_MAP_BLOCK]))
                 .collect()
         };
         let mut wp = wide(&p);
@@ -294,7 +294,8 @@ fn eight_bit_adamw_follows_f64_over_the_same_codes() {
         let (stored_m, stored_v) =
             (moment(Sign::Signed, &first, &first_max), moment(Sign::Unsigned, &second, &second_max));
         for i in 0..n {
-            let (m_gap, v_gap) = (first_max[i / BLOCK] / 64.0, second_max[i / BLOCK] / 128.0);
+            let (m_gap, v_gap) =
+                (first_max[i / DYNAMIC_MAP_BLOCK] / 64.0, second_max[i / DYNAMIC_MAP_BLOCK] / 128.0);
             assert!((stored_m[i] - wm[i]).abs() <= 0.5 * f64::from(m_gap), "first moment {i}");
             assert!((stored_v[i] - wv[i]).abs() <= 0.5 * f64::from(v_gap), "second moment {i}");
         }
@@ -342,7 +343,7 @@ fn narrow_parameters_are_updated_in_f32_and_rounded_by_chance() {
     });
     check_narrow(&p, &g, |parameter| {
         let (lr, beta1, beta2, weight_decay, step) = (1e-2, 0.9, 0.999, 0.1, 1);
-        let blocks = n.div_ceil(BLOCK);
+        let blocks = n.div_ceil(DYNAMIC_MAP_BLOCK);
         let moments = Moments8bit {
             first: &mut vec![140; n],
             second: &mut vec![200; n],

@@ -2,7 +2,7 @@
 
 use half::bf16;
 use parlor_kernels::activation::{self, Activation};
-use parlor_kernels::rope::{self, Angles, Turn};
+use parlor_kernels::rope::{self, Angles, Direction};
 use parlor_kernels::{View, Write, embedding};
 
 use crate::{Numbers, close, differences, inner, wide};
@@ -75,7 +75,7 @@ fn rotation_turns_pairs_and_back() {
     angles.fill(&positions, &frequencies);
     let x = Numbers::new(9).vec(positions.len() * heads * 10);
     let mut y = x.clone();
-    rope::apply(&mut y, heads, &angles, Turn::Forward);
+    rope::apply(&mut y, heads, &angles, Direction::Forward);
     let mut want = Vec::new();
     for (row, &position) in positions.iter().enumerate() {
         for head in 0..heads {
@@ -92,7 +92,7 @@ fn rotation_turns_pairs_and_back() {
         }
     }
     close("rotated", &y, &want);
-    rope::apply(&mut y, heads, &angles, Turn::Backward);
+    rope::apply(&mut y, heads, &angles, Direction::Backward);
     close("and back", &y, &wide(&x));
 }
 

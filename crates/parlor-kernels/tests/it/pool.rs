@@ -9,7 +9,7 @@ use parlor_kernels::parallel::threads;
 fn every_task_is_done_once() {
     for tasks in [0, 1, 2, 3, 17, 1000] {
         let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
-        threads::share(tasks, |index| {
+        threads::parallel_for(tasks, |index| {
             counts[index].fetch_add(1, Ordering::Relaxed);
         });
         assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1), "{tasks} tasks");
@@ -23,8 +23,8 @@ fn work_within_work_and_from_several_threads_neither_waits_nor_is_lost() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..200 {
-                    threads::share(5, |_| {
-                        threads::share(3, |_| {
+                    threads::parallel_for(5, |_| {
+                        threads::parallel_for(3, |_| {
                             done.fetch_add(1, Ordering::Relaxed);
                         });
                     });
@@ -40,22 +40,22 @@ fn work_alone_stays_on_its_thread() {
     let own = std::thread::current().id();
     let elsewhere = |round: &str| {
         let done = AtomicUsize::new(0);
-        threads::share(1000, |_| {
+        threads::parallel_for(1000, |_| {
             done.fetch_add(usize::from(std::thread::current().id() == own), Ordering::Relaxed);
         });
         assert_eq!(done.into_inner(), 1000, "{round}");
     };
-    threads::alone(|| {
-        threads::alone(|| elsewhere("within"));
+    threads::serial(|| {
+        threads::serial(|| elsewhere("within"));
         // The inner end does not end the outer.
         elsewhere("after the inner");
     });
     // Nor does a panic leave the thread alone: two tasks meet, unless other tests hold the pool each time.
-    let panicked = std::panic::catch_unwind(|| threads::alone(|| panic!("within")));
+    let panicked = std::panic::catch_unwind(|| threads::serial(|| panic!("within")));
     assert!(panicked.is_err());
     let meet = || {
         let (here, met) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        threads::share(2, |_| {
+        threads::parallel_for(2, |_| {
             here.fetch_add(1, Ordering::SeqCst);
             let since = Instant::now();
             while here.load(Ordering::SeqCst) < 2 && since.elapsed() < Duration::from_millis(20) {
@@ -72,7 +72,7 @@ fn work_alone_stays_on_its_thread() {
 fn what_a_task_writes_is_seen_afterwards() {
     let mut values = vec![0usize; 10_000];
     for round in 0..50 {
-        threads::share_parts(&mut values, 7, |part, first| {
+        threads::for_each_chunk(&mut values, 7, |part, first| {
             for (offset, value) in part.iter_mut().enumerate() {
                 *value += first + offset + round;
             }
@@ -85,11 +85,11 @@ fn what_a_task_writes_is_seen_afterwards() {
 #[test]
 fn a_task_that_panics_ends_the_caller_and_not_the_pool() {
     let result = std::panic::catch_unwind(|| {
-        threads::share(64, |index| assert!(index != 40, "task 40"));
+        threads::parallel_for(64, |index| assert!(index != 40, "task 40"));
     });
     assert!(result.is_err());
     let done = AtomicUsize::new(0);
-    threads::share(64, |_| {
+    threads::parallel_for(64, |_| {
         done.fetch_add(1, Ordering::Relaxed);
     });
     assert_eq!(done.load(Ordering::Relaxed), 64);

@@ -32,7 +32,7 @@ pub(crate) const FORMATS: [BlockFormat; 10] = [
 
 /// Random numbers in a format; blocks of formats that this crate only reads are random bits, with factors of some thousandths.
 fn weight(format: BlockFormat, numbers: &mut Numbers, outputs: usize, columns: usize) -> Tensor {
-    if BlockFormat::MADE.contains(&format) {
+    if BlockFormat::QUANTIZABLE.contains(&format) {
         let values = numbers.vec(outputs * columns);
         return Tensor::from_f32(&[outputs, columns], values).unwrap().to_dtype(DType::Block(format));
     }
@@ -337,7 +337,7 @@ fn a_weight_in_a_file_answers_before_it_is_packed() {
 fn the_largest_codes_overflow_nothing() {
     let (outputs, columns) = (40, 512);
     let mut numbers = Numbers::new(11);
-    for format in FORMATS.into_iter().filter(|format| format.is_whole()) {
+    for format in FORMATS.into_iter().filter(|format| format.has_inline_scales()) {
         let ends: [u8; 4] =
             if format == BlockFormat::Q8_0 { [0x80, 0x81, 0x7F, 0x80] } else { [0, 0xFF, 0xF0, 0] };
         let mut bytes = Vec::new();

@@ -27,7 +27,7 @@ fn half_a_step(format: BlockFormat) -> f64 {
 
 #[test]
 fn every_number_is_near_its_level() {
-    for format in BlockFormat::MADE {
+    for format in BlockFormat::QUANTIZABLE {
         for len in [0, 1, 31, 64, 65, 700, 64 * 1024 + 33, 64 * 2000] {
             let mut numbers = Numbers::new(len as u64 + 5);
             let values: Vec<f32> =
@@ -55,7 +55,7 @@ fn every_number_is_near_its_level() {
 #[test]
 fn ranges_begin_and_end_within_blocks() {
     let values = Numbers::new(4).vec(500);
-    for format in BlockFormat::MADE {
+    for format in BlockFormat::QUANTIZABLE {
         let blocks = Blocks::quantize(&values, format);
         let whole = widened(&blocks);
         for range in [0..500, 3..3, 1..2, 31..33, 5..70, 63..65, 100..499, 64..128] {
@@ -91,14 +91,14 @@ fn blocks_are_those_of_gguf() {
     // By hand: a largest magnitude of 127 makes a scale of 1 (0x3c00), and of -8 one of 1.
     let values: Vec<f32> = (0..32).map(|i| if i == 5 { 127.0 } else { i as f32 - 16.4 }).collect();
     let q8 = Blocks::quantize(&values, BlockFormat::Q8_0);
-    assert_eq!(q8.codes()[..2], [0x00, 0x3c]);
+    assert_eq!(q8.data()[..2], [0x00, 0x3c]);
     let rounded: Vec<u8> = values.iter().map(|x| (x.round() as i8) as u8).collect();
-    assert_eq!(q8.codes()[2..], rounded);
+    assert_eq!(q8.data()[2..], rounded);
     let values: Vec<f32> = (0..32).map(|i| (i % 16) as f32 - 8.0).collect();
     let q4 = Blocks::quantize(&values, BlockFormat::Q4_0);
-    assert_eq!(q4.codes()[..2], [0x00, 0x3c]);
+    assert_eq!(q4.data()[..2], [0x00, 0x3c]);
     let pairs: Vec<u8> = (0..16).map(|i| i | i << 4).collect();
-    assert_eq!(q4.codes()[2..], pairs);
+    assert_eq!(q4.data()[2..], pairs);
     assert_eq!(widened(&q4), values);
     assert_eq!(widened(&Blocks::quantize(&[0.0; 40], BlockFormat::Q8_0)), [0.0; 40]);
 }
@@ -116,7 +116,7 @@ fn nf4_is_that_of_bitsandbytes() {
     let codes = file.tensor("codes").unwrap().data().to_vec();
     for (format, name) in [(BlockFormat::Nf4, "plain"), (BlockFormat::Nf4Double, "nested")] {
         let blocks = Blocks::quantize(&values, format);
-        assert!(blocks.codes()[..len / 2] == codes[..len / 2], "{name}: codes");
+        assert!(blocks.data()[..len / 2] == codes[..len / 2], "{name}: codes");
         let wanted = file.tensor(&format!("{name}.dequantized")).unwrap();
         let wanted = wanted.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         for (index, (wanted, got)) in wanted.zip(widened(&blocks).iter().step_by(7)).enumerate() {
@@ -133,7 +133,7 @@ fn products_over_blocks_match_the_f64_reference() {
         let mut numbers = Numbers::new(rows as u64);
         let (x, dy) = (numbers.vec(rows * inputs), numbers.vec(rows * outputs));
         let w = numbers.vec(outputs * inputs);
-        for format in BlockFormat::MADE {
+        for format in BlockFormat::QUANTIZABLE {
             let blocks = Blocks::quantize(&w, format);
             let exact = wide(&widened(&blocks));
             for arithmetic in [Arithmetic::F32, Arithmetic::Bf16] {
@@ -167,7 +167,7 @@ fn blocks_in_a_file_hold_what_gguf_says() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/gguf/blocks.safetensors");
     let file = Arc::new(MappedFile::open(&path).unwrap());
     let tensors = safetensors::SafeTensors::deserialize(file.bytes()).unwrap();
-    for format in FORMATS.into_iter().filter(|format| format.is_whole()) {
+    for format in FORMATS.into_iter().filter(|format| format.has_inline_scales()) {
         let name = format.name();
         let want: Vec<u32> = tensors
             .tensor(&format!("{name}.values"))

@@ -3,7 +3,7 @@
 
 use half::bf16;
 use parlor_kernels::activation::{self, Activation};
-use parlor_kernels::cross_entropy::{self, Head, Logits, Rows};
+use parlor_kernels::cross_entropy::{self, BackwardInputs, Head, Logits};
 use parlor_kernels::linear::{self, Layer, LayerGradient, Shape};
 use parlor_kernels::{Arithmetic, Values, ValuesMut, View, Write, norm};
 
@@ -29,7 +29,7 @@ fn norms_round_what_they_write() {
         norm::rms_forward(&x, &weight, 1e-6, &mut y, &mut kept);
         norm::rms_forward(&x, &weight, 1e-6, ValuesMut::Bf16(&mut narrow), &mut kept);
         assert_eq!(narrow, rounded(&y), "RMS norm, {rows} rows of {width}");
-        let mut kept = vec![norm::Moments::default(); rows];
+        let mut kept = vec![norm::RowMoments::default(); rows];
         norm::layer_forward(&x, (&weight, &bias), 1e-6, &mut y, &mut kept);
         norm::layer_forward(&x, (&weight, &bias), 1e-6, ValuesMut::Bf16(&mut narrow), &mut kept);
         assert_eq!(narrow, rounded(&y), "layer norm, {rows} rows of {width}");
@@ -158,7 +158,7 @@ fn a_head_in_bf16_is_near_one_in_f32() {
         if frozen {
             cross_entropy::backward_frozen(&slope, &d, &mut dx);
         } else {
-            let rows = Rows { x: &x, targets: &targets, lse: &lse, d_logp: &d };
+            let rows = BackwardInputs { x: &x, targets: &targets, lse: &lse, d_logp: &d };
             cross_entropy::backward(
                 head,
                 rows,

@@ -1,7 +1,8 @@
 //! AdamW's state: two f32 moments, named as PyTorch's, or two of a byte each, named as bitsandbytes'.
 
 use bytemuck::cast_slice_mut;
-use parlor_kernels::optimizer::{AdamW, BLOCK, Moments8bit, Parameter, adamw, adamw_8bit};
+use parlor_kernels::optimizer::{AdamW, Moments8bit, Parameter, adamw, adamw_8bit};
+use parlor_kernels::quant::DYNAMIC_MAP_BLOCK;
 
 use super::state::{ParameterState, StateTensor, Step};
 
@@ -57,7 +58,7 @@ pub(super) struct AdamWMoments8bit {
 
 impl AdamWMoments8bit {
     pub(super) fn new(length: usize) -> Self {
-        let blocks = length.div_ceil(BLOCK);
+        let blocks = length.div_ceil(DYNAMIC_MAP_BLOCK);
         Self {
             first: vec![0; length],
             second: vec![0; length],

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use parlor_kernels::optimizer::{DynamicMap, Sign};
+use parlor_kernels::quant::{DynamicMap, Sign};
 use parlor_model::arch::Architecture;
 use parlor_model::{AdapterPlan, Decoder, DecoderConfig, Factor, Gradients, Kind, Role, Site};
 use parlor_train::config::{OptimArgs, OptimizerName, ParamGroup};

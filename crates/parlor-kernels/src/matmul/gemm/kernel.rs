@@ -139,11 +139,3 @@ pub(crate) trait Kernel {
     /// As there.
     unsafe fn pack_along_bf16(_: Rows<'_, bf16>, _: usize, _: Panels, _: &mut [Self::Element]) {}
 }
-
-/// `x` as bf16 has it, in f32: to nearest, ties to even, NaN kept (and quiet).
-#[inline(always)]
-pub(crate) fn round_to_bf16(x: f32) -> f32 {
-    let bits = x.to_bits();
-    let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) & 0xFFFF_0000;
-    f32::from_bits(if x.is_nan() { (bits | 0x0040_0000) & 0xFFFF_0000 } else { rounded })
-}

@@ -23,10 +23,10 @@ mod avx512;
 
 use std::ops::Range;
 
-use crate::parallel::threads::Parts as _;
+use crate::parallel::ParallelExt as _;
 
-use crate::memory::pointer::SharedMut;
-use crate::memory::scratch::{self, RIGHT};
+use crate::memory::scratch::{self, PACKED_B};
+use crate::parallel::SharedMut;
 use crate::{ValuesMut, Write};
 use kernel::{Kernel, Panels, STEPS};
 use narrow::Narrow;
@@ -42,17 +42,6 @@ pub use operand::{Along, Operand};
 pub use path::Path;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use path::fast_bf16;
-
-/// In what precision products are computed. Sums are f32 in both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Arithmetic {
-    /// f32 operands; narrower ones are widened.
-    #[default]
-    F32,
-    /// Operands rounded to bf16 (to nearest, ties to even) on their way into the product, wherever they are f32 in
-    /// memory: mixed precision without a second copy of the weights. Subnormal bf16 values may count as zero.
-    Bf16,
-}
 
 /// Size of a product: `dst` is `[rows, columns]`, contiguous; the sums run over `depth`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,7 +205,7 @@ fn run<K: Kernel>(job: &Job<'_>) {
     for depth in steps_of(0..depth, depth_step) {
         for columns in steps_of(0..columns, column_step) {
             let room = depth.len().div_ceil(block) * (columns.len() / K::COLUMNS) * panel;
-            scratch::with(&RIGHT, room, |packed: &mut [K::Element]| {
+            scratch::with(&PACKED_B, room, |packed: &mut [K::Element]| {
                 pack_right::<K>(job, &layout, (&columns, &depth), packed);
                 let chunk = Chunk { columns: columns.clone(), depth: depth.clone(), packed };
                 let tasks = tasks::<K>(rows, &columns, depth.len());
@@ -226,7 +215,7 @@ fn run<K: Kernel>(job: &Job<'_>) {
                 if tasks.len() == 1 {
                     tasks.iter().for_each(compute);
                 } else {
-                    tasks.iter().share(compute);
+                    tasks.iter().par_for_each(compute);
                 }
             });
         }
@@ -338,7 +327,7 @@ fn pack_right<K: Kernel>(
     if parts.len() < 4 {
         parts.iter().for_each(pack);
     } else {
-        parts.iter().share(pack);
+        parts.iter().par_for_each(pack);
     }
 }
 

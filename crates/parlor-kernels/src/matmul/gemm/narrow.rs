@@ -6,7 +6,7 @@ use half::bf16;
 
 use crate::Write;
 use crate::cpu::simd::{Element, dispatch};
-use crate::memory::pointer::SharedMut;
+use crate::parallel::SharedMut;
 
 /// Where they go, and what becomes of what is there.
 #[derive(Clone, Copy)]
@@ -33,9 +33,9 @@ impl Narrow {
             dispatch(
                 #[inline(always)]
                 || match self.write {
-                    Write::Replace => to.iter_mut().zip(sums).for_each(|(to, sum)| *to = bf16::of(*sum)),
+                    Write::Replace => to.iter_mut().zip(sums).for_each(|(to, sum)| *to = bf16::narrow(*sum)),
                     Write::Accumulate => {
-                        to.iter_mut().zip(sums).for_each(|(to, sum)| *to = bf16::of(to.wide() + sum));
+                        to.iter_mut().zip(sums).for_each(|(to, sum)| *to = bf16::narrow(to.widen() + sum));
                     }
                 },
             );

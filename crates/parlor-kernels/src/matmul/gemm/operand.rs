@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::kernel::{BUNDLE, Kernel, Panels, Rounding, Rows};
 use crate::View;
 use crate::matmul::prepacked;
-use crate::memory::scratch::{self, ROWS};
+use crate::memory::scratch::{self, WIDENED_ROWS};
 
 /// Which way a product runs through a stored matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +120,7 @@ impl Operand<'_> {
             let values = &values[rows.start * self.width + columns.start..];
             return use_them(Rows { values, stride: self.width, count, width });
         }
-        scratch::with(&ROWS, count * width, |buffer: &mut [f32]| {
+        scratch::with(&WIDENED_ROWS, count * width, |buffer: &mut [f32]| {
             for (out, row) in buffer.chunks_exact_mut(width.max(1)).zip(rows) {
                 let at = row * self.width;
                 self.view.widen_range(at + columns.start..at + columns.end, out);

@@ -10,10 +10,11 @@ use std::sync::OnceLock;
 
 use super::kernel::{Kernel, Rounding};
 use super::portable::Portable;
-use super::{Arithmetic, Job, run};
+use super::{Job, run};
 use crate::attention::{Backward, Forward, Task, backward_family, forward_task};
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::isa::{self, Isa};
+use crate::memory::Arithmetic;
 
 /// One way to compute products.
 #[derive(Clone, Copy)]
@@ -51,7 +52,7 @@ impl Path {
             if isa::allows(Isa::Avx512) {
                 paths.push(Path::of::<Avx512>("avx512", rounding));
             }
-            if isa::bf16() && arithmetic == Arithmetic::Bf16 {
+            if isa::has_avx512_bf16() && arithmetic == Arithmetic::Bf16 {
                 let path = Path::of::<Avx512Bf16>("avx512bf16", rounding);
                 paths.insert(if fast_bf16() { 0 } else { paths.len() }, path);
             }

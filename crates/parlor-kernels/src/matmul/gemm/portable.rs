@@ -2,8 +2,9 @@
 //!
 //! `body` functions are inlined into functions that are compiled for one instruction set (see `path.rs`).
 
-use super::kernel::{BUNDLE, Kernel, Panels, Rounding, Rows, Tile, round_to_bf16};
+use super::kernel::{BUNDLE, Kernel, Panels, Rounding, Rows, Tile};
 use crate::cpu::simd::multiply_add;
+use crate::cpu::simd::round_to_bf16;
 
 const ROWS: usize = 6;
 const COLUMNS: usize = 16;

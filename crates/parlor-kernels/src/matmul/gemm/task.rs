@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::bands::Piece;
 use super::kernel::{Kernel, Panels, Rounding, Tile};
 use super::{Chunk, Job, Layout, Place, Thin, steps_of};
-use crate::memory::scratch::{self, LEFT, SUMS, THIN};
+use crate::memory::scratch::{self, ACCUMULATORS, LOW_RANK_PANELS, PACKED_A};
 
 /// The tiles of `rows` and `columns` over one chunk.
 pub(super) fn task<K: Kernel>(
@@ -24,15 +24,18 @@ pub(super) fn task<K: Kernel>(
     let ends = chunk.depth.end == job.depth;
     let added = job.thin.iter().flatten().map(|thin| thin.depth.div_ceil(K::GROUP)).max();
     let steps = added.filter(|_| ends).unwrap_or(0);
-    scratch::with(&THIN, (width + K::LEFT) * steps, |thin: &mut [K::Element]| {
+    scratch::with(&LOW_RANK_PANELS, (width + K::LEFT) * steps, |thin: &mut [K::Element]| {
         let (right, left) = thin.split_at_mut(width * steps);
         let mut thin = ThinPanels { left, right, steps, rounding: job.path.rounding };
-        scratch::with_two(((&LEFT, room), (&SUMS, sums)), |own: &mut [K::Element], sums: &mut [f32]| {
-            for near in steps_of(columns.clone(), width) {
-                tiles::<K>(job, layout, chunk, (rows, columns, &near), (own, sums, &mut thin));
-                narrow_sums(job, layout, (rows, &near), (sums, width));
-            }
-        });
+        scratch::with_two(
+            ((&PACKED_A, room), (&ACCUMULATORS, sums)),
+            |own: &mut [K::Element], sums: &mut [f32]| {
+                for near in steps_of(columns.clone(), width) {
+                    tiles::<K>(job, layout, chunk, (rows, columns, &near), (own, sums, &mut thin));
+                    narrow_sums(job, layout, (rows, &near), (sums, width));
+                }
+            },
+        );
     });
 }
 

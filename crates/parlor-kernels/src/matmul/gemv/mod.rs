@@ -9,8 +9,8 @@ mod avx512;
 
 use crate::cpu::simd::{dispatch, dot, dot_with, widen};
 use crate::linear::Shape;
-use crate::memory::pointer::SharedMut;
-use crate::parallel::threads::share_out;
+use crate::parallel::SharedMut;
+use crate::parallel::threads::parallel_for_ranges;
 use crate::{View, Write};
 
 /// At most this many rows are computed so.
@@ -58,7 +58,7 @@ pub(crate) fn forward(x: &[f32], weight: View<'_>, y: &mut [f32], write: Write, 
         View::Block(_) | View::Packed(_) => inputs,
     };
     let (rows_of, to) = (Long { inputs, stride: inputs }, SharedMut::new(y));
-    share_out(outputs, bytes, |own_outputs| {
+    parallel_for_ranges(outputs, bytes, |own_outputs| {
         let mut wide = Vec::new();
         for output in own_outputs.clone().step_by(GROUP) {
             let group = GROUP.min(own_outputs.end - output);

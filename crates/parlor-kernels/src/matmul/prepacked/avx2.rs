@@ -292,7 +292,7 @@ unsafe fn looked_up<const R: usize, const C: usize>(
     for line in 0..STEPS / 2 {
         // SAFETY: the contract of the caller; the levels are 16 bytes.
         unsafe {
-            let levels = _mm256_broadcastsi128_si256(_mm_loadu_si128(nf4::ROUNDED.as_ptr().cast()));
+            let levels = _mm256_broadcastsi128_si256(_mm_loadu_si128(nf4::INT8_CODEBOOK.as_ptr().cast()));
             let both = load::<C>(own.add(line * CODES));
             let own = both.map(|both| _mm256_shuffle_epi8(levels, _mm256_and_si256(both, low)));
             add_bytes(&mut sums, codes.map(|codes| codes.add(line)), own);

@@ -23,7 +23,7 @@ pub(super) const ROWS: usize = 6;
 
 /// Whether the instructions are there.
 pub(super) fn here() -> bool {
-    crate::cpu::isa::int8()
+    crate::cpu::isa::has_avx512_vnni()
 }
 
 /// # Safety
@@ -290,7 +290,7 @@ fn levels() -> __m512i {
         let mut levels = [0; 16];
         let mut at = 0;
         while at < levels.len() {
-            levels[at] = nf4::ROUNDED[at].cast_unsigned() ^ 0x80;
+            levels[at] = nf4::INT8_CODEBOOK[at].cast_unsigned() ^ 0x80;
             at += 1;
         }
         levels

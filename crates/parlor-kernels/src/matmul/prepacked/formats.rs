@@ -9,7 +9,7 @@ use super::packing::{Words, pack_words};
 use super::record::Place;
 use super::{BLOCK, HALVES, LANES, Order, PANEL, STEP};
 use crate::cpu::simd::dispatch;
-use crate::memory::scratch::{self, Line, ROWS};
+use crate::memory::scratch::{self, CacheLine, WIDENED_ROWS};
 use crate::quant::{self, k_quants, legacy, nf4};
 use crate::{BlockFormat, BlockView};
 
@@ -17,7 +17,7 @@ use crate::{BlockFormat, BlockView};
 const NIBBLES: usize = BLOCK / 2;
 
 /// Packs up to 32 rows of `columns` into `records`, whose lanes without a row are zeros.
-pub(super) fn pack(order: Order, weight: BlockView<'_>, columns: usize, records: &mut [Line]) {
+pub(super) fn pack(order: Order, weight: BlockView<'_>, columns: usize, records: &mut [CacheLine]) {
     let (rows, blocks) = (weight.len() / columns, columns / BLOCK);
     let row = weight.bytes().len() / rows.max(1);
     if row == 0 {
@@ -40,7 +40,7 @@ pub(super) fn pack(order: Order, weight: BlockView<'_>, columns: usize, records:
         Order::Q4_1 => pack_words(weight.bytes(), Words { first: 4, ..codes }, records),
         _ => {
             let (nibbles, high) = (blocks * NIBBLES, blocks * order.high() * STEP);
-            scratch::with(&ROWS, rows * (nibbles + high), |staged: &mut [u8]| {
+            scratch::with(&WIDENED_ROWS, rows * (nibbles + high), |staged: &mut [u8]| {
                 let (all_nibbles, all_high) = staged.split_at_mut(rows * nibbles);
                 stage(weight, all_nibbles, all_high);
                 pack_words(all_nibbles, Words { row: nibbles, chunk: NIBBLES, ..codes }, records);
@@ -81,13 +81,13 @@ fn stage(weight: BlockView<'_>, nibbles: &mut [u8], high: &mut [u8]) {
 fn stage_as(format: BlockFormat, weight: BlockView<'_>, nibbles: &mut [u8], high: &mut [u8]) {
     let order = Order::of(format);
     let groups = format.elements() / BLOCK;
-    let per_block = format.code_bytes();
+    let per_block = format.block_bytes();
     let nibbles = nibbles.chunks_exact_mut(groups * NIBBLES);
     let mut high = high.chunks_exact_mut((groups * order.high() * STEP).max(1));
     for (bytes, nibbles) in weight.bytes().chunks_exact(per_block).zip(nibbles) {
         let high = high.next().unwrap_or_default();
         for (group, nibbles) in nibbles.chunks_exact_mut(NIBBLES).enumerate() {
-            let words = quant::words(format, bytes, group);
+            let words = quant::unpack_quants(format, bytes, group);
             let mut lines = [0u32; NIBBLES / STEP];
             let mut bits = [0u32; 2];
             for (step, word) in words.into_iter().enumerate() {
@@ -106,9 +106,9 @@ fn stage_as(format: BlockFormat, weight: BlockView<'_>, nibbles: &mut [u8], high
 }
 
 /// The scales of all blocks, and their offsets.
-fn put_scales(order: Order, weight: BlockView<'_>, columns: usize, records: &mut [Line]) {
+fn put_scales(order: Order, weight: BlockView<'_>, columns: usize, records: &mut [CacheLine]) {
     let format = weight.format();
-    let per_block = format.code_bytes();
+    let per_block = format.block_bytes();
     let per_row = columns / format.elements();
     let rows = weight.bytes().chunks_exact(per_block * per_row).enumerate();
     for (row, own) in rows {
@@ -117,24 +117,24 @@ fn put_scales(order: Order, weight: BlockView<'_>, columns: usize, records: &mut
             let block = |index: usize| order.head() + index * order.block_lines();
             match order.scaling() {
                 Scaling::One | Scaling::Two => {
-                    let (scale, smallest) = legacy::scale_and_smallest(format, bytes);
+                    let (scale, smallest) = legacy::scale_and_min(format, bytes);
                     halves(record, 0)[row] = scale;
                     if let Some(smallest) = smallest {
                         halves(record, 1)[row] = -smallest;
                     }
                 }
                 Scaling::Groups => {
-                    let own = k_quants::WithOffsets::of(bytes);
-                    for (line, factor) in own.factors.into_iter().enumerate() {
+                    let own = k_quants::ScalesAndMins::of(bytes);
+                    for (line, factor) in own.super_scales.into_iter().enumerate() {
                         halves(record, line)[row] = factor;
                     }
-                    for (group, (scale, offset)) in own.scales.into_iter().zip(own.offsets).enumerate() {
+                    for (group, (scale, offset)) in own.scales.into_iter().zip(own.mins).enumerate() {
                         let line = bytemuck::bytes_of_mut(&mut record[block(group)]);
                         (line[row], line[PANEL + row]) = (scale, offset);
                     }
                 }
                 Scaling::Halves => {
-                    let (factor, scales) = k_quants::scales_of_halves(bytes);
+                    let (factor, scales) = k_quants::q6_k_scales(bytes);
                     halves(record, 0)[row] = factor;
                     for (group, scales) in scales.chunks_exact(2).enumerate() {
                         let line = bytemuck::bytes_of_mut(&mut record[block(group)]);
@@ -144,13 +144,13 @@ fn put_scales(order: Order, weight: BlockView<'_>, columns: usize, records: &mut
                 Scaling::Wide => {
                     let line = &mut record[block(row / LANES)..][..1];
                     let scales: &mut [f32] = cast_slice_mut(line);
-                    scales[row % LANES] = weight.scale(row * per_row + index) * nf4::STEP;
+                    scales[row % LANES] = weight.scale(row * per_row + index) * nf4::INT8_UNIT;
                 }
             }
         }
     }
 }
 
-fn halves(record: &mut [Line], line: usize) -> &mut [f16] {
+fn halves(record: &mut [CacheLine], line: usize) -> &mut [f16] {
     cast_slice_mut(&mut record[line..=line])
 }

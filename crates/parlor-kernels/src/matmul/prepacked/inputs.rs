@@ -5,8 +5,8 @@ use std::cell::Cell;
 use super::BLOCK;
 use super::order::Kind;
 use crate::cpu::simd::dispatch;
-use crate::memory::pointer::SharedMut;
-use crate::parallel::threads::share_out;
+use crate::parallel::SharedMut;
+use crate::parallel::threads::parallel_for_ranges;
 
 /// What a block of an input row is, beside its codes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -85,7 +85,7 @@ impl Inputs {
         self.codes.resize(blocks, [0; BLOCK]);
         self.about.resize(blocks, BlockOf::default());
         let (codes, about) = (SharedMut::new(&mut self.codes), SharedMut::new(&mut self.about));
-        share_out(blocks, 4 * BLOCK, |own| {
+        parallel_for_ranges(blocks, 4 * BLOCK, |own| {
             // SAFETY: this task alone owns these blocks.
             let (codes, about) =
                 unsafe { (codes.slice(own.start, own.len()), about.slice(own.start, own.len())) };

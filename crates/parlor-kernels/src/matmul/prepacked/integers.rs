@@ -12,8 +12,8 @@ use super::{BLOCK, Inputs, Order, PANEL};
 use crate::Write;
 #[cfg(target_arch = "aarch64")]
 use crate::cpu::isa::{self, Isa};
-use crate::memory::scratch::{self, Line, UNPACKED};
-use crate::quant::k_quants::GROUPS;
+use crate::memory::scratch::{self, CacheLine, UNPACKED_QUANTS};
+use crate::quant::k_quants::SUB_BLOCKS;
 
 /// One way to compute.
 #[derive(Clone, Copy)]
@@ -28,7 +28,7 @@ pub struct PackedPath {
 
 /// Computes the products of a tile.
 type Run = unsafe fn(Tile<'_>, Sums);
-type Unpack = unsafe fn(Order, &[Line], &mut [Line]);
+type Unpack = unsafe fn(Order, &[CacheLine], &mut [CacheLine]);
 
 /// Where a tile's sums go: rows of 32, `stride` apart.
 #[derive(Clone, Copy)]
@@ -62,7 +62,7 @@ impl Sums {
 pub(super) struct Tile<'a> {
     pub(super) order: Order,
     /// Records of the blocks.
-    pub(super) lines: &'a [Line],
+    pub(super) lines: &'a [CacheLine],
     /// Codes of the first row's first block, and those of all that follow; rows are `stride` blocks apart.
     pub(super) codes: &'a [[i8; BLOCK]],
     pub(super) about: &'a [BlockOf],
@@ -131,7 +131,7 @@ impl PackedPath {
 /// nearest cache, and what follows is already on its way.
 const FEW: usize = 16;
 /// Those blocks: whole records.
-const NEAR: usize = GROUPS;
+const NEAR: usize = SUB_BLOCKS;
 
 /// Bytes of panels that many rows meet together: they stay in the second cache while rows pass by, whose inputs are read that
 /// much less often, and whose sums are written so far without a step.
@@ -145,7 +145,7 @@ pub(super) fn compute(part: &Part<'_>, path: PackedPath, x: &Inputs) {
     let stored = part.weight.layout();
     let unpack = path.unpack.filter(|_| x.rows() >= MANY && stored.order != stored.order.unpacked());
     let layout = if unpack.is_some() { Layout { order: stored.order.unpacked(), ..stored } } else { stored };
-    let panel = layout.panel() * size_of::<Line>();
+    let panel = layout.panel() * size_of::<CacheLine>();
     let group = if x.rows() <= FEW { 1 } else { (GROUP / panel).max(1) };
     let mut sums = [0.0f32; FEW * PANEL];
     for first in part.panels.clone().step_by(group) {
@@ -154,7 +154,7 @@ pub(super) fn compute(part: &Part<'_>, path: PackedPath, x: &Inputs) {
             let Some(unpack) = unpack else {
                 return meet(part, path, x, (panels, layout, records), &mut sums);
             };
-            scratch::with(&UNPACKED, panels.len() * layout.panel(), |lines: &mut [Line]| {
+            scratch::with(&UNPACKED_QUANTS, panels.len() * layout.panel(), |lines: &mut [CacheLine]| {
                 // SAFETY: a path exists only where its instruction set does.
                 unsafe { unpack(stored.order, records, lines) };
                 meet(part, path, x, (panels, layout, lines), &mut sums);
@@ -168,7 +168,7 @@ fn meet(
     part: &Part<'_>,
     path: PackedPath,
     x: &Inputs,
-    (panels, layout, records): (Range<usize>, Layout, &[Line]),
+    (panels, layout, records): (Range<usize>, Layout, &[CacheLine]),
     sums: &mut [f32; FEW * PANEL],
 ) {
     let (rows, blocks, outputs) = (x.rows(), x.columns() / BLOCK, layout.rows);

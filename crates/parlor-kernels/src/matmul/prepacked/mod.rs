@@ -40,7 +40,7 @@ use std::sync::Arc;
 
 use half::bf16;
 
-use crate::memory::scratch::Line;
+use crate::memory::scratch::CacheLine;
 use crate::{Tensor, View};
 use order::{Kind, Order, by_kind, kinds};
 use record::Block;
@@ -64,7 +64,7 @@ const HALVES: usize = 2;
 const PANEL: usize = HALVES * LANES;
 
 /// Bytes of a line.
-const LINE: usize = size_of::<Line>();
+const LINE: usize = size_of::<CacheLine>();
 
 /// Bytes that are packed before their source is let go of.
 const RUN: usize = 8 << 20;
@@ -120,7 +120,7 @@ impl Packed {
 
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
-        self.layout().lines() * size_of::<Line>()
+        self.layout().lines() * size_of::<CacheLine>()
     }
 
     /// Widens row `row` from column `from` on into `out`.
@@ -156,7 +156,7 @@ impl Packed {
     }
 
     /// Some records of a panel.
-    fn records(&self, panel: usize, own: Range<usize>) -> &[Line] {
+    fn records(&self, panel: usize, own: Range<usize>) -> &[CacheLine] {
         let (all, lines) = (self.layout().records(), self.layout().order.lines());
         &self.0.all()[(panel * all + own.start) * lines..(panel * all + own.end) * lines]
     }
@@ -194,7 +194,7 @@ impl<'a> PackedView<'a> {
 
     /// The bytes of the whole.
     pub(crate) fn bytes(self) -> &'a [u8] {
-        bytemuck::cast_slice::<Line, u8>(self.packed.0.all())
+        bytemuck::cast_slice::<CacheLine, u8>(self.packed.0.all())
     }
 
     /// The elements `range`.

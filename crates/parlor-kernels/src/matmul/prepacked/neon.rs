@@ -200,7 +200,7 @@ unsafe fn fold_of<const R: usize, M: Multiply, K: Kind>(
             let signed = |weights: [[uint8x16_t; QUADS]; 2]| {
                 weights.map(|weights| {
                     weights.map(|own| match K::ORDER {
-                        Order::Nf4 => vqtbl1q_s8(vld1q_s8(nf4::ROUNDED.as_ptr()), own),
+                        Order::Nf4 => vqtbl1q_s8(vld1q_s8(nf4::INT8_CODEBOOK.as_ptr()), own),
                         _ => vreinterpretq_s8_u8(own),
                     })
                 })

@@ -9,7 +9,7 @@
 
 use super::{BLOCK, HALVES, STEP};
 use crate::BlockFormat;
-use crate::quant::k_quants::GROUPS;
+use crate::quant::k_quants::SUB_BLOCKS;
 
 /// The order of a weight's records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +124,7 @@ impl Order {
         match self.scaling() {
             Scaling::One | Scaling::Two => 1,
             Scaling::Wide => 2,
-            Scaling::Groups | Scaling::Halves => GROUPS,
+            Scaling::Groups | Scaling::Halves => SUB_BLOCKS,
         }
     }
 

@@ -5,13 +5,13 @@ use half::bf16;
 
 use super::{HALVES, LANES, Order, PANEL, STEP, formats};
 use crate::View;
-use crate::memory::scratch::Line;
+use crate::memory::scratch::CacheLine;
 
 /// Packs the rows of a panel, at most 32, `columns` each, into records, whatever they hold.
-pub(super) fn pack(order: Order, weight: View<'_>, columns: usize, records: &mut [Line]) {
+pub(super) fn pack(order: Order, weight: View<'_>, columns: usize, records: &mut [CacheLine]) {
     // Lanes without a row are zeros.
     if weight.len() < PANEL * columns {
-        records.fill(Line::default());
+        records.fill(CacheLine::default());
     }
     match weight {
         View::Bf16(values) => pack_pairs(values, columns, records),
@@ -20,7 +20,7 @@ pub(super) fn pack(order: Order, weight: View<'_>, columns: usize, records: &mut
     }
 }
 
-fn pack_pairs(weight: &[bf16], columns: usize, records: &mut [Line]) {
+fn pack_pairs(weight: &[bf16], columns: usize, records: &mut [CacheLine]) {
     if columns.is_multiple_of(2) {
         let layout = Words {
             row: 2 * columns,
@@ -90,7 +90,7 @@ impl Lines {
 }
 
 /// Brings the words of up to 32 rows into lines.
-pub(super) fn pack_words(bytes: &[u8], layout: Words, records: &mut [Line]) {
+pub(super) fn pack_words(bytes: &[u8], layout: Words, records: &mut [CacheLine]) {
     #[cfg(target_arch = "x86_64")]
     if crate::cpu::isa::allows(crate::cpu::isa::Isa::Avx512) {
         // SAFETY: the instruction set is there.
@@ -114,7 +114,7 @@ pub(super) fn pack_words(bytes: &[u8], layout: Words, records: &mut [Line]) {
 mod avx512 {
     use std::arch::x86_64::*;
 
-    use super::{HALVES, LANES, Line, STEP, Words};
+    use super::{CacheLine, HALVES, LANES, STEP, Words};
     use crate::matmul::gemm::transpose;
 
     /// Bytes of each row that are asked for ahead of those in use: so many rows at once are more than the processor follows.
@@ -123,7 +123,7 @@ mod avx512 {
     /// # Safety
     /// AVX-512F is there.
     #[target_feature(enable = "avx512f")]
-    pub(super) unsafe fn pack_words(bytes: &[u8], layout: Words, records: &mut [Line]) {
+    pub(super) unsafe fn pack_words(bytes: &[u8], layout: Words, records: &mut [CacheLine]) {
         let Words { row, first, chunk, chunks, words, .. } = layout;
         let lines = layout.lines();
         let rows = bytes.len() / row;
@@ -165,7 +165,7 @@ mod avx512 {
         layout: Words,
         half: usize,
         start: usize,
-        records: &mut [Line],
+        records: &mut [CacheLine],
     ) {
         let Words { row, first, chunk, flip, .. } = layout;
         let lines = layout.lines();
@@ -202,7 +202,7 @@ mod avx512 {
 
     /// As [`square`], of the rows and chunks that there are.
     #[target_feature(enable = "avx512f")]
-    fn edge(bytes: &[u8], layout: Words, half: usize, start: usize, records: &mut [Line]) {
+    fn edge(bytes: &[u8], layout: Words, half: usize, start: usize, records: &mut [CacheLine]) {
         let Words { row, first, chunk, chunks, words, flip, .. } = layout;
         let lines = layout.lines();
         let (rows, count) = (bytes.len() / row, (LANES / words).min(chunks - start));
@@ -217,7 +217,7 @@ mod avx512 {
         let flip = _mm512_set1_epi32(flip.cast_signed());
         for (index, value) in values.into_iter().enumerate().take(count * words) {
             let at = lines.of(start + index / words) + index % words * HALVES + half;
-            let to: *mut Line = &raw mut records[at];
+            let to: *mut CacheLine = &raw mut records[at];
             // SAFETY: a line is 64 bytes and aligned to them.
             unsafe { _mm512_store_si512(to.cast(), _mm512_xor_si512(value, flip)) };
         }

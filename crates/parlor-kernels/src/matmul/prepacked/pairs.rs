@@ -19,9 +19,9 @@ use super::{HALVES, PANEL};
 use crate::Write;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::cpu::isa::{self, Isa};
-use crate::memory::pointer::SharedMut;
-use crate::memory::scratch::{self, LEFT, Line};
-use crate::parallel::threads::share_out;
+use crate::memory::scratch::{self, CacheLine, PACKED_A};
+use crate::parallel::SharedMut;
+use crate::parallel::threads::parallel_for_ranges;
 
 /// One way to compute.
 #[derive(Clone, Copy)]
@@ -77,7 +77,7 @@ impl PairsPath {
                 words: 2,
                 most: 1024,
             });
-            let pairs = isa::bf16().then_some(Self {
+            let pairs = isa::has_avx512_bf16().then_some(Self {
                 name: "avx512bf16",
                 rows: avx512::ROWS,
                 run: avx512::tile,
@@ -156,9 +156,9 @@ impl Rounded<'_> {
         let own = columns.div_ceil(2) * path.words;
         let lines = own.div_ceil(line);
         let stride = (lines + 1 - lines % 2) * line;
-        scratch::with(&LEFT, rows * stride, |words: &mut [u32]| {
+        scratch::with(&PACKED_A, rows * stride, |words: &mut [u32]| {
             let to = SharedMut::new(words);
-            share_out(rows, 4 * columns, |rows| {
+            parallel_for_ranges(rows, 4 * columns, |rows| {
                 for row in rows {
                     // SAFETY: this task alone owns these rows; a path exists only where its instruction set does.
                     unsafe {
@@ -202,14 +202,14 @@ fn tile(
     part: &Part<'_>,
     path: PairsPath,
     x: &Rounded<'_>,
-    (rows, panel, depth, records): (&Range<usize>, usize, &Range<usize>, &[Line]),
+    (rows, panel, depth, records): (&Range<usize>, usize, &Range<usize>, &[CacheLine]),
 ) {
     let outputs = part.weight.layout().rows;
     let columns = panel * PANEL..((panel + 1) * PANEL).min(outputs);
     let left = &x.words[rows.start * x.stride + depth.start * path.words..];
     let needed = (rows.len() - 1) * x.stride + depth.len() * path.words;
     assert!(needed <= left.len(), "rows {rows:?} of the inputs");
-    let right: &[u32] = bytemuck::cast_slice::<Line, u32>(records);
+    let right: &[u32] = bytemuck::cast_slice::<CacheLine, u32>(records);
     let first = depth.start == 0;
     let bias = part.bias.filter(|_| first).map_or(std::ptr::null(), |bias| bias[columns.clone()].as_ptr());
     let extent = (rows.len() - 1) * outputs + columns.len();

@@ -6,8 +6,8 @@ use super::integers::{self, PackedPath};
 use super::pairs::{self, PairsPath, Rounded};
 use super::{Inputs, Order, PANEL, Packed};
 use crate::Write;
-use crate::memory::pointer::SharedMut;
-use crate::parallel::threads::share;
+use crate::parallel::SharedMut;
+use crate::parallel::threads::parallel_for;
 
 /// A product: a weight, and where its result goes, `[rows, weight rows]`.
 pub struct Output<'a> {
@@ -72,7 +72,7 @@ pub fn forward(path: PackedPath, x: &Inputs, outputs: &mut [Output<'_>]) {
     assert!(outputs.iter().all(|output| output.weight.layout().order != Order::Pairs), "weights of few bits");
     if x.rows() > 0 {
         let parts = parts(x.rows(), x.columns(), outputs);
-        share(parts.len(), |index| integers::compute(&parts[index], path, x));
+        parallel_for(parts.len(), |index| integers::compute(&parts[index], path, x));
     }
 }
 
@@ -86,7 +86,7 @@ pub fn forward_bf16(path: PairsPath, x: &[f32], outputs: &mut [Output<'_>]) {
     if !x.is_empty() {
         let parts = parts(x.len() / columns, columns, outputs);
         Rounded::with(path, x, columns, |x| {
-            share(parts.len(), |index| pairs::compute(&parts[index], path, x));
+            parallel_for(parts.len(), |index| pairs::compute(&parts[index], path, x));
         });
     }
 }

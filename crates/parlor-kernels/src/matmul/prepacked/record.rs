@@ -4,26 +4,26 @@ use half::f16;
 
 use super::order::Scaling;
 use super::{BLOCK, HALVES, LANES, Order, PANEL, STEP};
-use crate::memory::scratch::Line;
+use crate::memory::scratch::CacheLine;
 use crate::quant::nf4;
 
 /// A block of a record.
 #[derive(Clone, Copy)]
 pub(super) struct Block<'a> {
     order: Order,
-    record: &'a [Line],
+    record: &'a [CacheLine],
     /// The first of the block's lines in it.
     first: usize,
 }
 
 impl<'a> Block<'a> {
     /// Block `index` of a record.
-    pub(super) fn of(order: Order, record: &'a [Line], index: usize) -> Self {
+    pub(super) fn of(order: Order, record: &'a [CacheLine], index: usize) -> Self {
         Self { order, record, first: order.head() + index * order.block_lines() }
     }
 
     /// All blocks of some records.
-    pub(super) fn all(order: Order, lines: &'a [Line]) -> impl Iterator<Item = Self> {
+    pub(super) fn all(order: Order, lines: &'a [CacheLine]) -> impl Iterator<Item = Self> {
         let records = lines.chunks_exact(order.lines());
         records.flat_map(move |record| (0..order.blocks()).map(move |index| Self::of(order, record, index)))
     }
@@ -82,7 +82,7 @@ impl<'a> Block<'a> {
         let code = self.byte(order.high() + place.line, lane, byte);
         let low = if place.upper { code >> 4 } else { code & 15 };
         if order == Order::Nf4 {
-            return i32::from(nf4::ROUNDED[usize::from(low)]);
+            return i32::from(nf4::INT8_CODEBOOK[usize::from(low)]);
         }
         let high = match order.high() {
             0 => 0,

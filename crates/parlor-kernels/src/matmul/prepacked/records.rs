@@ -10,8 +10,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::{Order, PANEL, RUN, packing};
 use crate::memory::huge_pages::Pages;
-use crate::memory::scratch::{self, Line, PANELS};
-use crate::parallel::threads::Parts as _;
+use crate::memory::scratch::{self, CacheLine, WEIGHT_PANELS};
+use crate::parallel::ParallelExt as _;
 use crate::{Tensor, View};
 
 /// How a weight is cut into panels.
@@ -57,7 +57,7 @@ impl Layout {
     }
 
     /// Packs a panel of `weight` into `lines`.
-    fn pack(self, weight: View<'_>, panel: usize, lines: &mut [Line]) {
+    fn pack(self, weight: View<'_>, panel: usize, lines: &mut [CacheLine]) {
         let first = panel * PANEL;
         let own = weight.slice(first * self.columns..(first + PANEL).min(self.rows) * self.columns);
         packing::pack(self.order, own, self.columns, lines);
@@ -66,11 +66,11 @@ impl Layout {
     /// Packs all, and calls `done` with runs of elements that are packed, which may be let go of.
     pub(super) fn pack_all(self, weight: View<'_>, done: impl Fn(Range<usize>)) -> Pages {
         let per_panel = self.panel();
-        let run = (RUN / (per_panel * size_of::<Line>())).max(1);
+        let run = (RUN / (per_panel * size_of::<CacheLine>())).max(1);
         Pages::new(self.lines(), |lines| {
             for (index, lines) in lines.chunks_mut(run * per_panel).enumerate() {
                 let panels = lines.chunks_mut(per_panel).enumerate();
-                panels.share(|(panel, lines)| self.pack(weight, index * run + panel, lines));
+                panels.par_for_each(|(panel, lines)| self.pack(weight, index * run + panel, lines));
                 let first = index * run * PANEL;
                 done(first * self.columns..(first + run * PANEL).min(self.rows) * self.columns);
             }
@@ -118,7 +118,7 @@ impl Records {
     }
 
     /// All of them, made now if they are not there.
-    pub(super) fn all(&self) -> &[Line] {
+    pub(super) fn all(&self) -> &[CacheLine] {
         if !self.ready.load(Ordering::Acquire) {
             let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
             // Another thread may have made them meanwhile.
@@ -151,12 +151,12 @@ impl Records {
     }
 
     /// Calls `use_them` with the lines of `panels`, packed for this call where there are no records yet.
-    pub(super) fn with_panels(&self, panels: Range<usize>, use_them: impl FnOnce(&[Line])) {
+    pub(super) fn with_panels(&self, panels: Range<usize>, use_them: impl FnOnce(&[CacheLine])) {
         let per_panel = self.layout.panel();
         let Some(source) = self.waiting() else {
             return use_them(&self.all()[panels.start * per_panel..panels.end * per_panel]);
         };
-        scratch::with(&PANELS, panels.len() * per_panel, |lines: &mut [Line]| {
+        scratch::with(&WEIGHT_PANELS, panels.len() * per_panel, |lines: &mut [CacheLine]| {
             for (panel, lines) in panels.zip(lines.chunks_mut(per_panel)) {
                 self.layout.pack(source.view(), panel, lines);
             }

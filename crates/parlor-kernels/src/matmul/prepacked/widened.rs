@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Order, PANEL, PackedView};
 use crate::cpu::simd::dispatch;
 use crate::matmul::gemm::kernel::Panels;
-use crate::memory::scratch::Line;
+use crate::memory::scratch::CacheLine;
 
 /// Packs `lanes` (rows of the view) over `depth` (its columns) into the panels of `layout`, in `out`. False, with nothing
 /// done, where the weight is not bf16 or its panels are cut in other places.
@@ -33,7 +33,7 @@ pub(crate) fn widen_panels(
         let parts = (row..(row + layout.used).min(first + lanes.len())).step_by(part);
         for (lane, row) in (0..).step_by(part).zip(parts) {
             let records = packed.records(row / PANEL, depth.start / 2..depth.end.div_ceil(2));
-            let records: &[u32] = bytemuck::cast_slice::<Line, u32>(records);
+            let records: &[u32] = bytemuck::cast_slice::<CacheLine, u32>(records);
             let pairs = row % PANEL..row % PANEL + part;
             widen(records, pairs, lane, (&mut panel[..depth.len() * layout.stride], layout.stride));
         }

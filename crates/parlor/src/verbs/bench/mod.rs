@@ -7,7 +7,7 @@ mod work;
 use std::time::Instant;
 
 use parlor::kernels::DType;
-use parlor::kernels::cpu::roofline::{self, Limits};
+use parlor::kernels::cpu::roofline::{self, Roofline};
 use parlor::kernels::parallel::threads;
 use parlor::model::arch::Architecture;
 use parlor::model::{DecoderConfig, WeightOrder, memory};
@@ -44,7 +44,7 @@ struct Machine {
     memory_bytes: Option<u64>,
 }
 
-/// [`Limits`] in the units that people use.
+/// [`Roofline`] in the units that people use.
 #[derive(Debug, Serialize)]
 struct Peaks {
     read_gb_per_second: f64,
@@ -53,8 +53,8 @@ struct Peaks {
     int8_gops: Option<f64>,
 }
 
-impl From<Limits> for Peaks {
-    fn from(limits: Limits) -> Self {
+impl From<Roofline> for Peaks {
+    fn from(limits: Roofline) -> Self {
         let giga = |x: f64| x / 1e9;
         Self {
             read_gb_per_second: giga(limits.read),
@@ -74,7 +74,8 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<(), Failure> {
     let free = memory::available_bytes();
     let reading = free.map_or(READ, |free| (free / 4).min(READ)) as usize;
     let limits = work::limits(reading)?;
-    let machine = Machine { processor: roofline::processor(), threads: threads::count(), memory_bytes: free };
+    let machine =
+        Machine { processor: roofline::processor_name(), threads: threads::count(), memory_bytes: free };
     let wanted = |work: BenchWork| args.only.is_empty() || args.only.contains(&work);
     let start = Instant::now();
     let mut subject = choice.make(context, reading)?;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use parlor::kernels::cpu::roofline::{self, Limits};
+use parlor::kernels::cpu::roofline::{self, Roofline};
 use parlor::kernels::{Arithmetic, DType};
 use parlor::model::arch::Architecture;
 use parlor::model::{
@@ -59,7 +59,7 @@ pub(crate) struct Subject {
 }
 
 /// What the machine can do, by the most of a measurement over so many bytes.
-pub(crate) fn limits(reading: usize) -> Result<Limits, Failure> {
+pub(crate) fn limits(reading: usize) -> Result<Roofline, Failure> {
     roofline::measure(reading)
         .map_err(|error| Failure::failed(format!("there is no memory to read: {error}")))
 }
@@ -69,7 +69,7 @@ pub(crate) fn limits(reading: usize) -> Result<Limits, Failure> {
 fn beside_limits<R>(
     reading: usize,
     work: impl FnOnce() -> Result<R, Failure>,
-) -> Result<(R, Limits), Failure> {
+) -> Result<(R, Roofline), Failure> {
     let before = limits(reading)?;
     let result = work()?;
     Ok((result, before.max(limits(reading)?)))
@@ -133,7 +133,7 @@ impl Subject {
     }
 
     /// Operations per second of the fastest unit that takes these weights.
-    fn peak(&self, limits: Limits) -> f64 {
+    fn peak(&self, limits: Roofline) -> f64 {
         match self.dtype {
             DType::F32 => limits.f32,
             DType::Bf16 | DType::F16 => peak_of_bf16(limits),
@@ -258,6 +258,6 @@ impl Subject {
     }
 }
 
-fn peak_of_bf16(limits: Limits) -> f64 {
+fn peak_of_bf16(limits: Roofline) -> f64 {
     limits.bf16.map_or(limits.f32, |bf16| bf16.max(limits.f32))
 }

@@ -6,11 +6,11 @@ use std::arch::x86_64::*;
 use super::{high_bits, lower, upper};
 use crate::matmul::prepacked::order::{Kind, Order, by_kind, kinds};
 use crate::matmul::prepacked::{HALVES, LINE};
-use crate::memory::scratch::Line;
+use crate::memory::scratch::CacheLine;
 
 /// # Safety
 /// [`here`](super::here).
-pub(in super::super) unsafe fn unpack(order: Order, from: &[Line], to: &mut [Line]) {
+pub(in super::super) unsafe fn unpack(order: Order, from: &[CacheLine], to: &mut [CacheLine]) {
     let records = from.len() / order.lines();
     assert!(records * order.unpacked().lines() <= to.len(), "room for {records} records");
     // SAFETY: the contract of the caller; there is room, as was just checked.
@@ -20,13 +20,14 @@ pub(in super::super) unsafe fn unpack(order: Order, from: &[Line], to: &mut [Lin
 /// # Safety
 /// AVX-512 F and BW are there, and so many records and room for as many.
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn records_of<K: Kind>(records: usize, from: *const Line, to: *mut Line) {
+unsafe fn records_of<K: Kind>(records: usize, from: *const CacheLine, to: *mut CacheLine) {
     let (order, wide) = const { (K::ORDER, K::ORDER.unpacked()) };
     // What makes levels that have a sign those of eight bits.
     let more = _mm512_set1_epi8((wide.zero() - order.zero()) as i8);
     // SAFETY: every address lies in a record, as the contract says.
     unsafe {
-        let copy = |from: *const Line, to: *mut Line, lines: usize| from.copy_to_nonoverlapping(to, lines);
+        let copy =
+            |from: *const CacheLine, to: *mut CacheLine, lines: usize| from.copy_to_nonoverlapping(to, lines);
         for record in 0..records {
             let from = from.add(record * order.lines());
             let to = to.add(record * wide.lines());

@@ -4,8 +4,8 @@ use half::bf16;
 
 use super::Tile;
 use crate::Write;
+use crate::cpu::simd::round_to_bf16;
 use crate::cpu::simd::{dispatch, multiply_add, widen};
-use crate::matmul::gemm::kernel::round_to_bf16;
 use crate::matmul::prepacked::PANEL;
 
 /// Rows of a tile, at most.

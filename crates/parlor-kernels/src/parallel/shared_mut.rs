@@ -1,6 +1,6 @@
-//! A pointer that parallel tasks share when each writes elements of its own.
+//! A buffer that parallel tasks write, each its own elements.
 
-/// Start of a mutable buffer, sendable to tasks that write disjoint parts of it.
+/// Start of a mutable buffer, sendable to tasks that write disjoint elements of it.
 pub(crate) struct SharedMut<T> {
     data: *mut T,
     len: usize,
@@ -25,7 +25,10 @@ impl<T> SharedMut<T> {
         Self { data: buffer.as_mut_ptr(), len: buffer.len() }
     }
 
-    /// Address of element `index`; `extent` elements from there must lie in the buffer (checked).
+    /// Address of element `index`.
+    ///
+    /// # Panics
+    /// When elements `index..index + extent` are not all in the buffer.
     pub(crate) fn offset(self, index: usize, extent: usize) -> *mut T {
         assert!(index + extent <= self.len, "task writes {index}+{extent} of {}", self.len);
         // SAFETY: the offset was just checked to lie within the allocation.

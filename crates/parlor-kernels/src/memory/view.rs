@@ -1,14 +1,14 @@
-//! Elements of any dtype, borrowed.
+//! Borrowed elements of any dtype.
 
 use std::borrow::Cow;
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use crate::BlockView;
 use crate::matmul::prepacked::PackedView;
+use crate::quant::BlockView;
 
-/// The elements of a [`Tensor`], borrowed, by dtype.
+/// The elements of a [`Tensor`](super::Tensor), borrowed, by dtype.
 #[derive(Clone, Copy, Debug)]
 pub enum View<'a> {
     /// f32 elements.
@@ -17,7 +17,7 @@ pub enum View<'a> {
     Bf16(&'a [bf16]),
     /// f16 elements.
     F16(&'a [f16]),
-    /// Elements in blocks.
+    /// Quantized elements in blocks.
     Block(BlockView<'a>),
     /// Elements in blocks, in the order of a product of integers.
     Packed(PackedView<'a>),
@@ -62,7 +62,7 @@ impl<'a> View<'a> {
         self.slice(range).widen_into(out);
     }
 
-    /// The elements in f32: as they are where they are f32 already.
+    /// The elements in f32, without a copy where they are f32 already.
     pub fn widened(self) -> Cow<'a, [f32]> {
         match self {
             View::F32(values) => Cow::Borrowed(values),

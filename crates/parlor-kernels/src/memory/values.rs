@@ -1,28 +1,28 @@
-//! Activations that one operation writes and others read: f32, or rounded to bf16 where only products of bf16 meet them.
+//! Buffers of activations: f32, or bf16 where only bf16 products read them.
 
 use std::collections::TryReserveError;
 use std::ops::Range;
 
 use half::bf16;
 
-use super::{DType, View};
-use crate::Arithmetic;
+use super::dtype::{Arithmetic, DType};
+use super::view::View;
 use crate::cpu::simd::round_into;
-use crate::parallel::threads::Parts as _;
+use crate::parallel::ParallelExt as _;
 
-/// Elements of a task that rounds.
+/// Elements of a task.
 const CHUNK: usize = 16 * 1024;
 
 /// A buffer of activations, reused from step to step.
 #[derive(Clone, Debug)]
 pub enum Values {
-    /// As they were computed.
+    /// f32 elements.
     F32(Vec<f32>),
-    /// To nearest, ties to even.
+    /// bf16 elements, rounded to nearest, ties to even.
     Bf16(Vec<bf16>),
 }
 
-/// The elements of [`Values`], to be written.
+/// Mutably borrowed elements, f32 or bf16.
 #[derive(Debug)]
 pub enum ValuesMut<'a> {
     /// f32 elements.
@@ -45,7 +45,7 @@ impl<'a> ValuesMut<'a> {
         self.len() == 0
     }
 
-    /// The same elements for a while.
+    /// Reborrows the elements.
     pub fn reborrow(&mut self) -> ValuesMut<'_> {
         match self {
             ValuesMut::F32(values) => ValuesMut::F32(values),
@@ -53,7 +53,7 @@ impl<'a> ValuesMut<'a> {
         }
     }
 
-    /// The elements `range` for a while.
+    /// Reborrows the elements `range`.
     ///
     /// # Panics
     /// When `range` is out of bounds.
@@ -64,18 +64,18 @@ impl<'a> ValuesMut<'a> {
         }
     }
 
-    /// All elements, so many at a time.
-    pub(crate) fn chunks(self, step: usize) -> impl Iterator<Item = ValuesMut<'a>> {
+    /// Chunks of `len` elements; the last one may be shorter.
+    pub(crate) fn chunks(self, len: usize) -> impl Iterator<Item = ValuesMut<'a>> {
         let (f32s, bf16s) = match self {
             ValuesMut::F32(values) => (Some(values), None),
             ValuesMut::Bf16(values) => (None, Some(values)),
         };
-        let f32s = f32s.into_iter().flat_map(move |values| values.chunks_mut(step).map(ValuesMut::F32));
-        let bf16s = bf16s.into_iter().flat_map(move |values| values.chunks_mut(step).map(ValuesMut::Bf16));
+        let f32s = f32s.into_iter().flat_map(move |values| values.chunks_mut(len).map(ValuesMut::F32));
+        let bf16s = bf16s.into_iter().flat_map(move |values| values.chunks_mut(len).map(ValuesMut::Bf16));
         f32s.chain(bf16s)
     }
 
-    /// The elements for reading.
+    /// The elements, for reading.
     pub fn view(&self) -> View<'_> {
         match self {
             ValuesMut::F32(values) => View::F32(values),
@@ -86,21 +86,24 @@ impl<'a> ValuesMut<'a> {
     /// Sets all to zero.
     pub fn zero(self) {
         match self {
-            ValuesMut::F32(values) => values.chunks_mut(CHUNK).share(|part| part.fill(0.0)),
-            ValuesMut::Bf16(values) => values.chunks_mut(CHUNK).share(|part| part.fill(bf16::ZERO)),
+            ValuesMut::F32(values) => values.chunks_mut(CHUNK).par_for_each(|chunk| chunk.fill(0.0)),
+            ValuesMut::Bf16(values) => values.chunks_mut(CHUNK).par_for_each(|chunk| chunk.fill(bf16::ZERO)),
         }
     }
 
-    /// Becomes these numbers, rounded to nearest.
+    /// Copies `from`, rounded to nearest.
     ///
     /// # Panics
-    /// When there are not as many.
+    /// When the lengths differ.
     pub fn set(self, from: &[f32]) {
-        assert_eq!(from.len(), self.len(), "as many numbers as there is room for");
+        assert_eq!(from.len(), self.len(), "lengths of source and destination");
         match self {
             ValuesMut::F32(values) => values.copy_from_slice(from),
             ValuesMut::Bf16(values) => {
-                values.chunks_mut(CHUNK).zip(from.chunks(CHUNK)).share(|(to, from)| round_into(from, to));
+                values
+                    .chunks_mut(CHUNK)
+                    .zip(from.chunks(CHUNK))
+                    .par_for_each(|(to, from)| round_into(from, to));
             }
         }
     }
@@ -133,7 +136,7 @@ impl Default for Values {
 }
 
 impl Values {
-    /// Zeros: bf16 where products of bf16 read them, f32 elsewhere.
+    /// Zeros, in the dtype that products in `dtype` read.
     pub fn zeros(dtype: Arithmetic, len: usize) -> Self {
         match dtype {
             Arithmetic::F32 => Values::F32(vec![0.0; len]),
@@ -141,9 +144,9 @@ impl Values {
         }
     }
 
-    /// Room for `len` inputs of products in `arithmetic`; what they hold is whatever it was.
-    pub fn room(&mut self, arithmetic: Arithmetic, len: usize) -> ValuesMut<'_> {
-        self.become_inputs_of(arithmetic);
+    /// The buffer resized to `len` inputs of products in `arithmetic`. Their contents are arbitrary.
+    pub fn resized(&mut self, arithmetic: Arithmetic, len: usize) -> ValuesMut<'_> {
+        self.convert_for(arithmetic);
         match self {
             Values::F32(values) => values.resize(len, 0.0),
             Values::Bf16(values) => values.resize(len, bf16::ZERO),
@@ -151,8 +154,8 @@ impl Values {
         self.view_mut()
     }
 
-    /// Takes the dtype that products in `arithmetic` read; what was there is lost where it is another.
-    fn become_inputs_of(&mut self, arithmetic: Arithmetic) {
+    /// Changes to the dtype that products in `arithmetic` read; a change empties the buffer.
+    fn convert_for(&mut self, arithmetic: Arithmetic) {
         match (arithmetic, &self) {
             (Arithmetic::F32, Values::F32(_)) | (Arithmetic::Bf16, Values::Bf16(_)) => {}
             (Arithmetic::F32, _) => *self = Values::F32(Vec::new()),
@@ -160,7 +163,7 @@ impl Values {
         }
     }
 
-    /// The dtype of inputs of products in `arithmetic`.
+    /// The dtype that products in `arithmetic` read.
     pub fn dtype_of(arithmetic: Arithmetic) -> DType {
         match arithmetic {
             Arithmetic::F32 => DType::F32,
@@ -168,7 +171,7 @@ impl Values {
         }
     }
 
-    /// Elements there is memory for, were they inputs of products in `arithmetic`.
+    /// Elements that fit without allocation, as inputs of products in `arithmetic`: 0 if the dtype is another.
     pub fn capacity(&self, arithmetic: Arithmetic) -> usize {
         match (arithmetic, self) {
             (Arithmetic::F32, Values::F32(values)) => values.capacity(),
@@ -177,22 +180,22 @@ impl Values {
         }
     }
 
-    /// Asks for memory for `len` elements in all.
+    /// Reserves memory for `len` elements in all.
     ///
     /// # Errors
-    /// When there is none; what was there is intact then, unless it was of another dtype.
+    /// When the allocation fails. The contents stay, unless the dtype was another.
     pub fn try_reserve(&mut self, arithmetic: Arithmetic, len: usize) -> Result<(), TryReserveError> {
-        self.become_inputs_of(arithmetic);
+        self.convert_for(arithmetic);
         match self {
             Values::F32(values) => values.try_reserve_exact(len.saturating_sub(values.len())),
             Values::Bf16(values) => values.try_reserve_exact(len.saturating_sub(values.len())),
         }
     }
 
-    /// Becomes these numbers as bf16.
+    /// Replaces the contents by `from`, rounded to bf16.
     pub fn round(&mut self, from: &[f32]) {
-        if let ValuesMut::Bf16(values) = self.room(Arithmetic::Bf16, from.len()) {
-            values.chunks_mut(CHUNK).zip(from.chunks(CHUNK)).share(|(to, from)| round_into(from, to));
+        if let ValuesMut::Bf16(values) = self.resized(Arithmetic::Bf16, from.len()) {
+            values.chunks_mut(CHUNK).zip(from.chunks(CHUNK)).par_for_each(|(to, from)| round_into(from, to));
         }
     }
 

@@ -1,16 +1,17 @@
-//! Rows that come one after the other, as a cache of keys and values gets them.
+//! Appending rows to a tensor, for a cache of keys and values.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::{DType, Storage, Tensor, TensorError, count};
-use crate::{BlockFormat, Blocks};
+use super::dtype::DType;
+use super::tensor::{Storage, Tensor, TensorError, count};
+use crate::quant::{BlockFormat, Blocks};
 
 impl Tensor {
-    /// No row yet of `width` elements each.
+    /// A tensor `[0, width]` to [append](Self::append) rows to.
     ///
     /// # Errors
-    /// [`TensorError::Blocks`] for a format of blocks other than `Q8_0`, or of whose blocks a row is no whole number.
+    /// [`TensorError::Blocks`] for a block format other than `Q8_0`, or a row that is not a whole number of its blocks.
     pub fn empty_rows(width: usize, dtype: DType) -> Result<Self, TensorError> {
         let storage = match dtype {
             DType::F32 => Storage::F32(Vec::new()),
@@ -24,10 +25,10 @@ impl Tensor {
         Ok(Self { shape: vec![0, width], dtype, storage })
     }
 
-    /// Adds rows, rounded to this tensor's dtype. A tensor that is not made of [`Self::empty_rows`] stays as it is.
+    /// Appends rows, rounded to this tensor's dtype. Does nothing to a tensor that [`Self::empty_rows`] did not make.
     ///
     /// # Errors
-    /// [`TensorError::Length`] when `values` are no whole rows.
+    /// [`TensorError::Length`] when `values` is not a whole number of rows.
     pub fn append(&mut self, values: &[f32]) -> Result<(), TensorError> {
         let &[rows, width] = self.shape.as_slice() else { return Ok(()) };
         let more = values.len() / width.max(1);
@@ -54,7 +55,7 @@ impl Tensor {
         Ok(())
     }
 
-    /// Forgets the rows from the `rows`-th on.
+    /// Keeps the first `rows` rows and drops the others.
     pub fn truncate(&mut self, rows: usize) {
         let &[now, width] = self.shape.as_slice() else { return };
         let (rows, len) = (rows.min(now), rows.min(now) * width);

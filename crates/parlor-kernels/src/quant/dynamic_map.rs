@@ -12,7 +12,7 @@
 use std::sync::OnceLock;
 
 /// Numbers that share a largest magnitude.
-pub const BLOCK: usize = 256;
+pub const DYNAMIC_MAP_BLOCK: usize = 256;
 const DECADES: usize = 7;
 /// Numbers that are computed side by side, for which the lines are read once.
 const GROUP: usize = 64;
@@ -35,21 +35,21 @@ pub struct DynamicMap {
     /// The code of 0. That of a magnitude is further up by the number of midpoints below it, of a negative number further down.
     zero: u32,
     /// Lines whose greatest is a code's magnitude, by its distance to that of 0: one for each decade.
-    rising: [Line; DECADES],
+    rising: [StraightLine; DECADES],
     /// Lines whose least is `n + 0.5` at midpoint `n` and between two of those otherwise: for each decade one, and one before it.
-    falling: [Line; 2 * DECADES],
+    falling: [StraightLine; 2 * DECADES],
     /// The last midpoint, between the last decade and 1: it is closer to the one before than that is to its own.
     last: f32,
 }
 
 /// A straight line.
 #[derive(Clone, Copy, Debug, Default)]
-struct Line {
+struct StraightLine {
     slope: f32,
     offset: f32,
 }
 
-impl Line {
+impl StraightLine {
     /// The one of this slope through a point.
     fn through(x: f64, y: f64, slope: f64) -> Self {
         Self { slope: slope as f32, offset: (y - slope * x) as f32 }
@@ -84,12 +84,14 @@ impl DynamicMap {
         }
         magnitudes.push(1.0);
         let middle = |n: usize| 0.5 * (magnitudes[n] + magnitudes[n + 1]);
-        let midpoint = |n: usize, slope: f64| Line::through(middle(n), n as f64 + 0.5, slope);
-        let (mut rising, mut falling) = ([Line::default(); DECADES], [Line::default(); 2 * DECADES]);
+        let midpoint = |n: usize, slope: f64| StraightLine::through(middle(n), n as f64 + 0.5, slope);
+        let (mut rising, mut falling) =
+            ([StraightLine::default(); DECADES], [StraightLine::default(); 2 * DECADES]);
         for (decade, &first) in firsts.iter().enumerate() {
             // One part has no slope of its own; that from 0 will do.
             let (low, high) = if parts_of(decade) > 1 { (first, first + 1) } else { (first - 1, first) };
-            rising[decade] = Line::through(low as f64, magnitudes[low], magnitudes[high] - magnitudes[low]);
+            rising[decade] =
+                StraightLine::through(low as f64, magnitudes[low], magnitudes[high] - magnitudes[low]);
             // Through the midpoint below the decade, less steep than what is before it and steeper than what follows.
             let before = if first == 1 { 0.0 } else { middle(first - 2) };
             falling[2 * decade] = midpoint(first - 1, 2.0 / (middle(first) - before));
@@ -166,7 +168,7 @@ impl DynamicMap {
 
     /// The values of `codes` times `scale`, but for 2^-20 of each.
     #[inline(always)]
-    pub(super) fn widen(&self, codes: &[u8], scale: f32, numbers: &mut [f32]) {
+    pub(crate) fn widen(&self, codes: &[u8], scale: f32, numbers: &mut [f32]) {
         let ((codes, codes_left), (numbers, numbers_left)) = (codes.as_chunks(), numbers.as_chunks_mut());
         for (numbers, codes) in numbers.iter_mut().zip(codes) {
             self.values_of::<GROUP>(codes, scale, numbers);
