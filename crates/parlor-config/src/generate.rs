@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::Configuration;
+use crate::configuration::Configuration;
 use crate::emit;
 use crate::environment::systematic_name;
 use crate::explain::{allowed, kind};

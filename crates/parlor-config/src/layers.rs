@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::Configuration;
+use crate::configuration::Configuration;
 use crate::document;
 use crate::dotenv::{self, Variable};
 use crate::environment::{Setting, flags, node_of, origin_of, settings};

@@ -8,7 +8,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
-pub mod atomic_file;
+mod configuration;
 mod document;
 mod dotenv;
 mod emit;
@@ -28,6 +28,7 @@ mod validate;
 mod watch;
 mod yaml;
 
+pub use configuration::Configuration;
 pub use emit::SaveMode;
 pub use explain::Explanation;
 pub use generate::{commented_yaml, json_schema, markdown_reference};
@@ -36,28 +37,3 @@ pub use manager::{ConfigManager, ConfigMetrics, SaveError};
 pub use problem::{ConfigError, Layer, Place, Problem};
 pub use rules::{Alias, EnvName, EnvTarget, Rules, SeedKeys};
 pub use watch::WatchGuard;
-
-/// What a configuration must be able to do.
-pub trait Configuration:
-    serde::Serialize
-    + serde::de::DeserializeOwned
-    + schemars::JsonSchema
-    + Default
-    + Clone
-    + Send
-    + Sync
-    + 'static
-{
-}
-
-impl<C> Configuration for C where
-    C: serde::Serialize
-        + serde::de::DeserializeOwned
-        + schemars::JsonSchema
-        + Default
-        + Clone
-        + Send
-        + Sync
-        + 'static
-{
-}

@@ -5,8 +5,8 @@ use regex::Regex;
 use serde_json::Value;
 
 use crate::node::{Content, Node};
+use crate::problem::short;
 use crate::schema::Schema;
-use crate::validate::short;
 
 /// Why `node` is outside of what `schema`, through its `alternative`, allows, and what to do.
 pub(crate) fn exceeded(

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use parlor_files::atomic_file;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::Configuration;
-use crate::atomic_file;
+use crate::configuration::Configuration;
 use crate::emit::{self, SaveMode};
 use crate::explain::{self, Explanation};
 use crate::generate::json_schema;

@@ -110,3 +110,13 @@ pub struct ConfigError {
     /// In the order of the layers and, within one, of the text; at least one.
     pub problems: Vec<Problem>,
 }
+
+/// The beginning of a long text, on one line.
+pub(crate) fn short(text: &str) -> String {
+    const LONGEST: usize = 80;
+    let mut line: String = text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        line.push_str("...");
+    }
+    line
+}

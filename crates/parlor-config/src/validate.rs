@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::limits;
 use crate::node::{Content, Node, Origin, Style, join};
-use crate::problem::Problem;
+use crate::problem::{Problem, short};
 use crate::schema::Schema;
 use crate::suggest;
 
@@ -195,16 +195,6 @@ impl Checker<'_> {
         };
         self.push(&node.origin, path, format!("{wanted} was expected, but this is {found}"), help);
     }
-}
-
-/// The beginning of a long text, on one line.
-pub(crate) fn short(text: &str) -> String {
-    const LONGEST: usize = 80;
-    let mut line: String = text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.chars().nth(LONGEST).is_some() {
-        line.push_str("...");
-    }
-    line
 }
 
 fn plain_without_underscores(text: &str) -> Value {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use notify::{RecursiveMode, Watcher};
 
-use crate::Configuration;
+use crate::configuration::Configuration;
 use crate::manager::{ConfigManager, lock};
 use crate::problem::ConfigError;
 

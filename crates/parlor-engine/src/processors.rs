@@ -9,7 +9,7 @@ use crate::params::SamplingParams;
 
 /// Where an answer may end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ends {
+pub struct EndConditions {
     /// Tokens that end it.
     pub eos_token_ids: Vec<u32>,
     /// Length of prompt and answer together at which it is cut.
@@ -46,7 +46,7 @@ impl History {
 }
 
 /// Applies everything that `params` asks for to the logits `[vocab]` of the next token.
-pub(crate) fn process(params: &SamplingParams, ends: &Ends, history: &History, logits: &mut [f32]) {
+pub(crate) fn process(params: &SamplingParams, ends: &EndConditions, history: &History, logits: &mut [f32]) {
     for (tokens, bias) in &params.sequence_bias {
         add_bias(tokens, *bias, history, logits);
     }

@@ -6,11 +6,11 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::candidates::Candidates;
 use crate::params::SamplingParams;
-use crate::processors::{Ends, History, process};
+use crate::processors::{EndConditions, History, process};
 
 /// Why no token can be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoToken {
+pub enum SamplingError {
     /// No logit is a number.
     NotFinite,
     /// The parameters forbid every token.
@@ -21,14 +21,14 @@ pub enum NoToken {
 #[derive(Clone, Debug)]
 pub struct Sampler {
     params: SamplingParams,
-    ends: Ends,
+    ends: EndConditions,
     history: History,
     rng: ChaCha8Rng,
 }
 
 impl Sampler {
     /// A sampler for an answer to `prompt`; `seed` serves when the parameters name none.
-    pub fn new(params: SamplingParams, ends: Ends, prompt: &[u32], seed: u64) -> Self {
+    pub fn new(params: SamplingParams, ends: EndConditions, prompt: &[u32], seed: u64) -> Self {
         let rng = ChaCha8Rng::seed_from_u64(params.seed.unwrap_or(seed));
         Self { params, ends, history: History::new(prompt), rng }
     }
@@ -36,18 +36,18 @@ impl Sampler {
     /// Chooses the next token from its logits `[vocab]`, which it changes.
     ///
     /// # Errors
-    /// [`NoToken`] when there is none to choose.
-    pub fn next(&mut self, logits: &mut [f32]) -> Result<u32, NoToken> {
+    /// [`SamplingError`] when there is none to choose.
+    pub fn next(&mut self, logits: &mut [f32]) -> Result<u32, SamplingError> {
         let possible = |logits: &[f32]| logits.iter().any(|&logit| logit > f32::NEG_INFINITY);
         if !possible(logits) && !self.params.remove_invalid_values {
-            return Err(NoToken::NotFinite);
+            return Err(SamplingError::NotFinite);
         }
         process(&self.params, &self.ends, &self.history, logits);
         if !possible(logits) {
-            return Err(NoToken::Forbidden);
+            return Err(SamplingError::Forbidden);
         }
-        let id = if self.params.temperature == 0.0 { likeliest(logits) } else { self.draw(logits) };
-        let id = id.ok_or(NoToken::NotFinite)?;
+        let id = if self.params.temperature == 0.0 { argmax(logits) } else { self.draw(logits) };
+        let id = id.ok_or(SamplingError::NotFinite)?;
         self.history.push(id);
         Ok(id)
     }
@@ -71,7 +71,7 @@ impl Sampler {
 }
 
 /// The id of the largest logit, the lowest id on a tie; `None` when none is a number.
-pub fn likeliest(logits: &[f32]) -> Option<u32> {
+pub fn argmax(logits: &[f32]) -> Option<u32> {
     let mut best: Option<(usize, f32)> = None;
     for (id, &logit) in logits.iter().enumerate() {
         if !logit.is_nan() && best.is_none_or(|(_, most)| logit > most) {

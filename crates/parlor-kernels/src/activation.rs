@@ -1,12 +1,11 @@
 //! Activations of the MLP, forward and backward: SiLU and tanh-GELU, gated (`act(gate) * up`) or plain.
 //!
-//! Inputs, output and gradients are of one dtype: f32, or bf16 where products of bf16 are all that reads them. What is computed
-//! from bf16 is computed in f32.
+//! Inputs, output and gradients have one dtype: f32, or bf16 where only bf16 products read them. Arithmetic is in f32.
 
 use crate::parallel::ParallelExt as _;
 
 use crate::cpu::simd::{Element, dispatch, exp};
-use crate::{ValuesMut, View};
+use crate::memory::{ValuesMut, View};
 
 /// The nonlinearity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,10 +16,12 @@ pub enum Activation {
     GeluTanh,
 }
 
+/// Elements of a task.
 const CHUNK: usize = 16 * 1024;
 
-/// Value and derivative at `x` of the activation that is known where the loop is compiled.
+/// An activation, as a type, so that each has a loop compiled for it.
 trait Evaluate {
+    /// Value and derivative at `x`.
     fn evaluate(x: f32) -> (f32, f32);
 }
 
@@ -43,10 +44,10 @@ impl Evaluate for GeluTanh {
         const SCALE: f32 = 0.797_884_6;
         const CUBIC: f32 = 0.044_715;
         let inner = SCALE * (x + CUBIC * x * x * x);
-        // tanh(u) = 1 - 2 / (1 + e^2u), right at both ends without branches.
+        // tanh(u) = 1 - 2 / (1 + e^2u), which is accurate in both limits without branches.
         let tanh = 1.0 - 2.0 / (1.0 + exp(2.0 * inner));
-        let slope = SCALE * (1.0 + 3.0 * CUBIC * x * x);
-        (0.5 * x * (1.0 + tanh), 0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * slope)
+        let inner_derivative = SCALE * (1.0 + 3.0 * CUBIC * x * x);
+        (0.5 * x * (1.0 + tanh), 0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * inner_derivative)
     }
 }
 
@@ -91,7 +92,7 @@ fn gated_forward_of<A: Evaluate, T: Element>(gate: &[T], up: &[T], y: &mut [T]) 
     });
 }
 
-/// Turns `gate` and `up` into their gradients in place, from `dy`.
+/// Replaces `gate` and `up` by their gradients, given `dy`.
 pub fn gated_backward<'a>(
     activation: Activation,
     gate: impl Into<ValuesMut<'a>>,
@@ -123,8 +124,8 @@ fn gated_backward_of<A: Evaluate, T: Element>(gate: &mut [T], up: &mut [T], dy: 
             #[inline(always)]
             || {
                 for ((gate, up), dy) in gate.iter_mut().zip(up).zip(dy) {
-                    let (value, slope) = A::evaluate(gate.widen());
-                    *gate = T::narrow(dy * up.widen() * slope);
+                    let (value, derivative) = A::evaluate(gate.widen());
+                    *gate = T::narrow(dy * up.widen() * derivative);
                     *up = T::narrow(dy * value);
                 }
             },
@@ -157,7 +158,7 @@ fn forward_of<A: Evaluate, T: Element>(x: &[T], y: &mut [T]) {
     });
 }
 
-/// Turns `x` into its gradient in place, from `dy`.
+/// Replaces `x` by its gradient, given `dy`.
 pub fn backward<'a>(activation: Activation, x: impl Into<ValuesMut<'a>>, dy: &[f32]) {
     match (activation, x.into()) {
         (Activation::Silu, ValuesMut::F32(x)) => backward_of::<Silu, _>(x, dy),

@@ -1,12 +1,11 @@
-//! The output head and the log-probability of the targets in one operation, tile by tile: the matrix `[tokens, vocab]` of
-//! logits never exists. A tile is many rows of a part of the vocabulary, so that each part of the weight is read once for
-//! them all; the softmax's sum is carried from part to part (Milakov and Gimelshein, "Online normalizer calculation for
-//! softmax", 2018).
+//! The output head fused with the log-probabilities of the targets, tile by tile: the logits `[tokens, vocab]` are never
+//! materialised. A tile is many rows by a range of the vocabulary, so that each range of the weight is read once for all
+//! these rows. The softmax is online: its sum is carried from tile to tile (Milakov and Gimelshein, "Online normalizer
+//! calculation for softmax", 2018).
 //!
-//! The backward of a head that is trained recomputes the logits, but those of a vocabulary so small that all fit into two
-//! tiles, which are kept. A frozen head needs none of that: the gradient of a row's log-probability by its input is linear in the
-//! probabilities, so the forward carries it along from part to part as it carries the softmax's sum, and the
-//! backward only multiplies.
+//! The backward of a trained head recomputes the logits, unless all of them fit into two tiles, which are kept. A frozen
+//! head needs no second product: the gradient of a row's log-probability by its input is linear in the probabilities, so
+//! the forward accumulates it along with the softmax's sum, and the backward only multiplies by `d_logp`.
 
 use std::ops::Range;
 
@@ -18,7 +17,7 @@ use crate::cpu::simd::{dispatch, exp, max_of, round_into, sum_of};
 use crate::linear::{self, LayerGradient, Shape};
 use crate::{Arithmetic, ValuesMut, View, Write};
 
-/// Rows and columns of a tile, at most: 32 MiB of logits.
+/// Largest rows and columns of a tile: 32 MiB of logits.
 const TILE_ROWS: usize = 1024;
 const TILE_COLUMNS: usize = 8192;
 
@@ -31,75 +30,76 @@ pub struct Head<'a> {
     pub vocab: usize,
     /// Columns of the weight.
     pub hidden: usize,
-    /// Precision of the products; the softmax is f32.
+    /// Precision of the matrix products; the softmax is f32.
     pub arithmetic: Arithmetic,
 }
 
 impl<'a> Head<'a> {
-    /// The part of the weight that makes the logits `columns`, and the sizes of its product with `rows` rows.
-    fn part(&self, rows: usize, columns: &Range<usize>) -> (View<'a>, Shape) {
+    /// The rows of the weight for the logits `columns`, and the shape of their product with `rows` rows.
+    fn columns(&self, rows: usize, columns: &Range<usize>) -> (View<'a>, Shape) {
         let weight = self.weight.slice(columns.start * self.hidden..columns.end * self.hidden);
         let shape = Shape { rows, inputs: self.hidden, outputs: columns.len(), arithmetic: self.arithmetic };
         (weight, shape)
     }
 }
 
-/// Tiles that are kept together, when there are no more.
-const KEPT: usize = 2;
+/// Tiles that are kept for the backward, if there are no more in all.
+const MAX_KEPT_TILES: usize = 2;
 
-/// Bytes of the logits that are held at once for `rows` rows, and of what products of bf16 read instead of a tile of them.
+/// Bytes of the buffers of [`Logits`] for `rows` rows, the bf16 copy of a tile included.
 pub fn tile_bytes(vocab: usize, rows: usize) -> usize {
     let (row_step, columns) = (tile_rows(rows, vocab), tile_columns(vocab));
     let tiles = rows.div_ceil(row_step.max(1)) * vocab.div_ceil(columns.max(1));
     let tile = row_step.min(rows) * columns;
-    let held = if tiles <= KEPT { rows * vocab } else { tile };
+    let held = if tiles <= MAX_KEPT_TILES { rows * vocab } else { tile };
     held * size_of::<f32>() + tile * size_of::<bf16>()
 }
 
-/// Rows of a tile: all of them where what is kept holds them, or parts of about the same size.
+/// Rows of a tile: all if the kept tiles can hold them, else ranges of about the same size.
 fn tile_rows(rows: usize, vocab: usize) -> usize {
-    let parts = if rows * vocab <= KEPT * TILE_ROWS * TILE_COLUMNS { 1 } else { rows.div_ceil(TILE_ROWS) };
+    let parts =
+        if rows * vocab <= MAX_KEPT_TILES * TILE_ROWS * TILE_COLUMNS { 1 } else { rows.div_ceil(TILE_ROWS) };
     rows.div_ceil(parts)
 }
 
-/// Tiles of about the same width, in whole panels of a product.
+/// Columns of a tile: ranges of about the same size, in whole panels of the product.
 fn tile_columns(vocab: usize) -> usize {
     let tiles = vocab.div_ceil(TILE_COLUMNS).max(1);
     vocab.div_ceil(tiles).next_multiple_of(32).min(vocab)
 }
 
-/// The buffers of tiles of logits, kept from pass to pass, and from a forward to its backward with what they hold.
+/// Buffers of logits, reused from pass to pass. From a forward to its backward they also keep their contents.
 #[derive(Clone, Debug, Default)]
 pub struct Logits {
-    tiles: Vec<Kept>,
-    /// The gradient of a tile's logits as products of bf16 read it.
+    tiles: Vec<LogitTile>,
+    /// The gradient of a tile's logits, rounded for bf16 products.
     rounded: Vec<bf16>,
 }
 
-/// A buffer, and the tile whose logits it holds.
+/// A buffer, and the tile whose logits it contains.
 #[derive(Clone, Debug, Default)]
-struct Kept {
+struct LogitTile {
     values: Vec<f32>,
-    tile: Option<Tile>,
+    tile: Option<TileRange>,
 }
 
 /// Rows and columns of a tile.
-type Tile = (Range<usize>, Range<usize>);
+type TileRange = (Range<usize>, Range<usize>);
 
-/// The buffer of the tile with number `index` among all of a pass.
-fn buffer(tiles: &mut Vec<Kept>, index: usize, all: usize) -> &mut Kept {
-    let index = if all <= KEPT { index } else { 0 };
+/// The buffer of tile `index` of `all` tiles of a pass.
+fn buffer(tiles: &mut Vec<LogitTile>, index: usize, all: usize) -> &mut LogitTile {
+    let index = if all <= MAX_KEPT_TILES { index } else { 0 };
     if tiles.len() <= index {
-        tiles.resize_with(index + 1, Kept::default);
+        tiles.resize_with(index + 1, LogitTile::default);
     }
     &mut tiles[index]
 }
 
-/// What a tile's rows are rounded into, row by row, where their products are of bf16; nothing for each row otherwise.
+/// Buffers for the rows of a tile rounded to bf16, row by row; empty slices if the products are f32.
 fn rounded_rows<'a>(
     rounded: &'a mut Vec<bf16>,
     arithmetic: Arithmetic,
-    (rows, columns): &Tile,
+    (rows, columns): &TileRange,
 ) -> impl Iterator<Item = &'a mut [bf16]> + use<'a> {
     let len = if arithmetic == Arithmetic::Bf16 { rows.len() * columns.len() } else { 0 };
     rounded.resize(len, bf16::ZERO);
@@ -107,14 +107,14 @@ fn rounded_rows<'a>(
     std::iter::repeat_with(move || all.next().unwrap_or_default())
 }
 
-/// A tile's rows as a product reads them.
+/// The rows of a tile as operand of a product: the rounded ones if there are any.
 fn as_operand<'a>(values: &'a [f32], rounded: &'a [bf16]) -> View<'a> {
     if rounded.is_empty() { View::F32(values) } else { View::Bf16(rounded) }
 }
 
-impl Kept {
-    /// Room for the logits of a tile; their content is whatever it was.
-    fn room(&mut self, (rows, columns): &Tile) -> &mut [f32] {
+impl LogitTile {
+    /// A buffer for the logits of a tile, with arbitrary contents.
+    fn resized(&mut self, (rows, columns): &TileRange) -> &mut [f32] {
         let len = rows.len() * columns.len();
         if self.values.len() < len {
             self.values = vec![0.0; len];
@@ -124,20 +124,20 @@ impl Kept {
 }
 
 /// All tiles, in order.
-fn tiles(rows: usize, vocab: usize) -> Vec<Tile> {
-    let columns = steps(vocab, tile_columns(vocab));
-    steps(rows, tile_rows(rows, vocab))
+fn tiles(rows: usize, vocab: usize) -> Vec<TileRange> {
+    let columns = ranges(vocab, tile_columns(vocab));
+    ranges(rows, tile_rows(rows, vocab))
         .flat_map(|rows| columns.clone().map(move |columns| (rows.clone(), columns)))
         .collect()
 }
 
-/// `0..len` in steps.
-fn steps(len: usize, step: usize) -> impl Iterator<Item = Range<usize>> + Clone {
+/// `0..len` in ranges of `step`.
+fn ranges(len: usize, step: usize) -> impl Iterator<Item = Range<usize>> + Clone {
     (0..len).step_by(step.max(1)).map(move |start| start..(start + step).min(len))
 }
 
-/// `logp[row] = log softmax(W x[row])[targets[row]]`, and `lse[row]`, the log of the softmax's denominator. Where a
-/// backward of a frozen head will follow, also `slope[row]`, `[rows, hidden]`: the gradient of `logp[row]` by `x[row]`.
+/// `logp[row] = log softmax(W x[row])[targets[row]]`, and `lse[row]`, the log of the softmax's denominator. For the
+/// backward of a frozen head also `head_gradient` `[rows, hidden]`: the gradient of `logp[row]` by `x[row]`.
 ///
 /// # Panics
 /// When a target is not in the vocabulary: the caller checks.
@@ -146,37 +146,37 @@ pub fn forward(
     (x, targets): (&[f32], &[u32]),
     (logp, lse): (&mut [f32], &mut [f32]),
     logits: &mut Logits,
-    mut slope: Option<&mut [f32]>,
+    mut head_gradient: Option<&mut [f32]>,
 ) {
     let (count, hidden) = (targets.len(), head.hidden);
     assert!(
         x.len() == count * hidden
             && logp.len() == count
             && lse.len() == count
-            && slope.as_ref().is_none_or(|slope| slope.len() == x.len()),
+            && head_gradient.as_ref().is_none_or(|head_gradient| head_gradient.len() == x.len()),
         "sizes of the head's input"
     );
-    if let Some(slope) = &mut slope {
-        slope.fill(0.0);
+    if let Some(head_gradient) = &mut head_gradient {
+        head_gradient.fill(0.0);
     }
     let Logits { tiles: buffers, rounded } = logits;
     buffers.iter_mut().for_each(|kept| kept.tile = None);
-    let mut sums = vec![SumExp::NONE; count];
+    let mut sums = vec![RunningSoftmax::NONE; count];
     let tiles = tiles(count, head.vocab);
     for (index, tile) in tiles.iter().enumerate() {
         let (rows, columns) = tile;
         let x = &x[rows.start * hidden..rows.end * hidden];
         let kept = buffer(buffers, index, tiles.len());
-        let values = kept.room(tile);
-        let (weight, shape) = head.part(rows.len(), columns);
+        let values = kept.resized(tile);
+        let (weight, shape) = head.columns(rows.len(), columns);
         linear::forward(x, weight, None, values, Write::Replace, shape);
         let targets = &targets[rows.clone()];
         let lines = values.chunks_mut(columns.len()).zip(&mut sums[rows.clone()]).zip(targets);
         let lines = lines.zip(&mut logp[rows.clone()]);
-        match &mut slope {
+        match &mut head_gradient {
             None => {
                 lines.par_for_each(|(((logits, sum), &target), logp)| {
-                    *sum = sum.with(SumExp::of(logits));
+                    *sum = sum.with(RunningSoftmax::of(logits));
                     let target = target as usize;
                     if columns.contains(&target) {
                         *logp = logits[target - columns.start];
@@ -184,25 +184,34 @@ pub fn forward(
                 });
                 kept.tile = Some(tile.clone());
             }
-            Some(slope) => {
-                let slope = &mut slope[rows.start * hidden..rows.end * hidden];
-                let beside =
-                    slope.chunks_mut(hidden.max(1)).zip(rounded_rows(rounded, head.arithmetic, tile));
-                lines.zip(beside).par_for_each(|((((logits, sum), &target), logp), (slope, rounded))| {
-                    let before = *sum;
-                    *sum = before.with(SumExp::of(logits));
-                    // The target's own part is added exactly, at the end.
-                    let own = (target as usize).checked_sub(columns.start).filter(|&at| at < columns.len());
-                    if let Some(own) = own {
-                        *logp = logits[own];
-                    }
-                    sum.weigh(logits, before, slope);
-                    if let Some(own) = own {
-                        logits[own] = 0.0;
-                    }
-                    round_into(logits, rounded);
-                });
-                linear::backward_input(as_operand(values, rounded), weight, slope, Write::Accumulate, shape);
+            Some(head_gradient) => {
+                let head_gradient = &mut head_gradient[rows.start * hidden..rows.end * hidden];
+                let rows_of_gradient =
+                    head_gradient.chunks_mut(hidden.max(1)).zip(rounded_rows(rounded, head.arithmetic, tile));
+                lines.zip(rows_of_gradient).par_for_each(
+                    |((((logits, sum), &target), logp), (head_gradient, rounded))| {
+                        let before = *sum;
+                        *sum = before.with(RunningSoftmax::of(logits));
+                        // The target's own term is added exactly, at the end.
+                        let own =
+                            (target as usize).checked_sub(columns.start).filter(|&at| at < columns.len());
+                        if let Some(own) = own {
+                            *logp = logits[own];
+                        }
+                        sum.rescale(logits, before, head_gradient);
+                        if let Some(own) = own {
+                            logits[own] = 0.0;
+                        }
+                        round_into(logits, rounded);
+                    },
+                );
+                linear::backward_input(
+                    as_operand(values, rounded),
+                    weight,
+                    head_gradient,
+                    Write::Accumulate,
+                    shape,
+                );
             }
         }
     }
@@ -210,39 +219,44 @@ pub fn forward(
         *lse = sum.log();
         *logp -= *lse;
     }
-    if let Some(slope) = slope {
+    if let Some(head_gradient) = head_gradient {
         let mut wide = vec![0.0; hidden];
-        let lines = slope.chunks_mut(hidden.max(1)).zip(targets).zip(&*logp).zip(&sums);
-        for (((slope, &target), logp), sum) in lines {
+        let lines = head_gradient.chunks_mut(hidden.max(1)).zip(targets).zip(&*logp).zip(&sums);
+        for (((head_gradient, &target), logp), sum) in lines {
             let own = head.weight.slice(target as usize * hidden..(target as usize + 1) * hidden);
             let (rest, inverse) = (1.0 - logp.exp(), 1.0 / sum.sum);
             own.widen_into(&mut wide);
-            for (slope, own) in slope.iter_mut().zip(&wide) {
-                *slope = own * rest - *slope * inverse;
+            for (head_gradient, own) in head_gradient.iter_mut().zip(&wide) {
+                *head_gradient = own * rest - *head_gradient * inverse;
             }
         }
     }
 }
 
-/// `dx[row] = d_logp[row] * slope[row]`: the backward of a frozen head.
-pub fn backward_frozen(slope: &[f32], d_logp: &[f32], dx: &mut [f32]) {
-    let hidden = slope.len() / d_logp.len().max(1);
-    assert!(slope.len() == dx.len() && slope.len() == hidden * d_logp.len(), "sizes of the head's input");
-    for ((dx, slope), d) in dx.chunks_mut(hidden.max(1)).zip(slope.chunks(hidden.max(1))).zip(d_logp) {
-        for (dx, slope) in dx.iter_mut().zip(slope) {
-            *dx = d * slope;
+/// `dx[row] = d_logp[row] * head_gradient[row]`: the backward of a frozen head.
+pub fn backward_frozen(head_gradient: &[f32], d_logp: &[f32], dx: &mut [f32]) {
+    let hidden = head_gradient.len() / d_logp.len().max(1);
+    assert!(
+        head_gradient.len() == dx.len() && head_gradient.len() == hidden * d_logp.len(),
+        "sizes of the head's input"
+    );
+    for ((dx, head_gradient), d) in
+        dx.chunks_mut(hidden.max(1)).zip(head_gradient.chunks(hidden.max(1))).zip(d_logp)
+    {
+        for (dx, head_gradient) in dx.iter_mut().zip(head_gradient) {
+            *dx = d * head_gradient;
         }
     }
 }
 
-/// `sum(exp(logits))` as `exp(max) * sum`, which does not overflow.
+/// `sum(exp(logits))` over the logits so far, as `exp(max) * sum`, which does not overflow.
 #[derive(Clone, Copy)]
-struct SumExp {
+struct RunningSoftmax {
     max: f32,
     sum: f32,
 }
 
-impl SumExp {
+impl RunningSoftmax {
     const NONE: Self = Self { max: f32::NEG_INFINITY, sum: 0.0 };
 
     fn of(logits: &[f32]) -> Self {
@@ -263,7 +277,7 @@ impl SumExp {
         )
     }
 
-    /// The sum over these logits and others.
+    /// The sum over the logits of both.
     fn with(self, other: Self) -> Self {
         if self.max == f32::NEG_INFINITY {
             other
@@ -276,8 +290,8 @@ impl SumExp {
         }
     }
 
-    /// Turns logits into their weights in this sum, and what was added up with those of the sum `before`.
-    fn weigh(self, logits: &mut [f32], before: Self, total: &mut [f32]) {
+    /// Replaces logits by `exp(logit - max)`, and rescales `total`, a sum weighted relative to the maximum of `before`.
+    fn rescale(self, logits: &mut [f32], before: Self, total: &mut [f32]) {
         dispatch(
             #[inline(always)]
             || {
@@ -294,17 +308,18 @@ impl SumExp {
         );
     }
 
+    /// The log of the sum.
     fn log(self) -> f32 {
         if self.max == f32::NEG_INFINITY { self.max } else { self.max + self.sum.ln() }
     }
 }
 
-/// `log(sum(exp(logits)))`, stable.
+/// `log(sum(exp(logits)))`, without overflow; NaN if any logit is.
 pub fn log_sum_exp(logits: &[f32]) -> f32 {
-    SumExp::of(logits).log()
+    RunningSoftmax::of(logits).log()
 }
 
-/// What the backward pass needs of the forward's rows.
+/// Inputs of the backward: those of the forward, its result, and the gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct BackwardInputs<'a> {
     /// Input, `[rows, hidden]`.
@@ -317,8 +332,8 @@ pub struct BackwardInputs<'a> {
     pub d_logp: &'a [f32],
 }
 
-/// `dx = ...` and `dweight (+)= ...` (when asked for). `logits` is the forward's, and nothing that the forward left there
-/// outlives this.
+/// `dx = ...`, and `dweight (+)= ...` if given. `logits` are the forward's buffers; the tiles that it kept there are
+/// consumed.
 pub fn backward(
     head: Head<'_>,
     rows: BackwardInputs<'_>,
@@ -333,13 +348,13 @@ pub fn backward(
     let mut started = targets.len();
     for (index, tile) in tiles.iter().enumerate().rev() {
         let (rows, columns) = tile;
-        let span = rows.start * head.hidden..rows.end * head.hidden;
-        let (weight, shape) = head.part(rows.len(), columns);
+        let inputs = rows.start * head.hidden..rows.end * head.hidden;
+        let (weight, shape) = head.columns(rows.len(), columns);
         let kept = buffer(buffers, index, tiles.len());
-        let is_there = kept.tile.take().is_some_and(|there| there == *tile);
-        let logits = kept.room(tile);
-        if !is_there {
-            linear::forward(&x[span.clone()], weight, None, logits, Write::Replace, shape);
+        let is_kept = kept.tile.take().is_some_and(|kept| kept == *tile);
+        let logits = kept.resized(tile);
+        if !is_kept {
+            linear::forward(&x[inputs.clone()], weight, None, logits, Write::Replace, shape);
         }
         logits
             .chunks_mut(columns.len())
@@ -365,13 +380,13 @@ pub fn backward(
         let d_logits = as_operand(logits, rounded);
         let write = if rows.start < started { Write::Replace } else { Write::Accumulate };
         started = rows.start;
-        linear::backward_input(d_logits, weight, &mut dx[span.clone()], write, shape);
+        linear::backward_input(d_logits, weight, &mut dx[inputs.clone()], write, shape);
         if let Some((dweight, write)) = &mut dweight {
             let part = columns.start * head.hidden..columns.end * head.hidden;
-            // Tiles are gone through from the last to the first.
+            // The tiles are processed from the last to the first.
             let write = if rows.end == targets.len() { *write } else { Write::Accumulate };
             let layer = LayerGradient { dy: d_logits, dw: dweight.slice(part), write };
-            linear::backward_weights(View::F32(&x[span]), shape, &mut [layer]);
+            linear::backward_weights(View::F32(&x[inputs]), shape, &mut [layer]);
         }
     }
 }

@@ -1,20 +1,21 @@
-//! Rows of a table by id, and the gradient that adds rows back.
+//! Embedding lookup, and its gradient.
 
 use crate::cpu::simd::Element;
-use crate::{ValuesMut, View};
+use crate::matmul::Write;
+use crate::memory::{ValuesMut, View};
 
 /// `y[row] (+)= table[ids[row]]`, widened to f32. `table` is `[entries, width]`.
 ///
 /// # Panics
-/// When an id is not in the table: the caller checks ids and says where a wrong one came from.
-pub fn forward(table: View<'_>, ids: &[u32], width: usize, y: &mut [f32], write: crate::Write) {
-    assert_eq!(y.len(), ids.len() * width, "room for {} rows of {width}", ids.len());
+/// When an id is not in the table: the caller checks ids, and reports where a wrong one came from.
+pub fn forward(table: View<'_>, ids: &[u32], width: usize, y: &mut [f32], write: Write) {
+    assert_eq!(y.len(), ids.len() * width, "{} rows of {width}", ids.len());
     let mut row = vec![0.0; width];
     for (y, &id) in y.chunks_exact_mut(width.max(1)).zip(ids) {
         let entry = table.slice(id as usize * width..(id as usize + 1) * width);
         match write {
-            crate::Write::Replace => entry.widen_into(y),
-            crate::Write::Accumulate => {
+            Write::Replace => entry.widen_into(y),
+            Write::Accumulate => {
                 entry.widen_into(&mut row);
                 for (y, x) in y.iter_mut().zip(&row) {
                     *y += x;
@@ -24,8 +25,8 @@ pub fn forward(table: View<'_>, ids: &[u32], width: usize, y: &mut [f32], write:
     }
 }
 
-/// `dtable[ids[row]] += dy[row]`: entry by entry, each entry's rows in order and added up in f32, so that the sum is the same on
-/// every run and is rounded once.
+/// `dtable[ids[row]] += dy[row]`. The rows of an entry are added in order and in f32, so that the sum is the same in every
+/// run, and rounded once.
 ///
 /// # Panics
 /// When an id is not in the table.
@@ -42,6 +43,7 @@ pub fn backward<'a>(ids: &[u32], width: usize, dy: &[f32], dtable: impl Into<Val
     }
 }
 
+/// As [`backward`]; `order` is the rows sorted by id.
 fn add_rows<T: Element>(ids: &[u32], (order, width): (&[usize], usize), dy: &[f32], table: &mut [T]) {
     let mut sum = vec![0.0; width];
     for rows in order.chunk_by(|&a, &b| ids[a] == ids[b]) {

@@ -1,27 +1,28 @@
-//! What low-rank adapters need beside matrix products: dropout of their input, and the row norms of an adapted weight.
+//! The operations of low-rank adapters other than matrix products: dropout of the input, and for DoRA the row norms of an
+//! adapted weight.
 //!
-//! Sources: LoRA (Hu et al., 2021), DoRA (Liu et al., 2024), section 4.3. A dropout mask is a function of seed and place
-//! alone, so the backward pass makes it again instead of keeping it.
+//! Sources: LoRA (Hu et al., 2021); DoRA (Liu et al., 2024), section 4.3. A dropout mask is a function of seed and index
+//! alone, so the backward pass recomputes it.
 
 use crate::parallel::ParallelExt as _;
 
 use crate::View;
 use crate::random::uniform;
 
-/// Elements per task.
+/// Elements of a task.
 const CHUNK: usize = 16 * 1024;
 
-/// Which elements are dropped.
+/// A dropout mask.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
-    /// Share of the elements that are dropped, 0 or above, below 1.
+    /// Probability that an element is dropped, in [0, 1).
     pub probability: f32,
-    /// Names the mask.
+    /// Seed of the mask.
     pub seed: u64,
 }
 
 impl Dropout {
-    /// 0, or what a kept element `index` is multiplied by: `1 / (1 - probability)`.
+    /// The mask of element `index`: 0, or `1 / (1 - probability)` if it is kept.
     #[inline(always)]
     fn factor(self, index: usize) -> f32 {
         if uniform(self.seed, index) < self.probability { 0.0 } else { 1.0 / (1.0 - self.probability) }
@@ -36,7 +37,7 @@ impl Dropout {
         });
     }
 
-    /// `dx += mask * d`: the gradient of what [`Self::apply`] was given.
+    /// `dx += mask * d`: the backward of [`Self::apply`].
     pub fn apply_backward(self, d: &[f32], dx: &mut [f32]) {
         dx.chunks_mut(CHUNK).zip(d.chunks(CHUNK)).enumerate().par_for_each(|(chunk, (dx, d))| {
             for (i, (dx, d)) in dx.iter_mut().zip(d).enumerate() {

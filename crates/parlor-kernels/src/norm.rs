@@ -1,16 +1,16 @@
 //! RMS norm (Zhang and Sennrich, 2019) and layer norm (Ba et al., 2016), forward and backward, row by row.
 //!
-//! The forward keeps one or two numbers per row; the backward recomputes the normalised row from the input.
+//! The forward saves one or two statistics per row; the backward recomputes the normalised row from the input.
 
 use crate::parallel::ParallelExt as _;
 
-use crate::ValuesMut;
 use crate::cpu::simd::{Element, dispatch, dot, sum_of};
+use crate::memory::ValuesMut;
 
-/// Rows per parallel task: fixed, so that weight gradients are summed in the same order on any machine.
+/// Rows of a task: fixed, so that weight gradients are summed in the same order on any machine.
 const ROWS: usize = 64;
 
-/// `y = x / sqrt(mean(x^2) + eps) * weight`, row by row; `inverse_rms[row]` is kept for the backward.
+/// `y = x / sqrt(mean(x^2) + eps) * weight`, row by row; `inverse_rms[row]` is saved for the backward.
 pub fn rms_forward<'a>(
     x: &[f32],
     weight: &[f32],
@@ -96,7 +96,7 @@ pub fn rms_backward(
     }
 }
 
-/// Per-row numbers that layer norm keeps for its backward.
+/// Statistics of a row that layer norm saves for its backward.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RowMoments {
     /// Mean of the row.
@@ -105,7 +105,7 @@ pub struct RowMoments {
     pub inverse_std: f32,
 }
 
-/// `y = (x - mean) / sqrt(var + eps) * weight + bias`, row by row; the parameters are weight and bias.
+/// `y = (x - mean) / sqrt(var + eps) * weight + bias`, row by row; `parameters` are weight and bias.
 pub fn layer_forward<'a>(
     x: &[f32],
     parameters: (&[f32], &[f32]),

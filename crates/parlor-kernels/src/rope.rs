@@ -1,20 +1,20 @@
-//! Rotary position embedding (Su et al., 2021) in HF's half-rotation layout: feature `i` of a head pairs with
-//! feature `i + head_dim / 2`.
+//! Rotary position embedding (Su et al., 2021) in HF's layout: feature `i` of a head is rotated with feature
+//! `i + head_dim / 2`.
 
 use crate::parallel::ParallelExt as _;
 
 use crate::cpu::simd::dispatch;
 
-/// Which way to turn.
+/// Direction of the rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// The forward pass.
     Forward,
-    /// The backward pass: the transpose of a rotation is the rotation by the negative angle.
+    /// The backward pass: the transpose of a rotation is the rotation by the opposite angle.
     Backward,
 }
 
-/// Cosines and sines of every row's angles.
+/// Cosines and sines of the angles of every row.
 #[derive(Clone, Debug, Default)]
 pub struct Angles {
     /// `[rows, head_dim / 2]`.
@@ -22,14 +22,14 @@ pub struct Angles {
     /// `[rows, head_dim / 2]`.
     pub sin: Vec<f32>,
     half: usize,
-    /// Of which they are.
+    /// The positions that `cos` and `sin` were computed for.
     positions: Vec<u32>,
     inverse_frequencies: Vec<f32>,
 }
 
 impl Angles {
-    /// Fills in the angles `position * inverse_frequency`, reusing the buffers, and what they hold when it is of the same
-    /// positions. The product is rounded to f32 before the sine is taken, as `transformers` does.
+    /// Computes the angles `position * inverse_frequency` into the same buffers, or keeps them if positions and
+    /// frequencies are unchanged. The product is rounded to f32 before the sine, as in `transformers`.
     pub fn fill(&mut self, positions: &[u32], inverse_frequencies: &[f32]) {
         if self.positions == positions && self.inverse_frequencies == inverse_frequencies {
             return;

@@ -1,7 +1,9 @@
-//! Why a model could not be loaded: a kind that programs can act on, and text that a person can.
+//! Why a model could not be loaded or saved: a kind that programs can act on, and text that a person can.
 
 use std::fmt;
 use std::path::Path;
+
+use parlor_files::WriteError;
 
 /// What class of trouble it was; decides what to try next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -88,4 +90,33 @@ impl ModelLoadError {
         };
         Self::new(kind, place.display(), format!("the file cannot be read: {error}"), help)
     }
+}
+
+/// Why a model could not be saved.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// The operating system refused; a full disk, say.
+    #[error(
+        "{0}\n  help: check free space and permissions there; nothing that was in place before was changed"
+    )]
+    Write(#[from] WriteError),
+    /// The family cannot express this decoder.
+    #[error("a {family} config.json cannot describe this model: {}", .problems.join("; "))]
+    Shape {
+        /// The family's name.
+        family: &'static str,
+        /// What does not fit, as sentences.
+        problems: Vec<String>,
+    },
+    /// The decoder lacks a parameter that the checkpoint format needs.
+    #[error("the decoder has no parameter for the tensor `{0}`; this is a bug")]
+    Parameter(String),
+    /// A tensor could not be laid out.
+    #[error("the tensor `{name}` cannot be written: {message}; this is a bug")]
+    Tensor {
+        /// Its name.
+        name: String,
+        /// Why.
+        message: String,
+    },
 }

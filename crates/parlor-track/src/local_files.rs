@@ -10,13 +10,11 @@ use crate::error::TrackError;
 use crate::metrics_file::MetricsFile;
 use crate::plot::loss_svg;
 use crate::row::Row;
-use crate::run_record::RunRecord;
+use crate::run_record::{RUN_FILE, RunRecord};
 use crate::whole_file;
 
 /// A row per logged step.
 pub const METRICS_FILE: &str = "metrics.jsonl";
-/// What the run is made of and how it ended.
-pub const RUN_FILE: &str = "run.json";
 /// The plot of the losses.
 pub const LOSS_FILE: &str = "loss.svg";
 

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::clock::Clock;
 use crate::config::{MlflowConfig, MonitoringConfig};
 use crate::error::TrackError;
-use crate::local_files::{LOSS_FILE, LocalFiles, RUN_FILE};
+use crate::local_files::{LOSS_FILE, LocalFiles};
 use crate::mlflow::{MlflowFileStore, MlflowRun};
 use crate::row::Row;
-use crate::run_record::{Resumption, RunInfo, RunRecord, RunStatus};
+use crate::run_record::{RUN_FILE, Resumption, RunInfo, RunRecord, RunStatus};
 use crate::secret::REDACTED;
 use crate::tracker::Tracker;
 

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::TrackError;
-use crate::local_files::RUN_FILE;
 use crate::secret::REDACTED;
+
+/// Name of the file in a run's output directory.
+pub const RUN_FILE: &str = "run.json";
 
 /// How a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parlor::engine::{
-    Answer, Answerer, FinishReason, GenerateError, SamplingOverrides, SamplingParams, generate, resolve,
+    Completion, FinishReason, GenerateError, GenerationModel, SamplingOverrides, SamplingParams, generate,
+    resolve,
 };
 use parlor::model::{GenerationConfig, LoadedModel};
 use parlor::text::{
@@ -34,17 +35,17 @@ pub(crate) struct AnswerRow<'a> {
     decode_tokens_per_second: f64,
 }
 
-impl<'a> From<&'a Answer> for AnswerRow<'a> {
-    fn from(answer: &'a Answer) -> Self {
+impl<'a> From<&'a Completion> for AnswerRow<'a> {
+    fn from(completion: &'a Completion) -> Self {
         Self {
-            text: &answer.text,
-            ids: &answer.ids,
-            finish_reason: answer.finish_reason,
-            prompt_tokens: answer.prompt_tokens,
-            completion_tokens: answer.ids.len(),
-            seconds: (answer.prefill + answer.decode).as_secs_f64(),
-            prefill_tokens_per_second: answer.prefill_tokens_per_second(),
-            decode_tokens_per_second: answer.decode_tokens_per_second(),
+            text: &completion.text,
+            ids: &completion.ids,
+            finish_reason: completion.finish_reason,
+            prompt_tokens: completion.prompt_tokens,
+            completion_tokens: completion.ids.len(),
+            seconds: (completion.prefill + completion.decode).as_secs_f64(),
+            prefill_tokens_per_second: completion.prefill_tokens_per_second(),
+            decode_tokens_per_second: completion.decode_tokens_per_second(),
         }
     }
 }
@@ -126,17 +127,17 @@ pub(crate) fn answer(
     prompt: &[u32],
     params: &SamplingParams,
     on_text: &mut dyn FnMut(&str) -> Result<(), Failure>,
-) -> Result<Answer, Failure> {
+) -> Result<Completion, Failure> {
     check_ids(prompt, model)?;
     let eos_token_ids = model.eos_token_ids();
-    let answerer = Answerer {
+    let generation_model = GenerationModel {
         decoder: &model.decoder,
         tokenizer: model.tokenizer.as_ref(),
         eos_token_ids: &eos_token_ids,
         max_length: model.max_length,
     };
     let mut failure = None;
-    let result = generate(answerer, prompt, params, fresh_seed(), &mut |piece| {
+    let result = generate(generation_model, prompt, params, fresh_seed(), &mut |piece| {
         if let Err(error) = on_text(piece) {
             failure = Some(error);
             return ControlFlow::Break(());

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parlor::configuration::{Layer, Sources};
+use parlor::train::TrainError;
 use parlor::{Config, ConfigManager};
 
 use crate::cli::Global;
@@ -76,6 +77,14 @@ impl Context {
     /// Paths of config files that are nowhere.
     pub(crate) fn missing(&self) -> Result<&[Missing], Failure> {
         Ok(&self.resolved()?.1)
+    }
+
+    /// The failure of a run or an evaluation, with the places where a path of the configuration was looked for.
+    pub(crate) fn run_failure(&self, error: TrainError) -> Failure {
+        match self.missing() {
+            Ok(missing) => paths::of_run(missing, error),
+            Err(failure) => failure,
+        }
     }
 
     fn resolved(&self) -> Result<&(Arc<Config>, Vec<Missing>), Failure> {

@@ -14,10 +14,11 @@ use parlor::train::TrainError;
 use parlor::train::distributed::DistributedError;
 
 use crate::diagnostics::{self, Message};
-use crate::interrupt::INTERRUPTED;
 
 const FAILED: u8 = 1;
 const INPUT: u8 = 2;
+/// What shells report for a program that Ctrl-C ended.
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Why a verb did not end well.
 #[derive(Debug)]

@@ -7,14 +7,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 
+use crate::failure::INTERRUPTED;
+
 /// Set by the first Ctrl-C.
 pub(crate) static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Set by SIGUSR1.
 static SAVE: AtomicBool = AtomicBool::new(false);
-
-/// What shells report for a program that Ctrl-C ended.
-pub(crate) const INTERRUPTED: u8 = 130;
 
 /// What the first Ctrl-C does.
 #[derive(Debug, Clone, Copy)]

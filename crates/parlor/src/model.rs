@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parlor::model::{
-    LoadOptions, LoadedModel, MaxLength, ModelConfig, ModelLoadError, ModelManager, TextFiles, WeightOrder,
-    locate_adapted, locate_model, read_gguf_text,
+    LoadOptions, LoadedModel, MaxLength, ModelConfig, ModelLoadError, ModelManager, TextArtifacts, TextFiles,
+    WeightLayout, locate_model, locate_with_adapters, read_gguf_text,
 };
 use parlor::text::{ChatTemplate, Tokenizer};
 use serde_json::{Map, Value};
@@ -76,18 +76,18 @@ pub(crate) fn adapters(args: &ModelArgs) -> Result<Vec<PathBuf>, Failure> {
 /// Loads the model, to answer with it. It stays as long as the program runs: the system takes a large vocabulary back in less time
 /// than giving it back string by string would.
 pub(crate) fn load(context: &Context, args: &ModelArgs) -> Result<ManuallyDrop<Arc<LoadedModel>>, Failure> {
-    load_in(WeightOrder::Products, context, args).map(ManuallyDrop::new)
+    load_in(WeightLayout::Prepacked, context, args).map(ManuallyDrop::new)
 }
 
 /// Loads the model, its weights in this order.
 pub(crate) fn load_in(
-    order: WeightOrder,
+    layout: WeightLayout,
     context: &Context,
     args: &ModelArgs,
 ) -> Result<Arc<LoadedModel>, Failure> {
     let section = section(context, args)?;
     let max_length = max_length(context, &section)?;
-    let options = LoadOptions { order, ..section.load_options(max_length) };
+    let options = LoadOptions { layout, ..section.load_options(max_length) };
     let manager = ModelManager::with_options(section, options).with_adapters(adapters(args)?);
     manager.load_model().map_err(|error| named(context, error))
 }
@@ -142,9 +142,9 @@ impl TextSide {
         let mut path = locate_model(&section.name, cache_dir).map_err(|error| named(context, error))?;
         if !path.join("tokenizer.json").is_file() {
             // An adapter that came without a tokenizer has its base's.
-            path = locate_adapted(&path, &[], cache_dir)?.0;
+            path = locate_with_adapters(&path, &[], cache_dir)?.0;
         }
-        if let Some((tokenizer, template, warnings)) = read_gguf_text(&path)? {
+        if let Some(TextArtifacts { tokenizer, chat_template: template, warnings }) = read_gguf_text(&path)? {
             for warning in warnings {
                 tracing::warn!(model = %path.display(), "{warning}");
             }

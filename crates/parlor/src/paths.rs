@@ -9,7 +9,6 @@ use parlor::text::data_files;
 use parlor::train::TrainError;
 use parlor::{Config, ConfigManager};
 
-use crate::context::Context;
 use crate::failure::Failure;
 
 /// A path of a config file that is nowhere.
@@ -111,14 +110,7 @@ pub(crate) fn of_model(missing: &[Missing], error: ModelLoadError) -> ModelLoadE
 }
 
 /// The failure of a run or an evaluation, with the places where a path was looked for.
-pub(crate) fn failed(context: &Context, error: TrainError) -> Failure {
-    match context.missing() {
-        Ok(missing) => of_run(missing, error),
-        Err(failure) => failure,
-    }
-}
-
-fn of_run(missing: &[Missing], error: TrainError) -> Failure {
+pub(crate) fn of_run(missing: &[Missing], error: TrainError) -> Failure {
     match error {
         TrainError::Model(source) => match source.downcast::<ModelLoadError>() {
             Ok(error) => of_model(missing, *error).into(),

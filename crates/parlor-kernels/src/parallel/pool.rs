@@ -29,7 +29,7 @@ struct CachePadded<T>(T);
 
 /// A function, and the number of tasks to call it for. The function outlives the job because [`Pool::run`] waits.
 #[derive(Clone, Copy)]
-struct Job {
+struct ParallelJob {
     task: *const (dyn Fn(usize) + Sync),
     tasks: usize,
 }
@@ -51,7 +51,7 @@ struct Pool {
     /// The payload of a panic in a worker's task.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     /// Written while no job is open and no worker is active.
-    job: UnsafeCell<Option<Job>>,
+    job: UnsafeCell<Option<ParallelJob>>,
     /// Locked by the submitting thread while its job runs; the number of the last job.
     caller: Mutex<usize>,
     workers: OnceLock<Vec<Worker>>,
@@ -117,7 +117,7 @@ pub(super) fn run(tasks: usize, task: &(dyn Fn(usize) + Sync)) {
     match last {
         Some(mut last) => {
             *last = last.wrapping_add(1).max(1);
-            POOL.run(Job { task: erase_lifetime(task), tasks }, *last, workers);
+            POOL.run(ParallelJob { task: erase_lifetime(task), tasks }, *last, workers);
         }
         None => (0..tasks).for_each(task),
     }
@@ -149,7 +149,7 @@ impl Drop for CloseJob {
 }
 
 impl Pool {
-    fn run(&self, job: Job, number: usize, workers: &[Worker]) {
+    fn run(&self, job: ParallelJob, number: usize, workers: &[Worker]) {
         // SAFETY: this thread holds `caller`, so no job is open; `CloseJob` waited until no worker was active, and a worker
         // that becomes active now finds `open` 0 and does not read `job`.
         unsafe { *self.job.get() = Some(job) };
@@ -170,7 +170,7 @@ impl Pool {
     }
 
     /// Runs tasks of `job` until there are none left.
-    fn run_tasks(&self, job: Job) {
+    fn run_tasks(&self, job: ParallelJob) {
         // SAFETY: the function outlives the job, and `CloseJob` waits for all who run its tasks.
         let task = unsafe { &*job.task };
         loop {

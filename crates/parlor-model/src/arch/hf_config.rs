@@ -9,10 +9,10 @@ use serde_json::{Map, Value};
 use crate::error::ModelLoadError;
 
 /// Largest accepted width, vocabulary or head count; about a hundred times the largest published model.
-pub(super) const LARGEST_WIDTH: u64 = 1 << 24;
-pub(super) const LARGEST_HEADS: u64 = 1 << 16;
-pub(super) const LARGEST_LAYERS: u64 = 10_000;
-pub(super) const LARGEST_CONTEXT: u64 = 1 << 31;
+pub(crate) const LARGEST_WIDTH: u64 = 1 << 24;
+pub(crate) const LARGEST_HEADS: u64 = 1 << 16;
+pub(crate) const LARGEST_LAYERS: u64 = 10_000;
+pub(crate) const LARGEST_CONTEXT: u64 = 1 << 31;
 
 /// A `config.json` that is being read as some family's.
 pub(crate) struct HfConfig<'a> {

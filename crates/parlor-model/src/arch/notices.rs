@@ -1,11 +1,11 @@
-//! What of a `config.json` is no reason to stop, and what is, whatever the family: keys of transformers' base classes.
+//! Keys of transformers' base classes that concern every family: what is no reason to stop, and what is.
 //!
 //! Source: `PreTrainedConfig` and `masking_utils.py` in transformers 5.23.
 
 use serde_json::{Map, Value, json};
 
+use super::family::Family;
 use super::hf_config::HfConfig;
-use super::{Architecture, gpt2, rotary};
 use crate::error::ModelLoadError;
 
 /// Whether the file names code of its repository.
@@ -27,8 +27,8 @@ pub(super) fn refuse_unsupported(config: &HfConfig<'_>) -> Result<(), ModelLoadE
     }
 }
 
-/// What the user should know.
-pub(super) fn of(family: Architecture, config: &HfConfig<'_>) -> Vec<String> {
+/// What the user should know, whatever the family.
+pub(super) fn of(family: &dyn Family, config: &HfConfig<'_>) -> Vec<String> {
     let mut found = Vec::new();
     let classes = config.get("architectures").and_then(Value::as_array);
     let mut classes = classes.into_iter().flatten().filter_map(Value::as_str);
@@ -37,8 +37,9 @@ pub(super) fn of(family: Architecture, config: &HfConfig<'_>) -> Vec<String> {
         && !classes.any(|other| other == family.class_name())
     {
         found.push(format!(
-            "config.json has `model_type: {family}` and `architectures: [{class}]`; the model is loaded as a \
+            "config.json has `model_type: {}` and `architectures: [{class}]`; the model is loaded as a \
              `{}`, by its `model_type`, as in transformers",
+            family.model_type(),
             family.class_name()
         ));
     }
@@ -49,9 +50,5 @@ pub(super) fn of(family: Architecture, config: &HfConfig<'_>) -> Vec<String> {
             family.class_name()
         ));
     }
-    found.extend(match family {
-        Architecture::Gpt2 => gpt2::notices(config),
-        _ => rotary::notices(config),
-    });
     found
 }

@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Architecture;
-use crate::decoder_config::{
-    Activation, Bias, DecoderConfig, Head, Mlp, Norm, Positions, QkNorm, Rope, RopeScaling,
-};
+use super::architecture::Architecture;
+use super::family::NewModel;
+use super::registry;
+use crate::config::{DecoderConfig, Head, Positions};
 
 /// A named size for a new model. Parameter counts include a tied embedding of 8192 tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -112,8 +112,7 @@ impl ArchitectureBlock {
     ) -> Result<(Architecture, DecoderConfig), PresetError> {
         let mut problems = Vec::new();
         let (hidden, inner, layers, heads, kv, context) = preset.row();
-        let family = self.family.unwrap_or(Architecture::Qwen3);
-        let gpt2 = family == Architecture::Gpt2;
+        let family = self.family.unwrap_or(registry::DEFAULT_NEW_FAMILY);
         let mut bounded = |name: &str, value: usize, most: usize| {
             if value == 0 || value > most {
                 problems.push(format!("`{name}` is {value}; it must be from 1 to {most}"));
@@ -123,7 +122,8 @@ impl ArchitectureBlock {
         let hidden_size = bounded("hidden_size", self.hidden_size.unwrap_or(hidden), 65_536);
         let heads = bounded("num_attention_heads", self.num_attention_heads.unwrap_or(heads), 1024);
         // A preset's own number of key/value heads may not divide a number of heads that was overridden.
-        let default_kv = if gpt2 || !heads.is_multiple_of(kv) { heads } else { kv };
+        let grouped = family.0.has_grouped_queries() && heads.is_multiple_of(kv);
+        let default_kv = if grouped { kv } else { heads };
         let num_key_value_heads =
             bounded("num_key_value_heads", self.num_key_value_heads.unwrap_or(default_kv), 1024);
         let layers = bounded("num_hidden_layers", self.num_hidden_layers.unwrap_or(layers), 1000);
@@ -149,10 +149,7 @@ impl ArchitectureBlock {
         let eps = positive("rms_norm_eps", self.rms_norm_eps, 1e-6) as f32;
         let theta = positive("rope_theta", self.rope_theta, 10_000.0);
         let initializer_range = positive("initializer_range", self.initializer_range, 0.02) as f32;
-        if gpt2 && self.rope_theta.is_some() {
-            problems.push(format!("`rope_theta` does not apply to {family}, which learns its positions"));
-        }
-        let config = DecoderConfig {
+        let config = family.0.new_model(&NewModel {
             vocab_size,
             hidden_size,
             intermediate_size,
@@ -161,23 +158,14 @@ impl ArchitectureBlock {
             num_key_value_heads,
             head_dim,
             max_position_embeddings,
-            norm: if gpt2 { Norm::Layer { eps } } else { Norm::Rms { eps } },
-            positions: if gpt2 {
-                Positions::Learned
-            } else {
-                Positions::Rope(Rope { theta, scaling: RopeScaling::Default })
-            },
-            mlp: if gpt2 { Mlp::Plain(Activation::GeluTanh) } else { Mlp::Gated(Activation::Silu) },
-            bias: match family {
-                Architecture::Gpt2 => Bias::All,
-                Architecture::Qwen2 => Bias::Qkv,
-                _ => Bias::None,
-            },
-            qk_norm: if family == Architecture::Qwen3 { QkNorm::PerHead } else { QkNorm::None },
-            windows: vec![None; layers],
+            eps,
+            rope_theta: theta,
             head: if self.tie_word_embeddings.unwrap_or(true) { Head::Tied } else { Head::Separate },
             initializer_range,
-        };
+        });
+        if config.positions == Positions::Learned && self.rope_theta.is_some() {
+            problems.push(format!("`rope_theta` does not apply to {family}, which learns its positions"));
+        }
         problems.extend(family.misfits(&config));
         if problems.is_empty() { Ok((family, config)) } else { Err(PresetError(problems)) }
     }

@@ -1,41 +1,88 @@
 //! Qwen2 and Qwen2.5 (`Qwen2ForCausalLM`): biases on query, key and value; windows by layer.
 //! Source: `models/qwen2` in transformers.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+use super::architecture::Architecture;
+use super::family::{Family, NewModel};
+use super::gguf::{self, GgufKeys, QkvLayout};
 use super::hf_config::HfConfig;
-use super::lineage::{self, Traits};
-use crate::decoder_config::{Bias, DecoderConfig, QkNorm};
+use super::llama_family::{self, GgufDefaults, LlamaDefaults};
+use super::rotary;
+use super::tensors::CheckpointTensor;
+use crate::config::{Bias, DecoderConfig, QkNorm};
 use crate::error::ModelLoadError;
+use crate::files::Gguf;
 
-pub(super) fn decoder_config(config: &HfConfig<'_>) -> Result<DecoderConfig, ModelLoadError> {
-    let traits = Traits {
-        bias: Bias::Qkv,
-        qk_norm: QkNorm::None,
-        head_dim: None,
-        num_key_value_heads: Some(32),
-        max_position_embeddings: 32_768,
-    };
-    lineage::decoder_config(config, &traits, lineage::windows_by_layer(config)?)
+/// The family.
+pub(super) struct Qwen2;
+
+impl Architecture {
+    /// Qwen2 and Qwen2.5.
+    pub const QWEN2: Architecture = Architecture(&Qwen2);
 }
 
-pub(super) fn hf_keys(config: &DecoderConfig) -> Map<String, Value> {
-    let mut map = lineage::hf_keys(config);
-    window_keys(config, &mut map);
-    map
-}
+impl Family for Qwen2 {
+    fn model_type(&self) -> &'static str {
+        "qwen2"
+    }
 
-/// The keys that say which layers slide; `layer_types` is the one that decides.
-pub(super) fn window_keys(config: &DecoderConfig, map: &mut Map<String, Value>) {
-    let window = config.windows.iter().flatten().next();
-    let first = config.windows.iter().position(Option::is_some).unwrap_or(config.num_hidden_layers);
-    let types: Vec<&str> = config
-        .windows
-        .iter()
-        .map(|window| if window.is_some() { "sliding_attention" } else { "full_attention" })
-        .collect();
-    map.insert("use_sliding_window".to_owned(), json!(window.is_some()));
-    map.insert("sliding_window".to_owned(), json!(window));
-    map.insert("max_window_layers".to_owned(), json!(first));
-    map.insert("layer_types".to_owned(), json!(types));
+    fn class_name(&self) -> &'static str {
+        "Qwen2ForCausalLM"
+    }
+
+    fn summary(&self) -> &'static str {
+        "Qwen2 and Qwen2.5."
+    }
+
+    fn read_config(&self, config: &HfConfig<'_>) -> Result<DecoderConfig, ModelLoadError> {
+        let defaults = LlamaDefaults {
+            bias: Bias::Qkv,
+            qk_norm: QkNorm::None,
+            head_dim: None,
+            num_key_value_heads: Some(32),
+            max_position_embeddings: 32_768,
+        };
+        llama_family::decoder_config(config, &defaults, llama_family::windows_by_layer(config)?)
+    }
+
+    fn write_config(&self, config: &DecoderConfig) -> Map<String, Value> {
+        let mut map = llama_family::hf_keys(config);
+        llama_family::window_keys(config, &mut map);
+        map
+    }
+
+    fn requirements(&self, config: &DecoderConfig) -> Vec<(bool, &'static str)> {
+        let windows = llama_family::has_one_window_size(config);
+        llama_family::requirements(config, config.bias == Bias::Qkv, QkNorm::None, windows)
+    }
+
+    fn notices(&self, config: &HfConfig<'_>) -> Vec<String> {
+        rotary::notices(config)
+    }
+
+    fn tensors(&self, config: &DecoderConfig) -> Vec<CheckpointTensor> {
+        llama_family::checkpoint_tensors(config)
+    }
+
+    fn modules(&self) -> &'static [&'static str] {
+        llama_family::MODULES
+    }
+
+    fn is_buffer(&self, name: &str) -> bool {
+        llama_family::is_buffer(name)
+    }
+
+    fn read_gguf(&self, keys: &GgufKeys<'_>, file: &Gguf) -> Result<DecoderConfig, ModelLoadError> {
+        let defaults = GgufDefaults { bias: Bias::Qkv, qk_norm: QkNorm::None, window: None };
+        llama_family::read_gguf(keys, file, defaults)
+    }
+
+    fn gguf_tensors(&self, config: &DecoderConfig) -> Vec<CheckpointTensor> {
+        gguf::tensors(config, QkvLayout::Plain)
+    }
+
+    fn new_model(&self, model: &NewModel) -> DecoderConfig {
+        llama_family::new_model(model, Bias::Qkv, QkNorm::None)
+    }
 }

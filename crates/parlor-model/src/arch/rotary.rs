@@ -9,7 +9,7 @@
 use serde_json::{Map, Value, json};
 
 use super::hf_config::HfConfig;
-use crate::decoder_config::{DecoderConfig, Positions, Rope, RopeScaling};
+use crate::config::{DecoderConfig, Rope, RopeScaling};
 use crate::error::ModelLoadError;
 
 /// The old name of the section, which counts first.
@@ -180,9 +180,9 @@ fn agree(other: &Value, section: &Map<String, Value>, theta: f64) -> bool {
     kind(other) == kind(section) && rest(other) == rest(section)
 }
 
-/// Writes the settings in both spellings.
+/// Writes the settings, which all layers share, in both spellings.
 pub(super) fn write(config: &DecoderConfig, map: &mut Map<String, Value>) {
-    let Positions::Rope(rope) = config.positions else { return };
+    let Some(rope) = config.layers.first().and_then(|layer| layer.rope) else { return };
     let mut scaling = Map::new();
     match rope.scaling {
         RopeScaling::Default => {

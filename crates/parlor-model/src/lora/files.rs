@@ -4,23 +4,20 @@
 
 use std::path::Path;
 
+use parlor_files::atomic_dir::{self, Update};
 use parlor_kernels::DType;
 use serde_json::Value;
 
 use super::modules::{ends_with, modules};
-use super::{AdapterConfig, AdapterId, AdapterPlan, AdapterTensor};
+use super::plan::AdapterPlan;
 use crate::arch::Architecture;
-use crate::decoder::Decoder;
-use crate::decoder_config::Head;
-use crate::error::{LoadErrorKind, ModelLoadError};
-use crate::layout::{disk_shape, split};
-use crate::load::read_object;
-use crate::parameter::ParameterSpec;
-use crate::safetensors_writer::{Outgoing, write_safetensors};
-use crate::save::SaveError;
-use crate::staged::{write_file, write_json, write_staged};
-use crate::text_files::TextFiles;
-use crate::weight_files::{TensorEntry, WeightFiles};
+use crate::config::{AdapterConfig, Head};
+use crate::decoder::{AdapterId, AdapterTensor, Decoder, ParameterSpec};
+use crate::error::{LoadErrorKind, ModelLoadError, SaveError};
+use crate::files::{
+    TensorEntry, TensorToWrite, TextFiles, WeightFiles, disk_shape, read_object, split, write_safetensors,
+};
+use crate::files::{write_file, write_json};
 
 /// The file that says what an adapter is.
 pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";
@@ -127,7 +124,7 @@ fn read_values(
         };
         let specs: Vec<&ParameterSpec> = plan.specs()[tensor.parameters.clone()].iter().collect();
         let shape = disk_shape(tensor.layout, &specs);
-        if let Some(error) = resized(&name, entry, &shape).filter(|_| tensor.is_own()) {
+        if let Some(error) = resized(&name, entry, &shape).filter(|_| tensor.is_replacement()) {
             return Err(error);
         }
         if entry.shape() != shape {
@@ -206,7 +203,7 @@ fn along(files: &WeightFiles, config: &AdapterConfig, head: Head) -> Vec<String>
 fn is_copy_of(own: &str, tensor: &AdapterTensor, name: &str, files: &WeightFiles) -> bool {
     let without = |part: &str| own.replacen(part, ".", 1) == tensor.name;
     let bytes = |name: &str| files.get(name).map(TensorEntry::bytes);
-    tensor.is_own()
+    tensor.is_replacement()
         && (without(".original_module.")
             || (without(".modules_to_save.") && bytes(name) == bytes(&format!("{PREFIX}{}", tensor.name))))
 }
@@ -245,13 +242,13 @@ pub fn save_adapter(
         return Err(SaveError::Parameter(format!("adapter {id}")));
     };
     let parameters = &decoder.parameters()[adapter.parameters.clone()];
-    let outgoing: Vec<Outgoing<'_>> = adapter
+    let tensors_to_write: Vec<TensorToWrite<'_>> = adapter
         .tensors
         .iter()
         .map(|tensor| {
             let inside = &parameters[tensor.parameters.clone()];
             let specs: Vec<&ParameterSpec> = inside.iter().map(|parameter| &parameter.spec).collect();
-            Outgoing {
+            TensorToWrite {
                 name: format!("{PREFIX}{}", tensor.name),
                 layout: tensor.layout,
                 parts: inside.iter().map(|parameter| &parameter.tensor).collect(),
@@ -261,11 +258,12 @@ pub fn save_adapter(
         })
         .collect();
     let config = Value::Object(adapter.config.to_json());
-    write_staged(dir, ADAPTER_CONFIG, &|_| false, &|staging| {
+    let update = Update { directory: dir, last: ADAPTER_CONFIG, is_stale: &|_| false };
+    atomic_dir::update(&update, &|staging| {
         for (name, bytes) in text_files.for_saving() {
             write_file(&staging.join(name), &bytes)?;
         }
-        write_safetensors(&staging.join(ADAPTER_WEIGHTS), &outgoing)?;
+        write_safetensors(&staging.join(ADAPTER_WEIGHTS), &tensors_to_write)?;
         write_json(&staging.join(ADAPTER_CONFIG), &config)
     })
 }

@@ -5,10 +5,11 @@ use parlor_kernels::linear::{self, Shape};
 use parlor_kernels::lora;
 use parlor_kernels::{Arithmetic, Tensor, View, Write};
 
-use super::{Adapter, AdapterId, LowRank};
-use crate::decoder::{Decoder, DecoderError, Parameter, ParameterId};
-use crate::decoder_config::Head;
-use crate::parameter::{Owner, ParameterSpec, Role, Site};
+use crate::config::Head;
+use crate::decoder::{
+    Adapter, AdapterId, Decoder, DecoderError, LowRank, Owner, Parameter, ParameterId, ParameterSpec, Role,
+    Site,
+};
 
 /// A decoder without adapters whose weights are `decoder`'s with adapter `id` in them, in the dtypes that they have, or
 /// in bf16 where they are in blocks. Where the adapter has its own head or its own embedding and the model ties the two, they are tied no longer.
@@ -47,7 +48,7 @@ pub fn merge(decoder: &Decoder, id: AdapterId) -> Result<Decoder, DecoderError> 
     Decoder::new(config, parameters)
 }
 
-/// The factors beside parameter `index`, when it is the weight of an adapted layer.
+/// The low-rank update of parameter `index`, when it is the weight of an adapted layer.
 fn weight_of<'a>(
     decoder: &Decoder,
     adapter: &'a Adapter,
@@ -67,7 +68,7 @@ fn merged(
 ) -> Result<Tensor, DecoderError> {
     let (outputs, inputs) = (spec.shape[0], spec.shape[1]);
     let mut values = weight.to_f32_vec();
-    let mut b = decoder.vector(at.b)[at.rows.start * at.rank..at.rows.end * at.rank].to_vec();
+    let mut b = decoder.vector(at.b)[at.b_range()].to_vec();
     lora::scale(&mut b, at.scale);
     let shape = Shape { rows: outputs, inputs, outputs: at.rank, arithmetic: Arithmetic::F32 };
     linear::backward_input(&b, View::F32(decoder.vector(at.a)), &mut values, Write::Accumulate, shape);

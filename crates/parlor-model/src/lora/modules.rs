@@ -4,10 +4,9 @@
 
 use fancy_regex::Regex;
 
-use super::config::{ALL_LINEAR, AdapterBias, AdapterConfig, TargetModules};
-use crate::arch::{Architecture, DiskTensor, Layout, TIED_HEAD};
-use crate::decoder_config::{DecoderConfig, Head};
-use crate::parameter::{Part, Role, Site};
+use crate::arch::{Architecture, CheckpointTensor, TIED_HEAD};
+use crate::config::{ALL_LINEAR, AdapterBias, AdapterConfig, DecoderConfig, Head, TargetModules};
+use crate::decoder::{ParameterPart, Role, Site, TensorLayout};
 
 /// A module: what transformers calls it, and the tensors in it.
 #[derive(Clone, Debug)]
@@ -15,7 +14,7 @@ pub(crate) struct Module {
     /// `model.layers.0.self_attn.q_proj`.
     pub(crate) path: String,
     /// Its tensors, each with the last part of its name (`weight`, `bias`).
-    pub(crate) tensors: Vec<(String, DiskTensor)>,
+    pub(crate) tensors: Vec<(String, CheckpointTensor)>,
 }
 
 impl Module {
@@ -23,7 +22,9 @@ impl Module {
     pub(crate) fn linear(&self) -> Option<(usize, Vec<Site>)> {
         let (_, weight) = self.tensors.iter().find(|(name, _)| name == "weight")?;
         let site = |role: &Role| match *role {
-            Role::Block { layer, site, part: Part::Weight } if site.is_linear() => Some((layer, site)),
+            Role::Block { layer, site, part: ParameterPart::Weight } if site.is_linear() => {
+                Some((layer, site))
+            }
             _ => None,
         };
         let sites: Option<Vec<(usize, Site)>> = weight.roles.iter().map(site).collect();
@@ -35,12 +36,12 @@ impl Module {
 /// All modules, in the order of the checkpoint's tensors; the head comes last, also where it is tied.
 pub(crate) fn modules(architecture: Architecture, config: &DecoderConfig) -> Vec<Module> {
     let mut modules: Vec<Module> = Vec::new();
-    let mut tensors = architecture.disk_tensors(config);
+    let mut tensors = architecture.checkpoint_tensors(config);
     if config.head == Head::Tied {
-        tensors.push(DiskTensor {
+        tensors.push(CheckpointTensor {
             name: TIED_HEAD.to_owned(),
             alternatives: Vec::new(),
-            layout: Layout::Plain,
+            layout: TensorLayout::Plain,
             roles: vec![Role::Head],
         });
     }
@@ -61,7 +62,7 @@ pub(crate) struct Chosen {
     /// Linear modules that are adapted.
     pub(crate) adapted: Vec<Module>,
     /// Tensors of which the adapter has its own version, with PEFT's name of each (without its prefix).
-    pub(crate) own: Vec<(String, DiskTensor)>,
+    pub(crate) own: Vec<(String, CheckpointTensor)>,
     /// What the user should know.
     pub(crate) warnings: Vec<String>,
 }

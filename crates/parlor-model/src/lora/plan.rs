@@ -7,33 +7,15 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::modules::{by_pattern, choose, fits_any};
-use super::{Adapter, AdapterConfig, AdapterId, InitLora, LowRank};
-use crate::arch::{Architecture, Layout};
-use crate::decoder::{Decoder, Parameter, ParameterId};
+use crate::arch::Architecture;
+use crate::config::{AdapterConfig, InitLora};
+use crate::decoder::{
+    Adapter, AdapterId, AdapterTensor, AdapterTensorKind, Decoder, Factor, Kind, LowRank, Owner, Parameter,
+    ParameterId, ParameterSpec, Role, Site, TensorLayout, normal_pair,
+};
 use crate::error::{LoadErrorKind, ModelLoadError};
-use crate::initialise::normal_pair;
-use crate::parameter::{Factor, Kind, Owner, ParameterSpec, Role, Site};
 
-/// One tensor of an adapter: PEFT's name, and the parameters in it.
-#[derive(Clone, Debug)]
-pub struct AdapterTensor {
-    /// PEFT's name, without `base_model.model.` before it.
-    pub name: String,
-    /// How a matrix lies in the file.
-    pub(crate) layout: Layout,
-    /// Its parameters, counted from the adapter's first.
-    pub(crate) parameters: Range<usize>,
-    own: bool,
-}
-
-impl AdapterTensor {
-    /// Whether it is a version of a tensor of the model, rather than a factor.
-    pub fn is_own(&self) -> bool {
-        self.own
-    }
-}
-
-/// An adapter's shape beside a given model.
+/// An adapter's tensors and parameters for a given model.
 #[derive(Clone, Debug)]
 pub struct AdapterPlan {
     config: AdapterConfig,
@@ -78,10 +60,10 @@ impl AdapterPlan {
         let chosen = choose(architecture, decoder.config(), &config)?;
         let owner = Owner::Adapter(decoder.adapters().len());
         let (mut tensors, mut specs, mut modules) = (Vec::new(), Vec::new(), Vec::new());
-        let mut push = |name: String, layout, own, parts: Vec<ParameterSpec>| {
+        let mut push = |name: String, layout, kind, parts: Vec<ParameterSpec>| {
             let first = specs.len();
             specs.extend(parts);
-            tensors.push(AdapterTensor { name, layout, parameters: first..specs.len(), own });
+            tensors.push(AdapterTensor { name, layout, parameters: first..specs.len(), kind });
             first
         };
         for module in &chosen.adapted {
@@ -105,12 +87,18 @@ impl AdapterPlan {
             };
             let name = |factor: Factor, end: &str| format!("{}.{}{end}", module.path, factor.name());
             let a = spec(Factor::A, vec![rank, inputs]);
-            let first = push(name(Factor::A, ".weight"), Layout::Plain, false, vec![a]);
+            let first =
+                push(name(Factor::A, ".weight"), TensorLayout::Plain, AdapterTensorKind::LowRank, vec![a]);
             let b = spec(Factor::B, vec![rows, rank]);
-            push(name(Factor::B, ".weight"), Layout::Plain, false, vec![b]);
+            push(name(Factor::B, ".weight"), TensorLayout::Plain, AdapterTensorKind::LowRank, vec![b]);
             if config.use_dora {
                 let magnitude = spec(Factor::Magnitude, vec![rows]);
-                push(name(Factor::Magnitude, ""), Layout::Plain, false, vec![magnitude]);
+                push(
+                    name(Factor::Magnitude, ""),
+                    TensorLayout::Plain,
+                    AdapterTensorKind::LowRank,
+                    vec![magnitude],
+                );
             }
             modules.push(PlannedModule {
                 layer,
@@ -122,13 +110,13 @@ impl AdapterPlan {
         }
         for (name, disk) in chosen.own {
             let parts = disk.roles.iter().map(|&role| {
-                let id = decoder.own_source(role)?;
+                let id = decoder.replaceable(role)?;
                 Some(ParameterSpec { role, owner, ..decoder.parameters()[id].spec.clone() })
             });
             let Some(parts) = parts.collect::<Option<Vec<_>>>() else {
                 return Err(format!("the model has no `{name}`"));
             };
-            push(name, disk.layout, true, parts);
+            push(name, disk.layout, AdapterTensorKind::Replacement, parts);
         }
         let mut warnings = chosen.warnings;
         let ranks = config.rank_pattern.keys().map(|pattern| ("rank_pattern", pattern));
@@ -169,7 +157,7 @@ impl AdapterPlan {
             Role::LowRank { factor: Factor::B, .. } => vec![0.0; spec.len()],
             Role::LowRank { factor: Factor::Magnitude, layer, .. } => self.magnitudes(decoder, layer, index),
             role => decoder
-                .own_source(role)
+                .replaceable(role)
                 .map_or_else(Vec::new, |id| decoder.parameters()[id].tensor.to_f32_vec()),
         };
         self.specs.iter().enumerate().map(values).collect()
@@ -234,11 +222,11 @@ impl Decoder {
             parameters.push(Parameter { spec, tensor });
         }
         let id = self.adapters.len();
-        let mut at = vec![None; self.blocks.len() * Site::COUNT];
+        let mut low_rank = vec![None; self.blocks.len() * Site::COUNT];
         for module in modules {
             let a = first + module.first;
             for (site, rows) in module.sites {
-                at[module.layer * Site::COUNT + site as usize] = Some(LowRank {
+                low_rank[module.layer * Site::COUNT + site as usize] = Some(LowRank {
                     a,
                     b: a + 1,
                     magnitude: config.use_dora.then_some(a + 2),
@@ -251,18 +239,21 @@ impl Decoder {
         }
         let mut resolved: Vec<ParameterId> = (0..self.model_parameter_count).collect();
         let mut head = self.head;
-        let own = tensors.iter().filter(|tensor| tensor.own).flat_map(|tensor| tensor.parameters.clone());
+        let own = tensors
+            .iter()
+            .filter(|tensor| tensor.is_replacement())
+            .flat_map(|tensor| tensor.parameters.clone());
         for index in own {
             let role = parameters[index].spec.role;
             if role == Role::Head {
                 head = first + index;
-            } else if let Some(source) = self.own_source(role) {
+            } else if let Some(source) = self.replaceable(role) {
                 resolved[source] = first + index;
             }
         }
         let end = first + parameters.len();
         self.extend(parameters);
-        self.adapters.push(Adapter { config, at, resolved, head, tensors, parameters: first..end });
+        self.adapters.push(Adapter { config, low_rank, resolved, head, tensors, parameters: first..end });
         if self.active.is_none() {
             self.active = Some(id);
         }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use parlor_model::{
     ALL_LINEAR, AdapterChoice, AdapterConfig, AdapterPlan, Batch, Decoder, Gradients, InitLora, LoadOptions,
-    LoadedModel, SaveModel, Saved, TargetModules, Targets, TextFiles, load_adapted, load_adapter,
-    load_directory, merge, read_adapter_config, save_adapter, save_directory,
+    LoadedModel, PassOptions, SaveModel, TargetModules, Targets, TextFiles, Workspace, load_adapter,
+    load_directory, load_with_adapters, merge, read_adapter_config, save_adapter, save_directory,
 };
 use safetensors::SafeTensors;
 
@@ -46,7 +46,7 @@ fn adapted(name: &str, base: &str) -> LoadedModel {
 
 fn logits(decoder: &Decoder, batch: &Batch) -> Vec<f32> {
     let rows: Vec<usize> = (0..batch.len()).collect();
-    decoder.logits(batch, &rows, None, &mut Saved::default()).unwrap()
+    decoder.logits(batch, &rows, None, &mut Workspace::default()).unwrap()
 }
 
 /// The tensors of an adapter's file, by name.
@@ -71,15 +71,15 @@ fn saved_tensors(decoder: &Decoder) -> Vec<(String, Vec<usize>, Vec<f32>)> {
     tensors(&directory.path().join("adapter_model.safetensors"))
 }
 
-fn gradients(decoder: &Decoder, expected: &Expected, saved: &mut Saved) -> (f64, Gradients) {
-    let mut gradients = Gradients::zeros(decoder);
-    let logp = decoder.logprobs(&expected.batch, &expected.targets, saved).unwrap();
+fn gradients(decoder: &Decoder, expected: &Expected, options: &PassOptions) -> (f64, Gradients) {
+    let (mut workspace, mut gradients) = (Workspace::default(), Gradients::zeros(decoder));
+    let logp = decoder.logprobs(&expected.batch, &expected.targets, options, &mut workspace).unwrap();
     let weight = expected.targets.weight();
     let pairs = expected.targets.weights.iter().zip(&logp);
     let loss = -pairs.map(|(&w, &l)| f64::from(w) * f64::from(l)).sum::<f64>() / weight;
     let d_logp: Vec<f32> =
         expected.targets.weights.iter().map(|&w| (-f64::from(w) / weight) as f32).collect();
-    decoder.backward(&d_logp, &expected.batch, &expected.targets, saved, &mut gradients).unwrap();
+    decoder.backward(&d_logp, &expected.batch, &mut workspace, &mut gradients).unwrap();
     (loss, gradients)
 }
 
@@ -92,7 +92,7 @@ fn check(name: &str, base: &str) {
     let counts = model.decoder.trainable_parameters();
     let want: Vec<usize> = expected.integers["trainable"].iter().map(|&n| n as usize).collect();
     assert_eq!([counts.trainable, counts.all], want[..], "{name}");
-    let (loss, found) = gradients(&model.decoder, &expected, &mut Saved::default());
+    let (loss, found) = gradients(&model.decoder, &expected, &PassOptions::default());
     let want = f64::from(expected.tensors["loss"][0]);
     assert!((loss - want).abs() < 1e-6 * want, "{name}: loss {loss}, want {want}");
 
@@ -207,9 +207,9 @@ fn segments_leave_each_other_s_gradients_alone() {
         segment.adapter = choice;
     }
     let all = |decoder: &Decoder, batch: &Batch, targets: &Targets| -> Vec<f32> {
-        let (mut saved, mut gradients) = (Saved::default(), Gradients::zeros(decoder));
-        decoder.logprobs(batch, targets, &mut saved).unwrap();
-        decoder.backward(&targets.weights, batch, targets, &mut saved, &mut gradients).unwrap();
+        let (mut workspace, mut gradients) = (Workspace::default(), Gradients::zeros(decoder));
+        decoder.logprobs(batch, targets, &PassOptions::default(), &mut workspace).unwrap();
+        decoder.backward(&targets.weights, batch, &mut workspace, &mut gradients).unwrap();
         gradients.iter().flat_map(|(_, values)| values.to_vec()).collect()
     };
     for (id, segment) in [(1, 0), (0, 2)] {
@@ -297,13 +297,12 @@ fn dropout_has_the_gradients_of_its_mask() {
         model.decoder.attach(plan, values).unwrap();
         model.decoder.train_adapter(0);
         let expected = Expected::read(base);
-        let mut saved = Saved::default();
-        saved.seed = Some(5);
-        let (loss, found) = gradients(&model.decoder, &expected, &mut saved);
-        assert_eq!(gradients(&model.decoder, &expected, &mut saved).0, loss, "the same seed, the same mask");
-        saved.seed = Some(6);
-        assert_ne!(gradients(&model.decoder, &expected, &mut saved).0, loss, "another seed, another mask");
-        saved.seed = Some(5);
+        let mut options = PassOptions { seed: Some(5), ..PassOptions::default() };
+        let (loss, found) = gradients(&model.decoder, &expected, &options);
+        assert_eq!(gradients(&model.decoder, &expected, &options).0, loss, "the same seed, the same mask");
+        options.seed = Some(6);
+        assert_ne!(gradients(&model.decoder, &expected, &options).0, loss, "another seed, another mask");
+        options.seed = Some(5);
         let ids: Vec<usize> = found.iter().map(|(id, _)| id).collect();
         for &id in ids.iter().step_by(5) {
             // DoRA holds the norms of its rows constant, which a difference cannot: only magnitudes are compared there.
@@ -319,7 +318,7 @@ fn dropout_has_the_gradients_of_its_mask() {
             let step = 3e-3;
             let mut moved = |by: f32| {
                 model.decoder.values_mut(id).unwrap()[at] += by;
-                gradients(&model.decoder, &expected, &mut saved).0
+                gradients(&model.decoder, &expected, &options).0
             };
             let (up, down) = (moved(step), moved(-2.0 * step));
             moved(step);
@@ -389,7 +388,7 @@ fn what_does_not_fit_is_named() {
 fn an_adapter_of_another_model_is_said() {
     let beside = |base: &str| {
         let base = path("plain").join("../../models").join(base);
-        load_adapted(&base, &[path("plain")], &LoadOptions::default()).unwrap().warnings
+        load_with_adapters(&base, &[path("plain")], &LoadOptions::default()).unwrap().warnings
     };
     assert_eq!(beside("qwen2"), Vec::<String>::new());
     let warnings = beside("qwen2_chat");

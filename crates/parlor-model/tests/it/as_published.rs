@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use parlor_model::{
-    Batch, Head, LoadErrorKind, LoadOptions, LoadedModel, ModelLoadError, Saved, Targets, load_adapted,
-    load_directory, locate_adapted, read_gguf_text,
+    Batch, Head, LoadErrorKind, LoadOptions, LoadedModel, ModelLoadError, Targets, Workspace, load_directory,
+    load_with_adapters, locate_with_adapters, read_gguf_text,
 };
 use parlor_text::SpecialTokens;
 use safetensors::tensor::{Dtype, TensorView};
@@ -49,7 +49,7 @@ fn same(name: &str) -> Option<String> {
 fn difference(model: &LoadedModel, name: &str) -> f64 {
     let expected = Expected::read(name);
     let rows: Vec<usize> = (0..expected.batch.len()).collect();
-    let logits = model.decoder.logits(&expected.batch, &rows, None, &mut Saved::default()).unwrap();
+    let logits = model.decoder.logits(&expected.batch, &rows, None, &mut Workspace::default()).unwrap();
     relative(&logits, &expected.tensors["logits"])
 }
 
@@ -295,13 +295,13 @@ fn rewrite_adapter(dir: &Path, copies: &[&str], rows: usize) {
 fn an_adapter_that_brings_its_embedding_along() {
     let base = fixture("qwen2");
     let difference = |dir: &TempDir| {
-        let model = load_adapted(&base, &[dir.path().to_owned()], &LoadOptions::default());
+        let model = load_with_adapters(&base, &[dir.path().to_owned()], &LoadOptions::default());
         let model = model.unwrap_or_else(|error| panic!("{error}"));
         let wanted = Expected::of_directory(
             &Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/adapters/own_embedding"),
         );
         let rows: Vec<usize> = (0..wanted.batch.len()).collect();
-        let logits = model.decoder.logits(&wanted.batch, &rows, None, &mut Saved::default()).unwrap();
+        let logits = model.decoder.logits(&wanted.batch, &rows, None, &mut Workspace::default()).unwrap();
         relative(&logits, &wanted.tensors["logits"])
     };
     let named = adapter("own_embedding");
@@ -311,11 +311,11 @@ fn an_adapter_that_brings_its_embedding_along() {
     edit_json(unnamed.path(), "adapter_config.json", |map| {
         map.insert("modules_to_save".to_owned(), Value::Null);
     });
-    let model = load_adapted(&base, &[unnamed.path().to_owned()], &LoadOptions::default());
+    let model = load_with_adapters(&base, &[unnamed.path().to_owned()], &LoadOptions::default());
     let model = model.unwrap_or_else(|error| panic!("{error}"));
     let batch = Batch::of_sequences([&[1, 60, 7, 9][..]]);
     let targets = Targets::next_token(&batch, &[1.0; 4]);
-    let found = model.decoder.evaluate(&batch, &targets, &mut Saved::default()).unwrap();
+    let found = model.decoder.evaluate(&batch, &targets, &mut Workspace::default()).unwrap();
     for (found, wanted) in found.iter().zip([-5.46255, -5.28767, -4.26603f32]) {
         assert!((found - wanted).abs() < 2e-5, "{found}, want {wanted}");
     }
@@ -329,7 +329,7 @@ fn an_adapter_of_a_resized_vocabulary_says_how_to_resize() {
     let dir = adapter("own_embedding");
     rewrite_adapter(dir.path(), &[], 2);
     let error =
-        load_adapted(&fixture("qwen2"), &[dir.path().to_owned()], &LoadOptions::default()).unwrap_err();
+        load_with_adapters(&fixture("qwen2"), &[dir.path().to_owned()], &LoadOptions::default()).unwrap_err();
     assert!(error.what.contains("a vocabulary of 99 rows, and this model has 97"), "{error}");
     assert!(error.help.contains("resize_token_embeddings(99)"), "{error}");
 }
@@ -346,8 +346,8 @@ fn a_pattern_that_is_none_names_its_key() {
         edit_json(dir.path(), "adapter_config.json", |map| {
             map.insert(key.to_owned(), value);
         });
-        let error =
-            load_adapted(&fixture("qwen2"), &[dir.path().to_owned()], &LoadOptions::default()).unwrap_err();
+        let error = load_with_adapters(&fixture("qwen2"), &[dir.path().to_owned()], &LoadOptions::default())
+            .unwrap_err();
         assert!(error.what.contains(key) && error.what.contains("no regular expression"), "{error}");
     }
 }
@@ -360,7 +360,7 @@ fn the_base_of_an_adapter_beside_it() {
         edit_json(dir.path(), "adapter_config.json", |map| {
             map.insert("base_model_name_or_path".to_owned(), json!(base));
         });
-        locate_adapted(dir.path(), &[], None)
+        locate_with_adapters(dir.path(), &[], None)
     };
     fs::create_dir(dir.path().join("its-base")).unwrap();
     let (base, adapters) = named("its-base").unwrap();

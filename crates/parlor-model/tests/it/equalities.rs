@@ -5,7 +5,8 @@ use std::num::NonZeroUsize;
 
 use parlor_kernels::Arithmetic;
 use parlor_model::{
-    Batch, Checkpointing, Context, Gradients, KvCache, LoadOptions, Saved, Targets, load_directory,
+    Batch, Checkpointing, Context, Gradients, KvCache, LoadOptions, PassOptions, Targets, Workspace,
+    load_directory,
 };
 
 use crate::directories::fixture;
@@ -18,8 +19,8 @@ const ROUNDING: f64 = 2e-6;
 fn packed_equals_one_by_one() {
     for name in F32_MODELS {
         let (decoder, expected) = (load(name).decoder, Expected::read(name));
-        let mut saved = Saved::default();
-        let packed = decoder.evaluate(&expected.batch, &expected.targets, &mut saved).unwrap();
+        let mut workspace = Workspace::default();
+        let packed = decoder.evaluate(&expected.batch, &expected.targets, &mut workspace).unwrap();
         for segment in &expected.batch.segments {
             let rows = segment.rows.clone();
             let alone = Batch::of_sequences([&expected.batch.ids[rows.clone()]]);
@@ -27,7 +28,7 @@ fn packed_equals_one_by_one() {
                 ids: expected.targets.ids[rows.clone()].to_vec(),
                 weights: expected.targets.weights[rows.clone()].to_vec(),
             };
-            let logp = decoder.evaluate(&alone, &targets, &mut saved).unwrap();
+            let logp = decoder.evaluate(&alone, &targets, &mut workspace).unwrap();
             let difference = relative(&logp, &packed[rows]);
             assert!(difference < ROUNDING, "{name}: {difference:e}");
         }
@@ -37,13 +38,15 @@ fn packed_equals_one_by_one() {
 #[test]
 fn evaluation_equals_training_forward() {
     let (decoder, expected) = (load("qwen3").decoder, Expected::read("qwen3"));
-    let mut saved = Saved::default();
-    let kept = decoder.logprobs(&expected.batch, &expected.targets, &mut saved).unwrap();
-    let not_kept = decoder.evaluate(&expected.batch, &expected.targets, &mut saved).unwrap();
+    let mut workspace = Workspace::default();
+    let kept = decoder
+        .logprobs(&expected.batch, &expected.targets, &PassOptions::default(), &mut workspace)
+        .unwrap();
+    let not_kept = decoder.evaluate(&expected.batch, &expected.targets, &mut workspace).unwrap();
     assert_eq!(kept, not_kept);
     // ... after which no backward is possible, and that is said.
     let mut gradients = Gradients::zeros(&decoder);
-    let error = decoder.backward(&kept, &expected.batch, &expected.targets, &mut saved, &mut gradients);
+    let error = decoder.backward(&kept, &expected.batch, &mut workspace, &mut gradients);
     assert_eq!(
         error.unwrap_err().to_string(),
         "a backward pass needs the forward pass of the same batch just before it"
@@ -57,23 +60,27 @@ fn noise_on_embeddings_is_within_its_bound_and_differentiable() {
         let mut decoder = load_directory(&fixture(name), &LoadOptions::for_training()).unwrap().decoder;
         let expected = Expected::read(name);
         let (batch, targets) = (&expected.batch, &expected.targets);
-        let mut saved = Saved::default();
-        let quiet = decoder.logprobs(batch, targets, &mut saved).unwrap();
-        saved.neftune_noise_alpha = 5.0;
-        assert_eq!(decoder.logprobs(batch, targets, &mut saved).unwrap(), quiet, "no seed, no noise");
-        saved.seed = Some(3);
-        let noisy = decoder.logprobs(batch, targets, &mut saved).unwrap();
+        let mut workspace = Workspace::default();
+        let quiet = decoder.logprobs(batch, targets, &PassOptions::default(), &mut workspace).unwrap();
+        let mut options = PassOptions { neftune_noise_alpha: 5.0, ..PassOptions::default() };
         assert_eq!(
-            decoder.logprobs(batch, targets, &mut saved).unwrap(),
+            decoder.logprobs(batch, targets, &options, &mut workspace).unwrap(),
+            quiet,
+            "no seed, no noise"
+        );
+        options.seed = Some(3);
+        let noisy = decoder.logprobs(batch, targets, &options, &mut workspace).unwrap();
+        assert_eq!(
+            decoder.logprobs(batch, targets, &options, &mut workspace).unwrap(),
             noisy,
             "the same seed, the same noise"
         );
         assert_ne!(noisy, quiet);
-        assert_eq!(decoder.evaluate(batch, targets, &mut saved).unwrap(), quiet, "none in evaluation");
+        assert_eq!(decoder.evaluate(batch, targets, &mut workspace).unwrap(), quiet, "none in evaluation");
         let mut gradients = Gradients::zeros(&decoder);
         let ones: Vec<f32> = targets.weights.iter().map(|&weight| f32::from(weight != 0.0)).collect();
-        decoder.logprobs(batch, targets, &mut saved).unwrap();
-        decoder.backward(&ones, batch, targets, &mut saved, &mut gradients).unwrap();
+        decoder.logprobs(batch, targets, &options, &mut workspace).unwrap();
+        decoder.backward(&ones, batch, &mut workspace, &mut gradients).unwrap();
         let id = 0;
         let gradient = gradients.get(id).unwrap().to_vec();
         let largest = gradient.iter().fold(0.0f32, |max, g| max.max(g.abs()));
@@ -81,7 +88,12 @@ fn noise_on_embeddings_is_within_its_bound_and_differentiable() {
         let step = 1e-3;
         let mut sum = |by: f32| -> f64 {
             decoder.values_mut(id).unwrap()[at] += by;
-            decoder.logprobs(batch, targets, &mut saved).unwrap().iter().map(|&logp| f64::from(logp)).sum()
+            decoder
+                .logprobs(batch, targets, &options, &mut workspace)
+                .unwrap()
+                .iter()
+                .map(|&logp| f64::from(logp))
+                .sum()
         };
         let (above, below) = (sum(step), sum(-2.0 * step));
         let difference = (above - below) / f64::from(2.0 * step);
@@ -97,9 +109,9 @@ fn cached_chunks_equal_the_whole() {
         let (decoder, expected) = (load(name).decoder, Expected::read(name));
         let ids = &expected.batch.ids[13..30];
         let whole = Batch::of_sequences([ids]);
-        let mut saved = Saved::default();
+        let mut workspace = Workspace::default();
         let rows: Vec<usize> = (0..ids.len()).collect();
-        let want = decoder.logits(&whole, &rows, None, &mut saved).unwrap();
+        let want = decoder.logits(&whole, &rows, None, &mut workspace).unwrap();
         let mut cache = KvCache::new(decoder.config(), 2);
         let mut got = Vec::new();
         // Another sequence is prefilled and decoded in the same calls, with lengths of its own.
@@ -108,7 +120,7 @@ fn cached_chunks_equal_the_whole() {
             batch.push(&expected.batch.ids[..2], cache.len(1), Context::Cache(1));
             batch.push(&ids[range.clone()], range.start, Context::Cache(0));
             let rows: Vec<usize> = (2..2 + range.len()).collect();
-            got.extend(decoder.logits(&batch, &rows, Some(&mut cache), &mut saved).unwrap());
+            got.extend(decoder.logits(&batch, &rows, Some(&mut cache), &mut workspace).unwrap());
         }
         let difference = relative(&got, &want);
         assert!(difference < ROUNDING, "{name}: {difference:e}");
@@ -117,7 +129,7 @@ fn cached_chunks_equal_the_whole() {
         let mut batch = Batch::default();
         batch.push(&ids[9..], 9, Context::Cache(0));
         let rows: Vec<usize> = (0..8).collect();
-        let again = decoder.logits(&batch, &rows, Some(&mut cache), &mut saved).unwrap();
+        let again = decoder.logits(&batch, &rows, Some(&mut cache), &mut workspace).unwrap();
         let difference = relative(&again, &want[9 * decoder.config().vocab_size..]);
         assert!(difference < ROUNDING, "{name}: {difference:e}");
     }
@@ -147,18 +159,18 @@ fn a_shared_prompt_equals_a_repeated_one() {
             targets
         };
         let (a, b) = (targets(&shared, &[8..12, 13..21]), targets(&repeated, &[8..12, 20..28]));
-        let mut saved = Saved::default();
-        let run = |batch: &Batch, targets: &Targets, saved: &mut Saved| {
+        let mut workspace = Workspace::default();
+        let run = |batch: &Batch, targets: &Targets, workspace: &mut Workspace| {
             let mut gradients = Gradients::zeros(&decoder);
-            let logp = decoder.logprobs(batch, targets, saved).unwrap();
+            let logp = decoder.logprobs(batch, targets, &PassOptions::default(), workspace).unwrap();
             let d: Vec<f32> = targets.weights.iter().map(|&weight| -weight / 12.0).collect();
-            decoder.backward(&d, batch, targets, saved, &mut gradients).unwrap();
+            decoder.backward(&d, batch, workspace, &mut gradients).unwrap();
             let chosen: Vec<f32> =
                 logp.iter().zip(&targets.weights).filter(|(_, w)| **w > 0.0).map(|(l, _)| *l).collect();
             (chosen, gradients)
         };
-        let (logp_shared, shared) = run(&shared, &a, &mut saved);
-        let (logp_repeated, repeated) = run(&repeated, &b, &mut saved);
+        let (logp_shared, shared) = run(&shared, &a, &mut workspace);
+        let (logp_repeated, repeated) = run(&repeated, &b, &mut workspace);
         assert!(relative(&logp_shared, &logp_repeated) < ROUNDING, "{name}");
         let largest = repeated
             .iter()
@@ -178,9 +190,9 @@ fn a_shared_prompt_equals_a_repeated_one() {
 #[test]
 fn a_batch_that_does_not_fit_is_refused() {
     let decoder = load("gpt2").decoder;
-    let mut saved = Saved::default();
+    let mut workspace = Workspace::default();
     let mut message = |batch: &Batch, cache: Option<&mut KvCache>| {
-        decoder.logits(batch, &[0], cache, &mut saved).unwrap_err().to_string()
+        decoder.logits(batch, &[0], cache, &mut workspace).unwrap_err().to_string()
     };
     insta::assert_snapshot!(message(&Batch::of_sequences([&[1, 97][..]]), None),
         @"token id 97 at row 1 is outside the model's vocabulary of 97");
@@ -205,12 +217,11 @@ fn recomputed_equals_kept() {
                 decoder.train_only(|spec| spec.role.to_string().starts_with("layers.1.o_proj"));
             }
             let gradients = |checkpointing: Checkpointing| {
-                let (mut saved, mut gradients) = (Saved::default(), Gradients::zeros(&decoder));
-                saved.checkpointing = checkpointing;
-                let logp = decoder.logprobs(&expected.batch, &expected.targets, &mut saved).unwrap();
-                decoder
-                    .backward(&logp, &expected.batch, &expected.targets, &mut saved, &mut gradients)
-                    .unwrap();
+                let (mut workspace, mut gradients) = (Workspace::default(), Gradients::zeros(&decoder));
+                let options = PassOptions { checkpointing, ..PassOptions::default() };
+                let logp =
+                    decoder.logprobs(&expected.batch, &expected.targets, &options, &mut workspace).unwrap();
+                decoder.backward(&logp, &expected.batch, &mut workspace, &mut gradients).unwrap();
                 gradients
             };
             let kept = gradients(Checkpointing::None);
@@ -231,10 +242,11 @@ fn gradients_in_bf16_are_the_same_kept_or_computed_again_and_near_those_in_f32()
         let expected = Expected::read(name);
         let (batch, targets) = (&expected.batch, &expected.targets);
         let pass = |arithmetic, checkpointing, gradients: &mut Gradients| {
-            let mut saved = Saved::default();
-            (saved.arithmetic, saved.checkpointing) = (arithmetic, checkpointing);
-            decoder.logprobs(batch, targets, &mut saved).unwrap();
-            decoder.backward(&targets.weights, batch, targets, &mut saved, gradients).unwrap();
+            let mut workspace = Workspace::default();
+            workspace.arithmetic = arithmetic;
+            let options = PassOptions { checkpointing, ..PassOptions::default() };
+            decoder.logprobs(batch, targets, &options, &mut workspace).unwrap();
+            decoder.backward(&targets.weights, batch, &mut workspace, gradients).unwrap();
         };
         let all = |gradients: &Gradients| -> Vec<f32> {
             gradients.iter().flat_map(|(_, values)| values.to_vec()).collect()
@@ -245,7 +257,7 @@ fn gradients_in_bf16_are_the_same_kept_or_computed_again_and_near_those_in_f32()
         let mut again = Gradients::zeros(&decoder);
         pass(Arithmetic::Bf16, Checkpointing::Every(NonZeroUsize::MIN), &mut again);
         assert!(once == all(&again), "{name}: kept and computed again differ");
-        kept.restart();
+        kept.zero_lazily();
         pass(Arithmetic::Bf16, Checkpointing::None, &mut kept);
         assert!(once == all(&kept), "{name}: a restarted gradient keeps what it held");
         pass(Arithmetic::Bf16, Checkpointing::None, &mut kept);

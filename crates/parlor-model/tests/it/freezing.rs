@@ -1,16 +1,18 @@
 //! Frozen parameters: no gradient of theirs exists, and those of the others are what they are without freezing, to rounding.
 
-use parlor_model::{Gradients, Kind, ParameterSpec, Saved};
+use parlor_model::{Gradients, Kind, ParameterSpec, PassOptions, Workspace};
 
 use crate::fixture::{Expected, F32_MODELS, load};
 
 fn check(name: &str, what: &str, trained: impl Fn(&ParameterSpec) -> bool) {
     let (mut decoder, expected) = (load(name).decoder, Expected::read(name));
     let gradients = |decoder: &parlor_model::Decoder| {
-        let (mut saved, mut gradients) = (Saved::default(), Gradients::zeros(decoder));
-        let logp = decoder.logprobs(&expected.batch, &expected.targets, &mut saved).unwrap();
+        let (mut workspace, mut gradients) = (Workspace::default(), Gradients::zeros(decoder));
+        let logp = decoder
+            .logprobs(&expected.batch, &expected.targets, &PassOptions::default(), &mut workspace)
+            .unwrap();
         let d_logp: Vec<f32> = logp.iter().zip(&expected.targets.weights).map(|(l, w)| l * w).collect();
-        decoder.backward(&d_logp, &expected.batch, &expected.targets, &mut saved, &mut gradients).unwrap();
+        decoder.backward(&d_logp, &expected.batch, &mut workspace, &mut gradients).unwrap();
         gradients
     };
     let all = gradients(&decoder);

@@ -67,9 +67,9 @@ proptest! {
         let file = Path::new("config.json");
         if let Ok(family) = Architecture::of(&map, file)
             && let Ok(config) = family.decoder_config(&map, file)
-            && config.num_hidden_layers < 300
+            && config.num_hidden_layers() < 300
         {
-            let tensors = family.disk_tensors(&config);
+            let tensors = family.checkpoint_tensors(&config);
             prop_assert!(!tensors.is_empty());
             let _ = family.hf_config(&config);
         }

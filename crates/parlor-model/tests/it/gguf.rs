@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use parlor_kernels::{DType, View};
 use parlor_model::{
     Batch, Decoder, Head, LoadErrorKind, LoadOptions, LoadedModel, ModelConfig, ModelManager, SaveModel,
-    Saved, TorchDtype, WeightOrder, load_directory, load_gguf, load_path, locate_model, read_gguf_text,
-    save_directory,
+    TextArtifacts, TorchDtype, WeightLayout, Workspace, load_directory, load_gguf, load_path, locate_model,
+    read_gguf_text, save_directory,
 };
 use parlor_text::{SpecialTokens, Tokenizer};
 use proptest::prelude::*;
@@ -37,7 +37,7 @@ fn open(name: &str, options: &LoadOptions) -> LoadedModel {
 
 fn logits(decoder: &Decoder, batch: &Batch) -> Vec<f32> {
     let rows: Vec<usize> = (0..batch.len()).collect();
-    decoder.logits(batch, &rows, None, &mut Saved::default()).unwrap()
+    decoder.logits(batch, &rows, None, &mut Workspace::default()).unwrap()
 }
 
 #[test]
@@ -80,8 +80,8 @@ fn weights_of_every_type_are_what_they_unpack_to() {
         assert!(difference < 1e-5, "logits differ by {difference:e}");
     }
     // In the order of integer products inputs are rounded to 8 bits, see `optimized.rs`; weights stay as they are.
-    let (stored, order) = (model, WeightOrder::Products);
-    let model = open("mixed/model.gguf", &LoadOptions { order, ..LoadOptions::default() });
+    let (stored, layout) = (model, WeightLayout::Prepacked);
+    let model = open("mixed/model.gguf", &LoadOptions { layout, ..LoadOptions::default() });
     let packed = model.decoder.parameters().iter().filter(|p| matches!(p.tensor.view(), View::Packed(_)));
     assert_eq!(packed.count(), 14);
     for (packed, stored) in model.decoder.parameters().iter().zip(stored.decoder.parameters()) {
@@ -171,8 +171,8 @@ fn parts_of_a_tensor_of_blocks_stay_where_they_are() {
     // Both embeddings, and of each block all but the projection down, whose rows are no whole blocks.
     assert_eq!(parts, 2 + 2 * 5);
     // Rows in the order of integer products lie in memory of their own.
-    let order = WeightOrder::Products;
-    let packed = open("gpt2_q8_0.gguf", &LoadOptions { order, ..LoadOptions::default() });
+    let layout = WeightLayout::Prepacked;
+    let packed = open("gpt2_q8_0.gguf", &LoadOptions { layout, ..LoadOptions::default() });
     for (ours, theirs) in packed.decoder.parameters().iter().zip(model.decoder.parameters()) {
         assert!(ours.tensor.to_f32_vec() == theirs.tensor.to_f32_vec(), "{}", ours.spec.role);
     }
@@ -186,7 +186,8 @@ fn ids(value: &Value) -> Vec<u32> {
 fn vocabularies_are_those_of_their_tokenizers() {
     for name in ["qwen2", "llama-bpe", "gpt-2", "smollm", "sentence_piece"] {
         let path = gguf(&format!("vocabularies/{name}.gguf"));
-        let (tokenizer, template, warnings) = read_gguf_text(&path).unwrap().unwrap();
+        let TextArtifacts { tokenizer, chat_template: template, warnings } =
+            read_gguf_text(&path).unwrap().unwrap();
         assert!(template.is_none() && warnings.is_empty(), "{warnings:?}");
         let tokenizer: Tokenizer = tokenizer.unwrap();
         let text = fs::read(path.with_extension("json")).unwrap();

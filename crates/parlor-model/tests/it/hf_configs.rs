@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use parlor_model::{Architecture, Bias, DecoderConfig, Head, Positions, RopeScaling};
+use parlor_model::{Architecture, Bias, DecoderConfig, Head, RopeScaling};
 use serde_json::{Map, Value, json};
 
 fn read(config: Value) -> (Architecture, DecoderConfig) {
@@ -34,16 +34,16 @@ fn with(mut config: Value, keys: Value) -> Value {
 }
 
 fn theta(config: &DecoderConfig) -> f64 {
-    let Positions::Rope(rope) = config.positions else { panic!() };
+    let Some(rope) = config.layers[0].rope else { panic!() };
     rope.theta
 }
 
 #[test]
 fn the_default_model_of_the_config() {
     let (family, config) = read(qwen25());
-    assert_eq!(family, Architecture::Qwen2);
+    assert_eq!(family, Architecture::QWEN2);
     assert_eq!((config.head_dim, config.bias, config.head), (128, Bias::Qkv, Head::Tied));
-    assert_eq!(config.windows, vec![None; 36]);
+    assert_eq!(config.windows().collect::<Vec<_>>(), vec![None; 36]);
     assert_eq!(theta(&config), 1e6);
 }
 
@@ -55,7 +55,7 @@ fn either_spelling_of_rotary_settings() {
     assert_eq!(theta(&read(with(qwen25(), without)).1), 1e6);
     let old = json!({ "rope_scaling": { "type": "linear", "factor": 2.0 } });
     let (_, config) = read(with(qwen25(), old));
-    let Positions::Rope(rope) = config.positions else { panic!() };
+    let Some(rope) = config.layers[0].rope else { panic!() };
     assert_eq!(rope.scaling, RopeScaling::Linear { factor: 2.0 });
 }
 
@@ -63,13 +63,13 @@ fn either_spelling_of_rotary_settings() {
 fn windows_by_layer() {
     let first = json!({ "use_sliding_window": true, "sliding_window": 64, "max_window_layers": 34 });
     let (_, config) = read(with(qwen25(), first));
-    assert_eq!(config.windows[..34], vec![None; 34]);
-    assert_eq!(config.windows[34..], [Some(64), Some(64)]);
+    assert_eq!(config.windows().collect::<Vec<_>>()[..34], vec![None; 34]);
+    assert_eq!(config.windows().collect::<Vec<_>>()[34..], [Some(64), Some(64)]);
     let mut types = vec!["full_attention"; 36];
     types[0] = "sliding_attention";
     let named = json!({ "use_sliding_window": true, "sliding_window": 64, "layer_types": types });
     let (_, config) = read(with(qwen25(), named));
-    assert_eq!((config.windows[0], config.windows[35]), (Some(64), None));
+    assert_eq!((config.layers[0].window, config.layers[35].window), (Some(64), None));
 }
 
 #[test]
@@ -86,9 +86,9 @@ fn absent_and_null_keys_take_the_familys_meaning() {
     assert_eq!(theta(&read(llama).1), 1e4);
     let mut mistral =
         with(qwen25(), json!({ "model_type": "mistral", "architectures": ["MistralForCausalLM"] }));
-    assert_eq!(read(mistral.clone()).1.windows[0], Some(32768));
+    assert_eq!(read(mistral.clone()).1.layers[0].window, Some(32768));
     mistral["sliding_window"] = Value::Null;
-    assert_eq!(read(mistral).1.windows[0], None);
+    assert_eq!(read(mistral).1.layers[0].window, None);
     // The first GPT-2 files: no n_inner, no tie_word_embeddings.
     let gpt2 = json!({
         "activation_function": "gelu_new", "architectures": ["GPT2LMHeadModel"], "attn_pdrop": 0.1,
@@ -110,7 +110,7 @@ fn llama_31_stretches_its_wavelengths() {
         }
     });
     let (_, config) = read(with(qwen25(), keys));
-    let Positions::Rope(rope) = config.positions else { panic!() };
+    let Some(rope) = config.layers[0].rope else { panic!() };
     let expected = RopeScaling::ByWavelength {
         factor: 8.0,
         low_freq_factor: 1.0,
@@ -141,7 +141,7 @@ fn what_is_written_reads_the_same_in_both_spellings() {
 #[test]
 fn a_family_refuses_a_shape_that_is_not_its_own() {
     let (_, config) = read(qwen25());
-    let problems = Architecture::Gpt2.hf_config(&config).unwrap_err();
+    let problems = Architecture::GPT2.hf_config(&config).unwrap_err();
     assert!(problems.len() >= 4, "{problems:?}");
-    assert!(Architecture::Llama.hf_config(&config).is_err());
+    assert!(Architecture::LLAMA.hf_config(&config).is_err());
 }

@@ -2,8 +2,8 @@
 
 use parlor_kernels::DType;
 use parlor_model::{
-    Architecture, Head, Kind, LoadOptions, MaxLength, ModelInfo, Part, Positions, Role, RopeScaling, Site,
-    TorchDtype, WeightFiles, WeightStorage, load_directory,
+    Architecture, Head, Kind, LoadOptions, MaxLength, ModelInfo, ParameterPart, Positions, Role, RopeScaling,
+    Site, TorchDtype, WeightFiles, WeightStorage, load_directory,
 };
 use serde_json::Value;
 
@@ -81,7 +81,7 @@ fn joined_and_transposed_tensors_are_taken_apart() {
     let name = "transformer.h.1.attn.c_attn.weight";
     let disk = files.get(name).unwrap().tensor(name, &[32, 96]).unwrap().to_f32_vec();
     for (number, site) in [Site::QProj, Site::KProj, Site::VProj].into_iter().enumerate() {
-        let role = Role::Block { layer: 1, site, part: Part::Weight };
+        let role = Role::Block { layer: 1, site, part: ParameterPart::Weight };
         let parameter = model.decoder.parameters().iter().find(|p| p.spec.role == role).unwrap();
         let values = parameter.tensor.to_f32_vec();
         for output in 0..32 {
@@ -99,14 +99,17 @@ fn shapes_are_those_of_the_configs() {
         (model.architecture, model.decoder.config().clone())
     };
     let (family, qwen3) = shape("qwen3");
-    assert_eq!((family, qwen3.head_dim, qwen3.head), (Architecture::Qwen3, 12, Head::Separate));
+    assert_eq!((family, qwen3.head_dim, qwen3.head), (Architecture::QWEN3, 12, Head::Separate));
     let (family, mistral) = shape("mistral");
-    assert_eq!((family, mistral.windows), (Architecture::Mistral, vec![Some(5), Some(5)]));
+    assert_eq!(
+        (family, mistral.windows().collect::<Vec<_>>()),
+        (Architecture::MISTRAL, vec![Some(5), Some(5)])
+    );
     let (_, llama3) = shape("llama3");
-    let Positions::Rope(rope) = llama3.positions else { panic!() };
+    let Some(rope) = llama3.layers[0].rope else { panic!() };
     assert!(matches!(rope.scaling, RopeScaling::ByWavelength { factor: 8.0, .. }), "{rope:?}");
     let (family, gpt2) = shape("gpt2");
-    assert_eq!((family, gpt2.positions, gpt2.head), (Architecture::Gpt2, Positions::Learned, Head::Tied));
+    assert_eq!((family, gpt2.positions, gpt2.head), (Architecture::GPT2, Positions::Learned, Head::Tied));
 }
 
 /// Base models are saved without the prefix, and old ones carry buffers.

@@ -21,7 +21,7 @@ fn presets_grow() {
 
 #[test]
 fn every_family_can_be_made_saved_and_loaded() {
-    for family in Architecture::ALL {
+    for family in Architecture::all() {
         for tied in [true, false] {
             let block = ArchitectureBlock {
                 family: Some(family),
@@ -71,7 +71,7 @@ fn contradictions_are_all_reported() {
     };
     insta::assert_snapshot!(block.resolve(ModelPreset::Nano, 0).unwrap_err());
     let block = ArchitectureBlock {
-        family: Some(Architecture::Gpt2),
+        family: Some(Architecture::GPT2),
         num_key_value_heads: Some(2),
         rope_theta: Some(1e4),
         ..Default::default()

@@ -2,7 +2,7 @@
 //! cut, and never in the way of what is trained.
 
 use parlor_kernels::{BlockFormat, DType, View};
-use parlor_model::{ArchitectureBlock, Batch, Context, Decoder, Kind, KvCache, ModelPreset, Saved};
+use parlor_model::{ArchitectureBlock, Batch, Context, Decoder, Kind, KvCache, ModelPreset, Workspace};
 
 use crate::fixture::{relative, use_asked_isa};
 
@@ -22,7 +22,7 @@ fn decoder(dtype: DType) -> Decoder {
 
 fn logits(decoder: &Decoder, ids: &[u32]) -> Vec<f32> {
     let rows: Vec<usize> = (0..ids.len()).collect();
-    decoder.logits(&Batch::of_sequences([ids]), &rows, None, &mut Saved::default()).unwrap()
+    decoder.logits(&Batch::of_sequences([ids]), &rows, None, &mut Workspace::default()).unwrap()
 }
 
 fn check(dtype: DType) {
@@ -48,12 +48,12 @@ fn check(dtype: DType) {
 
     // Token by token; attention sums in another order, and an input at the edge of a step then falls on its other side.
     let mut cache = KvCache::new(optimized.config(), 1);
-    let mut saved = Saved::default();
+    let mut workspace = Workspace::default();
     let mut decoded = Vec::new();
     for (at, id) in ids.iter().enumerate() {
         let mut batch = Batch::default();
         batch.push(&[*id], at, Context::Cache(0));
-        decoded.extend(optimized.logits(&batch, &[0], Some(&mut cache), &mut saved).unwrap());
+        decoded.extend(optimized.logits(&batch, &[0], Some(&mut cache), &mut workspace).unwrap());
     }
     let difference = relative(&decoded, &rounded);
     assert!(difference < 0.005, "{dtype:?}, token by token: {difference:e}");

@@ -6,8 +6,8 @@
 
 use std::borrow::Cow;
 
-use parlor_model::arch::{DiskTensor, Layout};
-use parlor_model::{Batch, Context, Decoder, Gradients, KvCache, Saved};
+use parlor_model::{Batch, Context, Decoder, Gradients, KvCache, PassOptions, Workspace};
+use parlor_model::{CheckpointTensor, TensorLayout};
 
 use crate::fixture::{Expected, F32_MODELS, json, load, relative};
 
@@ -16,11 +16,11 @@ const GRADIENTS: f64 = 2e-5;
 
 fn logits(decoder: &Decoder, batch: &Batch) -> Vec<f32> {
     let rows: Vec<usize> = (0..batch.len()).collect();
-    decoder.logits(batch, &rows, None, &mut Saved::default()).unwrap()
+    decoder.logits(batch, &rows, None, &mut Workspace::default()).unwrap()
 }
 
 /// The gradient of a tensor as the checkpoint lays it out.
-fn on_disk(decoder: &Decoder, gradients: &Gradients, tensor: &DiskTensor) -> Vec<f32> {
+fn on_disk(decoder: &Decoder, gradients: &Gradients, tensor: &CheckpointTensor) -> Vec<f32> {
     let parts: Vec<(Cow<'_, [f32]>, &[usize])> = tensor
         .roles
         .iter()
@@ -31,10 +31,10 @@ fn on_disk(decoder: &Decoder, gradients: &Gradients, tensor: &DiskTensor) -> Vec
         .collect();
     let joined: Vec<f32> = parts.iter().flat_map(|(values, _)| values.iter().copied()).collect();
     match tensor.layout {
-        Layout::Plain => joined,
-        Layout::Interleaved { .. } => panic!("of no directory"),
-        Layout::Transposed if parts[0].1.len() == 1 => joined,
-        Layout::Transposed => {
+        TensorLayout::Plain => joined,
+        TensorLayout::Interleaved { .. } => panic!("of no directory"),
+        TensorLayout::Transposed if parts[0].1.len() == 1 => joined,
+        TensorLayout::Transposed => {
             let inputs = parts[0].1[1];
             let outputs = joined.len() / inputs;
             (0..joined.len()).map(|at| joined[at % outputs * inputs + at / outputs]).collect()
@@ -48,8 +48,10 @@ fn check(name: &str) {
     let difference = relative(&logits(decoder, &expected.batch), &expected.tensors["logits"]);
     assert!(difference < LOGITS, "{name}: logits differ by {difference:e}");
 
-    let (mut saved, mut gradients) = (Saved::default(), Gradients::zeros(decoder));
-    let logp = decoder.logprobs(&expected.batch, &expected.targets, &mut saved).unwrap();
+    let (mut workspace, mut gradients) = (Workspace::default(), Gradients::zeros(decoder));
+    let logp = decoder
+        .logprobs(&expected.batch, &expected.targets, &PassOptions::default(), &mut workspace)
+        .unwrap();
     let weight = expected.targets.weight();
     let loss: f64 =
         -expected.targets.weights.iter().zip(&logp).map(|(&w, &l)| f64::from(w) * f64::from(l)).sum::<f64>()
@@ -59,8 +61,8 @@ fn check(name: &str) {
 
     let d_logp: Vec<f32> =
         expected.targets.weights.iter().map(|&w| (-f64::from(w) / weight) as f32).collect();
-    decoder.backward(&d_logp, &expected.batch, &expected.targets, &mut saved, &mut gradients).unwrap();
-    let tensors = model.architecture.disk_tensors(decoder.config());
+    decoder.backward(&d_logp, &expected.batch, &mut workspace, &mut gradients).unwrap();
+    let tensors = model.architecture.checkpoint_tensors(decoder.config());
     let wanted = expected.tensors.keys().filter(|key| key.starts_with("grad.")).count();
     assert_eq!(tensors.len(), wanted, "{name}: every gradient is compared");
     for tensor in &tensors {
@@ -94,13 +96,13 @@ fn greedy_answers_token_for_token() {
             let ids = |key: &str| -> Vec<u32> {
                 answer[key].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
             };
-            let (mut cache, mut saved) = (KvCache::new(decoder.config(), 1), Saved::default());
+            let (mut cache, mut workspace) = (KvCache::new(decoder.config(), 1), Workspace::default());
             let (mut next, mut got) = (ids("prompt"), Vec::new());
             for _ in 0..24 {
                 let mut batch = Batch::default();
                 batch.push(&next, cache.len(0), Context::Cache(0));
                 let last = batch.len() - 1;
-                let logits = decoder.logits(&batch, &[last], Some(&mut cache), &mut saved).unwrap();
+                let logits = decoder.logits(&batch, &[last], Some(&mut cache), &mut workspace).unwrap();
                 let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).unwrap().0;
                 got.push(best as u32);
                 next = vec![best as u32];

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use parlor_model::{
-    Architecture, DecoderConfig, LoadOptions, ModelLoadError, Positions, Rope, RopeScaling, Saved,
-    load_directory,
+    Architecture, DecoderConfig, LoadOptions, ModelLoadError, Rope, RopeScaling, Workspace, load_directory,
 };
 use serde_json::{Map, Value, json};
 
@@ -33,7 +32,7 @@ fn read(mut map: Map<String, Value>, keys: Value) -> Result<(DecoderConfig, Vec<
 
 fn rope(keys: Value) -> (Rope, Vec<String>) {
     let (config, notices) = read(tiny("llama"), keys).unwrap_or_else(|error| panic!("{error}"));
-    let Positions::Rope(rope) = config.positions else { panic!() };
+    let Some(rope) = config.layers[0].rope else { panic!() };
     (rope, notices)
 }
 
@@ -164,11 +163,12 @@ fn absent_keys_have_the_defaults_of_their_class() {
             map.remove(key);
         }
         let (config, notices) = read(map, json!({ "rope_parameters": null })).unwrap();
-        let Positions::Rope(rope) = config.positions else { panic!() };
+        let Some(rope) = config.layers[0].rope else { panic!() };
         assert_eq!((config.max_position_embeddings, rope.theta), (length, 1e4), "{family}");
         assert_eq!(notices, Vec::<String>::new(), "{family}");
     }
-    let windows = |family: &str, keys: Value| read(tiny(family), keys).unwrap().0.windows;
+    let windows =
+        |family: &str, keys: Value| read(tiny(family), keys).unwrap().0.windows().collect::<Vec<_>>();
     for family in ["qwen2", "qwen3"] {
         let keys = json!({ "use_sliding_window": true, "max_window_layers": 1 });
         assert_eq!(windows(family, keys), [None, Some(4096)]);
@@ -209,10 +209,10 @@ fn general_names_count_before_a_familys_own() {
         panic!()
     };
     let (config, notices) = read(gpt2.clone(), json!({})).unwrap();
-    assert_eq!((config.hidden_size, config.num_hidden_layers, notices.len()), (32, 2, 0));
+    assert_eq!((config.hidden_size, config.num_hidden_layers(), notices.len()), (32, 2, 0));
     let general = json!({ "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": 77 });
     let (config, notices) = read(gpt2, general).unwrap();
-    assert_eq!((config.hidden_size, config.num_hidden_layers, config.max_position_embeddings), (64, 3, 77));
+    assert_eq!((config.hidden_size, config.num_hidden_layers(), config.max_position_embeddings), (64, 3, 77));
     assert_eq!(notices.len(), 3, "{notices:?}");
 }
 
@@ -246,7 +246,7 @@ fn logits_of_a_model_whose_new_section_misleads() {
         let model = load_directory(dir.path(), &LoadOptions::default()).unwrap();
         let expected = Expected::read("llama_linear_rope");
         let rows: Vec<usize> = (0..expected.batch.len()).collect();
-        let found = model.decoder.logits(&expected.batch, &rows, None, &mut Saved::default()).unwrap();
+        let found = model.decoder.logits(&expected.batch, &rows, None, &mut Workspace::default()).unwrap();
         relative(&found, &expected.tensors["logits"])
     };
     let misleading = json!({ "rope_type": "default", "rope_theta": 5e5 });

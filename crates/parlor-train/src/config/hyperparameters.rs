@@ -1,4 +1,4 @@
-//! The keys that every training type has, declared once.
+//! The keys that all training types share, declared once.
 //!
 //! Each training type is a section of its own, with its own defaults, so that a file may hold several. serde's
 //! `flatten` does not work with `deny_unknown_fields`; a macro writes the shared keys into each section instead.

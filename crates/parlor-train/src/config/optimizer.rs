@@ -77,7 +77,7 @@ pub struct OptimArgs {
 }
 
 impl OptimArgs {
-    /// Those that are set, as JSON.
+    /// The settings that are not null, as JSON.
     pub fn set(&self) -> serde_json::Map<String, Value> {
         match serde_json::to_value(self) {
             Ok(Value::Object(map)) => map.into_iter().filter(|(_, value)| !value.is_null()).collect(),
@@ -85,7 +85,7 @@ impl OptimArgs {
         }
     }
 
-    /// What is wrong with them under `optimizer`: the key and a sentence each.
+    /// Problems under `optimizer`: a key and a sentence each.
     pub(super) fn problems(&self, optimizer: OptimizerName) -> Vec<(String, String)> {
         let taken = optimizer.args();
         let takes = match taken {
@@ -125,14 +125,14 @@ pub struct ParamGroup {
     pub weight_decay: Option<f64>,
 }
 
-/// What is wrong with the groups as such: the key below `training.` and a sentence each.
+/// Problems of the groups themselves: a key below `training.` and a sentence each.
 pub(super) fn group_problems(groups: &[ParamGroup]) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for (index, group) in groups.iter().enumerate() {
         let mut wrong =
             |key: &str, message: String| found.push((format!("param_groups.{index}.{key}"), message));
         if let Err(error) = Regex::new(&group.pattern) {
-            // The last line of several is what is wrong.
+            // The last line of the message names the problem.
             let error = error.to_string();
             let error = error.lines().next_back().unwrap_or_default().trim_start_matches("error: ");
             wrong("pattern", format!("it is not a regular expression: {error}"));

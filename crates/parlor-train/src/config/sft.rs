@@ -16,8 +16,17 @@ pub enum TrainOn {
     All,
 }
 
+impl From<TrainOn> for parlor_text::TrainOn {
+    fn from(rule: TrainOn) -> Self {
+        match rule {
+            TrainOn::AssistantOnly => parlor_text::TrainOn::AssistantOnly,
+            TrainOn::All => parlor_text::TrainOn::All,
+        }
+    }
+}
+
 training_section! {
-    /// Supervised fine-tuning of the model that `model.name` names: of an adapter when `training.lora.enabled` is true, of
+    /// Supervised fine-tuning of the model that `model.name` names. Trains an adapter when `training.lora.enabled` is true,
     /// every weight when it is false.
     SftConfig {
         num_train_epochs: 3,

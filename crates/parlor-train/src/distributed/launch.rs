@@ -1,9 +1,9 @@
-//! Which rank a process is, as the environment of its launcher says: `torchrun` and its like (`RANK`, `WORLD_SIZE`), Open
+//! The rank of a process, from the environment variables of its launcher: `torchrun` and its like (`RANK`, `WORLD_SIZE`), Open
 //! MPI, MPICH and Intel MPI, Slurm.
 
 use std::fmt;
 
-/// Who started the ranks.
+/// What started the ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Launcher {
     /// Open MPI's `mpirun`.
@@ -27,14 +27,14 @@ impl fmt::Display for Launcher {
     }
 }
 
-/// Place of this process among those that were started together.
+/// Rank of this process among those that were launched together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launch {
-    /// Who says so.
+    /// The launcher.
     pub launcher: Launcher,
     /// Number of this rank, from 0.
     pub rank: usize,
-    /// How many ranks there are.
+    /// Number of ranks.
     pub world_size: usize,
     /// Ranks on this machine, which share its cores; 1 when the launcher does not say.
     pub local_world_size: usize,
@@ -52,7 +52,7 @@ const VARIABLES: [(Launcher, &str, &str, &str); 4] = [
 ];
 
 impl Launch {
-    /// What the variables say, which `variable` looks up; none when they name no rank.
+    /// Reads the variables through `variable`; none when they name no rank.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let number = |name: &str| {
             let value = variable(name)?;

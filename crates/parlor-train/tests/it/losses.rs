@@ -1,8 +1,8 @@
-//! Each loss on judged answers: its derivative against finite differences, and what it makes of extremes.
+//! Each preference loss: its derivative against finite differences, and its values at extremes.
 
 use parlor_train::objectives::{
-    Answer, KtoWeights, Pair, PairLoss, hinge_loss, ipo_loss, kto_kl, kto_loss, orpo_loss, robust_loss,
-    sigmoid_loss, simpo_loss,
+    CompletionLogps, KtoWeights, Pair, PairLoss, hinge_loss, ipo_loss, kto_kl, kto_loss, orpo_loss,
+    robust_loss, sigmoid_loss, simpo_loss,
 };
 
 /// Log-probabilities of a pair, as multiples of 2^-10, so that the steps below are exact in f32.
@@ -33,12 +33,12 @@ impl Logps {
     }
 
     fn of<T>(&self, loss: impl Fn(&Pair<'_>) -> T) -> T {
-        let answer = |[logp, reference]: &'_ [Vec<f32>; 2]| (logp.clone(), reference.clone());
-        let ((a, b), (c, d)) = (answer(&self.chosen), answer(&self.rejected));
+        let completion = |[logp, reference]: &'_ [Vec<f32>; 2]| (logp.clone(), reference.clone());
+        let ((a, b), (c, d)) = (completion(&self.chosen), completion(&self.rejected));
         loss(&Pair {
             prompt: &self.prompt,
-            chosen: Answer { logp: &a, reference: &b },
-            rejected: Answer { logp: &c, reference: &d },
+            chosen: CompletionLogps { logp: &a, reference: &b },
+            rejected: CompletionLogps { logp: &c, reference: &d },
         })
     }
 }
@@ -98,8 +98,8 @@ fn derivatives_are_those_of_finite_differences() {
 fn the_hinge_is_flat_beyond_its_margin() {
     let far = Pair {
         prompt: &[],
-        chosen: Answer { logp: &[-1.0], reference: &[-9.0] },
-        rejected: Answer { logp: &[-9.0], reference: &[-1.0] },
+        chosen: CompletionLogps { logp: &[-1.0], reference: &[-9.0] },
+        rejected: CompletionLogps { logp: &[-9.0], reference: &[-1.0] },
     };
     assert_eq!(hinge_loss(&far, 1.0), PairLoss::default());
     let back = Pair { chosen: far.rejected, rejected: far.chosen, ..far };
@@ -110,12 +110,14 @@ fn the_hinge_is_flat_beyond_its_margin() {
 }
 
 #[test]
-fn derivatives_of_single_answers_are_those_of_finite_differences() {
+fn derivatives_of_unpaired_completions_are_those_of_finite_differences() {
     for seed in 0..60 {
         let Logps { chosen: [logp, reference], .. } = Logps::new(seed);
         for (desirable, kl) in [(true, 0.0), (false, 0.0), (true, 1.3), (false, 0.4)] {
             let weights = KtoWeights { beta: 0.3, desirable: 1.2, undesirable: 0.7 };
-            let of = |logp: &[f32]| kto_loss(Answer { logp, reference: &reference }, desirable, kl, &weights);
+            let of = |logp: &[f32]| {
+                kto_loss(CompletionLogps { logp, reference: &reference }, desirable, kl, &weights)
+            };
             let (_, found) = of(&logp);
             for at in 0..logp.len() {
                 let wanted = slope(|step| {
@@ -131,8 +133,8 @@ fn derivatives_of_single_answers_are_those_of_finite_differences() {
 
 #[test]
 fn the_divergence_is_a_mean_and_never_negative() {
-    let answer = |logp, reference| Answer { logp, reference };
-    let (up, down) = (answer(&[-1.0, -1.0], &[-2.0, -3.0]), answer(&[-4.0], &[-3.0]));
+    let completion = |logp, reference| CompletionLogps { logp, reference };
+    let (up, down) = (completion(&[-1.0, -1.0], &[-2.0, -3.0]), completion(&[-4.0], &[-3.0]));
     assert_eq!(kto_kl([up, down].into_iter()), 1.0);
     assert_eq!(kto_kl([down, down].into_iter()), 0.0);
     assert_eq!(kto_kl(std::iter::empty()), 0.0);
@@ -146,8 +148,8 @@ fn extremes_stay_finite() {
         let (chosen, rejected) = ([chosen; 3], [rejected; 2]);
         let pair = Pair {
             prompt: &[-3.0],
-            chosen: Answer { logp: &chosen, reference: &[] },
-            rejected: Answer { logp: &rejected, reference: &[] },
+            chosen: CompletionLogps { logp: &chosen, reference: &[] },
+            rejected: CompletionLogps { logp: &rejected, reference: &[] },
         };
         for found in [
             sigmoid_loss(&pair, 0.5, 0.1),

@@ -11,13 +11,13 @@ use parlor_train::checkpoint::{list_checkpoints, open_checkpoint};
 use parlor_train::objectives::CrossEntropy;
 use parlor_train::{Loss, LossKind, MicroBatch, Objective, Outcome, Sequence, TrainEvent};
 
-use crate::tiny::{self, Run};
+use crate::tiny::{self, LoopTest};
 
 const LIMITED: &str = "PARLOR_TEST_LIMITED_MEMORY";
 
 /// One step over 256 examples of 512 tokens: about 250 MB of activations in one pass.
 fn run(directory: &std::path::Path) -> (f64, Vec<String>, parlor_model::Decoder) {
-    let mut run = Run::new(directory);
+    let mut run = LoopTest::new(directory);
     run.train = (0..256)
         .map(|n| {
             let ids: Vec<u32> = (0..512).map(|i| ((n * 3 + i) % 29) as u32).collect();
@@ -105,7 +105,7 @@ fn room_for(tokens: usize, checkpointing: Checkpointing) -> FreeMemory {
 /// Loss, rows and warnings of two epochs over 20 examples in passes of `batch_size`.
 fn told(batch_size: usize, free_memory: FreeMemory) -> (f64, tiny::Rows, Vec<String>) {
     let directory = tempfile::tempdir().unwrap();
-    let mut run = Run::new(directory.path());
+    let mut run = LoopTest::new(directory.path());
     run.hyper.per_device_train_batch_size = batch_size;
     run.free_memory = free_memory;
     let (result, rows, events) = run.go(&mut tiny::decoder());
@@ -173,7 +173,7 @@ impl Objective for Whole {
 fn what_cannot_be_divided_is_computed_again_first() {
     let said = |tokens| {
         let directory = tempfile::tempdir().unwrap();
-        let mut run = Run::new(directory.path());
+        let mut run = LoopTest::new(directory.path());
         run.hyper.per_device_train_batch_size = 20;
         run.free_memory = room_for(tokens, Checkpointing::None);
         let (result, _, events) = run.go_with(&Whole, &mut tiny::decoder());
@@ -189,7 +189,7 @@ fn what_cannot_be_divided_is_computed_again_first() {
 fn a_run_that_no_change_makes_fit_is_kept() {
     // The sixth example is longer than those before it.
     let run = |directory| {
-        let mut run = Run::new(directory);
+        let mut run = LoopTest::new(directory);
         run.hyper.per_device_train_batch_size = 1;
         let sixth = parlor_text::epoch_order(run.train.len(), run.training.seed, 0)[5];
         run.train[sixth] = tiny::example((0..25).collect(), vec![1.0; 25], sixth + 1);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use parlor_kernels::quant::{DynamicMap, Sign};
-use parlor_model::arch::Architecture;
+use parlor_model::Architecture;
 use parlor_model::{AdapterPlan, Decoder, DecoderConfig, Factor, Gradients, Kind, Role, Site};
 use parlor_train::config::{OptimArgs, OptimizerName, ParamGroup};
 use parlor_train::{Hyperparameters, Optimizer, OtherStates, TrainingConfig, TrainingType};
@@ -45,10 +45,9 @@ fn decoder() -> Decoder {
         vocab_size: 131,
         hidden_size: 32,
         intermediate_size: 40,
-        num_hidden_layers: 1,
         num_attention_heads: 4,
         num_key_value_heads: 2,
-        windows: vec![None],
+        layers: tiny::config().layers[..1].to_vec(),
         ..tiny::config()
     };
     Decoder::initialise(config, 1).unwrap()
@@ -351,7 +350,7 @@ fn lora_plus_raises_the_rate_of_b_matrices() {
     training.lora.use_dora = true;
     training.param_groups = vec![group(r"layers\.1\.v_proj\.lora_B", Some(0.5), None)];
     let mut decoder = tiny::decoder();
-    let plan = AdapterPlan::new(&decoder, Architecture::Qwen2, training.lora.adapter("base")).unwrap();
+    let plan = AdapterPlan::new(&decoder, Architecture::QWEN2, training.lora.adapter("base")).unwrap();
     let values = plan.initial_values(&decoder, 1);
     let id = decoder.attach(plan, values).unwrap();
     decoder.train_adapter(id);

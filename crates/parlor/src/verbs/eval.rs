@@ -7,7 +7,6 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::interrupt::{self, OnInterrupt, STOP};
 use crate::model::{adapters, max_length, section};
-use crate::paths::failed;
 use crate::progress::grouped;
 
 pub(super) fn run(context: &Context, args: &EvalArgs) -> Result<(), Failure> {
@@ -24,7 +23,7 @@ pub(super) fn run(context: &Context, args: &EvalArgs) -> Result<(), Failure> {
         threads: config.training.dataloader_num_workers,
     };
     interrupt::watch(OnInterrupt::Finish(""));
-    let evaluated = evaluate(&request, &STOP).map_err(|error| failed(context, error))?;
+    let evaluated = evaluate(&request, &STOP).map_err(|error| context.run_failure(error))?;
     let Some(summary) = evaluated else { return Err(Failure::interrupted()) };
     context.output.result(&summary, || {
         format!(

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use parlor::model::{
-    LoadedModel, MaxLength, SaveModel, load_adapted, locate_adapted, locate_model, merge, save_directory,
+    LoadedModel, MaxLength, SaveModel, load_with_adapters, locate_model, locate_with_adapters, merge,
+    save_directory,
 };
 use serde::Serialize;
 
@@ -21,7 +22,7 @@ pub(super) fn run(context: &Context, args: &MergeArgs) -> Result<(), Failure> {
     let section = section(context, &args.model)?;
     let cache_dir = section.cache_dir.as_deref();
     let named = locate_model(&section.name, cache_dir).map_err(|error| named(context, error))?;
-    let (base, adapters) = locate_adapted(&named, &args.model.adapter, cache_dir)?;
+    let (base, adapters) = locate_with_adapters(&named, &args.model.adapter, cache_dir)?;
     if adapters.is_empty() {
         return Err(Failure::input_help(
             "no adapter is named",
@@ -36,7 +37,7 @@ pub(super) fn run(context: &Context, args: &MergeArgs) -> Result<(), Failure> {
     }
     let options = section.load_options(MaxLength::default());
     // The text side is the only adapter's, or the base's under several.
-    let mut model = load_adapted(&base, &adapters[..1], &options)?;
+    let mut model = load_with_adapters(&base, &adapters[..1], &options)?;
     model.decoder = merged(&model)?;
     for adapter in &adapters[1..] {
         let mut next = LoadedModel { adapters: Vec::new(), ..model };

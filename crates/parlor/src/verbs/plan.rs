@@ -14,7 +14,6 @@ use crate::cli::PlanArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::note;
-use crate::paths::failed;
 use crate::progress::{grouped, steps_text};
 
 /// What `--json` prints.
@@ -43,7 +42,7 @@ pub(super) fn run(context: &Context, args: &PlanArgs) -> Result<(), Failure> {
     // A plan is made on one machine; the ranks of a run each hold the same.
     let collective: Arc<dyn Collective> = Arc::new(Alone);
     let asked = Asked { start: Start::Overwrite, max_steps: args.max_steps, collective: &collective };
-    let mut planned = plan(request(context, &asked)?).map_err(|error| failed(context, error))?;
+    let mut planned = plan(request(context, &asked)?).map_err(|error| context.run_failure(error))?;
     let mut changes = Vec::new();
     if args.fit
         && let Some(fix) = planned.fixes.first()

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use parlor::model::{Batch, Context as Place, LoadedModel, Saved, Targets};
+use parlor::model::{Batch, Context as Place, LoadedModel, Targets, Workspace};
 use parlor::text::SpecialTokens;
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +41,7 @@ struct Row {
 pub(super) fn run(context: &Context, args: &ScoreArgs) -> Result<(), Failure> {
     let model = load(context, &args.model)?;
     let rows = rows(args, &model)?;
-    let mut saved = Saved::default();
+    let mut saved = Workspace::default();
     for ids in rows {
         let score = score(&model, ids, args.top, &mut saved)?;
         context.output.result(&score, || text(&score, &model))?;
@@ -90,7 +90,7 @@ fn rows(args: &ScoreArgs, model: &LoadedModel) -> Result<Vec<Vec<u32>>, Failure>
     Ok(found)
 }
 
-fn score(model: &LoadedModel, ids: Vec<u32>, top: usize, saved: &mut Saved) -> Result<Score, Failure> {
+fn score(model: &LoadedModel, ids: Vec<u32>, top: usize, saved: &mut Workspace) -> Result<Score, Failure> {
     let failed = |error: parlor::model::DecoderError| Failure::failed(error.to_string());
     let mut batch = Batch::default();
     batch.push(&ids, 0, Place::None);

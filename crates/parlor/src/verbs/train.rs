@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parlor::configuration::SaveMode;
 use parlor::train::distributed::{Collective, setup_distributed_training};
 use parlor::train::{
-    Fix, Flow, Outcome, Prepared, Start, TrainError, TrainEvent, TrainRequest, TrainSummary, prepare_observed,
+    Fix, Flow, Outcome, Run, Start, TrainError, TrainEvent, TrainHooks, TrainRequest, TrainSummary,
 };
 
 use crate::cli::TrainArgs;
@@ -15,10 +15,9 @@ use crate::failure::Failure;
 use crate::interrupt::{self, OnInterrupt, STOP};
 use crate::model::max_length;
 use crate::output::note;
-use crate::paths::failed;
 use crate::progress::{Progress, grouped, steps_text};
 use crate::ranks;
-use crate::sampler::answering;
+use crate::sampler::sample_generator;
 
 const STOPPING: &str = "\nFinishing this step and saving. Ctrl-C again stops at once.";
 
@@ -39,23 +38,23 @@ fn train(context: &Context, args: &TrainArgs, collective: &Arc<dyn Collective>) 
     let leads = collective.rank() == 0;
     let shown = if leads { Shown::All } else { Shown::Warnings };
     let progress = progress(context, shown);
-    let prepare = |request| prepare_observed(request, &mut |event| progress.event(&event));
+    let prepare = |request| Run::prepare_observed(request, &mut |event| progress.event(&event));
     let fitted = || match prepare(request(context, &asked)?) {
         Err(TrainError::TooLarge(refused)) if args.fit && !refused.fixes.is_empty() => {
             let settings = refused.fixes.first().map(Fix::settings).unwrap_or_default();
             note(&format!("the run does not fit into memory as it is; taking {}", settings.join(" ")));
             let request = request(&context.with_settings(settings), &asked)?;
-            prepare(request).map_err(|error| failed(context, error))
+            prepare(request).map_err(|error| context.run_failure(error))
         }
-        result => result.map_err(|error| failed(context, error)),
+        result => result.map_err(|error| context.run_failure(error)),
     };
-    let prepared = fitted();
+    let run = fitted();
     progress.finish();
-    let prepared = prepared?;
+    let run = run?;
     if leads {
-        prepared.notes().iter().for_each(|sentence| note(sentence));
+        run.notes().iter().for_each(|sentence| note(sentence));
     }
-    let summary = watch(context, prepared, shown, &mut |_| {})?;
+    let summary = watch(context, run, shown, &mut |_| {})?;
     let interrupted = summary.outcome == Outcome::Interrupted;
     if !leads {
         return if interrupted { Err(Failure::interrupted()) } else { Ok(()) };
@@ -110,20 +109,19 @@ pub(super) enum Shown {
 /// Runs with a progress display; Ctrl-C ends it in order. `also` sees every event.
 pub(super) fn watch(
     context: &Context,
-    prepared: Prepared,
+    run: Run,
     shown: Shown,
     also: &mut dyn FnMut(&TrainEvent),
 ) -> Result<TrainSummary, Failure> {
     interrupt::watch(OnInterrupt::Finish(STOPPING));
     let progress = progress(context, shown);
-    let result = answering(prepared).run(
-        &mut |event| {
-            progress.event(&event);
-            also(&event);
-            if interrupt::take_save() { Flow::Save } else { Flow::Continue }
-        },
-        &STOP,
-    );
+    let samples = sample_generator(&run);
+    let mut observer = |event| {
+        progress.event(&event);
+        also(&event);
+        if interrupt::take_save() { Flow::Save } else { Flow::Continue }
+    };
+    let result = run.train(TrainHooks { observer: &mut observer, stop: &STOP, samples });
     progress.finish();
     Ok(result?)
 }

@@ -4,10 +4,10 @@
 //! have the frequency factors 1 and 4 and an original context that is a power of two; whichever of those gives the
 //! same factors is the scaling. Leaves out: factors of any other origin, which are refused.
 
-use crate::decoder_config::RopeScaling;
-use crate::rope_frequencies::scaled;
+use crate::config::RopeScaling;
+use crate::decoder::scaled;
 
-/// Factors are f32 and were computed in f32 from a frequency with a rounded exponent: 1e-7 times a few operations.
+/// Projection are f32 and were computed in f32 from a frequency with a rounded exponent: 1e-7 times a few operations.
 const TOLERANCE: f64 = 1e-5;
 
 /// The scaling that divides the frequencies of `theta` and `head_dim` by `factors`.

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::error::ModelLoadError;
-use crate::gguf::Metadata;
+use crate::files::Metadata;
 
 /// Keys after `general.sampling.`, and what transformers calls the same.
 const SAME: [(&str, &str); 5] = [

@@ -3,14 +3,14 @@
 //! Source: `llama-vocab.cpp` in llama.cpp, for what absent keys mean. Leaves out: WordPiece, Unigram and RWKV
 //! vocabularies, which no supported family has; templates beside the one for conversations.
 
-use parlor_text::{Spelling, Texts, TokenKind, Vocabulary, merge_halves};
+use parlor_text::{BpeKind, Texts, TokenKind, Vocabulary, merge_halves};
 use serde_json::Map;
 
 use super::pre_tokenizers::{self, PreTokenizer};
 use super::sampling::sampling;
+use crate::config::GenerationConfig;
 use crate::error::{LoadErrorKind, ModelLoadError};
-use crate::generation_config::GenerationConfig;
-use crate::gguf::Metadata;
+use crate::files::Metadata;
 
 const MODEL: &str = "tokenizer.ggml.model";
 const PRE: &str = "tokenizer.ggml.pre";
@@ -51,19 +51,19 @@ pub(crate) fn vocabulary(
     as_many(KINDS, kinds.len(), count)?;
     // An embedding may have more rows than the vocabulary has tokens.
     let used = kinds.iter().rposition(|kind| *kind != UNUSED).map_or(0, |last| last + 1);
-    let (spelling, add_bos) = match model {
+    let (bpe, add_bos) = match model {
         "gpt2" => {
             let pre = pre_tokenizer(metadata, warnings)?;
             let merges = metadata.texts(MERGES)?.ok_or_else(|| metadata.missing(MERGES))?;
             let (words, nfc, whole_words) = (pre.words, pre.nfc, pre.whole_words);
-            (Spelling::Bytes { words, nfc, whole_words, merges: pairs(metadata, merges)? }, pre.add_bos)
+            (BpeKind::ByteLevel { words, nfc, whole_words, merges: pairs(metadata, merges)? }, pre.add_bos)
         }
         "llama" => {
             let mut scores = metadata.numbers(SCORES)?.ok_or_else(|| metadata.missing(SCORES))?;
             as_many(SCORES, scores.len(), count)?;
             scores.truncate(used);
             let space_prefix = metadata.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
-            (Spelling::Pieces { scores, space_prefix }, true)
+            (BpeKind::SentencePiece { scores, space_prefix }, true)
         }
         other => {
             return Err(metadata.problem(
@@ -85,7 +85,7 @@ pub(crate) fn vocabulary(
     Ok(Some(Vocabulary {
         tokens: tokens.into_iter().collect(),
         kinds,
-        spelling,
+        bpe,
         special,
         add_bos: metadata.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(add_bos),
         add_eos: metadata.flag("tokenizer.ggml.add_eos_token")?.unwrap_or(false),

@@ -9,8 +9,8 @@ use std::time::Instant;
 use parlor::kernels::DType;
 use parlor::kernels::cpu::roofline::{self, Roofline};
 use parlor::kernels::parallel::threads;
-use parlor::model::arch::Architecture;
-use parlor::model::{DecoderConfig, WeightOrder, memory};
+use parlor::model::Architecture;
+use parlor::model::{DecoderConfig, WeightLayout, memory};
 use serde::Serialize;
 
 use crate::cli::{BenchArgs, BenchWork, ModelArgs};
@@ -170,7 +170,7 @@ impl Choice {
         match self {
             Self::Model { name, dtype } => {
                 let model = ModelArgs { model: Some(name.clone()), ..ModelArgs::default() };
-                let loaded = load_in(WeightOrder::Stored, context, &model)?;
+                let loaded = load_in(WeightLayout::Stored, context, &model)?;
                 let mut decoder = loaded.decoder.clone();
                 if let Some(dtype) = dtype {
                     decoder = decoder.to_dtype(*dtype);

@@ -1,7 +1,7 @@
 //! Models to measure that nobody has to download: well-known shapes with weights made on the fly.
 
 use parlor::kernels::{BlockFormat, DType, Tensor};
-use parlor::model::arch::Architecture;
+use parlor::model::Architecture;
 use parlor::model::{
     ArchitectureBlock, Bias, Decoder, DecoderConfig, DecoderError, Kind, ModelPreset, Parameter, Role,
     parameter_specs,
@@ -23,10 +23,10 @@ pub(crate) const DTYPES: [(&str, DType); 5] = [
 pub(crate) fn shape(name: &str) -> Option<(Architecture, DecoderConfig)> {
     // hidden, intermediate, layers, heads, key/value heads, head size, vocabulary, family.
     let (hidden, inner, layers, heads, kv, head_dim, vocab, family) = match name {
-        "qwen2.5-0.5b" => (896, 4864, 24, 14, 2, 64, 151_936, Architecture::Qwen2),
-        "qwen2.5-1.5b" => (1536, 8960, 28, 12, 2, 128, 151_936, Architecture::Qwen2),
-        "qwen3-0.6b" => (1024, 3072, 28, 16, 8, 128, 151_936, Architecture::Qwen3),
-        "small" => (384, 1024, 6, 6, 2, 64, 8192, Architecture::Qwen3),
+        "qwen2.5-0.5b" => (896, 4864, 24, 14, 2, 64, 151_936, Architecture::QWEN2),
+        "qwen2.5-1.5b" => (1536, 8960, 28, 12, 2, 128, 151_936, Architecture::QWEN2),
+        "qwen3-0.6b" => (1024, 3072, 28, 16, 8, 128, 151_936, Architecture::QWEN3),
+        "small" => (384, 1024, 6, 6, 2, 64, 8192, Architecture::QWEN3),
         _ => return None,
     };
     let block = ArchitectureBlock {
@@ -36,13 +36,13 @@ pub(crate) fn shape(name: &str) -> Option<(Architecture, DecoderConfig)> {
         num_hidden_layers: Some(layers),
         num_attention_heads: Some(heads),
         num_key_value_heads: Some(kv),
-        head_dim: (family == Architecture::Qwen3).then_some(head_dim),
+        head_dim: (family == Architecture::QWEN3).then_some(head_dim),
         max_position_embeddings: Some(32_768),
         rope_theta: Some(1e6),
         ..ArchitectureBlock::default()
     };
     let (family, config) = block.resolve(ModelPreset::Tiny, vocab).ok()?;
-    let bias = if family == Architecture::Qwen2 { Bias::Qkv } else { config.bias };
+    let bias = if family == Architecture::QWEN2 { Bias::Qkv } else { config.bias };
     Some((family, DecoderConfig { bias, ..config }))
 }
 

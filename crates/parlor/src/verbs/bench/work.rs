@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use parlor::kernels::cpu::roofline::{self, Roofline};
 use parlor::kernels::{Arithmetic, DType};
-use parlor::model::arch::Architecture;
+use parlor::model::Architecture;
 use parlor::model::{
-    AdapterConfig, AdapterPlan, Batch, Context, Decoder, Gradients, Kind, KvCache, Role, Saved,
-    TargetModules, Targets,
+    AdapterConfig, AdapterPlan, Batch, Context, Decoder, Gradients, Kind, KvCache, PassOptions, Role,
+    TargetModules, Targets, Workspace,
 };
 use parlor::train::{Optimizer, TrainingConfig};
 use serde::Serialize;
@@ -148,14 +148,14 @@ impl Subject {
         let mut batch = Batch::default();
         batch.push(&ids, 0, Context::Cache(0));
         let last = [QUESTION - 1];
-        self.decoder.logits(&batch, &last, Some(&mut cache), &mut Saved::default()).map_err(failed)?;
+        self.decoder.logits(&batch, &last, Some(&mut cache), &mut Workspace::default()).map_err(failed)?;
         Ok(())
     }
 
     /// Tokens per second of a prompt.
     pub(crate) fn prefill(&self) -> Result<Measured, Failure> {
         let ids = ids(PROMPT, self.decoder.config().vocab_size);
-        let mut saved = Saved::default();
+        let mut saved = Workspace::default();
         let round = || {
             let mut cache = KvCache::new(self.decoder.config(), 1);
             let mut batch = Batch::default();
@@ -179,7 +179,7 @@ impl Subject {
     /// Tokens per second of `sequences` answers at once.
     pub(crate) fn decode(&self, sequences: usize) -> Result<Measured, Failure> {
         let config = self.decoder.config();
-        let (mut cache, mut saved) = (KvCache::new(config, sequences), Saved::default());
+        let (mut cache, mut saved) = (KvCache::new(config, sequences), Workspace::default());
         let ids = ids(BEFORE, config.vocab_size);
         for sequence in 0..sequences {
             let mut batch = Batch::default();
@@ -238,14 +238,14 @@ impl Subject {
         let training = TrainingConfig::default();
         let mut optimizer = Optimizer::new(&training, &training.hyperparameters(), &self.decoder)
             .map_err(|problem| failed(problem.message))?;
-        let (mut saved, mut gradients) = (Saved::default(), Gradients::zeros(&self.decoder));
+        let (mut saved, mut gradients) = (Workspace::default(), Gradients::zeros(&self.decoder));
         saved.arithmetic = arithmetic;
         let reading = self.reading;
         let round = || {
             let start = Instant::now();
-            gradients.restart();
-            self.decoder.logprobs(&batch, &targets, &mut saved).map_err(failed)?;
-            self.decoder.backward(&d_logp, &batch, &targets, &mut saved, &mut gradients).map_err(failed)?;
+            gradients.zero_lazily();
+            self.decoder.logprobs(&batch, &targets, &PassOptions::default(), &mut saved).map_err(failed)?;
+            self.decoder.backward(&d_logp, &batch, &mut saved, &mut gradients).map_err(failed)?;
             optimizer.update(&mut self.decoder, &gradients, 1.0, 1.0).map_err(failed)?;
             Ok(start.elapsed().as_secs_f64())
         };

@@ -5,7 +5,7 @@ use std::path::Path;
 use parlor::text::{ConvertTo, Dataset, OnBadRow, RowProblem, convert, read_with, write_rows};
 use serde_json::json;
 
-use super::text;
+use super::report::text;
 use crate::cli::Shape;
 use crate::context::Context;
 use crate::failure::Failure;

@@ -6,7 +6,7 @@ use parlor::text::{DataReport, Dataset, SourcedRow, SpecialTokens, Tokenizer, re
 use serde_json::{Value, json};
 
 use super::measure::{Measured, Part, measure, text_side};
-use super::text;
+use super::report::text;
 use super::used::used;
 use crate::cli::{ModelArgs, TemplateArgs};
 use crate::context::Context;

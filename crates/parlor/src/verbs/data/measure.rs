@@ -5,8 +5,7 @@ use parlor::text::{
     DataReport, EncodeError, EncodeOptions, EncodeReport, Findings, OnBadRow, OnLongRow, PreferenceOptions,
     Row, RowKind, RowSource, SourcedRow, encode_preference, encode_pretraining, encode_sft, encode_unpaired,
 };
-use parlor::train::TrainingType;
-use parlor::train::materials::{TextSide, train_on};
+use parlor::train::{TextArtifacts, TrainingType};
 
 use crate::cli::{ModelArgs, TemplateArgs};
 use crate::context::Context;
@@ -41,11 +40,11 @@ pub(super) fn text_side(
     context: &Context,
     args: &ModelArgs,
     template: &TemplateArgs,
-) -> Result<TextSide, Failure> {
+) -> Result<TextArtifacts, Failure> {
     let kwargs = template_kwargs(context, template)?;
     let side = crate::model::TextSide::read(context, args)?;
     let template = side.find_template()?;
-    let side = TextSide { tokenizer: side.tokenizer, template }.with_template_kwargs(&kwargs);
+    let side = TextArtifacts { tokenizer: side.tokenizer, template }.with_template_kwargs(&kwargs);
     Ok(side.with_date(&context.config()?.model, None))
 }
 
@@ -53,7 +52,7 @@ pub(super) fn text_side(
 pub(super) fn measure(
     config: &Config,
     rows: &[SourcedRow],
-    side: &TextSide,
+    side: &TextArtifacts,
     report: &mut DataReport,
 ) -> Result<(Vec<Measured>, Findings), Failure> {
     let mut findings = Findings::default();
@@ -71,7 +70,7 @@ pub(super) fn measure(
         let options = EncodeOptions {
             max_length: usize::MAX,
             batch_size: config.data.batch_size,
-            train_on: train_on(config.training.sft.train_on),
+            train_on: config.training.sft.train_on.into(),
             on_long_row: OnLongRow::Truncate,
             on_bad_row: OnBadRow::Skip,
         };

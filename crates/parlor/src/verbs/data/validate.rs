@@ -6,7 +6,7 @@ use parlor::text::{DataError, DataReport, Dataset, Duplicate, Lengths, character
 use serde_json::json;
 
 use super::measure::{measure, text_side};
-use super::{listed, text};
+use super::report::{listed, text};
 use crate::cli::{ModelArgs, TemplateArgs};
 use crate::context::Context;
 use crate::failure::Failure;

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use include_dir::{Dir, include_dir};
+use parlor::files::atomic_file;
 use parlor::text::epoch_order;
-use parlor::train::storage::write_file;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -38,7 +38,7 @@ pub(super) fn write(directory: &Path) -> Result<(), Failure> {
 }
 
 fn put(path: &Path, contents: &[u8]) -> Result<(), Failure> {
-    write_file(path, contents)
+    atomic_file::write(path, contents)
         .map_err(|error| Failure::input(format!("cannot write {}: {error}", path.display())))
 }
 

@@ -15,7 +15,7 @@ use parlor::configuration::{SaveMode, Sources};
 use parlor::engine::SamplingOverrides;
 use parlor::model::{LoadOptions, LoadedModel, MaxLength, load_directory};
 use parlor::text::Message;
-use parlor::train::{Outcome, Start, TrainRequest, TrainSummary, prepare};
+use parlor::train::{Outcome, Run, Start, TrainRequest, TrainSummary};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -57,7 +57,7 @@ pub(super) fn run(context: &Context, args: &QuickstartArgs) -> Result<(), Failur
     bundle::write(&directory.join("data"))?;
     let config_path = directory.join("config.yaml");
     let write_config = |max_steps: Option<u64>| {
-        parlor::train::storage::write_file(&config_path, config_text(directory, max_steps).as_bytes())
+        parlor::files::atomic_file::write(&config_path, config_text(directory, max_steps).as_bytes())
             .map_err(|error| Failure::input(error.to_string()))
     };
     write_config(None)?;
@@ -78,7 +78,7 @@ pub(super) fn run(context: &Context, args: &QuickstartArgs) -> Result<(), Failur
         write_config(Some(steps))?;
         manager = load()?;
     }
-    let prepared = prepare(request(&manager))?;
+    let prepared = Run::prepare(request(&manager))?;
     let summary = watch(context, prepared, Shown::All, &mut |_| {})?;
     if summary.outcome == Outcome::Interrupted {
         let config = config_path.display();
@@ -165,7 +165,7 @@ fn prefer_likeliest(model: &Path) -> Result<(), Failure> {
     map.insert("do_sample".to_owned(), json!(false));
     map.insert("max_new_tokens".to_owned(), json!(128));
     let text = format!("{:#}\n", Value::Object(map));
-    parlor::train::storage::write_file(&path, text.as_bytes()).map_err(|error| failed(&error))
+    parlor::files::atomic_file::write(&path, text.as_bytes()).map_err(|error| failed(&error))
 }
 
 fn samples(model: &LoadedModel, params: &parlor::engine::SamplingParams) -> Result<Vec<Sample>, Failure> {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use parlor::train::{Flow, TrainEvent, TrainRequest, prepare};
+use parlor::train::{Flow, Run, TrainEvent, TrainHooks, TrainRequest};
 
 use crate::failure::Failure;
 use crate::interrupt::{self, OnInterrupt, STOP};
@@ -19,7 +19,7 @@ pub(super) fn steps_within(mut request: TrainRequest, seconds: u64) -> Result<u6
         .map_err(|error| Failure::input(format!("cannot make a temporary directory: {error}")))?;
     let mut hyper = request.clone();
     hyper.training.output_dir = scratch.path().join("whole");
-    let whole = prepare(hyper)?.plan().total_steps;
+    let whole = Run::prepare(hyper)?.step_plan().total_steps;
     request.training.output_dir = scratch.path().join("trial");
     request.max_steps = Some(TRIAL);
     let mut ends = Vec::new();
@@ -30,7 +30,7 @@ pub(super) fn steps_within(mut request: TrainRequest, seconds: u64) -> Result<u6
         Flow::Continue
     };
     interrupt::watch(OnInterrupt::Finish(""));
-    prepare(request)?.run(&mut watch, &STOP)?;
+    Run::prepare(request)?.train(TrainHooks::new(&mut watch, &STOP))?;
     if interrupt::take() {
         return Err(Failure::interrupted());
     }
