@@ -11,7 +11,7 @@ use mpi::environment::Universe;
 use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, CommunicatorCollectives, Root};
 
-use super::{Collective, DistributedError};
+use super::collective::{Collective, DistributedError};
 
 /// The ranks that `mpirun` started. Dropping it ends MPI, for which all ranks wait for each other.
 pub(crate) struct Mpi {
