@@ -45,7 +45,6 @@ pub(crate) struct RowStatistics {
     /// Bytes of text, of both splits.
     bytes: u64,
     /// Whether some row is a conversation.
-    #[serde(rename = "converses")]
     pub(crate) has_conversations: bool,
     /// Warnings for the user.
     pub(crate) warnings: Vec<String>,

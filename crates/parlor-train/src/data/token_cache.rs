@@ -22,7 +22,7 @@ use parlor_files::atomic_file::TEMPORARY_PREFIX;
 const TOKENS: &str = "tokens";
 
 /// Incremented when the same rows of the same files become other tokens than before.
-const ROWS: u32 = 3;
+const ROWS: u32 = 4;
 
 /// What rows are a function of.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

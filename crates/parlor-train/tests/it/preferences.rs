@@ -31,7 +31,6 @@ struct Fixture {
     reference_model: String,
     pairs: Vec<[Vec<u32>; 3]>,
     cases: Vec<Case>,
-    #[serde(rename = "judged")]
     unpaired: Vec<UnpairedCase>,
 }
 
