@@ -150,10 +150,11 @@ impl ArchitectureBlock {
         }
         let mut positive = |name: &str, value: Option<f64>, default: f64| {
             let value = value.unwrap_or(default);
-            if !(value.is_finite() && value > 0.0) {
-                problems.push(format!("`{name}` is {value}; it must be a number above 0"));
+            if value.is_finite() && value > 0.0 {
+                return value;
             }
-            value
+            problems.push(format!("`{name}` is {value}; it must be a number above 0"));
+            default
         };
         let eps = positive("rms_norm_eps", self.rms_norm_eps, 1e-6) as f32;
         let theta = positive("rope_theta", self.rope_theta, 10_000.0);
