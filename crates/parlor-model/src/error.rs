@@ -5,14 +5,14 @@ use std::path::Path;
 
 use parlor_files::WriteError;
 
-/// What class of trouble it was; decides what to try next.
+/// The class of a load error, which decides what to try next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LoadErrorKind {
     /// The weights do not fit in memory.
     OutOfMemory,
     /// The device asked for does not exist, or this build cannot use it.
     Device,
-    /// A remote place would have to be reached.
+    /// The model is remote, and this build does not download.
     Network,
     /// A file is damaged, incomplete or contradicts another one.
     Corrupt,
@@ -38,7 +38,7 @@ impl fmt::Display for LoadErrorKind {
 /// Why a model could not be loaded. `Display` is the whole message; the parts are for programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelLoadError {
-    /// What class of trouble it was.
+    /// The class.
     pub kind: LoadErrorKind,
     /// What happened: what was expected and what was found.
     pub what: String,

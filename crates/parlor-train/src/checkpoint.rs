@@ -56,11 +56,12 @@ pub fn checkpoint_name(step: u64) -> String {
     format!("checkpoint-{step}")
 }
 
-/// Writes `checkpoint-N` into `output_dir`. `fill` writes the model and the optimizer's state into the directory that it
-/// is given; the two state files are added here.
+/// Writes `checkpoint-N` into `output_dir`. `fill` writes the model and the optimizer's state into the
+/// directory that it is given; the two state files are added here.
 ///
 /// # Errors
-/// What `fill` or the system says; the temporary directory is removed then, and earlier checkpoints are untouched.
+/// What `fill` or the system says; the temporary directory is removed then, and earlier checkpoints
+/// are untouched.
 pub fn write_checkpoint(
     output_dir: &Path,
     state: &ParlorState,

@@ -1,9 +1,9 @@
-//! Data-parallel training: every rank holds the model and takes its share of each step's examples; gradients are summed
-//! over the ranks, and each rank keeps the optimizer state of its share of the parameters (ZeRO-1, Rajbhandari et al.,
-//! 2020), updates them, and broadcasts them.
+//! Data-parallel training: every rank holds the model and takes its share of each step's examples; gradients
+//! are summed over the ranks, and each rank keeps the optimizer state of its share of the parameters (ZeRO-1,
+//! Rajbhandari et al., 2020), updates them, and broadcasts them.
 //!
-//! A step over `n` ranks equals the step of one rank with `n` times the accumulation, to rounding. Ranks communicate
-//! through [`Collective`] only; MPI is one implementation, built with the feature `mpi`.
+//! A step over `n` ranks equals the step of one rank with `n` times the accumulation, to rounding. Ranks
+//! communicate through [`Collective`] only; MPI is one implementation, built with the feature `mpi`.
 
 mod launch;
 #[cfg(feature = "mpi")]
@@ -18,8 +18,8 @@ pub use launch::{Launch, Launcher};
 pub(crate) use overlap::sum_overlapped;
 pub use shards::Shards;
 
-/// Collective operations. Every rank makes the same calls in the same order, one at a time; a call returns when this
-/// rank's part is done.
+/// Collective operations. Every rank makes the same calls in the same order, one at a time; a call returns
+/// when this rank's part is done.
 pub trait Collective: Send + Sync + Debug {
     /// Number of this rank, from 0.
     fn rank(&self) -> usize;
@@ -36,8 +36,8 @@ pub trait Collective: Send + Sync + Debug {
     /// Replaces `bytes` by those of rank `root`.
     fn broadcast(&self, root: usize, bytes: &mut [u8]);
 
-    /// Ends all ranks with this exit code, because a rank that stops alone would leave the others waiting. Returns when
-    /// there are no other ranks.
+    /// Ends all ranks with this exit code, because a rank that stops alone would leave the others waiting.
+    /// Returns when there are no other ranks.
     fn abort(&self, code: i32);
 }
 
@@ -100,8 +100,8 @@ pub enum DistributedError {
 /// Joins the ranks of `launch`. Without a launcher, or with a single rank, the process is [`Alone`].
 ///
 /// # Errors
-/// [`DistributedError`]: several ranks were launched that cannot reach each other. They would otherwise train as many
-/// models into one directory.
+/// [`DistributedError`]: several ranks were launched that cannot reach each other. They would
+/// otherwise train as many models into one directory.
 pub fn setup_distributed_training(launch: Option<&Launch>) -> Result<Arc<dyn Collective>, DistributedError> {
     match launch {
         Some(launch) if launch.world_size > 1 => connect(launch),

@@ -126,7 +126,7 @@ pub enum TrainError {
     /// The checkpoint that the user named cannot be used.
     #[error(transparent)]
     Damaged(Box<DamagedCheckpoint>),
-    /// The config or the data are not those of the checkpoint.
+    /// The config or the data differ from the checkpoint's.
     #[error(
         "{checkpoint} cannot be resumed with this config, because the result would be another:{}\n  undo these \
          changes, or start anew with `--overwrite` or another `training.output_dir`",
@@ -148,7 +148,7 @@ pub enum TrainError {
     /// The loss of an evaluation is not finite.
     #[error("the loss over {data} is {loss}: {why}")]
     EvaluatedNonFinite {
-        /// What it was evaluated on.
+        /// The evaluation data.
         data: String,
         /// The loss.
         loss: f64,
@@ -182,7 +182,7 @@ pub enum TrainError {
     NoMetric {
         /// The name.
         name: String,
-        /// What there is.
+        /// The names of the metrics that the evaluation has.
         known: Vec<String>,
     },
     /// The decoder refused a batch.

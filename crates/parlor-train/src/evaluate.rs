@@ -1,4 +1,4 @@
-//! The body of `parlor eval`: the loss of a model on a file of rows.
+//! Evaluation of a model on a file of rows.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -15,12 +15,12 @@ use crate::error::TrainError;
 use crate::evaluation::evaluate_examples;
 use crate::objectives::CrossEntropy;
 
-/// What `parlor eval` is asked to do.
+/// What is evaluated, and how.
 #[derive(Clone, Debug)]
 pub struct EvaluateRequest {
     /// Section `model:`; its name is the model.
     pub model: ModelConfig,
-    /// What to do with `model.max_length`: the caller knows whether someone chose it.
+    /// How `model.max_length` applies; only the caller knows whether the user chose it.
     pub max_length: MaxLength,
     /// Adapters to attach, directories in PEFT's layout.
     pub adapters: Vec<PathBuf>,
@@ -36,7 +36,7 @@ pub struct EvaluateRequest {
     pub threads: usize,
 }
 
-/// What `parlor eval --json` prints.
+/// Loss and speed of an evaluation, as `parlor eval --json` prints them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EvaluateSummary {
     /// Mean negative log-probability per counted token, in nats.

@@ -69,8 +69,8 @@ pub(crate) struct ForwardOptions<'a> {
 /// Receives a pass and the log-probabilities of its targets.
 type EachPass<'a, S> = dyn FnMut(&MicroBatch<S>, &[f32]) -> Flow + 'a;
 
-/// Runs this rank's share of the examples through `decoder` and hands each pass with its log-probabilities to `each`, which
-/// may ask to stop. False when it was stopped.
+/// Runs this rank's share of the examples through `decoder` and hands each pass with its log-probabilities to
+/// `each`, which may ask to stop. False when it was stopped.
 ///
 /// # Errors
 /// When examples do not fit the decoder: which, and why.
@@ -115,8 +115,8 @@ pub(crate) fn forward_passes<O: Objective>(
     Ok(true)
 }
 
-/// Evaluates `decoder`, `batch_size` examples per pass, each rank its share. None when `stop` was set, which only a
-/// single rank looks at.
+/// Evaluates `decoder`, `batch_size` examples per pass, each rank its share. None when `stop` was set, which
+/// only a single rank looks at.
 ///
 /// # Errors
 /// When an example does not fit the decoder.

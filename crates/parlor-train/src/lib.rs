@@ -1,10 +1,11 @@
 //! Data to better weights: objectives, optimizers, the one loop, checkpoints.
 //!
-//! [`Run::prepare`] reads data and model and refuses what cannot work; [`Run::train`] trains. [`plan`] forecasts a run, and
-//! [`evaluate`] measures a model on rows. [`config::TrainingConfig`] is the `training:` section of the configuration.
-//! [`train`] is the loop itself, for callers with a decoder and examples of their own.
+//! [`Run::prepare`] reads data and model and refuses what cannot work; [`Run::train`] trains. [`plan`]
+//! forecasts a run, and [`evaluate`] measures a model on rows. [`config::TrainingConfig`] is the `training:`
+//! section of the configuration. [`train`] is the loop itself, for callers with a decoder and examples of
+//! their own.
 //!
-//! Everything that a run leaves behind appears whole or not at all (see [`parlor_files`]), and a run that resumes from a
+//! Files and directories of a run are written atomically (see [`parlor_files`]), and a run that resumes from a
 //! checkpoint ends bit-identical to one that was never interrupted.
 #![forbid(unsafe_code)]
 

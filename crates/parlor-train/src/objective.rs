@@ -118,9 +118,9 @@ pub trait Objective {
     /// What the mean loss is a mean over.
     const KIND: LossKind;
 
-    /// Lays examples out as one ragged batch. `step` holds all examples of the optimizer step, `examples` among them: a
-    /// loss with another mean within (per token, say) takes its weights from there, so that it does not depend on how a
-    /// step is divided into passes.
+    /// Lays examples out as one ragged batch. `step` holds all examples of the optimizer step, `examples`
+    /// among them: a loss with another mean within (per token, say) takes its weights from there, so that it
+    /// does not depend on how a step is divided into passes.
     fn collate(&self, examples: &[&Self::Example], step: &[&Self::Example]) -> MicroBatch<Self::Side>;
 
     /// The loss of a batch, given the log-probability of each target, `[tokens]` (0 where there is none).

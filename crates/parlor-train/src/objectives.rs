@@ -1,5 +1,5 @@
-//! The objectives: cross-entropy, losses on preference pairs, and KTO. Each lays out its examples and computes a loss
-//! from the log-probabilities of their targets.
+//! The objectives: cross-entropy, losses on preference pairs, and KTO. Each lays out its examples and
+//! computes a loss from the log-probabilities of their targets.
 
 mod completions;
 mod cross_entropy;

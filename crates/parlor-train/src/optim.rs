@@ -1,6 +1,7 @@
 //! Optimizers over a decoder's trained parameters, and the state that a checkpoint keeps.
 //!
-//! In a checkpoint the arrays are named `<parameter>.<array>` (`layers.0.q_proj.weight.exp_avg`) in a safetensors file.
+//! In a checkpoint the arrays are named `<parameter>.<array>` (`layers.0.q_proj.weight.exp_avg`) in a
+//! safetensors file.
 
 mod groups;
 mod state;
@@ -154,8 +155,8 @@ impl Optimizer {
         self.parameters.iter().flatten().map(bytes).sum()
     }
 
-    /// One update. `scale` multiplies each gradient (clipping, and one over the step's weight), `factor` each parameter's
-    /// learning rate (the schedule).
+    /// One update. `scale` multiplies each gradient (clipping, and one over the step's weight), `factor` each
+    /// parameter's learning rate (the schedule).
     ///
     /// # Errors
     /// [`OptimizerError::Frozen`], before anything is changed.
@@ -204,8 +205,8 @@ impl Optimizer {
         }
     }
 
-    /// Gathers the states of other ranks on rank 0, for a checkpoint; empty on the others. Collective: every rank must call
-    /// it.
+    /// Gathers the states of other ranks on rank 0, for a checkpoint; empty on the others. Collective: every
+    /// rank must call it.
     pub(crate) fn gather(&self, decoder: &Decoder, collective: &dyn Collective) -> OtherStates {
         let mut others = OtherStates::default();
         if collective.world_size() == 1 {

@@ -1,4 +1,4 @@
-//! What a run records while it goes on: metrics, samples, its status.
+//! The record of a run: metrics, samples, status.
 
 mod recorder;
 mod run_record;

@@ -1,7 +1,8 @@
 //! A training run: configuration, artifacts and data in one owner.
 //!
-//! [`Run::prepare`] refuses everything that can be refused before anything in the output directory is changed, and makes or
-//! reads the weights. [`Run::train`] lends the run to the loop. [`plan`] stops before the weights.
+//! [`Run::prepare`] refuses everything that can be refused before anything in the output directory is
+//! changed, and makes or reads the weights. [`Run::train`] lends the run to the loop. [`plan`] stops before
+//! the weights.
 
 mod identity;
 mod info;
@@ -245,7 +246,8 @@ impl Run {
         &self.text.tokenizer
     }
 
-    /// Notes for the user, a sentence each: the share of trained tokens, and the date that the chat template reads.
+    /// Notes for the user, a sentence each: the share of trained tokens, and the date that the chat template
+    /// reads.
     pub fn notes(&self) -> Vec<String> {
         let share = self.data.train_report.as_ref().map(|report| {
             let (trained, total) = (report.trained_tokens, report.total_tokens);
@@ -427,8 +429,8 @@ impl Run {
             training.lora.enabled = true;
             if let Some(section) = training.adapter() {
                 let mut decoder = self.decoder.clone();
-                let base = (&*section, self.model.name.as_str());
-                attach(&mut decoder, self.artifacts.architecture, base, training.seed, None)?;
+                let adapter = section.adapter(&self.model.name);
+                attach(&mut decoder, self.artifacts.architecture, adapter, training.seed, None)?;
                 with_adapter = Some(decoder);
             }
         }

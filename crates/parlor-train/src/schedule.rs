@@ -1,7 +1,7 @@
 //! The learning rate as a pure function of the step.
 //!
-//! Source: `transformers.get_scheduler` (`optimization.py`), whose numbers the tests compare with, also where the warm-up
-//! is longer than the run. Leaves out the schedules that react to the loss.
+//! Source: `transformers.get_scheduler` (`optimization.py`), whose numbers the tests compare with, also where
+//! the warm-up is longer than the run. Leaves out the schedules that react to the loss.
 
 use std::f64::consts::PI;
 
@@ -78,8 +78,8 @@ impl Schedule {
         }
     }
 
-    /// The factor `since` steps after the warm-up. The plateau has a negative length when warm-up and decay together are
-    /// longer than the run; the decay then starts partway.
+    /// The factor `since` steps after the warm-up. The plateau has a negative length when warm-up and decay
+    /// together are longer than the run; the decay then starts partway.
     fn stable_decay(&self, since: f64) -> f64 {
         let LrSchedulerKwargs { num_cycles, num_decay_steps, num_stable_steps, decay_type, .. } = self.kwargs;
         let decay = num_decay_steps.unwrap_or(0) as f64;

@@ -81,8 +81,8 @@ impl StepPlan {
         start..start.saturating_add(per_step).min(self.examples)
     }
 
-    /// The passes that `rank` makes of a step of `examples` examples, as positions in the step. Passes go to the ranks
-    /// round-robin, as `DistributedSampler` distributes examples.
+    /// The passes that `rank` makes of a step of `examples` examples, as positions in the step. Passes go to
+    /// the ranks round-robin, as `DistributedSampler` distributes examples.
     pub fn own_passes(&self, examples: usize, rank: usize) -> VecDeque<Range<usize>> {
         let starts = (0..examples).step_by(self.batch_size).skip(rank).step_by(self.world_size);
         starts.map(|start| start..examples.min(start.saturating_add(self.batch_size))).collect()

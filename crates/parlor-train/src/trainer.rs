@@ -1,8 +1,9 @@
 //! The one training loop: steps, evaluations, checkpoints. The [`Objective`] decides what is trained and on what.
 //!
-//! A step sums gradients over its passes and divides once by the weight of them all, so 1x8 equals 8x1 to rounding. After
-//! each step come, in this order: a row of metrics, the evaluation that is due, the checkpoint that is due. A checkpoint
-//! holds the state after all three, so a run that resumes from it repeats none of them.
+//! A step sums gradients over its passes and divides once by the weight of them all, so 1x8 equals 8x1 to
+//! rounding. After each step come, in this order: a row of metrics, the evaluation that is due, the
+//! checkpoint that is due. A checkpoint holds the state after all three, so a run that resumes from it
+//! repeats none of them.
 
 mod clip;
 mod evaluate;
@@ -345,8 +346,8 @@ impl<'a, O: Objective> Trainer<'a, O> {
         list_checkpoints(self.output_dir()).pop().map(|(_, path)| path)
     }
 
-    /// Saves the run as it was before the pass that ran out of memory, so that it can be resumed where there is more. Several
-    /// ranks keep their last checkpoint instead, since saving takes all of them.
+    /// Saves the run as it was before the pass that ran out of memory, so that it can be resumed where there
+    /// is more. Several ranks keep their last checkpoint instead, since saving takes all of them.
     fn save_after_out_of_memory(&mut self) {
         self.workspace.release();
         let exists = self.output_dir().join(checkpoint_name(self.step)).exists();

@@ -1,8 +1,8 @@
-//! A decoder -> a directory in Hugging Face layout, or one weight file.
+//! Saves a model as a directory in Hugging Face layout, or its weights as one file.
 //!
-//! A target that exists gets the files one rename at a time (see [`atomic_dir::update`]), `config.json` last and stale weight files
-//! removed after that.
-//! `config.json` has the keys of transformers 4 and of 5, which silently misread each other's.
+//! A target that exists gets the files one rename at a time (see [`atomic_dir::update`]), `config.json` last
+//! and stale weight files removed after that. `config.json` has the keys of transformers 4 and of 5, which
+//! silently misread each other's.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -93,8 +93,8 @@ fn usual_dtype(decoder: &Decoder) -> DType {
     [DType::F16, DType::Bf16, DType::F32].into_iter().max_by_key(|&dtype| count(dtype)).unwrap_or(DType::F32)
 }
 
-/// The dtype that a tensor has on disk when none is asked for: its own, but for vectors that the decoder widened,
-/// which go back to the model's where that loses nothing.
+/// The dtype that a tensor has on disk when none is asked for: its own, but for vectors that the decoder
+/// widened, which go back to the model's where that loses nothing.
 fn own_dtype(parts: &[&Tensor], usual: DType) -> DType {
     let own = parts.first().map_or(DType::F32, |tensor| tensor.dtype().plain());
     if parts.iter().any(|tensor| tensor.dtype().plain() != own) {
@@ -105,8 +105,8 @@ fn own_dtype(parts: &[&Tensor], usual: DType) -> DType {
     if vectors && own == DType::F32 && parts.iter().all(exact) { usual } else { own }
 }
 
-/// Writes only the weights, as one float32 safetensors file at `path`, fsynced but not renamed: for a checkpoint,
-/// which is atomic as a directory.
+/// Writes only the weights, as one float32 safetensors file at `path`, fsynced but not renamed: for a
+/// checkpoint, which is atomic as a directory.
 ///
 /// # Errors
 /// [`SaveError::Write`].
@@ -115,6 +115,16 @@ pub fn save_weights(path: &Path, decoder: &Decoder, architecture: Architecture) 
 }
 
 /// Writes a model that transformers, and Parlor, load from `dir`.
+///
+/// ```no_run
+/// use std::path::Path;
+///
+/// use parlor_model::{LoadOptions, SaveModel, load_path, save_directory};
+///
+/// let model = load_path(Path::new("models/my-model.gguf"), &LoadOptions::default())?;
+/// save_directory(Path::new("models/my-model"), &SaveModel::of(&model))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// See [`SaveError`]. On an error nothing is left behind.
@@ -173,7 +183,7 @@ fn shards<'s, 'a>(tensors: &'s [TensorToWrite<'a>], most: u64) -> Vec<&'s [Tenso
     shards
 }
 
-/// Whether a file holds weights of a model, so that one of an older save must go.
+/// Whether a file holds weights of a model, and so is stale after a save that did not write it.
 fn is_weight_file(name: &str) -> bool {
     name == SINGLE_FILE || name == INDEX_FILE || is_shard_name(name)
 }

@@ -39,8 +39,8 @@ impl<'a> BlockContext<'a> {
         self.pass.decoder.keeps_inputs(self.pass.arithmetic)
     }
 
-    /// Precision of attention's products: bf16 where the weights are prepacked, because their inputs are rounded to bf16 or
-    /// below.
+    /// Precision of attention's products: bf16 where the weights are prepacked, because their inputs are
+    /// rounded to bf16 or below.
     pub(crate) fn attention_arithmetic(&self) -> Arithmetic {
         let decoder = self.pass.decoder;
         let packed = decoder
@@ -61,7 +61,8 @@ impl<'a> BlockContext<'a> {
         }
     }
 
-    /// The batch's segments as attention sees them: for each, the keys that its queries may see, in order of position.
+    /// The batch's segments as attention sees them: for each, the keys that its queries may see, in order of
+    /// position.
     pub(crate) fn segments(&self) -> Vec<attention::Segment<'a>> {
         self.batch.segments.iter().map(|segment| self.segment(segment)).collect()
     }

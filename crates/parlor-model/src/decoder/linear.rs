@@ -1,5 +1,5 @@
-//! The one place where a layer's input meets a weight: `y = x W^T + b`, forward and backward, with the low-rank updates of
-//! adapters. Dense and quantized weights are used here, and nowhere else.
+//! The one place where a layer's input meets a weight: `y = x W^T + b`, forward and backward, with the
+//! low-rank updates of adapters. Dense and quantized weights are used here, and nowhere else.
 
 use parlor_kernels::linear::{self, Layer, Shape};
 use parlor_kernels::{View, Write};

@@ -1,8 +1,9 @@
 //! The low-rank update of linear layers, forward and backward: `y += B (scale * A x)` (LoRA: Hu et al., 2021).
 //!
-//! Where an adapter serves all rows of a batch, the product with `B` (in the backward pass: that with `A`) is fused into the
-//! weight's own product, as its epilogue; where it serves some of them, it follows. Layers that share an input have it
-//! prepared once for all their `A`s. Layers of one module (GPT-2's query, key and value) share `A`, and so one projection.
+//! Where an adapter serves all rows of a batch, the product with `B` (in the backward pass: that with `A`) is
+//! fused into the weight's own product, as its epilogue; where it serves some of them, it follows. Layers
+//! that share an input have it prepared once for all their `A`s. Layers of one module (GPT-2's query, key and
+//! value) share `A`, and so one projection.
 
 use std::ops::Range;
 
@@ -140,7 +141,8 @@ pub(crate) fn gradients_of_b(
     }
 }
 
-/// The product with `A` that is fused into the gradient of the layer's input; the first of a module's layers has it.
+/// The product with `A` that is fused into the gradient of the layer's input; the first of a module's layers
+/// has it.
 pub(crate) fn fused_backward<'f>(
     pass: &Pass<'f>,
     projections: &'f mut [Projection<'_>],
@@ -153,7 +155,8 @@ pub(crate) fn fused_backward<'f>(
     Some(Beside { h: View::F32(&projection.h), factor: projection.a, rank: update.rank })
 }
 
-/// The gradients of the `A`s from the layers' input `x`, and the part of the gradient of `x` that is not fused.
+/// The gradients of the `A`s from the layers' input `x`, and the part of the gradient of `x` that is not
+/// fused.
 pub(crate) fn gradients_of_a(
     pass: &Pass<'_>,
     projections: &mut [Projection<'_>],
@@ -199,7 +202,8 @@ impl Projection<'_> {
         linear::forward(&self.h, b(pass, update), None, y, Write::Accumulate, shape);
     }
 
-    /// Whether it is the projection of `update` for these rows. Updates of one module differ in their part of `B` alone.
+    /// Whether it is the projection of `update` for these rows. Updates of one module differ in their part of
+    /// `B` alone.
     fn is_of(&self, rows: &Range<usize>, update: &LowRank) -> bool {
         self.rows == *rows && self.update.a == update.a
     }

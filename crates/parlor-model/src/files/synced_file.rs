@@ -1,4 +1,5 @@
-//! Files written in place and fsynced, within a directory that appears as a whole ([`parlor_files::atomic_dir`]).
+//! Files written in place and fsynced, within a directory that appears as a whole
+//! ([`parlor_files::atomic_dir`]).
 
 use std::fs::File;
 use std::io::{self, Write};

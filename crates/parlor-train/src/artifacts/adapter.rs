@@ -3,20 +3,19 @@
 use std::path::Path;
 
 use parlor_model::Architecture;
-use parlor_model::{AdapterId, AdapterPlan, Decoder, load_adapter};
+use parlor_model::{AdapterConfig, AdapterId, AdapterPlan, Decoder, load_adapter};
 
-use crate::config::LoraConfig;
 use crate::error::TrainError;
 
-/// Attaches the adapter that `section` describes (or the one in `checkpoint`) to a decoder whose base is called `base`,
-/// and freezes everything else. Returns its id and warnings for the user.
+/// Attaches the adapter that `config` describes, or the one in `checkpoint`, and freezes everything else.
+/// Returns its id and warnings for the user.
 ///
 /// # Errors
-/// [`TrainError::Model`] when the section or the checkpoint does not fit the model.
+/// [`TrainError::Model`] when the config or the checkpoint does not fit the model.
 pub(crate) fn attach(
     decoder: &mut Decoder,
     architecture: Architecture,
-    (section, base): (&LoraConfig, &str),
+    config: AdapterConfig,
     seed: u64,
     checkpoint: Option<&Path>,
 ) -> Result<(AdapterId, Vec<String>), TrainError> {
@@ -27,10 +26,9 @@ pub(crate) fn attach(
             (info.id, info.warnings)
         }
         None => {
-            let mut plan =
-                AdapterPlan::new(decoder, architecture, section.adapter(base)).map_err(|error| {
-                    failed(parlor_model::ModelLoadError { place: "`training.lora`".to_owned(), ..error })
-                })?;
+            let mut plan = AdapterPlan::new(decoder, architecture, config).map_err(|error| {
+                failed(parlor_model::ModelLoadError { place: "`training.lora`".to_owned(), ..error })
+            })?;
             let warnings = std::mem::take(&mut plan.warnings);
             let values = plan.initial_values(decoder, seed);
             (decoder.attach(plan, values).map_err(failed)?, warnings)

@@ -45,8 +45,8 @@ impl ModelArtifacts {
         self.hf_config.is_none()
     }
 
-    /// Writes a model directory: weights in HF layout, config, tokenizer, template. When an adapter is trained: the
-    /// adapter in PEFT's layout, tokenizer, template.
+    /// Writes a model directory: weights in HF layout, config, tokenizer, template. When an adapter is
+    /// trained: the adapter in PEFT's layout, tokenizer, template.
     ///
     /// # Errors
     /// What the writer says.

@@ -1,4 +1,5 @@
-//! The date of the chat template as a run leaves it on disk: in `run.json`, and in the identity of each checkpoint.
+//! The date of the chat template as a run leaves it on disk: in `run.json`, and in the identity of each
+//! checkpoint.
 
 use std::path::Path;
 

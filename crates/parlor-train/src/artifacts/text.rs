@@ -1,8 +1,8 @@
 //! Tokenizer and chat template of a model, and the date that the template reads.
 //!
-//! A template that reads the clock (`strftime_now`) gets one date for the whole run: the day on which the run began, or
-//! `model.chat_template_date`. A run that is resumed on another day then renders the same texts and ends with the same
-//! bytes, and an evaluation of its model renders the texts that it was trained on.
+//! A template that reads the clock (`strftime_now`) gets one date for the whole run: the day on which the run
+//! began, or `model.chat_template_date`. A run that is resumed on another day then renders the same texts and
+//! ends with the same bytes, and an evaluation of its model renders the texts that it was trained on.
 
 use std::path::{Path, PathBuf};
 
@@ -45,8 +45,8 @@ impl TextArtifacts {
         self
     }
 
-    /// Sets the date that the template reads: `model.chat_template_date`, else `recorded` (of the run that is resumed or
-    /// whose model is evaluated), else today.
+    /// Sets the date that the template reads: `model.chat_template_date`, else `recorded` (of the run that is
+    /// resumed or whose model is evaluated), else today.
     #[must_use]
     pub fn with_date(mut self, model: &ModelConfig, recorded: Option<&str>) -> Self {
         let date = |text: &str| text.parse::<Date>().ok();
@@ -86,8 +86,9 @@ impl TextArtifacts {
         files.map_err(|error| TrainError::data("cannot write the tokenizer", error))
     }
 
-    /// Special tokens and sampling settings of a new model: it ends at its tokenizer's EOS and at the end of a ChatML
-    /// turn. Sampling is moderate, because small models ramble at full temperature and repeat themselves when greedy.
+    /// Special tokens and sampling settings of a new model: it ends at its tokenizer's EOS and at the end of
+    /// a ChatML turn. Sampling is moderate, because small models ramble at full temperature and repeat
+    /// themselves when greedy.
     pub(crate) fn generation_config(&self) -> GenerationConfig {
         let tokenizer = &self.tokenizer;
         let eos = tokenizer.eos().map(|token| token.id);

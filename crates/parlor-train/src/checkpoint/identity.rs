@@ -1,13 +1,13 @@
-//! What the numbers of a run depend on. A resumed run must agree on all of it, or it would not end as the uninterrupted
-//! run does.
+//! What the numbers of a run depend on. A resumed run must agree on all of it, or it would not end as the
+//! uninterrupted run does.
 //!
-//! Included: seed, training type, precision, optimizer, schedule and its length, batch size and accumulation, learning
-//! rate, decay, betas, clipping, warm-up, the adapter's shape, the preference loss and its reference, the examples as
-//! the model sees them, the chat template, the model's shape. Left out, and so free to change on resume: output paths,
-//! how often the run logs, evaluates and saves, how many checkpoints are kept, early stopping, threads, evaluation batch
-//! size and data. The number of steps may change only under schedules whose rates do not depend on it
-//! (`Schedule::depends_on_total`). Unset keys are left out, so that a checkpoint from before such a key existed can be
-//! resumed.
+//! Included: seed, training type, precision, optimizer, schedule and its length, batch size and accumulation,
+//! learning rate, decay, betas, clipping, warm-up, the adapter's shape, the preference loss and its
+//! reference, the examples as the model sees them, the chat template, the model's shape. Left out, and so
+//! free to change on resume: output paths, how often the run logs, evaluates and saves, how many checkpoints
+//! are kept, early stopping, threads, evaluation batch size and data. The number of steps may change only
+//! under schedules whose rates do not depend on it (`Schedule::depends_on_total`). Unset keys are left out,
+//! so that a checkpoint from before such a key existed can be resumed.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! `trainer_state.json`: exactly the fields of HF's `TrainerState`, which refuses unknown ones. Parlor's own state is in
-//! `parlor_state.json`.
+//! `trainer_state.json`: exactly the fields of HF's `TrainerState`, which refuses unknown ones. Parlor's own
+//! state is in `parlor_state.json`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};

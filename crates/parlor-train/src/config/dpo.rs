@@ -58,12 +58,13 @@ training_section! {
         num_train_epochs: 1,
         per_device_train_batch_size: 2,
         learning_rate: 1e-6,
-        /// Loss on the completions. For pairs (`prompt`, `chosen`, `rejected`): `sigmoid`, `hinge`, `ipo` and `robust`
-        /// measure against a reference model, `simpo` and `orpo` need none. `kto` takes unpaired preferences (`prompt`,
-        /// `completion`, `label`), or a pair as one desirable and one undesirable completion.
+        /// Loss on the completions. For pairs (`prompt`, `chosen`, `rejected`): `sigmoid`, `hinge`, `ipo` and
+        /// `robust` measure against a reference model, `simpo` and `orpo` need none. `kto` takes unpaired
+        /// preferences (`prompt`, `completion`, `label`), or a pair as one desirable and one undesirable
+        /// completion.
         loss_type: DpoLoss = DpoLoss::Sigmoid,
-        /// Strength of the pull towards the reference model; a lower value moves further away from it. For `simpo` the
-        /// scale of the margin (2 and more are usual), for `orpo` the weight of the odds ratio.
+        /// Strength of the pull towards the reference model; a lower value moves further away from it. For
+        /// `simpo` the scale of the margin (2 and more are usual), for `orpo` the weight of the odds ratio.
         #[schemars(extend("exclusiveMinimum" = 0))]
         beta: f64 = 0.1,
         /// Assumed share of pairs whose labels are swapped; for `sigmoid`, `robust` (below 0.5) and `simpo`.
@@ -77,16 +78,17 @@ training_section! {
         /// Weight of undesirable completions in `kto`.
         #[schemars(range(min = 0))]
         undesirable_weight: f64 = 1.0,
-        /// Longest prompt with a completion, in tokens; null takes `data.max_length`. Longer ones lose their end, and rows
-        /// whose prompt leaves no room for a completion are left out.
+        /// Longest prompt with a completion, in tokens; null takes `data.max_length`. Longer ones lose their
+        /// end, and rows whose prompt leaves no room for a completion are left out.
         #[schemars(range(min = 2))]
         max_length: Option<usize> = None,
         /// Longest prompt, in tokens; longer ones lose their beginning. Null leaves prompts whole.
         #[schemars(range(min = 1))]
         max_prompt_length: Option<usize> = None,
-        /// Model to measure against; null is the model as it was before training. It must have the same tokenizer.
+        /// Model to measure against; null is the model before training. It must have the same tokenizer.
         reference_model_path: Option<PathBuf> = None,
-        /// Train an adapter without its `lora_dropout`, so that it differs from the reference only by what it has learned.
+        /// Train an adapter without its `lora_dropout`, so that it differs from the reference only by what it
+        /// has learned.
         disable_dropout: bool = true,
         /// Leave the reference out of the losses on pairs, as if it found all completions equally likely.
         reference_free: bool = false,

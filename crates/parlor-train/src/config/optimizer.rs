@@ -1,4 +1,5 @@
-//! `training.optimizer`, `training.optim_args` and `training.param_groups`: the rule that turns gradients into updates.
+//! `training.optimizer`, `training.optim_args` and `training.param_groups`: the rule that turns gradients
+//! into updates.
 
 use regex::Regex;
 use schemars::JsonSchema;
@@ -19,10 +20,11 @@ pub enum OptimizerName {
     Adamw8bit,
     /// Adafactor with a given learning rate: next to nothing for a matrix. `adam_*` keys are not read.
     Adafactor,
-    /// Lion: 4 bytes a parameter. Takes a learning rate three to ten times lower than AdamW's, and `adam_beta1` and
-    /// `adam_beta2` as its decays, for which its authors use 0.9 and 0.99.
+    /// Lion: 4 bytes a parameter. Takes a learning rate three to ten times lower than AdamW's, and
+    /// `adam_beta1` and `adam_beta2` as its decays, for which its authors use 0.9 and 0.99.
     Lion,
-    /// Muon for the matrices of the blocks, 4 bytes a parameter, and AdamW for embeddings, head, norms and biases.
+    /// Muon for the matrices of the blocks, 4 bytes a parameter, and AdamW for embeddings, head, norms and
+    /// biases.
     Muon,
 }
 
@@ -119,7 +121,8 @@ pub struct ParamGroup {
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub learning_rate: Option<f64>,
-    /// Weight decay of these parameters, biases and norm weights among them too. Null: the training type's, of matrices.
+    /// Weight decay of these parameters, biases and norm weights among them too. Null: the training type's,
+    /// of matrices.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub weight_decay: Option<f64>,

@@ -1,4 +1,5 @@
-//! `training.lr_scheduler_type` and `training.lr_scheduler_kwargs`: HF's schedules, with HF's names for their settings.
+//! `training.lr_scheduler_type` and `training.lr_scheduler_kwargs`: HF's schedules, with HF's names for their
+//! settings.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -93,8 +94,8 @@ pub struct LrSchedulerKwargs {
     /// `polynomial`: the rate at the end, below the learning rate; 1e-7 when null.
     #[schemars(range(min = 0))]
     pub lr_end: Option<f64>,
-    /// `inverse_sqrt`: steps after which the rate is down to the share 1/√2; the warm-up, or 10000 without one, when
-    /// null.
+    /// `inverse_sqrt`: steps after which the rate is down to the share 1/√2; the warm-up, or 10000 without
+    /// one, when null.
     #[schemars(range(min = 1))]
     pub timescale: Option<u64>,
     /// `cosine_with_min_lr`: the lowest rate. This or `min_lr_rate` is needed.

@@ -26,14 +26,14 @@ impl From<TrainOn> for parlor_text::TrainOn {
 }
 
 training_section! {
-    /// Supervised fine-tuning of the model that `model.name` names. Trains an adapter when `training.lora.enabled` is true,
-    /// every weight when it is false.
+    /// Supervised fine-tuning of the model that `model.name` names. Trains an adapter when
+    /// `training.lora.enabled` is true, every weight when it is false.
     SftConfig {
         num_train_epochs: 3,
         per_device_train_batch_size: 4,
         learning_rate: 2e-5,
-        /// Which tokens are trained: `assistant_only` (of dialogues, the assistant's turns; of prompt and completion,
-        /// the completion; of plain text, all) or `all`.
+        /// Which tokens are trained: `assistant_only` (of dialogues, the assistant's turns; of prompt and
+        /// completion, the completion; of plain text, all) or `all`.
         train_on: TrainOn = TrainOn::AssistantOnly,
     }
 }

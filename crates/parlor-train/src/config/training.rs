@@ -59,13 +59,14 @@ pub struct TrainingConfig {
     pub training_type: TrainingType,
     /// Directory for the trained model, checkpoints, metrics and the run's record. One run per directory.
     pub output_dir: PathBuf,
-    /// Directory for logs of trackers that write files beside `output_dir`.
+    /// Directory for logs of trackers that write their files outside `output_dir`.
     pub logging_dir: PathBuf,
     /// Seed of new weights and of the order of the data. The same seed, config, data and machine give the same
     /// model, bit for bit.
     pub seed: u64,
-    /// Optimizer: `adamw_torch` (AdamW; `adamw` is another name), `adamw_8bit` (a quarter of its state), `adafactor` (next
-    /// to none), `lion` (half), `muon` (half; for the matrices of the blocks, with AdamW for the rest) or `sgd`.
+    /// Optimizer: `adamw_torch` (AdamW; `adamw` is another name), `adamw_8bit` (a quarter of its state),
+    /// `adafactor` (next to none), `lion` (half), `muon` (half; for the matrices of the blocks, with AdamW
+    /// for the rest) or `sgd`.
     pub optimizer: OptimizerName,
     /// Further settings of the optimizer in force. One that it does not take is an error.
     pub optim_args: OptimArgs,
@@ -73,30 +74,33 @@ pub struct TrainingConfig {
     /// weight_decay}`. The first whose `pattern`, a regular expression, is found in a parameter's name counts:
     /// `^embed_tokens`, `^layers\.0\.`, `lm_head`, `q_proj`, `lora_B`. The schedule moves all rates alike.
     pub param_groups: Vec<ParamGroup>,
-    /// How the learning rate moves: HF's schedules by their names. Each begins with the warm-up that `warmup_steps` or
-    /// `warmup_ratio` names, except `constant`.
+    /// How the learning rate moves: HF's schedules by their names. Each begins with the warm-up that
+    /// `warmup_steps` or `warmup_ratio` names, except `constant`.
     pub lr_scheduler_type: SchedulerName,
     /// Further settings of the schedule in force, by HF's names. One that it does not take is an error.
     pub lr_scheduler_kwargs: LrSchedulerKwargs,
-    /// Mixed precision: matrix products of linear layers and the head round their operands to bfloat16 and accumulate in
-    /// f32; tensors that only they read are stored rounded. Trained weights, gradients, optimizer state, the residual
-    /// stream, norms and losses stay f32. Faster where the processor multiplies bfloat16 faster than f32 (AMD from Zen 4 on); elsewhere
-    /// about as fast as f32.
+    /// Mixed precision: matrix products of linear layers and the head round their operands to bfloat16 and
+    /// accumulate in f32; tensors that only they read are stored rounded. Trained weights, gradients,
+    /// optimizer state, the residual stream, norms and losses stay f32. Faster where the processor multiplies
+    /// bfloat16 faster than f32 (AMD from Zen 4 on); elsewhere about as fast as f32.
     pub bf16: bool,
-    /// Keep the trained weights and their gradients in bfloat16 too, with products as under `bf16`: 4 bytes a parameter instead
-    /// of 8, and with `optimizer: adamw_8bit` 6 in all instead of 16. Updates are computed in f32 and rounded stochastically,
-    /// so that small ones are not lost; the model is saved in bfloat16. Norms, biases and adapters stay f32.
+    /// Keep the trained weights and their gradients in bfloat16 too, with products as under `bf16`: 4 bytes a
+    /// parameter instead of 8, and with `optimizer: adamw_8bit` 6 in all instead of 16. Updates are computed
+    /// in f32 and rounded stochastically, so that small ones are not lost; the model is saved in bfloat16.
+    /// Norms, biases and adapters stay f32.
     pub pure_bf16: bool,
     /// Train in float16 with loss scaling (not in this build yet).
     pub fp16: bool,
-    /// Recompute activations in the backward pass instead of keeping them: less memory, about a third more time, the same
-    /// result to the bit. `true` or `full`: block by block; `every_N`: N blocks at a time; `false` or `none`.
+    /// Recompute activations in the backward pass instead of keeping them: less memory, about a third more
+    /// time, the same result to the bit. `true` or `full`: block by block; `every_N`: N blocks at a time;
+    /// `false` or `none`.
     pub gradient_checkpointing: GradientCheckpointing,
-    /// Strength of the uniform noise that training adds to embeddings (NEFTune; 5 to 15 are usual). Null adds none.
+    /// Strength of the uniform noise that training adds to embeddings (NEFTune; 5 to 15 are usual). Null adds
+    /// none.
     #[schemars(range(min = 0))]
     pub neftune_noise_alpha: Option<f64>,
-    /// Loss of a step above which training counts as broken down; about twice the loss at the start is a good choice. Null
-    /// turns the watchdog off.
+    /// Loss of a step above which training counts as broken down; about twice the loss at the start is a good
+    /// choice. Null turns the watchdog off.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub loss_watchdog_threshold: Option<f64>,
     /// Steps in a row above `loss_watchdog_threshold` that stop the run with an error.
@@ -104,15 +108,15 @@ pub struct TrainingConfig {
     pub loss_watchdog_patience: u32,
     /// End with the weights of the best evaluation, which `best/` holds, instead of the last step's.
     pub load_best_model_at_end: bool,
-    /// Metric of an evaluation that decides which is the best, for `best/` and early stopping: `loss`, `perplexity`, or one
-    /// of the objective's, with or without `eval_`. Null is `loss`.
+    /// Metric of an evaluation that decides which is the best, for `best/` and early stopping: `loss`,
+    /// `perplexity`, or one of the objective's, with or without `eval_`. Null is `loss`.
     pub metric_for_best_model: Option<String>,
     /// Whether higher values of `metric_for_best_model` are better. Null: yes, unless its name ends in `loss` or
     /// `perplexity`.
     pub greater_is_better: Option<bool>,
-    /// Prompts that the model completes after every evaluation, by greedy decoding: the first question of a conversation,
-    /// or the beginning of a text when all training data is plain text. The completions are shown, and kept in
-    /// `samples.jsonl`.
+    /// Prompts that the model completes after every evaluation, by greedy decoding: the first question of a
+    /// conversation, or the beginning of a text when all training data is plain text. The completions are
+    /// shown, and kept in `samples.jsonl`.
     pub sample_prompts: Vec<String>,
     /// Longest completion of one of `sample_prompts`, in tokens.
     #[schemars(range(min = 1))]

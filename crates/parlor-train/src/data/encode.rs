@@ -16,7 +16,7 @@ use crate::objective::{Objective, examples_sha256};
 use crate::objectives::{CompletionPair, CrossEntropy, LabeledCompletion, Preference, UnpairedPreference};
 use crate::tokens::Sequence;
 
-/// What decides which examples come of rows.
+/// Settings that determine the examples.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EncodeSettings<'a> {
     pub(crate) training: &'a TrainingConfig,
@@ -107,13 +107,14 @@ impl<'a> EncodeSettings<'a> {
         let dpo = &self.training.dpo;
         match Preference::of(dpo) {
             Some(objective) => {
-                preference_data(objective, (train, eval), Examples::Pairs, warnings, &|rows| self.pairs(rows))
+                let (set, report) = encode_set(objective, train, eval, warnings, &|rows| self.pairs(rows))?;
+                Ok(preference_data(set, report, Examples::Pairs))
             }
             None => {
                 let objective = UnpairedPreference::of(dpo);
-                preference_data(objective, (train, eval), Examples::Unpaired, warnings, &|rows| {
-                    self.unpaired(rows)
-                })
+                let (set, report) =
+                    encode_set(objective, train, eval, warnings, &|rows| self.unpaired(rows))?;
+                Ok(preference_data(set, report, Examples::Unpaired))
             }
         }
     }
@@ -169,13 +170,14 @@ fn pair_of(prompt: Vec<u32>, completions: [Vec<u32>; 2], source: RowSource) -> C
 
 type Encoded<E> = Result<(Vec<E>, EncodeReport), TrainError>;
 
-fn preference_data<O: Objective>(
+/// Examples of both splits, with the report of the training rows.
+fn encode_set<O: Objective>(
     objective: O,
-    (train, eval): (&[SourcedRow], &[SourcedRow]),
-    examples: fn(ExampleSet<O>) -> Examples,
+    train: &[SourcedRow],
+    eval: &[SourcedRow],
     warnings: &mut Vec<String>,
     encode: &dyn Fn(&[SourcedRow]) -> Encoded<O::Example>,
-) -> Result<TrainingData, TrainError> {
+) -> Result<(ExampleSet<O>, EncodeReport), TrainError> {
     let (train, train_report) = encode(train)?;
     warnings.extend(train_report.warnings());
     let eval = match eval {
@@ -186,11 +188,20 @@ fn preference_data<O: Objective>(
             eval
         }
     };
-    Ok(TrainingData {
-        train_sha256: examples_sha256(&objective, &train),
-        eval_sha256: (!eval.is_empty()).then(|| examples_sha256(&objective, &eval)),
+    Ok((ExampleSet { objective, train, eval }, train_report))
+}
+
+fn preference_data<O: Objective>(
+    set: ExampleSet<O>,
+    train_report: EncodeReport,
+    examples: fn(ExampleSet<O>) -> Examples,
+) -> TrainingData {
+    let ExampleSet { objective, train, eval } = &set;
+    TrainingData {
+        train_sha256: examples_sha256(objective, train),
+        eval_sha256: (!eval.is_empty()).then(|| examples_sha256(objective, eval)),
         train_report: Some(train_report),
         eval_examples: eval.len(),
-        examples: examples(ExampleSet { objective, train, eval }),
-    })
+        examples: examples(set),
+    }
 }

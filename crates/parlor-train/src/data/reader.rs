@@ -1,5 +1,5 @@
-//! The rows of a run, to be read as often as needed: held in memory when their files are small, else read again, batch by
-//! batch, for each use.
+//! The rows of a run, to be read as often as needed: held in memory when their files are small, else read
+//! again, batch by batch, for each use.
 //!
 //! A mixture by weights is always held, because it draws rows by number from all data sets at once.
 
@@ -102,8 +102,8 @@ pub(crate) fn only(path: &Path, data: &DataConfig) -> DataConfig {
 }
 
 impl RowReader {
-    /// The two splits of the rows that `data` names: training, evaluation. Statistics that are `known` from an earlier
-    /// run are not computed again.
+    /// The two splits of the rows that `data` names: training, evaluation. Statistics that are `known` from
+    /// an earlier run are not computed again.
     ///
     /// # Errors
     /// Those of [`read_training_rows`].

@@ -1,4 +1,5 @@
-//! Reading rows: from one path, or from several data sets with their mixture and the split that is kept for evaluation.
+//! Reading rows: from one path, or from several data sets with their mixture and the split that is kept for
+//! evaluation.
 //!
 //! The split is made before data sets are mixed, so that a row that a mixture draws twice is never on both sides.
 
@@ -37,8 +38,8 @@ pub struct TrainingRows {
 /// Reads the data sets that `data.datasets` or `data.train_data_path` names.
 ///
 /// # Errors
-/// When a data set cannot be read, rows are bad and `data.on_bad_row` is `error`, no row is left, or `data.val_size`
-/// leaves nothing.
+/// When a data set cannot be read, rows are bad and `data.on_bad_row` is `error`, no row is left, or
+/// `data.val_size` leaves nothing.
 pub fn read_training_rows(data: &DataConfig) -> Result<TrainingRows, TrainError> {
     let sets = data.training_sets();
     let mut read = Vec::with_capacity(sets.len());
@@ -104,8 +105,8 @@ pub(super) struct Scan {
     pub(super) warnings: Vec<String>,
 }
 
-/// Reads rows batch by batch, so `take` sees rows before it is known whether later ones are bad. When `take` breaks,
-/// there are no warnings about the file as a whole.
+/// Reads rows batch by batch, so `take` sees rows before it is known whether later ones are bad. When `take`
+/// breaks, there are no warnings about the file as a whole.
 ///
 /// # Errors
 /// Those of [`read_rows`].

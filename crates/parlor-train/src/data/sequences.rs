@@ -53,7 +53,8 @@ impl SequenceEncoder<'_> {
         }
     }
 
-    /// The sequences of rows: the cached ones of an earlier run, or new ones, which are cached where that is allowed.
+    /// The sequences of rows: the cached ones of an earlier run, or new ones, which are cached where that is
+    /// allowed.
     ///
     /// # Errors
     /// [`TrainError::Data`] naming the row.

@@ -1,6 +1,6 @@
-//! Examples that are encoded while the run trains on them (`data.streaming`): a thread reads and tokenizes a little ahead,
-//! and a buffer shuffles what comes. The sequence is a function of the files and the settings alone, so a resumed run
-//! generates it again and skips what was trained on.
+//! Examples that are encoded while the run trains on them (`data.streaming`): a thread reads and tokenizes a
+//! little ahead, and a buffer shuffles what comes. The sequence is a function of the files and the settings
+//! alone, so a resumed run generates it again and skips what was trained on.
 
 use std::ops::ControlFlow;
 use std::path::Path;

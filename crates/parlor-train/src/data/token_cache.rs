@@ -1,5 +1,6 @@
-//! Tokens of earlier runs: `tokens/train.tokens` and `tokens/eval.tokens` in the output directory, each with the hashes of
-//! its inputs. Another tokenizer, template, text or setting, or a damaged file, causes tokenization anew, with a warning.
+//! Tokens of earlier runs: `tokens/train.tokens` and `tokens/eval.tokens` in the output directory, each with
+//! the hashes of its inputs. Another tokenizer, template, text or setting, or a damaged file, causes
+//! tokenization anew, with a warning.
 
 use std::path::{Path, PathBuf};
 

@@ -11,8 +11,8 @@ use parlor_files::FillError;
 /// Most text that a tokenizer is trained on, in bytes.
 const TOKENIZER_TEXT: u64 = 256 << 20;
 
-/// Tokenizer and template of a new model: the tokenizer that the config names, or a byte-level BPE trained on at most 256
-/// MiB of the text of `rows`; the template that comes with it, or ChatML.
+/// Tokenizer and template of a new model: the tokenizer that the config names, or a byte-level BPE trained on
+/// at most 256 MiB of the text of `rows`; the template that comes with it, or ChatML.
 ///
 /// # Errors
 /// When the tokenizer cannot be read or trained.

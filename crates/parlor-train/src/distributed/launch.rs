@@ -1,5 +1,5 @@
-//! The rank of a process, from the environment variables of its launcher: `torchrun` and its like (`RANK`, `WORLD_SIZE`), Open
-//! MPI, MPICH and Intel MPI, Slurm.
+//! The rank of a process, from the environment variables of its launcher: `torchrun` and its like (`RANK`,
+//! `WORLD_SIZE`), Open MPI, MPICH and Intel MPI, Slurm.
 
 use std::fmt;
 
@@ -42,8 +42,8 @@ pub struct Launch {
     pub master: Option<String>,
 }
 
-/// Variables for the rank, the number of ranks and of those on the same machine. Of Slurm's, those of a step of `srun`: a
-/// batch script has `SLURM_NTASKS` too, and is one process.
+/// Variables of the rank, the number of ranks, and the number of ranks on this machine. Slurm's are those of
+/// a step of `srun`, because a batch script has `SLURM_NTASKS` too and is one process.
 const VARIABLES: [(Launcher, &str, &str, &str); 4] = [
     (Launcher::OpenMpi, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"),
     (Launcher::Mpich, "PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS"),

@@ -1,6 +1,7 @@
 //! MPI as the engine (rsmpi over the system's library), found at build time through `mpicc`.
 //!
-//! MPI itself ends all ranks, with a message of its launcher, when one of them dies: its calls know no other error.
+//! MPI itself ends all ranks, with a message of its launcher, when one of them dies: its calls know no other
+//! error.
 
 use std::sync::Mutex;
 

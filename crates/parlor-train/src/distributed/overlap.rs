@@ -1,5 +1,5 @@
-//! All-reduce of gradients, overlapped with the backward pass: a block's gradients enter a bucket once they are complete,
-//! and a separate thread sums full buckets (Li et al., 2020: PyTorch DDP).
+//! All-reduce of gradients, overlapped with the backward pass: a block's gradients enter a bucket once they
+//! are complete, and a separate thread sums full buckets (Li et al., 2020: PyTorch DDP).
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 

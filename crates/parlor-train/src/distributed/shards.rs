@@ -1,4 +1,5 @@
-//! Partition of the optimizer state over the ranks: the largest parameters first, each to the rank with the smallest load.
+//! Partition of the optimizer state over the ranks: the largest parameters first, each to the rank with the
+//! smallest load.
 
 use parlor_model::{Decoder, ParameterId};
 

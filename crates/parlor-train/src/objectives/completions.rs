@@ -1,7 +1,7 @@
 //! Prompts with two completions as a ragged batch that computes each prompt once.
 //!
-//! The first `n - 1` of a prompt's `n` tokens are a segment of their own and the parent of both completions. The last
-//! token belongs to each completion's segment, where it predicts that completion's first token.
+//! The first `n - 1` of a prompt's `n` tokens are a segment of their own and the parent of both completions.
+//! The last token belongs to each completion's segment, where it predicts that completion's first token.
 
 use std::ops::Range;
 
@@ -15,7 +15,8 @@ pub struct CompletionPair {
     pub prompt: Vec<u32>,
     /// Ids of each completion, `[tokens]`.
     pub completions: [Vec<u32>; 2],
-    /// Reference log-probabilities of the first completion's tokens, then of the second's; empty without a reference.
+    /// Reference log-probabilities of the first completion's tokens, then of the second's; empty without a
+    /// reference.
     pub reference: Vec<f32>,
     /// The row that the pair was made from.
     pub source: RowSource,

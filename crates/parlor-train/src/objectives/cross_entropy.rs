@@ -1,5 +1,5 @@
-//! Weighted cross-entropy on the next token: the objective of `from_scratch`, `sft` and `lora`, which differ in the
-//! weights that their examples carry.
+//! Weighted cross-entropy on the next token: the objective of `from_scratch`, `sft` and `lora`, which differ
+//! in the weights that their examples carry.
 
 use parlor_model::{Batch, PassSize, Targets};
 

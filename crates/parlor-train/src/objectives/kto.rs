@@ -1,9 +1,10 @@
 //! KTO (Ethayarajh et al., 2024): unpaired preferences, each a completion with a label, measured against the KL
 //! divergence from the reference. Metrics are those that TRL's `KTOTrainer` logs.
 //!
-//! The second completion of an example belongs to another prompt and serves the estimate of the divergence (`kl`),
-//! which takes no part in the derivative and is never below 0. Each pass makes its own estimate from its own examples,
-//! as TRL does, so here alone a step's sums depend a little on how it is divided into passes.
+//! The second completion of an example belongs to another prompt and serves the estimate of the divergence
+//! (`kl`), which takes no part in the derivative and is never below 0. Each pass makes its own estimate from
+//! its own examples, as TRL does, so here alone a step's sums depend a little on how it is divided into
+//! passes.
 
 use std::ops::Range;
 
@@ -23,8 +24,8 @@ pub struct KtoWeights {
     pub undesirable: f64,
 }
 
-/// The loss of a completion and its derivative by each of its log-probabilities: `w (1 - sigmoid(beta (ratio - kl)))`
-/// of a desirable completion, `w (1 - sigmoid(beta (kl - ratio)))` of an undesirable one.
+/// The loss of a completion and its derivative by each of its log-probabilities: of a desirable completion
+/// `w (1 - sigmoid(beta (ratio - kl)))`, of an undesirable one `w (1 - sigmoid(beta (kl - ratio)))`.
 pub fn kto_loss(
     completion: CompletionLogps<'_>,
     desirable: bool,

@@ -1,6 +1,7 @@
 //! The losses on preference pairs, each a function of the log-probabilities of two completions of one prompt.
 //!
-//! [`PreferenceLoss`] lists them; a new loss is a variant there and a function here. All are as TRL computes them.
+//! [`PreferenceLoss`] lists them; a new loss is a variant there and a function here. All are as TRL computes
+//! them.
 
 use crate::config::{DpoConfig, DpoLoss};
 use crate::objective::Metric;
@@ -112,8 +113,8 @@ impl PreferenceLoss {
         matches!(self, Self::Simpo { .. } | Self::Orpo)
     }
 
-    /// The loss of one pair; metrics that only this loss has are appended to `metrics`. `token_weight` is what a token
-    /// weighs in a likelihood term (see [`orpo_loss`]).
+    /// The loss of one pair; metrics that only this loss has are appended to `metrics`. `token_weight` is
+    /// what a token weighs in a likelihood term (see [`orpo_loss`]).
     pub(super) fn of_pair(
         self,
         pair: &Pair<'_>,
@@ -183,8 +184,8 @@ pub fn hinge_loss(pair: &Pair<'_>, beta: f64) -> PairLoss {
 
 /// IPO (Azar et al., 2023): the margin is drawn to a fixed distance instead of to infinity.
 ///
-/// `(m - 1 / (2 beta))^2` with `m = mean chosen - mean rejected`. Log-ratios are averaged over each completion's tokens, as in
-/// TRL after asking the authors.
+/// `(m - 1 / (2 beta))^2` with `m = mean chosen - mean rejected`. Log-ratios are averaged over each
+/// completion's tokens, as in TRL after asking the authors.
 pub fn ipo_loss(pair: &Pair<'_>, beta: f64) -> PairLoss {
     let (chosen, rejected) = (pair.chosen.tokens(), pair.rejected.tokens());
     let distance = pair.chosen.ratio() / chosen - pair.rejected.ratio() / rejected - 0.5 / beta;
@@ -224,9 +225,9 @@ pub struct OrpoLoss {
 
 /// ORPO (Hong et al., 2024): likelihood of the chosen completion, and the odds ratio of both. No reference.
 ///
-/// `token_weight * nll - beta * log sigmoid(log odds ratio)`. `token_weight` turns the sum over tokens into a mean:
-/// pairs over tokens, of a whole step. As TRL's `ORPOTrainer`, whose likelihood term counts the prompt's tokens too,
-/// and whose `beta` is the paper's lambda.
+/// `token_weight * nll - beta * log sigmoid(log odds ratio)`. `token_weight` turns the sum over tokens into a
+/// mean: pairs over tokens, of a whole step. As TRL's `ORPOTrainer`, whose likelihood term counts the
+/// prompt's tokens too, and whose `beta` is the paper's lambda.
 pub fn orpo_loss(pair: &Pair<'_>, beta: f64, token_weight: f64) -> OrpoLoss {
     let nll = -pair.chosen.sum() - pair.prompt.iter().map(|&logp| f64::from(logp)).sum::<f64>();
     let ((chosen, d_chosen), (rejected, d_rejected)) = (log_odds(pair.chosen), log_odds(pair.rejected));

@@ -1,12 +1,13 @@
-//! Preference pairs: a loss on the log-probabilities of two completions of one prompt, and the metrics that TRL logs.
+//! Preference pairs: a loss on the log-probabilities of two completions of one prompt, and the metrics that
+//! TRL logs.
 //!
-//! Rewards are `beta` times a completion's log-ratio to the reference; for the losses without a reference, `beta` times
-//! its mean log-probability, and `logps/*` are means then, as in TRL. `kl` is the k2 estimator of Schulman (2020), half
-//! the square of a token's log-ratio, averaged over the tokens of both completions: never negative, and 0 only where
-//! both models agree. The completions come from the data and not from the model, so `kl` says how far the model has
-//! moved on them; k3, `exp(-d) - 1 + d`, would be dominated by the few tokens that the model has learned to avoid. Leaves
-//! out those of TRL's metrics that need more than the log-probabilities of targets: `logits/*`, `entropy`,
-//! `mean_token_accuracy`.
+//! Rewards are `beta` times a completion's log-ratio to the reference; for the losses without a reference,
+//! `beta` times its mean log-probability, and `logps/*` are means then, as in TRL. `kl` is the k2 estimator
+//! of Schulman (2020), half the square of a token's log-ratio, averaged over the tokens of both completions:
+//! never negative, and 0 only where both models agree. The completions come from the data and not from the
+//! model, so `kl` says how far the model has moved on them; k3, `exp(-d) - 1 + d`, would be dominated by the
+//! few tokens that the model has learned to avoid. Leaves out those of TRL's metrics that need more than the
+//! log-probabilities of targets: `logits/*`, `entropy`, `mean_token_accuracy`.
 
 use std::ops::Range;
 
@@ -28,7 +29,8 @@ pub struct Preference {
 #[derive(Clone, Debug, Default)]
 pub struct PreferenceSide {
     pairs: Vec<(CompletionRows, Vec<f32>)>,
-    /// What a token of prompt and chosen completion weighs in a likelihood term: pairs over tokens, of the whole step.
+    /// What a token of prompt and chosen completion weighs in a likelihood term: pairs over tokens, of the
+    /// whole step.
     token_weight: f64,
 }
 

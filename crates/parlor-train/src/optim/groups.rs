@@ -1,8 +1,9 @@
 //! Learning rate and weight decay of each parameter.
 //!
-//! The first rule that fits applies: a group of `training.param_groups`; `training.lora.loraplus_lr_ratio` (Hayou et al.,
-//! 2024) for an adapter's B matrices and vectors, as in PEFT; the training type's own. Unless a group says otherwise,
-//! matrices and adapters are decayed, norm weights and biases are not, as HF's `Trainer` has it.
+//! The first rule that fits applies: a group of `training.param_groups`; `training.lora.loraplus_lr_ratio`
+//! (Hayou et al., 2024) for an adapter's B matrices and vectors, as in PEFT; the training type's own. Unless
+//! a group says otherwise, matrices and adapters are decayed, norm weights and biases are not, as HF's
+//! `Trainer` has it.
 
 use parlor_model::{Decoder, Factor, Kind, ParameterSpec, Role};
 use regex::Regex;

@@ -1,7 +1,7 @@
 //! What each optimizer keeps of one parameter between steps, and how a checkpoint names it.
 //!
-//! The arithmetic is in `parlor_kernels::optimizer`. The names of the arrays are those of the reference: PyTorch's for
-//! AdamW, SGD and Muon, bitsandbytes' for 8-bit AdamW and Lion, transformers' for Adafactor.
+//! The arithmetic is in `parlor_kernels::optimizer`. The names of the arrays are those of the reference:
+//! PyTorch's for AdamW, SGD and Muon, bitsandbytes' for 8-bit AdamW and Lion, transformers' for Adafactor.
 
 use bytemuck::cast_slice_mut;
 use parlor_kernels::optimizer::{
@@ -300,8 +300,8 @@ fn adafactor_settings(update: &Update<'_>) -> Adafactor {
     Adafactor { lr: update.learning_rate, weight_decay: update.weight_decay, step: update.number }
 }
 
-/// Adafactor for a matrix: a mean second moment per row and per column. Parlor's matrices are those of its layers, so
-/// GPT-2's fused query, key and value count as three.
+/// Adafactor for a matrix: a mean second moment per row and per column. Parlor's matrices are those of its
+/// layers, so GPT-2's fused query, key and value count as three.
 #[derive(Clone, Debug)]
 pub(super) struct AdafactorMatrix {
     rows: Vec<f32>,

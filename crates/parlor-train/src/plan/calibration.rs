@@ -1,8 +1,8 @@
-//! The time estimate: models of one and of two blocks in the run's own shape, with random weights, are trained for about
-//! half a second on this machine.
+//! The time estimate: models of one and of two blocks in the run's own shape, with random weights, are
+//! trained for about half a second on this machine.
 //!
-//! A pass of one block costs the head and a block, a pass of two one block more; both are scaled to the model's blocks,
-//! vocabulary and tokens. Leaves out: saving, and later load of the machine.
+//! A pass of one block costs the head and a block, a pass of two one block more; both are scaled to the
+//! model's blocks, vocabulary and tokens. Leaves out: saving, and later load of the machine.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,8 @@ struct CalibrationTimes {
     vocabulary: usize,
 }
 
-/// Estimated seconds of training, evaluations included, of a model of family `architecture` that is called `base`.
+/// Estimated seconds of training, evaluations included, of a model of family `architecture` that is called
+/// `base`.
 ///
 /// # Errors
 /// When a small model of the same shape cannot be run.
@@ -48,7 +49,7 @@ pub(crate) fn seconds_estimate(
     let adapt = |decoder: &mut Decoder| {
         if let Some(section) = run.training.adapter()
             // A pattern that names later blocks matches nothing here; training all weights instead is slower.
-            && attach(decoder, architecture, (&section, base), 0, None).is_err()
+            && attach(decoder, architecture, section.adapter(base), 0, None).is_err()
         {
             decoder.train_only(|_| true);
         }

@@ -1,7 +1,8 @@
 //! Changes of the config that make a run fit into memory, cheapest first.
 //!
-//! The cheapest change is the one that changes least: smaller passes compute the same; recomputed activations too, in
-//! more time; 8-bit moments are nearly the same; an adapter instead of every weight is another training.
+//! The cheapest change is the one that changes least: smaller passes compute the same; recomputed activations
+//! too, in more time; 8-bit moments are nearly the same; an adapter instead of every weight is another
+//! training.
 
 use std::num::NonZeroUsize;
 

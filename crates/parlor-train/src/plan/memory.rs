@@ -1,4 +1,5 @@
-//! The memory forecast: from shapes and the lengths of the examples alone. Nothing is computed and no weight is read.
+//! The memory forecast: from shapes and the lengths of the examples alone. Nothing is computed and no weight
+//! is read.
 //!
 //! Leaves out: other processes.
 
@@ -162,8 +163,8 @@ impl MemoryModel<'_> {
         memory
     }
 
-    /// Packed operands of matrix products, one parameter in flight to a file, and thread stacks. Fitted to measured
-    /// peaks, not derived; a test compares forecasts with peaks.
+    /// Packed operands of matrix products, one parameter in flight to a file, and thread stacks. Fitted to
+    /// measured peaks, not derived; a test compares forecasts with peaks.
     fn workspace(&self) -> u64 {
         let largest = |(id, parameter): (usize, &Parameter)| {
             if self.decoder.is_trained(id) { parameter.spec.len() * size_of::<f32>() } else { 0 }

@@ -14,13 +14,13 @@ use parlor_files::FillError;
 /// An open record.
 pub(crate) struct RunRecord {
     run: Run,
-    /// A step whose evaluation the file has already, although the checkpoint is older: it is evaluated again, with the same
-    /// result, which must not be written twice.
+    /// A step whose evaluation the file has already, although the checkpoint is older: it is evaluated again,
+    /// with the same result, which must not be written twice.
     recorded_evaluation: Option<u64>,
 }
 
 impl RunRecord {
-    /// Starts the record in `directory`, or continues that of the run which `resume` is the state of.
+    /// Starts the record in `directory`, or continues the one of the run that resumes from `resume`.
     ///
     /// # Errors
     /// [`TrainError::Record`].
@@ -60,7 +60,8 @@ impl RunRecord {
         self.run.finish(status, None).map_err(|error| TrainError::Record(Box::new(error)))
     }
 
-    /// Records that the run failed. The disk may refuse this too; the caller reports the error that it already has.
+    /// Records that the run failed. The disk may refuse this too; the caller reports the error that it
+    /// already has.
     pub(crate) fn fail(self) {
         if let Err(second) = self.run.finish(RunStatus::Failed, None) {
             tracing::warn!("{second}");

@@ -1,8 +1,10 @@
-//! Reference log-probabilities on disk: `reference/<key>.safetensors` in the output directory, written atomically.
+//! Reference log-probabilities on disk: `reference/<key>.safetensors` in the output directory, written
+//! atomically.
 //!
-//! The key is a hash over the reference's weights and the examples, so a file never serves another run's data. The file
-//! holds `logp` (f32, of all examples in order), `lengths` (u32, one per example), and a hash of the key and both. It has
-//! a directory of its own because some loaders read every `.safetensors` file next to a model.
+//! The key is a hash over the reference's weights and the examples, so a file never serves another run's
+//! data. The file holds `logp` (f32, of all examples in order), `lengths` (u32, one per example), and a hash
+//! of the key and both. It has a directory of its own because some loaders read every `.safetensors` file
+//! next to a model.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

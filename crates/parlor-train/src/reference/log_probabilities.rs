@@ -92,8 +92,8 @@ impl Reference {
         Ok(Self { model, train, eval, others })
     }
 
-    /// Gives each example its reference log-probabilities, from disk, or computed and written. False when the caller asked
-    /// to stop.
+    /// Gives each example its reference log-probabilities, from disk, or computed and written. False when the
+    /// caller asked to stop.
     ///
     /// # Errors
     /// When an example does not fit the model, or the disk takes nothing.

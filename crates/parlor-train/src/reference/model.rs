@@ -1,7 +1,7 @@
 //! Which model is the reference of a preference loss, and loading it.
 //!
-//! It is the model of `training.dpo.reference_model_path`, else the model before training: the run's own weights before
-//! the first step, or the frozen base under the adapter at any step.
+//! It is the model of `training.dpo.reference_model_path`, else the model before training: the run's own
+//! weights before the first step, or the frozen base under the adapter at any step.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -41,7 +41,8 @@ pub(crate) struct ReferenceModel {
 }
 
 impl ReferenceSetup<'_> {
-    /// The reference, when the loss needs one. On resume it is the checkpoint's, known by its hash and not loaded.
+    /// The reference, when the loss needs one. On resume it is the checkpoint's, known by its hash and not
+    /// loaded.
     ///
     /// # Errors
     /// When it cannot be loaded, or has another vocabulary.
@@ -85,8 +86,8 @@ impl ReferenceSetup<'_> {
         Ok(ReferenceModel { weights: weights_sha256(model.decoder.parameters()), model: Some(model) })
     }
 
-    /// Refuses a reference whose ids mean other tokens. How its tokenizer splits text does not matter, since it is given
-    /// ids.
+    /// Refuses a reference whose ids mean other tokens. How its tokenizer splits text does not matter, since
+    /// it is given ids.
     fn require_vocabulary(&self, path: &Path, model: &LoadedModel) -> Result<(), TrainError> {
         let sizes = [&model.decoder, self.decoder].map(|decoder| decoder.config().vocab_size);
         let own = &self.text.tokenizer;
@@ -115,7 +116,7 @@ impl ReferenceSetup<'_> {
             }
             None if sizes[0] == sizes[1] => {
                 tracing::warn!(
-                    "{}: the reference model has no tokenizer, so nobody can say whether its {} tokens are those of {trained}",
+                    "{}: the reference model has no tokenizer, so it is unknown whether its {} tokens are those of {trained}",
                     path.display(),
                     sizes[0]
                 );

@@ -1,4 +1,4 @@
-//! What the record says that a run is made of: versions, hashes, seeds, parameters.
+//! Description of a run for its record: versions, hashes, seeds, parameters.
 
 use parlor_text::ChatTemplate;
 use parlor_track::RunInfo;

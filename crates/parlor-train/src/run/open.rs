@@ -1,5 +1,5 @@
-//! Opening a run: everything that can be known before its weights are in memory. The data becomes examples, the model is
-//! read as shapes, and the steps are counted.
+//! Opening a run: everything that can be known before its weights are in memory. The data becomes examples,
+//! the model is read as shapes, and the steps are counted.
 
 use parlor_kernels::memory::allocator;
 use parlor_model::{Decoder, memory};
@@ -94,8 +94,13 @@ impl Run {
         let converted_bytes = if artifacts.is_new() { 0 } else { owned_bytes(&decoder) };
         if let Some(section) = training.adapter() {
             let from = resume.as_ref().map(|checkpoint| checkpoint.path.as_path());
-            let base = (&*section, model.name.as_str());
-            let (id, found) = attach(&mut decoder, artifacts.architecture, base, training.seed, from)?;
+            let (id, found) = attach(
+                &mut decoder,
+                artifacts.architecture,
+                section.adapter(&model.name),
+                training.seed,
+                from,
+            )?;
             artifacts.adapter = Some(id);
             warnings.extend(found);
         }

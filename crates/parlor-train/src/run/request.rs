@@ -23,8 +23,8 @@ pub struct TrainRequest {
     pub max_length: MaxLength,
     /// Section `data:`.
     pub data: DataConfig,
-    /// Evaluation data that the user chose, which must exist. None takes `data.eval_data_path` when that exists, and
-    /// evaluates nothing otherwise.
+    /// Evaluation data that the user chose, which must exist. None takes `data.eval_data_path` when that
+    /// exists, and evaluates nothing otherwise.
     pub eval_data_path: Option<PathBuf>,
     /// What to do with an output directory that holds a run already.
     pub start: Start,
@@ -90,8 +90,8 @@ pub(super) fn unstreamable(training: &TrainingConfig, hyper: &Hyperparameters) -
 fn quantized_but_trained(training: &TrainingConfig, model: &ModelConfig) -> Option<Problem> {
     model.quantization().filter(|_| training.adapter().is_none())?;
     let key = if model.load_in_4bit { "model.load_in_4bit" } else { "model.load_in_8bit" };
-    let message = "weights in few bits cannot be trained, only an adapter beside them: set \
-                   `training.training_type` to `lora`, or this to false";
+    let message = "quantized weights cannot be trained, only an adapter with them: set `training.training_type` to \
+                   `lora`, or this to false";
     Some(Problem { key: key.to_owned(), message: message.to_owned() })
 }
 

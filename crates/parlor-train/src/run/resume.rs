@@ -61,8 +61,8 @@ pub(super) fn find_checkpoint(
     }
 }
 
-/// Removes what an earlier run (`overwrite`), a killed one, or a later part of this one left behind. Returns warnings
-/// for the user.
+/// Removes what an earlier run (`overwrite`), a killed one, or a later part of this one left behind. Returns
+/// warnings for the user.
 pub(super) fn clear_leftovers(
     output: &OutputDir,
     resume: Option<&Checkpoint>,

@@ -14,7 +14,8 @@ pub struct TrainSummary {
     pub model_dir: PathBuf,
     /// Optimizer steps, those of earlier parts of the run included.
     pub steps: u64,
-    /// The step whose model was saved: the last one, or with `load_best_model_at_end` that of the best evaluation.
+    /// The step whose model was saved: the last one, or with `load_best_model_at_end` that of the best
+    /// evaluation.
     pub model_step: u64,
     /// Seconds of training, those of earlier parts included.
     pub seconds: f64,

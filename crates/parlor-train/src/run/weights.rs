@@ -1,5 +1,5 @@
-//! The model that a run starts from: a new one, a base model, or a checkpoint's. First as shapes or mapped files, then
-//! as weights in memory.
+//! The model that a run starts from: a new one, a base model, or a checkpoint's. First as shapes or mapped
+//! files, then as weights in memory.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -56,8 +56,8 @@ pub(super) fn base_model(
     }
 }
 
-/// The weights that are trained or frozen, of a decoder that has only shapes or maps a file: new ones, or copies in the
-/// dtype that training takes.
+/// The weights that are trained or frozen, of a decoder that has only shapes or maps a file: new ones, or
+/// copies in the dtype that training takes.
 pub(super) fn materialize(
     decoder: Decoder,
     is_new: bool,

@@ -6,8 +6,8 @@
 //!   ids, and per run its length and its weight;
 //! - the index: four words per sequence: its offset (in words, as two), its tokens, its targets;
 //! - the writer's own header, as JSON;
-//! - 56 bytes: the byte offsets of the index and of the JSON, the number of sequences, and the SHA-256 of everything
-//!   before it.
+//! - 56 bytes: the byte offsets of the index and of the JSON, the number of sequences, and the SHA-256 of
+//!   everything before it.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -44,7 +44,8 @@ pub(super) struct Header<M> {
     pub(super) writer: M,
 }
 
-/// Number of targets of a sequence with these weights; its first token is predicted from nothing and never counts.
+/// Number of targets of a sequence with these weights; its first token is predicted from nothing and never
+/// counts.
 pub(super) fn targets(weights: &[f32]) -> usize {
     weights.iter().skip(1).filter(|&&weight| weight != 0.0).count()
 }

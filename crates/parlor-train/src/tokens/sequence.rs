@@ -1,5 +1,5 @@
-//! A sequence of tokens with its weights, as an objective reads it: owned, or an entry of a mapped token file. Either
-//! way it is a handle of a few bytes, so a large corpus is a list of handles.
+//! A sequence of tokens with its weights, as an objective reads it: owned, or an entry of a mapped token
+//! file. Either way it is a handle of a few bytes, so a large corpus is a list of handles.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Writes a token file front to back under a temporary name; it appears whole or not at all.
+//! Writes a token file front to back under a temporary name and renames it.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};

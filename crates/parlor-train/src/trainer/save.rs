@@ -1,4 +1,4 @@
-//! The checkpoint that is due after a step, and what it says of the loop's state.
+//! The checkpoint that is due after a step, and the state of the loop in it.
 
 use parlor_text::Cursor;
 

@@ -102,8 +102,8 @@ impl<O: Objective> Trainer<'_, O> {
         Ok(StepResult { loss: sum * mean, learning_rate, grad_norm, metrics })
     }
 
-    /// Forward and backward over the step's examples at `places`. False, with nothing added, when memory ran out and the pass
-    /// is to be repeated with smaller settings.
+    /// Forward and backward over the step's examples at `places`. False, with nothing added, when memory ran
+    /// out and the pass is to be repeated with smaller settings.
     fn pass(
         &mut self,
         chosen: &[&O::Example],
@@ -150,7 +150,8 @@ impl<O: Objective> Trainer<'_, O> {
         Ok(true)
     }
 
-    /// Adds the gradients of a pass; the last pass also sums them over the ranks, overlapped with the computation.
+    /// Adds the gradients of a pass; the last pass also sums them over the ranks, overlapped with the
+    /// computation.
     fn backward(
         &mut self,
         micro: &MicroBatch<O::Side>,
@@ -170,7 +171,8 @@ impl<O: Objective> Trainer<'_, O> {
         })
     }
 
-    /// Takes part in the sum of gradients without examples: the last step of an epoch may be too small for all ranks.
+    /// Takes part in the sum of gradients without examples: the last step of an epoch may be too small for
+    /// all ranks.
     fn sum_no_gradients(&mut self) {
         let layers = self.decoder.config().num_hidden_layers();
         sum_overlapped(self.collective(), self.decoder, &mut self.gradients, |gradients, buckets| {
@@ -178,8 +180,8 @@ impl<O: Objective> Trainer<'_, O> {
         });
     }
 
-    /// After a pass over `examples` that ran out of memory: halves the pass, or, where that is impossible or would change
-    /// the result, recomputes activations. False when nothing is left to try.
+    /// After a pass over `examples` that ran out of memory: halves the pass, or, where that is impossible or
+    /// would change the result, recomputes activations. False when nothing is left to try.
     fn reduce_memory(&mut self, examples: usize, error: &DecoderError) -> bool {
         let keeps_all = self.pass_options.checkpointing == Checkpointing::None;
         let divisible = self.examples.objective.is_divisible();

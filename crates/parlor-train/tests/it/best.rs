@@ -81,7 +81,7 @@ fn a_run_ends_with_the_best_model_when_asked() {
     rest.start = Start::Resume;
     assert_eq!(run(rest, None).0.unwrap().model_step, 4);
     assert!(bytes("part/model.safetensors") == bytes("out/model.safetensors"));
-    // A run that goes on elsewhere has no such directory.
+    // A run that resumes in another directory has no `best/`.
     let mut elsewhere = request("elsewhere");
     elsewhere.start = Start::ResumeFrom(project.path("part/checkpoint-7"));
     let (summary, events) = run(elsewhere, None);

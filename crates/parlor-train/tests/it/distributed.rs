@@ -1,5 +1,5 @@
-//! Ranks that train together, here threads of one process: two equal one with twice the accumulation, their state is
-//! divided, and a run goes on with another number of ranks.
+//! Ranks that train together, here threads of one process: two equal one with twice the accumulation, their
+//! state is divided, and a run resumes with another number of ranks.
 
 use std::path::Path;
 use std::sync::{Arc, Barrier, Mutex};

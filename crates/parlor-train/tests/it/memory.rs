@@ -1,5 +1,5 @@
-//! Memory that runs out: smaller passes, more of them, the same result. The limit is what the run is told is left, or the
-//! shell's `ulimit -v` in a process of its own.
+//! Memory that runs out: smaller passes, more of them, the same result. The limit is what `FreeMemory`
+//! reports, or the shell's `ulimit -v` in a process of its own.
 
 use std::cell::Cell;
 use std::process::Command;
@@ -91,10 +91,10 @@ thread_local! {
     static LEFT: Cell<u64> = const { Cell::new(u64::MAX) };
 }
 
-/// What a run is told is left: room for a pass of `tokens`, and no more.
+/// Reports enough free memory for a pass of `tokens`, and no more.
 fn room_for(tokens: usize, checkpointing: Checkpointing) -> FreeMemory {
     let size = PassSize { tokens, rows: tokens };
-    // Beside activations must be left: 32 MiB, and the logits of this small vocabulary.
+    // A pass also needs 32 MiB in reserve, and the logits of this small vocabulary.
     let logits = logits_bytes(&tiny::config(), tokens);
     let kind = PassKind { arithmetic: Arithmetic::F32, backward: Some(checkpointing), keeps_inputs: false };
     let activations = activation_bytes(&tiny::config(), kind, size, None);
@@ -209,7 +209,7 @@ fn a_run_that_no_change_makes_fit_is_kept() {
     let [(5, path)] = &list_checkpoints(directory.path())[..] else { panic!("one checkpoint is expected") };
     insta::assert_snapshot!(error.to_string());
 
-    // Where there is more, it goes on to the same end.
+    // With more memory the resumed run ends the same.
     let mut again = run(directory.path());
     again.resume = Some(open_checkpoint(path).unwrap());
     let mut decoder = tiny::load_model(path);

@@ -35,7 +35,7 @@ fn lines(rows: impl Iterator<Item = Value>) -> String {
     rows.map(|row| format!("{row}\n")).collect()
 }
 
-/// A project with pairs and single answers, and requests that train on them.
+/// A project with preference pairs and unpaired preferences, and requests that train on them.
 struct PreferenceProject {
     base: Project,
 }
@@ -128,7 +128,7 @@ const LOSSES: [DpoLoss; 7] = [
 ];
 
 #[test]
-fn every_loss_moves_the_answers_apart_and_says_how_far() {
+fn every_loss_moves_the_completions_apart_and_reports_how_far() {
     for loss in LOSSES {
         for adapter in [false, true] {
             let project = PreferenceProject::new();
@@ -169,7 +169,7 @@ fn every_loss_moves_the_answers_apart_and_says_how_far() {
             for metric in wanted {
                 number(evals[0], &format!("eval_{metric}"));
                 if loss != DpoLoss::Kto {
-                    // A pass of single answers may hold none of a kind.
+                    // A pass of unpaired completions may hold none with one of the labels.
                     number(steps[0], metric);
                 }
             }
@@ -332,7 +332,8 @@ fn a_reference_of_its_own() {
 
 #[test]
 fn accumulation_divides_a_step_and_changes_nothing() {
-    // A sum of f32 gradients in another order: rounding that Adam's division makes as large as the gradient's smallest.
+    // A sum of f32 gradients in another order: rounding that Adam's division makes as large as the gradient's
+    // smallest.
     let project = PreferenceProject::new();
     for (loss, adapter) in [(DpoLoss::Sigmoid, true), (DpoLoss::Orpo, false), (DpoLoss::Simpo, false)] {
         let train = |name: &str, batch, accumulation| {
@@ -346,8 +347,8 @@ fn accumulation_divides_a_step_and_changes_nothing() {
         let (whole, parts) = (train("whole", 8, 1), train("parts", 1, 8));
         assert_eq!(whole.len(), parts.len());
         for (a, b) in whole.iter().zip(&parts) {
-            // Before its first step an adapter changes nothing: both rewards are rounding errors, and which is the larger says
-            // nothing.
+            // Before its first step an adapter changes nothing: both rewards are rounding errors, and which
+            // is the larger says nothing.
             let tied =
                 a.get("rewards/margins").and_then(Value::as_f64).is_some_and(|margin| margin.abs() < 1e-5);
             for (key, value) in a.iter().filter(|(key, _)| !(tied && *key == "rewards/accuracies")) {

@@ -1,5 +1,5 @@
-//! The objectives on preference data against TRL's own trainers (`fixtures/trl/losses.json`), and the shared prompt
-//! against computing it twice.
+//! The objectives on preference data against TRL's own trainers (`fixtures/trl/losses.json`), and the shared
+//! prompt against computing it twice.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,7 +63,8 @@ struct UnpairedCase {
     expected: Expected,
 }
 
-/// By way of a JSON value: what is left for a flattened field holds fractions in a form that only such a value reads.
+/// By way of a JSON value: what is left for a flattened field holds fractions in a form that only such a
+/// value reads.
 fn expected<'de, D: Deserializer<'de>>(rest: D) -> Result<Expected, D::Error> {
     let rest = serde_json::Map::deserialize(rest)?;
     serde_json::from_value(Value::Object(rest)).map_err(D::Error::custom)
@@ -119,7 +120,8 @@ impl Case {
     }
 }
 
-/// Two f32 sums over the dozens of terms here: each rounds to 6e-8 of the terms, which are up to ten times the result.
+/// Two f32 sums over the dozens of terms here: each rounds to 6e-8 of the terms, which are up to ten times
+/// the result.
 const ROUNDING: f64 = 1e-5;
 /// As parlor-model's parity with `transformers`: of gradients, relative to the largest.
 const GRADIENTS: f64 = 2e-5;
@@ -352,8 +354,9 @@ fn a_prompt_computed_once_is_a_prompt_computed_twice() {
             let (found, gradients) = pass(&objective, &decoder, &micro);
             assert!((found.sum - value).abs() < ROUNDING * value, "{name}: {} and {value}", found.sum);
             let largest_of = |values: &[f32]| values.iter().fold(0f32, |max, g| max.max(g.abs()));
-            // A gradient that is zero but for rounding (a key's bias moves no attention) is compared with the others:
-            // `GRADIENTS` of a hundredth of the largest is three times the rounding of one f32 term of that size.
+            // A gradient that is zero but for rounding (a key's bias moves no attention) is compared with the
+            // others: `GRADIENTS` of a hundredth of the largest is three times the rounding of one f32 term
+            // of that size.
             let floor = 1e-2 * wanted.iter().map(|(_, values)| largest_of(&values)).fold(0f32, f32::max);
             for id in 0..decoder.parameters().len() {
                 let (found, wanted) = (gradients.get(id).unwrap(), wanted.get(id).unwrap());

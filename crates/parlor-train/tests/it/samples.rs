@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::run::Project;
 
-/// Runs with a sampler that answers with the prompt and a number that the weights decide.
+/// Runs with a generator that returns the prompt and a number from the weights.
 fn run(request: TrainRequest, stop_after: Option<u64>) -> (TrainSummary, Vec<TrainEvent>) {
     let generate = |decoder: &parlor_model::Decoder, prompt: &str| match prompt {
         "Fail!" => Err("it failed".into()),
@@ -64,7 +64,7 @@ fn every_evaluation_is_followed_by_samples() {
         })
         .collect();
     assert_eq!(told, written);
-    // A sample that fails is told of and ends nothing.
+    // A failed sample is a warning, and the run continues.
     let failed =
         |event: &&TrainEvent| matches!(event, TrainEvent::Warning(text) if text.contains("it failed"));
     assert_eq!(events.iter().filter(failed).count(), 3);
@@ -101,7 +101,7 @@ fn samples_need_no_evaluation_data() {
 }
 
 #[test]
-fn plain_text_is_gone_on_with_and_nobody_to_answer_is_said() {
+fn plain_text_has_no_template_and_a_missing_generator_is_a_warning() {
     let project = Project::new();
     fs::write(project.path("train.txt"), "Once upon a time there was a text. ".repeat(40)).unwrap();
     let mut request = request(&project, "out");

@@ -1,5 +1,4 @@
-//! Examples that come while a run trains on them: the same ones as if they were all there, from the first rows on, and again
-//! where a run goes on.
+//! Streamed examples: the same as if all rows were read first, and the same after a resume.
 
 use std::fs;
 

@@ -70,7 +70,7 @@ proptest! {
     }
 }
 
-/// Trains anew in `out`; what was noted, warned of, and the weights.
+/// Trains from the start in `out`; returns notes, warnings and weights.
 fn train(project: &Project, vocab_size: usize) -> (Vec<String>, Vec<String>, Vec<u8>) {
     let mut request = project.request("out");
     request.training.from_scratch.vocab_size = vocab_size;

@@ -41,9 +41,10 @@ fn bf16_products_follow_the_losses_of_f32() {
         (rows, bits(&decoder))
     };
     let ((exact, weights), (rounded, first)) = (run(false), run(true));
-    // Rounding changes each operand by up to 2^-9 of itself, at random, and so a product by about 2^-8 of its usual
-    // size; through the 15 products in a row the changes add as a random walk, to 1.5% of logits of size 1. A mean over
-    // the dozens of tokens of a step has a tenth of that. Thirty steps of AdamwTorch let the two runs drift by as much again.
+    // Rounding changes each operand by up to 2^-9 of itself, at random, and so a product by about 2^-8 of its
+    // usual size; through the 15 products in a row the changes add as a random walk, to 1.5% of logits of
+    // size 1. A mean over the dozens of tokens of a step has a tenth of that. Thirty steps of AdamwTorch let
+    // the two runs drift by as much again.
     for (a, b) in exact.iter().zip(&rounded) {
         let (a, b) = (a["loss"].as_f64().unwrap(), b["loss"].as_f64().unwrap());
         assert!((a - b).abs() < 0.015, "{a} and {b}");
@@ -71,12 +72,13 @@ fn perturbed(seed: u64) -> Decoder {
     decoder
 }
 
-/// Weights that are bf16 themselves are rounded no more than the operands of products were above, and stochastic rounding
-/// of updates adds as much again: twice the distance. Lion and Muon turn the rounding of momenta near zero into whole
-/// steps (by a sign, by orthogonalisation), so their runs drift apart by more, and the drift of f32 runs whose initial
-/// weights are perturbed is the measure: stochastic rounding to bf16 moves a weight by a deviation of at most 2^-8 of
-/// itself, each of the 30 steps does so once to the weights and once to the operands of products, and no later
-/// perturbation has more steps to grow in than the initial one. Sixty independent ones add up as their root.
+/// Weights that are bf16 themselves are rounded no more than the operands of products were above, and
+/// stochastic rounding of updates adds as much again: twice the distance. Lion and Muon turn the rounding of
+/// momenta near zero into whole steps (by a sign, by orthogonalisation), so their runs drift apart by more,
+/// and the drift of f32 runs whose initial weights are perturbed is the measure: stochastic rounding to bf16
+/// moves a weight by a deviation of at most 2^-8 of itself, each of the 30 steps does so once to the weights
+/// and once to the operands of products, and no later perturbation has more steps to grow in than the initial
+/// one. Sixty independent ones add up as their root.
 #[test]
 fn weights_of_bf16_follow_the_losses_of_f32() {
     let run_of = |pure: bool, optimizer, decoder: Decoder| {

@@ -108,8 +108,8 @@ fn request(fixture: &Fixture, expected: &Expected, project: &Project) -> TrainRe
     request
 }
 
-/// Sums of dozens of log-probabilities, each with f32's rounding, and steps of AdamW, which enlarge that of small gradients;
-/// of numbers of the size of 1 and, below it, of 1.
+/// Sums of dozens of log-probabilities, each with f32's rounding, and steps of AdamW, which enlarge that of
+/// small gradients; of numbers of the size of 1 and, below it, of 1.
 const CLOSE: f64 = 2e-4;
 
 fn check(name: &str, found: &[Map<String, Value>], expected: &Expected) {

@@ -88,7 +88,7 @@ fn a_checkpoint_is_written_when_asked_for_and_the_run_goes_on() {
     assert_eq!(bits(&decoder), bits(&whole));
     let steps: Vec<u64> = list_checkpoints(dir.path()).into_iter().map(|(step, _)| step).collect();
     assert_eq!(steps, [4, 10]);
-    // It is one to go on from.
+    // The checkpoint can be resumed.
     let checkpoint = parlor_train::checkpoint::open_checkpoint(&dir.path().join("checkpoint-4")).unwrap();
     let mut resumed = tiny::load_model(&checkpoint.path);
     let mut rest = LoopTest::new(dir.path());
