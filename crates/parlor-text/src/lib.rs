@@ -29,8 +29,7 @@ pub use encode::{
 };
 pub use lfs::{LFS_POINTER, is_lfs_pointer, is_lfs_pointer_file};
 pub use masks::{
-    Encoded, MaskError, MaskSource, MaskedText, assistant_spans, encode_conversation, encode_for_training,
-    training_spans,
+    Encoded, MaskError, MaskSource, MaskedText, assistant_spans, encode_conversation, training_spans,
 };
 pub use message::Message;
 pub use order::{Cursor, ShuffleBuffer, TooFewRows, epoch_order, eval_rows, mix, split};

@@ -37,7 +37,7 @@ pub fn encode_conversation(
 ///
 /// # Errors
 /// [`MaskError`]; see there.
-pub fn encode_for_training(
+pub(crate) fn encode_for_training(
     tokenizer: &Tokenizer,
     template: &ChatTemplate,
     messages: &[Message],

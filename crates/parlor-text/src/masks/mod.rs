@@ -7,7 +7,8 @@ mod prefix;
 mod spans;
 mod thoughts;
 
-pub use encoded::{Encoded, encode_conversation, encode_for_training};
+pub(crate) use encoded::encode_for_training;
+pub use encoded::{Encoded, encode_conversation};
 pub use error::MaskError;
 pub use masked_text::{MaskSource, MaskedText};
 pub use spans::{assistant_spans, training_spans};
