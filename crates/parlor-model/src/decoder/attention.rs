@@ -78,7 +78,7 @@ pub(crate) fn backward(context: &BlockContext<'_>, needs_input: bool, state: &mu
     );
     attention::backward(
         (&context.geometry(), context.attention_arithmetic()),
-        attention::Saved {
+        attention::ForwardResults {
             q: &activations.q,
             kv: KeyValues { keys: &activations.k, values: &activations.v },
             out: &activations.attention,

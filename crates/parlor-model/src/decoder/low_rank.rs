@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use parlor_kernels::linear::{self, Beside, Layer, LayerGradient, Shape};
+use parlor_kernels::linear::{self, Layer, LayerGradient, LowRankUpdate, Shape};
 use parlor_kernels::lora::{self, Dropout};
 use parlor_kernels::{View, Write};
 
@@ -74,8 +74,8 @@ pub(crate) fn project<'a, 'l>(
             bias: None,
             y: &mut projection.h,
             write: Write::Replace,
-            base: None,
-            beside: None,
+            addend: None,
+            low_rank: None,
         });
         linear::forward_all(input, shape, &mut layers.collect::<Vec<_>>());
         group[0].dropped = dropped;
@@ -98,10 +98,10 @@ pub(crate) fn fused<'f>(
     pass: &Pass<'f>,
     projections: &'f [Projection<'_>],
     linear: &LinearLayer,
-) -> Option<Beside<'f>> {
+) -> Option<LowRankUpdate<'f>> {
     let (rows, update) = pass.low_rank(linear).next()?;
     let projection = projections.iter().find(|found| found.whole && found.is_of(&rows, update))?;
-    Some(Beside { h: View::F32(&projection.h), factor: b(pass, update), rank: update.rank })
+    Some(LowRankUpdate { h: View::F32(&projection.h), factor: b(pass, update), rank: update.rank })
 }
 
 /// Adds the products with `B` that are not fused.
@@ -145,12 +145,12 @@ pub(crate) fn fused_backward<'f>(
     pass: &Pass<'f>,
     projections: &'f mut [Projection<'_>],
     linear: &LinearLayer,
-) -> Option<Beside<'f>> {
+) -> Option<LowRankUpdate<'f>> {
     let (rows, update) = pass.low_rank(linear).next()?;
     let fusable = |found: &&mut Projection<'_>| found.whole && found.dropout.is_none() && !found.added;
     let projection = projections.iter_mut().filter(fusable).find(|found| found.is_of(&rows, update))?;
     projection.added = true;
-    Some(Beside { h: View::F32(&projection.h), factor: projection.a, rank: update.rank })
+    Some(LowRankUpdate { h: View::F32(&projection.h), factor: projection.a, rank: update.rank })
 }
 
 /// The gradients of the `A`s from the layers' input `x`, and the part of the gradient of `x` that is not fused.
