@@ -25,6 +25,7 @@ pub struct GemmKernel {
 impl GemmKernel {
     /// # Safety
     /// The microkernel's instruction set is there.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) const unsafe fn new(id: MicrokernelId, rounding: Rounding) -> Self {
         Self { id, rounding }
     }
