@@ -1,5 +1,5 @@
-//! A gemm kernel as a value: which microkernel, and whether packing rounds to bf16. [`with_microkernel`] turns it into the type that
-//! the loops are compiled for, once per product.
+//! A gemm kernel as a value: which microkernel, and whether packing rounds to bf16. [`with_microkernel`]
+//! turns it into the type that the loops are compiled for, once per product.
 
 use super::microkernel::Rounding;
 

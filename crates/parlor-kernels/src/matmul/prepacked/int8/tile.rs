@@ -1,5 +1,5 @@
-//! What the int8 products need of an instruction set: a kernel that multiplies the interleaved blocks of a panel with quantized
-//! activation rows, and its companions.
+//! What the int8 products need of an instruction set: a kernel that multiplies the interleaved blocks of a
+//! panel with quantized activation rows, and its companions.
 
 use super::q8_block::Q8Block;
 use crate::memory::prepacked::layout::{BLOCK, PANEL, PackedLayout};
