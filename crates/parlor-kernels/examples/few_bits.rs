@@ -1,5 +1,5 @@
-//! Speed of products with packed weights, in seconds of processor time of one thread: steady on a machine that other work
-//! shares. For few rows the bytes of weights read, for many the operations, per second.
+//! Speed of products with packed weights, in seconds of processor time of one thread: steady on a machine
+//! that other work shares. For few rows the bytes of weights read, for many the operations, per second.
 //!
 //! `cargo run --release -p parlor-kernels --example few_bits [rows ...]`
 #![allow(clippy::print_stdout, clippy::expect_used)]

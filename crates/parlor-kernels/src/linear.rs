@@ -1,5 +1,6 @@
-//! `y = x W^T + b` and its three backward products. `W` is `[outputs, inputs]`, as `nn.Linear` stores it. Activations are f32, or bf16
-//! where only bf16 products read them. Layers that share an input have it packed once, forward and for the gradients of their weights.
+//! `y = x W^T + b` and its three backward products. `W` is `[outputs, inputs]`, as `nn.Linear` stores it.
+//! Activations are f32, or bf16 where only bf16 products read them. Layers that share an input have it packed
+//! once, forward and for the gradients of their weights.
 //!
 //! How a product is computed is chosen in [`matmul`](crate::matmul).
 
@@ -47,8 +48,8 @@ pub struct Layer<'a> {
     pub low_rank: Option<LowRankUpdate<'a>>,
 }
 
-/// A low-rank update of a weight, `W + B A`, as far as one product needs it: it is added to each tile of the weight's product while the
-/// tile is in L1 (LoRA: Hu et al., 2021).
+/// A low-rank update of a weight, `W + B A`, as far as one product needs it: it is added to each tile of the
+/// weight's product while the tile is in L1 (LoRA: Hu et al., 2021).
 #[derive(Clone, Copy, Debug)]
 pub struct LowRankUpdate<'a> {
     /// `[rows, rank]`: the input times `A`, or the output's gradient times `B`, scaled.
@@ -105,8 +106,8 @@ pub fn forward<'a>(
     forward_all(x, shape, &mut [Layer { weight, bias, y, write, addend: None, low_rank: None }]);
 }
 
-/// As [`forward`], of several layers that share their input, which is packed once for all of them; `shape.outputs` counts those of
-/// all together.
+/// As [`forward`], of several layers that share their input, which is packed once for all of them;
+/// `shape.outputs` counts those of all together.
 pub fn forward_all(x: View<'_>, shape: Shape, layers: &mut [Layer<'_>]) {
     let Shape { rows, inputs, arithmetic, .. } = shape;
     let outputs: usize = layers.iter().map(|layer| layer.weight.len() / inputs.max(1)).sum();
@@ -120,7 +121,8 @@ pub fn forward_all(x: View<'_>, shape: Shape, layers: &mut [Layer<'_>]) {
     weights.iter().filter_map(whole_prepacked).for_each(|weight| weight.storage().before_product());
     match method {
         Method::Prepacked => forward_prepacked(kernels, &x.widened(), layers),
-        // As the activations of prepacked bf16 kernels are rounded. Low-rank updates stay in their own precision, so they come after.
+        // As the activations of prepacked bf16 kernels are rounded. Low-rank updates stay in their own
+        // precision, so they come after.
         Method::WidenedGemm => {
             let shape = Shape { arithmetic: Arithmetic::Bf16, ..shape };
             forward_batched(kernels, x, shape, layers, LowRankPlace::Separate);
@@ -278,7 +280,8 @@ pub fn backward_weight<'a>(x: impl Into<View<'a>>, dy: impl Into<View<'a>>, dw: 
     backward_weights(x, shape, &mut [LayerGradient { dy, dw: dw.into(), write: Write::Accumulate }]);
 }
 
-/// As [`backward_weight`], of several layers that share their input; `shape.outputs` counts those of all together.
+/// As [`backward_weight`], of several layers that share their input; `shape.outputs` counts those of all
+/// together.
 pub fn backward_weights(x: View<'_>, shape: Shape, layers: &mut [LayerGradient<'_>]) {
     let Shape { rows, inputs, arithmetic, .. } = shape;
     let outputs = |layer: &LayerGradient<'_>| layer.dw.len() / inputs.max(1);

@@ -1,5 +1,5 @@
-//! The backward pass of a prefix group of segments and one key/value head: probabilities from the kept log-sum-exp, then five products
-//! per tile.
+//! The backward pass of a prefix group of segments and one key/value head: probabilities from the kept
+//! log-sum-exp, then five products per tile.
 
 use std::ops::Range;
 
@@ -147,7 +147,7 @@ fn contiguous(values: &[f32], count: usize, width: usize) -> StridedRows<'_> {
     StridedRows { values, stride: width, count, width }
 }
 
-/// HeadLayout of a product of packed operands.
+/// Sizes of a product of packed operands.
 #[derive(Clone, Copy)]
 struct TileSizes {
     /// Elements from a row of the result to the next.
@@ -173,14 +173,15 @@ fn multiply<K: Microkernel>(
             let columns = K::NR.min(columns - column);
             let to = to[row * stride + column..].as_mut_ptr();
             let tile = OutputTile { to, stride, rows: count, columns, addend: write.addend(to) };
-            // SAFETY: the panels hold so many steps; the tile lies in the result, as was checked. A kernel is offered only
-            // where its instruction set is.
+            // SAFETY: the panels hold as many steps; the tile lies in the result, as was checked. A kernel is
+            // offered only where its instruction set is.
             unsafe { K::compute(layout.steps, left.as_ptr(), right.as_ptr(), tile) };
         }
     }
 }
 
-/// From a row's scores and the gradients of its probabilities to the probabilities and the gradients of its scores.
+/// From a row's scores and the gradients of its probabilities to the probabilities and the gradients of its
+/// scores.
 fn softmax_backward(
     problem: &BackwardProblem<'_>,
     panels: &[KeyPanel<'_>],

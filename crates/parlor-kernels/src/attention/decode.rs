@@ -1,7 +1,8 @@
 //! A single query against its keys: decoding.
 //!
-//! A key is multiplied by the few heads of a group once; packing it would take longer. So rows are read in place, [`KEYS`] at a time, in f32
-//! whatever the arithmetic: dot products over features for the scores, and weighted sums over keys, in registers, for the output.
+//! A key is multiplied by the few heads of a group once; packing it would take longer. So rows are read in
+//! place, [`KEYS`] at a time, in f32 whatever the arithmetic: dot products over features for the scores, and
+//! weighted sums over keys, in registers, for the output.
 
 use super::keys::{self, HeadLayout, KeysOrValues};
 use super::problem::{AttentionTask, ForwardProblem, QueryRows};

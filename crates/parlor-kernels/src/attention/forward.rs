@@ -83,7 +83,7 @@ pub(crate) fn forward_task<K: Microkernel>(problem: &ForwardProblem<'_>, task: &
                             addend: std::ptr::null(),
                         };
                         let own_k = &k[index * sizes.by_key::<K>().len()..];
-                        // SAFETY: the panels hold so many steps, the tile lies in the scores.
+                        // SAFETY: the panels hold as many steps, the tile lies in the scores.
                         unsafe { K::compute(left.steps, own.as_ptr(), own_k.as_ptr(), tile) };
                     }
                 }
@@ -108,7 +108,7 @@ pub(crate) fn forward_task<K: Microkernel>(problem: &ForwardProblem<'_>, task: &
                         assert!(to.len() >= (rows - 1) * dim + columns, "room for a tile of the output");
                         let to = to.as_mut_ptr();
                         let tile = OutputTile { to, stride: dim, rows, columns, addend: to };
-                        // SAFETY: the panels hold so many steps, the tile lies in the output.
+                        // SAFETY: the panels hold as many steps, the tile lies in the output.
                         unsafe { K::compute(width / K::K_PER_LANE, own.as_ptr(), v.as_ptr(), tile) };
                     }
                 }

@@ -71,7 +71,8 @@ impl<'a> KeyPanel<'a> {
         operand.with_rows(rows, &columns, use_them);
     }
 
-    /// As [`Self::with_rows`], without widening where they are not quantized; `use_them` also gets their stride.
+    /// As [`Self::with_rows`], without widening where they are not quantized; `use_them` also gets their
+    /// stride.
     pub(super) fn with_plain(
         &self,
         of: KeysOrValues,
@@ -100,7 +101,7 @@ pub(super) enum KeysOrValues {
     Values,
 }
 
-/// HeadLayout that packing a block of panels needs.
+/// Where a head lies in the rows of keys and values.
 #[derive(Clone, Copy)]
 pub(super) struct HeadLayout {
     pub(super) dim: usize,

@@ -1,13 +1,14 @@
 //! Causal attention over a ragged batch: grouped heads, sliding window, cached and shared prefixes.
 //!
-//! Visibility is bounds, never a mask tensor: a key at position `p` is seen from position `q` when `p <= q` and, under a window `w`,
-//! `q - p < w`. Queries are multiplied by keys in tiles with an online softmax (Milakov and Gimelshein, "Online normalizer calculation for
-//! softmax", 2018; Dao et al., "FlashAttention", 2022), so memory is linear in length. The forward keeps one number per query and head,
-//! the log-sum-exp of its scores, from which the backward recomputes the probabilities (Dao, "FlashAttention-2", 2023).
+//! Visibility is bounds, never a mask tensor: a key at position `p` is seen from position `q` when `p <= q`
+//! and, under a window `w`, `q - p < w`. Queries are multiplied by keys in tiles with an online softmax
+//! (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018; Dao et al., "FlashAttention",
+//! 2022), so memory is linear in length. The forward keeps one number per query and head, the log-sum-exp of
+//! its scores, from which the backward recomputes the probabilities (Dao, "FlashAttention-2", 2023).
 //!
-//! The query heads that share a key/value head are rows of one matrix, so that each key and value is read and packed once for all of
-//! them; the products are the microkernels of [`gemm`](crate::matmul::gemm), in f32 or bf16. A single query reads keys in place
-//! ([`decode`]).
+//! The query heads that share a key/value head are rows of one matrix, so that each key and value is read and
+//! packed once for all of them; the products are the microkernels of [`gemm`](crate::matmul::gemm), in f32 or
+//! bf16. A single query reads keys in place ([`decode`]).
 //! Leaves out: soft-capping, ALiBi, dividing one query's keys among threads.
 
 mod backward;
@@ -28,8 +29,8 @@ use problem::{AttentionTask, BackwardProblem, ForwardProblem};
 
 pub use problem::{ForwardResults, Geometry, Gradients, KeySource, KeyValues, Segment, Span};
 
-/// Attention of every segment's queries over its spans: `out` `[rows, heads * head_dim]`, and the log-sum-exp of
-/// each query's scores, `lse` `[rows, heads]`. StridedRows outside every segment are left as they are.
+/// Attention of every segment's queries over its spans: `out` `[rows, heads * head_dim]`, and the log-sum-exp
+/// of each query's scores, `lse` `[rows, heads]`. Rows outside every segment are left as they are.
 pub fn forward(
     (geometry, arithmetic): (&Geometry, Arithmetic),
     q: &[f32],
@@ -116,8 +117,8 @@ pub fn backward_with(
     }));
 }
 
-/// Prefix groups: segments that share keys, by the first row of their root. One task owns the key and value gradients of a group and a
-/// key/value head.
+/// Prefix groups: segments that share keys, by the first row of their root. One task owns the key and value
+/// gradients of a group and a key/value head.
 fn prefix_groups(segments: &[Segment<'_>]) -> Vec<Vec<usize>> {
     let mut groups: Vec<(usize, Vec<usize>)> = Vec::new();
     for (index, segment) in segments.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! The problem that attention solves: heads, segments with the keys they see, and what the two passes read and write.
+//! The problem that attention solves: heads, segments with the keys they see, and what the two passes read
+//! and write.
 
 use std::ops::Range;
 
@@ -7,7 +8,8 @@ use crate::matmul::gemv::GemvKernel;
 use crate::memory::View;
 use crate::parallel::SharedMut;
 
-/// Heads and their sizes. QueryRows are `[rows, heads * head_dim]`, keys and values `[rows, kv_heads * head_dim]`.
+/// Heads and their sizes. Queries are `[rows, heads * head_dim]`, keys and values `[rows, kv_heads *
+/// head_dim]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Geometry {
     /// Query heads.
@@ -47,7 +49,8 @@ impl Geometry {
 pub enum KeySource<'a> {
     /// In these rows of the batch's own keys and values.
     Rows(Range<usize>),
-    /// In a cache, or in a block of one: `[tokens, kv_heads * head_dim]` each, of any dtype (8 bits are blocks of `Q8_0`).
+    /// In a cache, or in a block of one: `[tokens, kv_heads * head_dim]` each, of any dtype (8 bits are
+    /// blocks of `Q8_0`).
     Cache {
         /// Keys.
         keys: View<'a>,
@@ -65,7 +68,7 @@ pub struct Span<'a> {
     pub position: usize,
 }
 
-/// QueryRows at consecutive positions that share their keys.
+/// Queries at consecutive positions that share their keys.
 #[derive(Clone, Debug)]
 pub struct Segment<'a> {
     /// Rows of the batch that hold the queries.
@@ -123,7 +126,7 @@ impl QueryRows {
 /// What the backward pass reads.
 #[derive(Clone, Copy, Debug)]
 pub struct ForwardResults<'a> {
-    /// QueryRows, `[rows, heads * head_dim]`.
+    /// Queries, `[rows, heads * head_dim]`.
     pub q: &'a [f32],
     /// Keys and values.
     pub kv: KeyValues<'a>,

@@ -18,7 +18,8 @@ pub(super) fn gather(
     }
 }
 
-/// A step of the online softmax: turns scores into weights relative to the largest score so far, and rescales the sums before.
+/// A step of the online softmax: turns scores into weights relative to the largest score so far, and rescales
+/// the sums before.
 #[inline]
 pub(super) fn online_softmax(
     scale: f32,

@@ -12,8 +12,9 @@ pub(crate) fn lane_mask(n: usize) -> __m256i {
     _mm256_cmpgt_epi32(_mm256_set1_epi32(n.min(LANES) as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
 }
 
-/// Broadcasts four bytes to every lane. Inline assembly: of the intrinsics the compiler hoists those of many steps, for which there
-/// are no registers, and spills the sums instead; and it applies later operations before the broadcast, in other registers.
+/// Broadcasts four bytes to every lane. Inline assembly: of the intrinsics the compiler hoists those of many
+/// steps, for which there are no registers, and spills the sums instead; and it applies later operations
+/// before the broadcast, in other registers.
 ///
 /// # Safety
 /// AVX2 is there, and the bytes, at any address.

@@ -124,3 +124,10 @@ pub(crate) fn has_avx512_bf16() -> bool {
 pub(crate) fn has_avx512_vnni() -> bool {
     allows(Isa::Avx512) && is_x86_feature_detected!("avx512vnni")
 }
+
+/// Whether `vdpbf16ps` outruns f32 multiply-add: on AMD's processors, not on Intel's.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn is_bf16_fast() -> bool {
+    let vendor = std::arch::x86_64::__cpuid(0);
+    [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD"
+}

@@ -1,7 +1,8 @@
 //! f32 gemm by the `gemm` crate, behind bounds that are checked once.
 //!
-//! The crate chooses its own instructions. It is one method among others (`matmul::choose`): for f32 weights where the widest
-//! instruction set is AVX2 or NEON; and always for Muon's iteration, whose matrices are small and square.
+//! The crate chooses its own instructions. It is one method among others (`matmul::choose`): for f32 weights
+//! where the widest instruction set is AVX2 or NEON; and always for Muon's iteration, whose matrices are
+//! small and square.
 
 use std::marker::PhantomData;
 use std::ops::Range;

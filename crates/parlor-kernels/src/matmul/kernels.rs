@@ -1,9 +1,10 @@
 //! The kernels of each instruction set: one table, read once per product.
 //!
-//! bf16 products have two ways to run with 512-bit registers: the bf16 instruction, or f32 arithmetic over panels that were rounded to
-//! bf16. AMD's cores issue one `vdpbf16ps` a cycle, twice the rate of their f32 multiply-add; Intel's (Sapphire and Emerald Rapids,
-//! measured) one in two cycles, half that of theirs. Both ways sum the same products in f32, so the faster comes first. The choice
-//! depends on the processor only: two runs on one machine give the same bits.
+//! bf16 products have two ways to run with 512-bit registers: the bf16 instruction, or f32 arithmetic over
+//! panels that were rounded to bf16. AMD's cores issue one `vdpbf16ps` a cycle, twice the rate of their f32
+//! multiply-add; Intel's (Sapphire and Emerald Rapids, measured) one in two cycles, half that of theirs. Both
+//! ways sum the same products in f32, so the faster comes first. The choice depends on the processor only:
+//! two runs on one machine give the same bits.
 
 use std::sync::OnceLock;
 
@@ -39,7 +40,7 @@ impl KernelSet {
                 let avx512 = Self::avx512(avx2);
                 let vnni = isa::has_avx512_vnni().then(|| avx512.with_vnni());
                 let bf16 = isa::has_avx512_bf16().then(|| vnni.unwrap_or(avx512).with_bf16());
-                let (first, second) = if bf16_is_fast() { (bf16, vnni) } else { (vnni, bf16) };
+                let (first, second) = if isa::is_bf16_fast() { (bf16, vnni) } else { (vnni, bf16) };
                 first.into_iter().chain(second).chain([avx512])
             };
             // SAFETY: as above.
@@ -231,16 +232,7 @@ mod x86 {
             }
         }
     }
-
-    /// Whether `vdpbf16ps` outruns f32 multiply-add.
-    pub(super) fn bf16_is_fast() -> bool {
-        let vendor = std::arch::x86_64::__cpuid(0);
-        [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD"
-    }
 }
-
-#[cfg(target_arch = "x86_64")]
-use x86::bf16_is_fast;
 
 #[cfg(target_arch = "aarch64")]
 mod arm {

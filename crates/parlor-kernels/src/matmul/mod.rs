@@ -71,10 +71,11 @@ pub(crate) fn whole_prepacked<'a>(weight: &View<'a>) -> Option<&'a PrepackedWeig
     if let View::Packed(view) = weight { view.whole() } else { None }
 }
 
-/// Whether the `gemm` crate's f32 tiles are used instead of this crate's. On AVX2 its forward and input-gradient products of 256 rows
-/// are 15% faster (86 and 75 GFLOP/s on one Zen core, `examples/products.rs`; from 1024 rows on the two are within 5%). This crate has no
-/// f32 tile for NEON. With AVX-512 this crate's tile is faster. The crate chooses its instructions itself, so it is not used where less
-/// than the machine has is asked for.
+/// Whether the `gemm` crate's f32 tiles are used instead of this crate's. On AVX2 its forward and
+/// input-gradient products of 256 rows are 15% faster (86 and 75 GFLOP/s on one Zen core,
+/// `examples/products.rs`; from 1024 rows on the two are within 5%). This crate has no f32 tile for NEON.
+/// With AVX-512 this crate's tile is faster. The crate chooses its instructions itself, so it is not used
+/// where less than the machine has is asked for.
 fn prefers_gemm_crate(arithmetic: Arithmetic) -> bool {
     let isa = Isa::current();
     arithmetic == Arithmetic::F32 && isa != Isa::Avx512 && Isa::available().last() == Some(&isa)

@@ -86,10 +86,10 @@ fn check(geometry: Geometry, lengths: &[usize], parents: &[Option<usize>]) {
         close(set.name(), &out, &want);
     }
 
-    // In bf16 an operand is off by 2^-9 of itself. A score is off by twice that times the sum of magnitudes of its
-    // products, below `dim * scale` for numbers below 1, and a probability by as much of itself; a probability and a value are rounded
-    // once more each. The weighted mean of values below 1 is then off by at most four times (twice for scores above and below)
-    // the first, and twice 2^-9.
+    // In bf16 an operand is off by 2^-9 of itself. A score is off by twice that times the sum of magnitudes
+    // of its products, below `dim * scale` for numbers below 1, and a probability by as much of itself; a
+    // probability and a value are rounded once more each. The weighted mean of values below 1 is then off by
+    // at most four times (twice for scores above and below) the first, and twice 2^-9.
     let unit = 2f64.powi(-9);
     let off = 4.0 * unit * geometry.head_dim as f64 * f64::from(geometry.scale) + 2.0 * unit;
     let saved = ForwardResults { q: &q, kv, out: &out, lse: &lse };
@@ -115,8 +115,8 @@ fn check(geometry: Geometry, lengths: &[usize], parents: &[Option<usize>]) {
         for (name, got, want) in
             [("dq", &other.0, &plain.0), ("dk", &other.1, &plain.1), ("dv", &other.2, &plain.2)]
         {
-            // Gradients are sums of such terms, off by the same share of the largest; those of queries and keys may cancel
-            // from `dim * scale` to nothing.
+            // Gradients are sums of such terms, off by the same share of the largest; those of queries and
+            // keys may cancel from `dim * scale` to nothing.
             let terms = if name == "dv" { 1e-3 } else { geometry.head_dim as f32 * geometry.scale };
             let largest = want.iter().fold(terms, |largest, x| largest.max(x.abs()));
             for (got, want) in got.iter().zip(want) {

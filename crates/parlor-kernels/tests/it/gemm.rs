@@ -1,9 +1,9 @@
 //! gemm with the kernels of every instruction set of the machine, in both precisions, over odd sizes.
 //!
-//! Bounds: the reference multiplies the very operands of the product (rounded to bf16 where the arithmetic is) in f64,
-//! so what is left is the error of f32 sums. Each of `n` additions rounds a partial sum that is at most the sum of
-//! magnitudes `m`, so the error is below `n 2^-24 m`, and one more rounding adds what was there. Products of bf16
-//! are exact in f32.
+//! Bounds: the reference multiplies the very operands of the product (rounded to bf16 where the arithmetic
+//! is) in f64, so what is left is the error of f32 sums. Each of `n` additions rounds a partial sum that is
+//! at most the sum of magnitudes `m`, so the error is below `n 2^-24 m`, and one more rounding adds what was
+//! there. Products of bf16 are exact in f32.
 
 use half::{bf16, f16};
 use parlor_kernels::matmul::KernelSet;

@@ -16,8 +16,8 @@ fn names_are_known_or_listed() {
     assert_eq!(Isa::available().first(), Some(&Isa::Portable));
 }
 
-/// The kernels of a level and of all below it are offered, the fastest first, and none above it; kernels that a set does not have
-/// come from a lower one.
+/// The kernels of a level and of all below it are offered, the fastest first, and none above it; kernels that
+/// a set does not have come from a lower one.
 #[test]
 fn kernels_are_those_of_the_level_in_use() {
     // Reads the level that was asked for.

@@ -126,7 +126,8 @@ fn nan_and_infinity_are_not_hidden() {
     }
 }
 
-/// A low-rank update is added to its weight's product by every method: f32 gemm, gemv, bf16, prepacked. Layers have one or not.
+/// A low-rank update is added to its weight's product by every method: f32 gemm, gemv, bf16, prepacked.
+/// Layers have one or not.
 #[test]
 fn low_rank_updates_are_added_by_every_method() {
     let (inputs, outputs, rank) = (64, 40, 5);
@@ -141,7 +142,8 @@ fn low_rank_updates_are_added_by_every_method() {
         let update = |factor| Some(LowRankUpdate { h: View::F32(&h), factor, rank });
         for arithmetic in [Arithmetic::F32, Arithmetic::Bf16] {
             let shape = Shape { rows, inputs, outputs, arithmetic };
-            // Five products and what they are added to, each sum rounded, on both sides; magnitudes are twice the largest.
+            // Five products and what they are added to, each sum rounded, on both sides; magnitudes are twice
+            // the largest.
             let assert_close = |got: &[f32], want: &[f32]| {
                 close_within(&format!("{shape:?}"), got, &wide(want), 24.0 * 2f64.powi(-24));
             };

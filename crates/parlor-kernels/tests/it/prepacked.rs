@@ -1,8 +1,9 @@
-//! Products with prepacked weights with the kernels of every instruction set, against f64 over the same rounded operands.
+//! Products with prepacked weights with the kernels of every instruction set, against f64 over the same
+//! rounded operands.
 //!
-//! Bounds: sums over a block are exact integers. What rounds is their conversion (24 bits hold any of them at 4 bits, at 8
-//! it may round), the product of the two scales, and one fused addition per block, each by 2^-24 of what it makes: below
-//! `(blocks + 3) 2^-24` of the sum of magnitudes.
+//! Bounds: sums over a block are exact integers. What rounds is their conversion (24 bits hold any of them at
+//! 4 bits, at 8 it may round), the product of the two scales, and one fused addition per block, each by 2^-24
+//! of what it makes: below `(blocks + 3) 2^-24` of the sum of magnitudes.
 
 use half::{bf16, f16};
 use parlor_kernels::linear::{self, Shape};
@@ -53,7 +54,8 @@ pub(crate) const FORMATS: [BlockFormat; 10] = [
     BlockFormat::Nf4Double,
 ];
 
-/// Random numbers in a format; blocks of formats that this crate only reads are random bits, with factors of some thousandths.
+/// Random numbers in a format; blocks of formats that this crate only reads are random bits, with factors of
+/// some thousandths.
 fn weight(format: BlockFormat, numbers: &mut Numbers, outputs: usize, columns: usize) -> Tensor {
     if BlockFormat::QUANTIZABLE.contains(&format) {
         let values = numbers.vec(outputs * columns);
@@ -184,8 +186,9 @@ fn x_block(inputs: &QuantizedActivations, row: usize, block: usize) -> Vec<f32> 
     (0..32).map(|column| inputs.value(row, block * 32 + column)).collect()
 }
 
-/// bf16 on every path. Operands are exact; what rounds is every addition in f32 (a path may add a pair at once, or its products one
-/// by one): at most `columns + 4` of them, by 2^-24 of the sum of magnitudes each. Subnormals may count as zero.
+/// bf16 with every kernel. Operands are exact; what rounds is every addition in f32 (a kernel may add a pair
+/// at once, or its products one by one): at most `columns + 4` of them, by 2^-24 of the sum of magnitudes
+/// each. Subnormals may count as zero.
 fn check_bf16(seed: u64, rows: usize, outputs: usize, columns: usize, write: Write, with_bias: bool) {
     let mut numbers = Numbers::new(seed);
     let narrow = |x: &f32| bf16::from_f32(*x);
@@ -315,8 +318,8 @@ fn partial_blocks_are_not_prepacked() {
     assert!(View::Block(Blocks::quantize(&values, BlockFormat::Q8_0).view()).prepack(48).is_none());
 }
 
-/// A weight in a file waits for its second product, and nothing shows when it was packed: products, and rows that are looked
-/// up, are the same to the bit. 77 rows are no whole panel.
+/// A weight in a file waits for its second product, and nothing shows when it was packed: products, and rows
+/// that are looked up, are the same to the bit. 77 rows are no whole panel.
 #[test]
 fn a_mapped_weight_is_packed_lazily() {
     let (outputs, columns) = (77, 128);
@@ -361,8 +364,8 @@ fn a_mapped_weight_is_packed_lazily() {
     }
 }
 
-/// Quants at the ends of their range, which a file may hold though no quantizer makes them, with activations at the ends of theirs:
-/// the sums of a kernel that adds in 16 bits are at their largest.
+/// Quants at the ends of their range, which a file may hold though no quantizer makes them, with activations
+/// at the ends of theirs: the sums of a kernel that adds in 16 bits are at their largest.
 #[test]
 fn extreme_quants_do_not_overflow() {
     let (outputs, columns) = (40, 512);
@@ -394,7 +397,8 @@ fn extreme_quants_do_not_overflow() {
                 let own = &wide[output * columns..(output + 1) * columns];
                 let terms = x[row * columns..].iter().zip(own).map(|(x, w)| f64::from(*x) * f64::from(*w));
                 let want: f64 = terms.sum();
-                // The inputs' scale, 1 / 127, is not exact; and each block rounds, twice where its parts are added apart.
+                // The inputs' scale, 1 / 127, is not exact; and each block rounds, twice where its parts are
+                // added apart.
                 let largest = own.iter().fold(0.0f32, |most, weight| most.max(weight.abs()));
                 let apart = if offsets(format) { apart(format) / f64::from(LARGEST_FACTOR) } else { 0.0 };
                 let additions = (columns / 16 + 8) as f64;

@@ -1,5 +1,5 @@
-//! Activations in bf16: an operation that writes them makes what it makes in f32, rounded once; one that reads them makes what it
-//! makes of their values in f32.
+//! Activations in bf16: an operation that writes them makes what it makes in f32, rounded once; one that
+//! reads them makes what it makes of their values in f32.
 
 use half::bf16;
 use parlor_kernels::activation::{self, Activation};
@@ -76,8 +76,8 @@ fn values_round_to_nearest_and_keep_what_is_no_number() {
     assert_eq!(&got[1..], &rounded(&from[1..]));
 }
 
-/// Products in bf16 of values that are rounded already are those of the values they are rounded from, for layers that share
-/// an input too.
+/// Products in bf16 of values that are rounded already are those of the values they are rounded from, for
+/// layers that share an input too.
 #[test]
 fn products_read_bf16_as_they_round_f32() {
     for (rows, inputs, outputs) in [(1, 1, [1, 1]), (37, 70, [33, 5]), (150, 96, [64, 130])] {
@@ -141,7 +141,8 @@ fn products_read_bf16_as_they_round_f32() {
     }
 }
 
-/// A head's gradients in bf16 are near those in f32: each of the products' operands is off by at most half a unit of bf16.
+/// A head's gradients in bf16 are near those in f32: each of the products' operands is off by at most half a
+/// unit of bf16.
 #[test]
 fn a_head_in_bf16_is_near_one_in_f32() {
     let (rows, vocab, hidden) = (20, 300, 33);

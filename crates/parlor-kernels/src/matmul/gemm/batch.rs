@@ -1,7 +1,8 @@
-//! Batched operands: several matrices that are multiplied by the same other operand, which is packed once for all of them.
+//! Batched operands: several matrices that are multiplied by the same other operand, which is packed once for
+//! all of them.
 //!
-//! Each operand begins with a panel of its own, so that a tile never spans two. *Padded lanes* count the lanes of all operands,
-//! including those that fill an operand's last panel.
+//! Each operand begins with a panel of its own, so that a tile never spans two. *Padded lanes* count the
+//! lanes of all operands, including those that fill an operand's last panel.
 
 use std::ops::Range;
 

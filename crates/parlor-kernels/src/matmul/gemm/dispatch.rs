@@ -1,5 +1,5 @@
-//! A gemm kernel as a value: which microkernel, and whether packing rounds to bf16. [`with_microkernel`] turns it into the type that
-//! the loops are compiled for, once per product.
+//! A gemm kernel as a value: which microkernel, and whether packing rounds to bf16. [`with_microkernel`]
+//! turns it into the type that the loops are compiled for, once per product.
 
 use super::microkernel::Rounding;
 
@@ -25,6 +25,7 @@ pub struct GemmKernel {
 impl GemmKernel {
     /// # Safety
     /// The microkernel's instruction set is there.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) const unsafe fn new(id: MicrokernelId, rounding: Rounding) -> Self {
         Self { id, rounding }
     }

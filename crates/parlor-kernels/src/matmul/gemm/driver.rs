@@ -1,9 +1,10 @@
 //! The driver: the loops of gemm around the microkernel.
 //!
-//! Source: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008); the loops are those of BLIS. All threads
-//! pack a chunk of B, then each task packs its part of A and computes its tiles. K is never split between tasks, and every element is
-//! summed in the same order wherever its tile begins, so results do not depend on threads. Operands that share the other operand are
-//! batched ([`BatchedOperand`]), so that it is packed once.
+//! Source: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008); the loops are
+//! those of BLIS. All threads pack a chunk of B, then each task packs its part of A and computes its tiles. K
+//! is never split between tasks, and every element is summed in the same order wherever its tile begins, so
+//! results do not depend on threads. Operands that share the other operand are batched ([`BatchedOperand`]),
+//! so that it is packed once.
 //!
 //! Leaves out: operands that stay packed between calls (`matmul::prepacked`).
 
@@ -142,7 +143,8 @@ fn run<K: Microkernel>(problem: &GemmProblem<'_>) {
     }
 }
 
-/// Padded rows and columns of each task, which differ by a panel at most: a shorter task would leave a thread waiting.
+/// Padded rows and columns of each task, which differ by a panel at most: a shorter task would leave a thread
+/// waiting.
 fn tasks<K: Microkernel>(
     rows: usize,
     columns: &Range<usize>,
@@ -185,7 +187,8 @@ fn pack_b<K: Microkernel>(
     for (block, out) in blocks {
         let out = SharedMut::new(out);
         for slice in layout.columns.slices(columns.clone()) {
-            // MN-contiguous rows are read whole, a few at a time; K-contiguous ones by the block, a few panels at a time.
+            // MN-contiguous rows are read whole, a few at a time; K-contiguous ones by the block, a few
+            // panels at a time.
             let (lane_step, depth_step) = match slice.operand.order {
                 StorageOrder::KContiguous => {
                     ((MIN_PACK_ELEMENTS / panels.steps).next_multiple_of(K::NR), layout.block)
@@ -208,7 +211,8 @@ fn pack_b<K: Microkernel>(
     type PackTask<'a, E> = (&'a Operand<'a>, Range<usize>, Range<usize>, (usize, usize), SharedMut<E>);
     let pack = |(operand, lanes, depth, (panel, step), out): &PackTask<'_, K::Element>| {
         let count = lanes.len().div_ceil(K::NR) * panels.len();
-        // SAFETY: tasks differ in their panels or in their steps; a kernel is offered only where its instruction set is.
+        // SAFETY: tasks differ in their panels or in their steps; a kernel is offered only where its
+        // instruction set is.
         unsafe {
             let out = out.slice(panel * panels.len(), count);
             operand.pack::<K>(lanes.clone(), depth.clone(), *step, panels, problem.rounding, out);

@@ -1,8 +1,10 @@
-//! What gemm needs of an instruction set: a microkernel that computes a tile of the result from two packed panels, and the packing.
+//! What gemm needs of an instruction set: a microkernel that computes a tile of the result from two packed
+//! panels, and the packing.
 //!
-//! A packed A panel holds MR rows of the left operand, a packed B panel NR columns of the right one. A row or column is a *lane*;
-//! panels are K-major, `panel[step][lane]`, where an element of a lane holds `K_PER_LANE` consecutive values of K: one f32, or a bf16
-//! pair. Unused lanes and the values that fill the last step are zero.
+//! A packed A panel holds MR rows of the left operand, a packed B panel NR columns of the right one. A row or
+//! column is a *lane*; panels are K-major, `panel[step][lane]`, where an element of a lane holds `K_PER_LANE`
+//! consecutive values of K: one f32, or a bf16 pair. Unused lanes and the values that fill the last step are
+//! zero.
 //!
 //! ```text
 //! B panel, f32, NR = 16:         k 0: col 0 .. col 15 | k 1: col 0 .. col 15 | ...      4 bytes per lane
@@ -99,8 +101,8 @@ pub(crate) trait Microkernel {
     /// Computes one tile over `steps` steps.
     ///
     /// # Safety
-    /// The instruction set is there; `a` and `b` hold `steps` steps of a panel; the rows and columns of `tile` may be read and
-    /// written and nobody else accesses them meanwhile; the addend has as many.
+    /// The instruction set is there; `a` and `b` hold `steps` steps of a panel; the rows and columns of
+    /// `tile` may be read and written and nobody else accesses them meanwhile; the addend has as many.
     unsafe fn compute(steps: usize, a: *const Self::Element, b: *const Self::Element, tile: OutputTile);
 
     /// Packs K-contiguous rows: row `r` becomes lane `r % used` of panel `r / used`.

@@ -39,8 +39,8 @@ impl Operand<'_> {
             || (columns <= self.width && (rows - 1) * self.width + columns <= self.view.len())
     }
 
-    /// Packs `lanes x depth` into panels, one after the other in `out`; an MN-contiguous operand from step `first_step` on, a
-    /// K-contiguous one from the first.
+    /// Packs `lanes x depth` into panels, one after the other in `out`; an MN-contiguous operand from step
+    /// `first_step` on, a K-contiguous one from the first.
     ///
     /// # Safety
     /// The kernel's instruction set is there.

@@ -1,4 +1,5 @@
-//! The microkernel in plain Rust, MR x NR = 6 x 16 f32, which the compiler vectorizes for the target's baseline instruction set.
+//! The microkernel in plain Rust, MR x NR = 6 x 16 f32, which the compiler vectorizes for the target's
+//! baseline instruction set.
 
 use super::microkernel::{Microkernel, OutputTile, PACK_LANES, PanelLayout, Rounding, StridedRows};
 use crate::cpu::simd::{multiply_add, round_to_bf16};

@@ -31,8 +31,8 @@ pub struct GemmOutput<'a> {
     pub epilogue: Option<LowRankEpilogue<'a>>,
 }
 
-/// A second product of the same shape and small depth, added to each tile right after the first while the tile is in L1: the
-/// low-rank update of a weight.
+/// A second product of the same shape and small depth, added to each tile right after the first while the
+/// tile is in L1: the low-rank update of a weight.
 #[derive(Clone, Copy, Debug)]
 pub struct LowRankEpilogue<'a> {
     /// Its lanes are the rows of the result.

@@ -141,7 +141,8 @@ fn store_bf16(
     }
 }
 
-/// The packed panels of epilogues, for the resident columns and for the rows of one tile. Each task packs its own: they are small.
+/// The packed panels of epilogues, for the resident columns and for the rows of one tile. Each task packs its
+/// own: they are small.
 struct EpiloguePanels<'a, E> {
     a: &'a mut [E],
     b: &'a mut [E],

@@ -1,5 +1,5 @@
-//! Prepacked bf16 weights as B operands of f32 gemm: a prepacked panel already has the order of a packed B panel, so packing only
-//! widens it.
+//! Prepacked bf16 weights as B operands of f32 gemm: a prepacked panel already has the order of a packed B
+//! panel, so packing only widens it.
 
 use std::ops::Range;
 
@@ -9,8 +9,8 @@ use crate::memory::PrepackedView;
 use crate::memory::prepacked::layout::{PANEL, PackedLayout};
 use crate::memory::scratch::CacheLine;
 
-/// Packs `lanes` (rows of the view) over `depth` (its columns) into the panels of `layout`, in `out`. False, with nothing done,
-/// where the weight is not bf16 or its panels do not line up with those of `layout`.
+/// Packs `lanes` (rows of the view) over `depth` (its columns) into the panels of `layout`, in `out`. False,
+/// with nothing done, where the weight is not bf16 or its panels do not line up with those of `layout`.
 pub(super) fn widen_panels(
     view: PrepackedView<'_>,
     (lanes, depth): (&Range<usize>, &Range<usize>),
@@ -44,7 +44,8 @@ pub(super) fn widen_panels(
     true
 }
 
-/// Writes the pairs `own` of every 32 to two steps of a panel, `stride` lanes each, from lane `lane` on; to one step where K ends.
+/// Writes the pairs `own` of every 32 to two steps of a panel, `stride` lanes each, from lane `lane` on; to
+/// one step where K ends.
 fn widen(pairs: &[u32], own: Range<usize>, lane: usize, (panel, stride): (&mut [f32], usize)) {
     dispatch(
         #[inline(always)]

@@ -1,5 +1,5 @@
-//! gemv with 512-bit registers: four accumulators for one input row, one each for many, so that no addition waits for the one
-//! before it.
+//! gemv with 512-bit registers: four accumulators for one input row, one each for many, so that no addition
+//! waits for the one before it.
 
 use std::arch::x86_64::*;
 
@@ -129,7 +129,8 @@ type Sums<T> = unsafe fn(&[f32], *const T, WeightRows, &mut [f32]);
 /// `R` input rows and `O` weight rows, with `S` sums for each pair.
 ///
 /// # Safety
-/// AVX-512 F and VL are there, `x` holds `R` rows and `w` begins `O` rows of `inputs` values each, `stride` apart.
+/// AVX-512 F and VL are there, `x` holds `R` rows and `w` begins `O` rows of `inputs` values each, `stride`
+/// apart.
 #[target_feature(enable = "avx512f,avx512vl")]
 unsafe fn sums<T: Load16, const R: usize, const O: usize, const S: usize>(
     x: &[f32],

@@ -1,4 +1,5 @@
-//! The loops of gemv. Reading the weights is the bottleneck, so a task is a run of adjacent output rows, read in one stream.
+//! The loops of gemv. Reading the weights is the bottleneck, so a task is a run of adjacent output rows, read
+//! in one stream.
 //!
 //! Leaves out: prepacked weights, which have products of their own.
 

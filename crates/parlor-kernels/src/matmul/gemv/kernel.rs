@@ -1,4 +1,5 @@
-//! What gemv needs of an instruction set: the dot products of some weight rows with up to [`MAX_ROWS`] input rows.
+//! What gemv needs of an instruction set: the dot products of some weight rows with up to [`MAX_ROWS`] input
+//! rows.
 
 use crate::memory::View;
 
@@ -35,8 +36,8 @@ impl GemvKernel {
         self.name
     }
 
-    /// The dot products of up to [`MAX_ROWS`] rows of `x` with rows of `weight`, which are not quantized, as many as `out`,
-    /// `[weight rows, rows of x]`, has room for.
+    /// The dot products of up to [`MAX_ROWS`] rows of `x` with rows of `weight`, which are not quantized, as
+    /// many as `out`, `[weight rows, rows of x]`, has room for.
     pub(crate) fn dots(self, x: &[f32], weight: View<'_>, rows: WeightRows, out: &mut [f32]) {
         // SAFETY: the instruction set is there, as the constructor's caller promised.
         unsafe { (self.dots)(x, weight, rows, out) }

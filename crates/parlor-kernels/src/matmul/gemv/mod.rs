@@ -1,4 +1,5 @@
-//! `y (+)= x W^T` for a few input rows (decode): dot products in f32, each weight row read once for all input rows.
+//! `y (+)= x W^T` for a few input rows (decode): dot products in f32, each weight row read once for all input
+//! rows.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;

@@ -1,8 +1,10 @@
-//! Multiply-adds of weights with four bytes in memory that are broadcast to every lane. Inline assembly: of intrinsics the compiler
-//! hoists the loads of many steps, for which there are no registers, and spills sums instead, a third to a half of the time. The bytes are
-//! loaded once for both halves of a panel, since two hardware threads on a core run out of load ports first.
+//! Multiply-adds of weights with four bytes in memory that are broadcast to every lane. Inline assembly: of
+//! intrinsics the compiler hoists the loads of many steps, for which there are no registers, and spills sums
+//! instead, a third to a half of the time. The bytes are loaded once for both halves of a panel, since two
+//! hardware threads on a core run out of load ports first.
 
-/// `sums += weights * four` for both halves, by the named instructions; `four` is at an address plus up to two strides, in bytes.
+/// `sums += weights * four` for both halves, by the named instructions; `four` is at an address plus up to
+/// two strides, in bytes.
 ///
 /// # Safety
 /// The instructions are there, and the bytes.

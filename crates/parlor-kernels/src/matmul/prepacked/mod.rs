@@ -1,5 +1,6 @@
-//! Products with prepacked weights: of quantized weights with activations quantized to 8 bits ([`int8`]), and of bf16 weights with
-//! activations rounded to bf16 ([`bf16`]). Forward only. The layouts are those of `memory::prepacked`.
+//! Products with prepacked weights: of quantized weights with activations quantized to 8 bits ([`int8`]), and
+//! of bf16 weights with activations rounded to bf16 ([`bf16`]). Forward only. The layouts are those of
+//! `memory::prepacked`.
 
 pub mod bf16;
 #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,5 @@
-//! From rows to panels: a line of a panel has four bytes of each of 16 rows, so interleaving transposes 32-bit words.
+//! From rows to panels: a line of a panel has four bytes of each of 16 rows, so interleaving transposes
+//! 32-bit words.
 
 use super::layout::{HALVES, LANES, STEP};
 use super::words::WordLayout;

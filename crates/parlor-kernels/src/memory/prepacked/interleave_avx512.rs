@@ -118,7 +118,7 @@ fn transpose_edge(bytes: &[u8], layout: WordLayout, half: usize, start: usize, o
 #[target_feature(enable = "avx512f")]
 fn load_words(own: &[u8], chunk: usize, count: usize, words: usize) -> __m512i {
     let bytes = words * STEP;
-    // WordLayout that lie side by side.
+    // Words that are adjacent.
     if chunk == bytes {
         let own = &own[..count * bytes];
         let mask = if count * words >= LANES { u16::MAX } else { (1 << (count * words)) - 1 };

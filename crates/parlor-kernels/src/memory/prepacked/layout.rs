@@ -1,7 +1,7 @@
 //! The layouts of prepacked weights, byte by byte.
 //!
-//! A *panel* is 32 rows of the weight, one per *lane*; a thread reads its panels from one end to the other, in one stream. A line is
-//! a cache line of 64 bytes. Lanes 0..16 are half 0 of a panel, lanes 16..32 half 1.
+//! A *panel* is 32 rows of the weight, one per *lane*; a thread reads its panels from one end to the other,
+//! in one stream. A line is a cache line of 64 bytes. Lanes 0..16 are half 0 of a panel, lanes 16..32 half 1.
 //!
 //! bf16 (`Bf16Pairs`): for every two columns, the bf16 pairs of all lanes, which is what `vdpbf16ps` takes:
 //!
@@ -10,8 +10,8 @@
 //! line 2k + 1  lane 16                     lane 17                    ...  lane 31
 //! ```
 //!
-//! 4 to 8 bits: a panel is a sequence of *interleaved blocks* (as ggml's repacked `block_q4_Kx8`), each 32 rows of one block of the
-//! format. An interleaved block is a header, then for every 32 columns (a *block*):
+//! 4 to 8 bits: a panel is a sequence of *interleaved blocks* (as ggml's repacked `block_q4_Kx8`), each 32
+//! rows of one block of the format. An interleaved block is a header, then for every 32 columns (a *block*):
 //!
 //! ```text
 //! scales       1 or 2 lines, see [`ScaleKind`]
@@ -22,22 +22,25 @@
 //! a quant line, up to 6 bits:   the same; low nibbles are step s, high nibbles step s + S/2 of a sub-block of S steps
 //! ```
 //!
-//! `vpdpbusd` multiplies a step by the same four columns of an activation row and adds the four products to each lane's sum. A
-//! *sub-block* is what has one scale per lane: a whole block, or either half of one (`Q6_K`). The bits above the fourth have one
-//! byte for each byte of quants of a sub-block, ordered such that one shift per line brings the bits of the next step to bits 4 and 5:
-//! right for the low nibbles, left for the high ones:
+//! `vpdpbusd` multiplies a step by the same four columns of an activation row and adds the four products to
+//! each lane's sum. A *sub-block* is what has one scale per lane: a whole block, or either half of one
+//! (`Q6_K`). The bits above the fourth have one byte for each byte of quants of a sub-block, ordered such
+//! that one shift per line brings the bits of the next step to bits 4 and 5: right for the low nibbles, left
+//! for the high ones:
 //!
 //! ```text
 //! 5 bits, byte of high bits:    bit 7 .. bit 0 = steps 3 2 1 0 (low nibbles) | 4 5 6 7 (high nibbles)
 //! 6 bits, sub-block of 4 steps: bits 7-6, 5-4 = steps 1 0 | bits 3-2, 1-0 = steps 2 3
 //! ```
 //!
-//! Quants are stored unsigned, with the format's zero point added: `vpdpbusd` wants one unsigned operand. What the zero point adds to
-//! a sum depends on the activations alone, so a sum starts with its negative. Formats with a minimum per block keep it beside the
-//! scale; `min * sum of activations` is subtracted from the total.
+//! Quants are stored unsigned, with the format's zero point added: `vpdpbusd` wants one unsigned operand.
+//! What the zero point adds to a sum depends on the activations alone, so a sum starts with its negative.
+//! Formats with a minimum per block keep it beside the scale; `min * sum of activations` is subtracted from
+//! the total.
 //!
-//! Sources: GGUF's formats and bitsandbytes' NF4, whose values these are, except that NF4's levels are rounded to whole 112ths of the
-//! scale; the interleaving is this crate's own. Leaves out: rows that are no whole interleaved blocks (32, 64 or 256 columns).
+//! Sources: GGUF's formats and bitsandbytes' NF4, whose values these are, except that NF4's levels are
+//! rounded to whole 112ths of the scale; the interleaving is this crate's own. Leaves out: rows that are no
+//! whole interleaved blocks (32, 64 or 256 columns).
 
 use crate::BlockFormat;
 use crate::memory::scratch::CacheLine;
@@ -89,9 +92,11 @@ pub(crate) enum ScaleKind {
     PerBlockWithMin,
     /// Header `[f16 scale; 32]`, `[f16 min scale; 32]`; each block has a line `[u8 scale; 32] [u8 min; 32]`.
     SuperBlock,
-    /// Header `[f16 scale; 32]`; each block has a line `[i8 scale of columns 0..16; 32] [i8 scale of columns 16..32; 32]`.
+    /// Header `[f16 scale; 32]`; each block has a line `[i8 scale of columns 0..16; 32] [i8 scale of columns
+    /// 16..32; 32]`.
     SuperBlockOfHalves,
-    /// One f32 per lane and two blocks: `[f32 scale; 16]` of half 0 in the first block's line, of half 1 in the second's.
+    /// One f32 per lane and two blocks: `[f32 scale; 16]` of half 0 in the first block's line, of half 1 in
+    /// the second's.
     PerTwoBlocks,
 }
 

@@ -1,8 +1,8 @@
-//! Prepacked weights: frozen weights, rearranged once into the order in which the matmul microkernels read them. Plain data; the
-//! products are in `matmul::prepacked`.
+//! Prepacked weights: frozen weights, rearranged once into the order in which the matmul microkernels read
+//! them. Plain data; the products are in `matmul::prepacked`.
 //!
-//! [`layout`] describes the layouts byte by byte, [`interleave`] and [`pack`] produce them, [`block`] reads them value by value,
-//! [`storage`] holds them, and [`weight`] is the handle that tensors and views carry.
+//! [`layout`] describes the layouts byte by byte, [`interleave`] and [`pack`] produce them, [`block`] reads
+//! them value by value, [`storage`] holds them, and [`weight`] is the handle that tensors and views carry.
 
 pub(crate) mod block;
 mod interleave;

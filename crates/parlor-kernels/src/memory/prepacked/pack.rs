@@ -1,5 +1,5 @@
-//! Packs the rows of a panel: quants and high bits are interleaved as words, where they lie or after they are reordered; scales are
-//! written one by one.
+//! Packs the rows of a panel: quants and high bits are interleaved as words, where they lie or after they are
+//! reordered; scales are written one by one.
 
 use bytemuck::cast_slice_mut;
 use half::{bf16, f16};
@@ -100,7 +100,8 @@ fn pack_blocks(layout: PackedLayout, weight: BlockView<'_>, columns: usize, line
     }
 }
 
-/// Rewrites rows of formats whose quants are not yet in the order of the layout: the nibbles and the high bits of each block.
+/// Rewrites rows of formats whose quants are not yet in the order of the layout: the nibbles and the high
+/// bits of each block.
 fn reorder(weight: BlockView<'_>, nibbles: &mut [u8], high: &mut [u8]) {
     dispatch(
         #[inline(always)]

@@ -1,4 +1,5 @@
-//! What a prepacked weight is made from: bf16 values or quantized blocks, row-major, in memory or in a mapped file.
+//! What a prepacked weight is made from: bf16 values or quantized blocks, row-major, in memory or in a mapped
+//! file.
 
 use std::ops::Range;
 use std::sync::Arc;

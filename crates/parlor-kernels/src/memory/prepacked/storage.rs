@@ -1,8 +1,10 @@
-//! The interleaved blocks of a prepacked weight: in memory of their own, or still to be packed from a mapped file.
+//! The interleaved blocks of a prepacked weight: in memory of their own, or still to be packed from a mapped
+//! file.
 //!
-//! The system clears fresh memory before it is written, which for a whole model takes longer than a pass over it. So a weight in a
-//! file is packed lazily: its first product packs one panel at a time into scratch memory that stays in cache, with the same
-//! result, and the second product packs the copy that stays. The first answer comes that much earlier.
+//! The system clears fresh memory before it is written, which for a whole model takes longer than a pass over
+//! it. So a weight in a file is packed lazily: its first product packs one panel at a time into scratch
+//! memory that stays in cache, with the same result, and the second product packs the copy that stays. The
+//! first answer comes that much earlier.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -86,8 +88,8 @@ impl PanelGrid {
 pub(crate) struct PanelStorage {
     grid: PanelGrid,
     packed: OnceLock<Pages>,
-    /// Whether `packed` is set. The lock inside `packed` would do, but the standard library is compiled without ThreadSanitizer,
-    /// which can follow this flag and `packing`.
+    /// Whether `packed` is set. The lock inside `packed` would do, but the standard library is compiled
+    /// without ThreadSanitizer, which can follow this flag and `packing`.
     ready: AtomicBool,
     /// Held by the thread that packs.
     packing: Mutex<()>,
@@ -157,7 +159,8 @@ impl PanelStorage {
         }
     }
 
-    /// Calls `use_them` with the lines of `panels`, packed into scratch memory where the weight is not packed yet.
+    /// Calls `use_them` with the lines of `panels`, packed into scratch memory where the weight is not packed
+    /// yet.
     pub(crate) fn with_panels(&self, panels: Range<usize>, use_them: impl FnOnce(&[CacheLine])) {
         let per_panel = self.grid.panel_lines();
         let Some(source) = self.unpacked_source() else {

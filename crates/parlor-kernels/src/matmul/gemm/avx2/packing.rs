@@ -1,4 +1,5 @@
-//! Packing with 256-bit registers: K-contiguous rows in transposed blocks of 8 x 8 elements, MN-contiguous rows as whole registers.
+//! Packing with 256-bit registers: K-contiguous rows in transposed blocks of 8 x 8 elements, MN-contiguous
+//! rows as whole registers.
 
 use std::arch::x86_64::*;
 
@@ -67,7 +68,7 @@ impl LoadVector for bf16 {
     }
 }
 
-/// StridedRows and columns of 8 x 8 exchanged.
+/// Transposes 8 x 8 elements.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn transpose(rows: [__m256; 8]) -> [__m256; 8] {
@@ -133,8 +134,8 @@ pub(super) unsafe fn pack_k<const MR: usize, const ROUND: bool, T: LoadVector>(
     }
 }
 
-/// Packs `rows` into eight lanes from `first` on. The first `FULL` rows are as long as the panel and the others empty, which saves
-/// the length checks in the loop; with `FULL` = 0 the rows may have any length.
+/// Packs `rows` into eight lanes from `first` on. The first `FULL` rows are as long as the panel and the
+/// others empty, which saves the length checks in the loop; with `FULL` = 0 the rows may have any length.
 ///
 /// # Safety
 /// AVX2 is there.
@@ -184,8 +185,8 @@ pub(super) unsafe fn pack_mn<const ROUND: bool, T: LoadVector>(
 ) {
     let StridedRows { values, stride, count, width } = rows;
     assert!(count == 0 || (count - 1) * stride + width <= values.len(), "{count} rows of {width} values");
-    // A few rows at a time across all panels: each row is read once, from one end to the other. More rows than L1 has ways would
-    // evict each other where rows are a power of two apart.
+    // A few rows at a time across all panels: each row is read once, from one end to the other. More rows
+    // than L1 has ways would evict each other where rows are a power of two apart.
     for first in (0..count).step_by(STEPS_PER_PASS) {
         let own = first..(first + STEPS_PER_PASS).min(count);
         let panels = out.chunks_exact_mut(layout.len()).take(width.div_ceil(layout.used));

@@ -1,5 +1,5 @@
-//! The AVX2 microkernel, MR x NR = 6 x 16 f32: accumulators in 12 of the 16 registers, two for a step of B, one for a broadcast
-//! value of A.
+//! The AVX2 microkernel, MR x NR = 6 x 16 f32: accumulators in 12 of the 16 registers, two for a step of B,
+//! one for a broadcast value of A.
 
 use std::arch::x86_64::*;
 

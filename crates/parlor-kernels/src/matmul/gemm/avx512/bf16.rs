@@ -1,5 +1,5 @@
-//! The AVX-512 bf16 microkernel (`vdpbf16ps`), MR x NR = 14 x 32: accumulators in 28 of the 32 registers, two for a step of B, one for
-//! a broadcast bf16 pair of A.
+//! The AVX-512 bf16 microkernel (`vdpbf16ps`), MR x NR = 14 x 32: accumulators in 28 of the 32 registers, two
+//! for a step of B, one for a broadcast bf16 pair of A.
 
 use std::arch::x86_64::*;
 
@@ -87,8 +87,8 @@ unsafe fn tile_of<const R: usize, const V: usize>(
     prefetch::<R, V>(tile);
     let mut sums = [[_mm512_setzero_ps(); V]; R];
     for _ in 0..steps {
-        // SAFETY: the pointers walk over `steps` steps of their panels. A register of pairs is 512 bits whatever
-        // the type is called.
+        // SAFETY: the pointers walk over `steps` steps of their panels. A register of pairs is 512 bits
+        // whatever the type is called.
         unsafe {
             let mut columns = [_mm512_setzero_si512(); V];
             for (v, column) in columns.iter_mut().enumerate() {

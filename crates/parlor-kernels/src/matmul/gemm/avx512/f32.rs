@@ -1,9 +1,9 @@
-//! The AVX-512 f32 microkernel, MR x NR = 6 x 64: accumulators in 24 of the 32 registers, four for a step of B, one for a broadcast
-//! value of A.
+//! The AVX-512 f32 microkernel, MR x NR = 6 x 64: accumulators in 24 of the 32 registers, four for a step of
+//! B, one for a broadcast value of A.
 //!
-//! A step of 24 multiply-adds takes 10 loads. A taller tile (14 x 32: 28 and 16) reads B less often, but where two hardware threads
-//! share a core, as on most rented machines, load ports run out first, and its A panel takes twice the space that L1 keeps beside a
-//! streaming B panel.
+//! A step of 24 multiply-adds takes 10 loads. A taller tile (14 x 32: 28 and 16) reads B less often, but
+//! where two hardware threads share a core, as on most rented machines, load ports run out first, and its A
+//! panel takes twice the space that L1 keeps beside a streaming B panel.
 
 use std::arch::x86_64::*;
 

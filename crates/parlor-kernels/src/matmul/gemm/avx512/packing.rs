@@ -1,4 +1,5 @@
-//! Packing with 512-bit registers: K-contiguous rows in transposed blocks of 16 x 16 elements, MN-contiguous rows as whole registers.
+//! Packing with 512-bit registers: K-contiguous rows in transposed blocks of 16 x 16 elements, MN-contiguous
+//! rows as whole registers.
 
 use std::arch::x86_64::*;
 
@@ -73,7 +74,8 @@ pub(super) unsafe fn pack_k_rounded_pairs(rows: StridedRows<'_>, layout: PanelLa
     );
 }
 
-/// Packs K-contiguous rows, 16 lanes by 16 steps at a time: `get(row, at)` loads 16 elements, `depth` values, of a row.
+/// Packs K-contiguous rows, 16 lanes by 16 steps at a time: `get(row, at)` loads 16 elements, `depth` values,
+/// of a row.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn transpose_blocks(
@@ -228,8 +230,8 @@ pub(super) unsafe fn pack_mn_pairs(
     copy_lines((rows.count, rows.width), 2, (first_step, layout), get, out);
 }
 
-/// Packs MN-contiguous rows, `group` rows to a step of all panels: `get(row, at, mask)` loads lanes `at..at + 16`, under `mask`, of the
-/// group that begins with `row`.
+/// Packs MN-contiguous rows, `group` rows to a step of all panels: `get(row, at, mask)` loads lanes `at..at +
+/// 16`, under `mask`, of the group that begins with `row`.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn copy_lines(
@@ -240,8 +242,8 @@ fn copy_lines(
     out: &mut [u32],
 ) {
     let steps = count.div_ceil(group);
-    // A few rows at a time across all panels: each row is read once, from one end to the other. More rows than L1 has ways would
-    // evict each other where rows are a power of two apart.
+    // A few rows at a time across all panels: each row is read once, from one end to the other. More rows
+    // than L1 has ways would evict each other where rows are a power of two apart.
     for first in (0..steps).step_by(STEPS_PER_PASS) {
         let steps = first..(first + STEPS_PER_PASS).min(steps);
         let panels = out.chunks_exact_mut(layout.len()).take(width.div_ceil(layout.used));

@@ -28,7 +28,8 @@ impl Bf16Activations<'_> {
             let to = SharedMut::new(words);
             parallel_for_ranges(rows, 4 * columns, |rows| {
                 for row in rows {
-                    // SAFETY: this task alone owns these rows; the kernel is offered only where its instruction set is.
+                    // SAFETY: this task alone owns these rows; the kernel is offered only where its
+                    // instruction set is.
                     unsafe {
                         let words = to.slice(row * stride, own);
                         (kernel.round)(&x[row * columns..(row + 1) * columns], words);

@@ -79,7 +79,8 @@ unsafe fn tile_of<const R: usize, const C: usize>(tile: Bf16Tile) {
     }
 }
 
-/// Loads 32 bytes under a bit mask. Inline assembly, because the compiler reuses the earlier load and spills it.
+/// Loads 32 bytes under a bit mask. Inline assembly, because the compiler reuses the earlier load and spills
+/// it.
 ///
 /// # Safety
 /// AVX2 is there, and the bytes.

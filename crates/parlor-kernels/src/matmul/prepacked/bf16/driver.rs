@@ -1,7 +1,8 @@
-//! The loops around a bf16 kernel. The microkernel broadcasts the pairs of up to 14 activation rows against a 32-column panel.
+//! The loops around a bf16 kernel. The microkernel broadcasts the pairs of up to 14 activation rows against a
+//! 32-column panel.
 //!
-//! Few rows go through a panel in one stream, which reads the weights once; more go in blocks of K, so that the rows' part stays in L1
-//! and some panels' part in L2.
+//! Few rows go through a panel in one stream, which reads the weights once; more go in blocks of K, so that
+//! the rows' part stays in L1 and some panels' part in L2.
 
 use std::ops::Range;
 
@@ -88,7 +89,7 @@ fn tile(
         write: if first { task.write } else { Write::Accumulate },
         bias,
     };
-    // SAFETY: the operands hold what the tile says, as was just checked; this task alone owns these columns of the result; the kernel
-    // is offered only where its instruction set is.
+    // SAFETY: the operands hold what the tile says, as was just checked; this task alone owns these columns
+    // of the result; the kernel is offered only where its instruction set is.
     unsafe { (kernel.run)(tile) };
 }

@@ -1,5 +1,5 @@
-//! The bf16 kernel with NEON, in f32: up to 3 rows by 32 outputs, whose sums take 24 of 32 registers. Activations come as f32 rounded to
-//! bf16.
+//! The bf16 kernel with NEON, in f32: up to 3 rows by 32 outputs, whose sums take 24 of 32 registers.
+//! Activations come as f32 rounded to bf16.
 
 use std::arch::aarch64::*;
 

@@ -1,4 +1,5 @@
-//! What the bf16 products need of an instruction set: a kernel that multiplies a panel of bf16 pairs with rounded activation rows.
+//! What the bf16 products need of an instruction set: a kernel that multiplies a panel of bf16 pairs with
+//! rounded activation rows.
 
 use crate::matmul::write::Write;
 

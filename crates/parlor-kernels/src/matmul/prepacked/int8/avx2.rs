@@ -1,9 +1,10 @@
-//! The int8 kernel with AVX2, which has no instruction for it: the integer sums of a block stay in registers, for up to 4 rows by 16
-//! outputs, or 2 by 32.
+//! The int8 kernel with AVX2, which has no instruction for it: the integer sums of a block stay in registers,
+//! for up to 4 rows by 16 outputs, or 2 by 32.
 //!
-//! `vpmaddubsw` multiplies unsigned by signed bytes and adds two neighbours in 16 bits. 8-bit weights give it their magnitudes, and the
-//! activations their signs: two products are at most 2 * 128 * 127, which fits. 4-bit weights are below 16, and all eight steps of a
-//! block (8 * 2 * 15 * 127) fit before they are widened; of 5 bits four steps, of 6 two.
+//! `vpmaddubsw` multiplies unsigned by signed bytes and adds two neighbours in 16 bits. 8-bit weights give it
+//! their magnitudes, and the activations their signs: two products are at most 2 * 128 * 127, which fits.
+//! 4-bit weights are below 16, and all eight steps of a block (8 * 2 * 15 * 127) fit before they are widened;
+//! of 5 bits four steps, of 6 two.
 
 use std::arch::x86_64::*;
 
@@ -50,7 +51,7 @@ unsafe fn by_rows<L: StaticLayout>(tile: Int8Tile<'_>, sums: Accumulators) {
 /// `R` activation rows by `C` vectors of outputs at a time.
 ///
 /// # Safety
-/// AVX2, FMA and F16C are there; `sums` holds `R` rows, `tile` so many blocks of each.
+/// AVX2, FMA and F16C are there; `sums` holds `R` rows, `tile` as many blocks of each as `blocks` says.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn blocks_of<const R: usize, const C: usize, L: StaticLayout>(
     tile: Int8Tile<'_>,
@@ -292,7 +293,8 @@ unsafe fn nibbles<const R: usize, const C: usize, L: StaticLayout>(
     let (ones, low) = (_mm256_set1_epi16(1), _mm256_set1_epi8(15));
     let high = const { L::LAYOUT.high_bits() };
     let mask = _mm256_set1_epi8(if high == 1 { 0x10 } else { 0x30 });
-    // 16-bit sums hold so many lines: 2 * 15 * 127 for a step of four bits, twice and four times that for five and six.
+    // 16-bit sums hold so many lines: 2 * 15 * 127 for a step of four bits, twice and four times that for
+    // five and six.
     let room = const { 4 >> L::LAYOUT.high_bits() };
     let mut sums = start.map(|start| [start; C]);
     let mut bits = [[_mm256_setzero_si256(); C]; 2];

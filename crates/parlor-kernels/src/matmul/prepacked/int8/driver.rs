@@ -105,8 +105,8 @@ fn multiply_panels(
                         q8: &x.q8()[at..],
                         stride: blocks,
                     };
-                    // SAFETY: the kernel is offered only where its instruction set is; the sums are rows of the buffer, which has
-                    // room for them, or of the result, as was checked.
+                    // SAFETY: the kernel is offered only where its instruction set is; the sums are rows of
+                    // the buffer, which has room for them, or of the result, as was checked.
                     unsafe { (kernel.run)(tile, own) };
                 }
             }

@@ -1,7 +1,7 @@
 //! Products of prepacked weights of 4 to 8 bits with activations quantized to 8 bits.
 //!
-//! Sums over a block of 32 columns are exact integers; blocks are added in f32, one after the other. So a result depends neither on the
-//! instruction set, nor on threads, nor on the rows that it is computed with.
+//! Sums over a block of 32 columns are exact integers; blocks are added in f32, one after the other. So a
+//! result depends neither on the instruction set, nor on threads, nor on the rows that it is computed with.
 
 mod activations;
 #[cfg(target_arch = "x86_64")]

@@ -1,9 +1,12 @@
-//! What the int8 products need of an instruction set: a kernel that multiplies the interleaved blocks of a panel with quantized
-//! activation rows, and its companions.
+//! What the int8 products need of an instruction set: a kernel that multiplies the interleaved blocks of a
+//! panel with quantized activation rows, and its companions.
 
 use super::q8_block::Q8Block;
 use crate::memory::prepacked::layout::{BLOCK, PANEL, PackedLayout};
 use crate::memory::scratch::CacheLine;
+
+/// Expands interleaved blocks of a layout into those of its [`PackedLayout::as_int8`].
+type Unpack = unsafe fn(PackedLayout, &[CacheLine], &mut [CacheLine]);
 
 /// An int8 kernel whose instruction set this machine has.
 #[derive(Clone, Copy)]
@@ -14,7 +17,7 @@ pub struct Int8Kernel {
     /// Computes a tile.
     pub(crate) run: unsafe fn(Int8Tile<'_>, Accumulators),
     /// Expands quants of 4 to 6 bits to 8 ([`PackedLayout::as_int8`]), where many rows gain by that.
-    pub(crate) unpack: Option<unsafe fn(PackedLayout, &[CacheLine], &mut [CacheLine])>,
+    pub(crate) unpack: Option<Unpack>,
     /// Quantizes activations, block by block; all kernels agree to the bit.
     pub(crate) quantize: unsafe fn(&[f32], &mut [[i8; BLOCK]], &mut [Q8Block]),
 }

@@ -1,4 +1,5 @@
-//! The int8 kernel with `vpdpbusd`: sums of up to 6 rows by 32 outputs stay in 12 registers, the integer sums of a block in 12 more.
+//! The int8 kernel with `vpdpbusd`: sums of up to 6 rows by 32 outputs stay in 12 registers, the integer sums
+//! of a block in 12 more.
 
 use std::arch::x86_64::*;
 
@@ -37,7 +38,7 @@ unsafe fn by_rows<L: StaticLayout>(tile: Int8Tile<'_>, sums: Accumulators) {
 }
 
 /// # Safety
-/// AVX-512 F, BW and VNNI are there; `sums` holds `R` rows, `tile` so many blocks of each.
+/// AVX-512 F, BW and VNNI are there; `sums` holds `R` rows, `tile` as many blocks of each as `blocks` says.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn blocks_of<const R: usize, L: StaticLayout>(tile: Int8Tile<'_>, blocks: usize, sums: Accumulators) {
     let layout = const { L::LAYOUT };
@@ -131,8 +132,8 @@ unsafe fn blocks_of<const R: usize, L: StaticLayout>(tile: Int8Tile<'_>, blocks:
     }
 }
 
-/// Broadcasts four bytes to every lane. Inline assembly, as is [`initial_sum`]: from adjacent values the compiler makes one vector and
-/// takes it apart in registers that a tile does not have, a tenth of the time.
+/// Broadcasts four bytes to every lane. Inline assembly, as is [`initial_sum`]: from adjacent values the
+/// compiler makes one vector and takes it apart in registers that a tile does not have, a tenth of the time.
 ///
 /// # Safety
 /// AVX-512F is there, and the bytes.
@@ -200,8 +201,8 @@ unsafe fn initial_sum<L: StaticLayout>(q8: &Q8Block, sub_block: usize) -> __m512
     }
 }
 
-/// `sums += weights * four`, where `four` is four bytes in memory, broadcast to every lane: those `TIMES` strides, up to two, past an
-/// address.
+/// `sums += weights * four`, where `four` is four bytes in memory, broadcast to every lane: those `TIMES`
+/// strides, up to two, past an address.
 ///
 /// # Safety
 /// AVX-512F and VNNI are there, and four bytes at that address.

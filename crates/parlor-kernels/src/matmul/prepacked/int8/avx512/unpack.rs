@@ -1,5 +1,5 @@
-//! Unpacks 4- to 6-bit quants to int8 once, so that a large batch does not repeat it per tile: a layout becomes its
-//! [`PackedLayout::as_int8`].
+//! Unpacks 4- to 6-bit quants to int8 once, so that a large batch does not repeat it per tile: a layout
+//! becomes its [`PackedLayout::as_int8`].
 
 use std::arch::x86_64::*;
 

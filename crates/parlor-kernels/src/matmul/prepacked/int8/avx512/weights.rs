@@ -5,8 +5,8 @@ use std::arch::x86_64::*;
 use crate::memory::prepacked::layout::{HALVES, LINE_BYTES, PackedLayout, StaticLayout};
 use crate::quant::nf4;
 
-/// The high bits of a sub-block, whose first lines are at `high`: to be shifted right for low nibbles, and left for high ones; zeros
-/// where the layout has none.
+/// The high bits of a sub-block, whose first lines are at `high`: to be shifted right for low nibbles, and
+/// left for high ones; zeros where the layout has none.
 ///
 /// # Safety
 /// AVX-512F is there, and the lines, aligned.
@@ -23,7 +23,8 @@ pub(super) unsafe fn high_bits<L: StaticLayout>(high: *const u8, sub_block: usiz
     }
 }
 
-/// The weights in low nibbles; `bits` has the high bits of this step in place, and afterwards those of the next.
+/// The weights in low nibbles; `bits` has the high bits of this step in place, and afterwards those of the
+/// next.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn lower<L: StaticLayout>(

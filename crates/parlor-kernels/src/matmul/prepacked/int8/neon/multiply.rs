@@ -1,4 +1,5 @@
-//! Three instructions that multiply weights by activations. Inline assembly, because the intrinsics are not stable yet.
+//! Three instructions that multiply weights by activations. Inline assembly, because the intrinsics are not
+//! stable yet.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -34,8 +35,8 @@ impl Multiply for Plain {
 
     #[inline(always)]
     unsafe fn add<const R: usize>(sums: &mut [Integers; R], weights: [Weights; 2], quants: [*const i8; R]) {
-        // SAFETY: the contract of the caller; every processor of the architecture has these instructions. No sum of two products
-        // overflows: a quant is -127 to 127.
+        // SAFETY: the contract of the caller; every processor of the architecture has these instructions. No
+        // sum of two products overflows: a quant is -127 to 127.
         unsafe {
             row_by_row(sums, weights, quants, |sum, weights, x| {
                 let low = vmull_s8(vget_low_s8(weights), vget_low_s8(x));

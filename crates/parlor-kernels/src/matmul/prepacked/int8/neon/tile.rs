@@ -1,8 +1,9 @@
-//! The int8 kernel with the 128-bit registers of aarch64: the integer sums of up to 4 rows by 16 outputs stay in 16 of them.
+//! The int8 kernel with the 128-bit registers of aarch64: the integer sums of up to 4 rows by 16 outputs stay
+//! in 16 of them.
 //!
-//! Three variants: `smmla` (i8mm) multiplies two rows by two lanes over eight columns, `sdot` (dotprod) four lanes by four columns of one
-//! row, and where there is neither, four instructions replace `sdot`. All take signed bytes: 8-bit weights are made signed again, and
-//! those of fewer bits are below 64.
+//! Three variants: `smmla` (i8mm) multiplies two rows by two lanes over eight columns, `sdot` (dotprod) four
+//! lanes by four columns of one row, and where there is neither, four instructions replace `sdot`. All take
+//! signed bytes: 8-bit weights are made signed again, and those of fewer bits are below 64.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -45,7 +46,8 @@ pub(crate) unsafe fn tile_matrices(tile: Int8Tile<'_>, sums: Accumulators) {
 }
 
 /// # Safety
-/// The instructions of `M` are there, and those of [`Dots`] where it computes rows in pairs; the sums are the caller's alone.
+/// The instructions of `M` are there, and those of [`Dots`] where it computes rows in pairs; the sums are the
+/// caller's alone.
 unsafe fn tile_by<M: Multiply>(tile: Int8Tile<'_>, sums: Accumulators) {
     tile.blocks(sums.rows);
     let paired = sums.rows - sums.rows % M::TOGETHER;
@@ -72,7 +74,7 @@ unsafe fn tile_by<M: Multiply>(tile: Int8Tile<'_>, sums: Accumulators) {
 }
 
 /// # Safety
-/// The instructions of `M` are there; `sums` holds `R` rows, `tile` so many blocks of each.
+/// The instructions of `M` are there; `sums` holds `R` rows, `tile` the blocks of each.
 unsafe fn blocks_of<const R: usize, M: Multiply, L: StaticLayout>(tile: Int8Tile<'_>, sums: Accumulators) {
     let layout = const { L::LAYOUT };
     let blocks = tile.lines.len() / layout.lines() * layout.blocks();
@@ -82,7 +84,7 @@ unsafe fn blocks_of<const R: usize, M: Multiply, L: StaticLayout>(tile: Int8Tile
         for row in 0..R {
             sums.begin(row);
             for lane in [0, LANES] {
-                // What is asked for need not be there.
+                // A prefetch may miss.
                 asm!(
                     "prfm pstl1keep, [{prefetch}]",
                     prefetch = in(reg) sums.prefetch.0.wrapping_add(row * sums.prefetch.1 + lane),
