@@ -11,11 +11,11 @@ const TARGET: &str = "aarch64-unknown-linux-musl";
 const EMULATOR: &str = "qemu-aarch64";
 /// The tests whose names hold one of these: what is written for the processor. The others are plain loops.
 const TESTS: [&str; 6] = [
-    "packed_products",
-    "packed_bf16",
-    "what_is_not_finite",
-    "a_weight_in_a_file",
-    "largest_codes",
+    "prepacked_int8",
+    "prepacked_bf16",
+    "non_finite_activations",
+    "a_mapped_weight",
+    "extreme_quants",
     "isa_choice",
 ];
 

@@ -8,8 +8,8 @@ use anyhow::{Context, bail, ensure};
 use parlor_kernels::cpu::isa::Isa;
 use serde_json::Value;
 
+use crate::depth::Depth;
 use crate::process::root;
-use crate::test::Depth;
 
 /// Packages whose tests read `PARLOR_ISA`.
 const PACKAGES: [&str; 2] = ["parlor-kernels", "parlor-model"];

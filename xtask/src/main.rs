@@ -5,6 +5,7 @@
 
 mod bench_train;
 mod circles;
+mod depth;
 mod emulate;
 mod isa;
 mod lexer;
@@ -19,6 +20,7 @@ mod readme;
 mod sanitize;
 mod test;
 mod tidy;
+mod words;
 
 use anyhow::bail;
 use test::Scope;
@@ -45,7 +47,7 @@ fn run() -> anyhow::Result<()> {
             process::cargo(&["run", "--quiet", "--release", "--package", "parlor", "--example", "write_docs"])
         }
         ["ranks"] => ranks::run(),
-        ["isa"] => isa::run(test::Depth::Full),
+        ["isa"] => isa::run(depth::Depth::Full),
         ["sanitize"] => sanitize::run(),
         ["emulate"] => emulate::run(),
         ["readers"] => readers::run_all(),

@@ -8,16 +8,8 @@ use std::time::Instant;
 
 use anyhow::Context;
 
+use crate::depth::Depth;
 use crate::process::{cargo, cargo_with, root};
-
-/// How much of a check runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Depth {
-    /// What finds most mistakes in little time.
-    Quick,
-    /// All of it.
-    Full,
-}
 
 /// Which checks run in full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! A configuration file and what it extends.
+//! A configuration file and the files that it extends.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use crate::node::{Content, Node, Origin, Source};
 use crate::problem::{Layer, Problem};
 use crate::yaml;
 
-/// A configuration is written by hand; anything larger is a mistake.
+/// Largest file in bytes: a configuration is written by hand, so anything larger is a mistake.
 const MAX_BYTES: u64 = 8 << 20;
 const EXTENDS: &str = "extends";
-/// Files that one file extends, directly or not, each as often as it is named.
+/// Maximum number of files that one file extends, directly or not, counting repetitions.
 const MAX_FILES: usize = 100;
 
-/// Reads `path` and everything it extends, base files first, and notes every file that was read.
+/// Reads `path` and everything that it extends, base files first, and records every file that was read.
 pub(crate) fn read(
     path: &Path,
     lookup: &dyn Fn(&str) -> Option<String>,
@@ -50,7 +50,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Box<Problem>> {
         let message = format!("{} bytes; a configuration file has at most {MAX_BYTES}", metadata.len());
         return Err(wrong(message));
     }
-    // A pipe has no size that could be checked before.
+    // The size of a pipe is not known before.
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(|error| wrong(error.to_string()))?;
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| wrong(error.to_string()))?;
@@ -113,7 +113,7 @@ impl Reading<'_> {
             return self.problems.extend(problems);
         }
         self.problems.extend(problems);
-        // A file with nothing but comments is an empty one.
+        // A file of comments alone counts as empty.
         let empty = Node { content: Content::Map(Vec::new()), origin: Origin { source, span: 0..0 } };
         let mut node = node.filter(|node| !node.is_null()).unwrap_or(empty);
         interpolate::resolve(&mut node, "", self.lookup, self.problems);

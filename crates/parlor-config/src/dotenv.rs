@@ -1,7 +1,8 @@
 //! The `.env` file: `NAME=value` lines as `dotenvy` reads them, with the line of each.
 //!
-//! `dotenvy` replaces `$NAME` from the environment of the process, which a library does not read: each `$` is
-//! hidden from it, and replaced here from the environment that the caller gave and the lines before.
+//! `dotenvy` interpolates `$NAME` from the environment of the process, which a library does not read. So each
+//! `$` is masked before parsing, and interpolated here from the environment that the caller passed and the
+//! lines before.
 
 use std::ops::Range;
 use std::path::Path;
@@ -16,11 +17,11 @@ use crate::problem::{Layer, Problem};
 pub(crate) struct Variable {
     pub(crate) name: String,
     pub(crate) value: String,
-    /// Its line, when it stands in a file.
+    /// Its line in a file.
     pub(crate) origin: Option<Origin>,
 }
 
-/// Variables of the process, which the caller gives.
+/// Variables of the process, which the caller passes.
 pub(crate) fn of_process(environment: &[(String, String)]) -> Vec<Variable> {
     let variable = |(name, value): &(String, String)| Variable {
         name: name.clone(),
@@ -30,7 +31,7 @@ pub(crate) fn of_process(environment: &[(String, String)]) -> Vec<Variable> {
     environment.iter().map(variable).collect()
 }
 
-/// A `$` that begins a name to be replaced, and one that does not, while `dotenvy` reads: characters that no text has.
+/// Masks of a `$` that begins a name, and of one that does not: private-use characters that no text has.
 const NAME: char = '\u{FDD0}';
 const LITERAL: char = '\u{FDD1}';
 
@@ -50,7 +51,7 @@ pub(crate) fn read(path: &Path, environment: &[Variable], problems: &mut Vec<Pro
     let guarded_lines: Vec<&str> = guarded.lines().collect();
     let mut variables: Vec<Variable> = Vec::new();
     let mut next = 0;
-    // The end of the last line is part of dotenvy's grammar.
+    // dotenvy's grammar requires a line break at the end.
     for entry in dotenvy::from_read_iter(format!("{guarded}\n").as_bytes()) {
         match entry {
             Ok((name, value)) => {
@@ -80,7 +81,7 @@ pub(crate) fn read(path: &Path, environment: &[Variable], problems: &mut Vec<Pro
                 });
                 let place = found.and_then(|at| {
                     next = at + 1;
-                    // A line may hold a key: its text stays out of the message.
+                    // The line may hold a secret, so its text is not in the message.
                     let hidden = "*".repeat(lines[at].len());
                     origin(path, at, &hidden, 0..hidden.len()).place()
                 });
@@ -96,7 +97,7 @@ pub(crate) fn read(path: &Path, environment: &[Variable], problems: &mut Vec<Pro
     variables
 }
 
-/// The text with every `$` marked by what it is; `\$` and one in single quotes are literal.
+/// The text with every `$` masked; `\$` and one in single quotes are literal.
 fn guarded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut quote = None;
@@ -130,7 +131,7 @@ fn guarded(text: &str) -> String {
     out
 }
 
-/// The value with the names in it replaced; one that is not set is nothing.
+/// The value with its names interpolated; an unset one is empty.
 fn expanded<'v>(value: &str, lookup: &dyn Fn(&str) -> Option<&'v str>) -> String {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut parts = value.split(NAME);
@@ -140,7 +141,7 @@ fn expanded<'v>(value: &str, lookup: &dyn Fn(&str) -> Option<&'v str>) -> String
         let (name, rest) =
             braced.unwrap_or_else(|| part.split_at(part.find(|c| !is_part(c)).unwrap_or(part.len())));
         if name.is_empty() || !name.chars().all(is_part) {
-            // No name: a dollar.
+            // A dollar without a name.
             out.push('$');
             out.push_str(part);
         } else {
@@ -151,7 +152,7 @@ fn expanded<'v>(value: &str, lookup: &dyn Fn(&str) -> Option<&'v str>) -> String
     out.replace(LITERAL, "$")
 }
 
-/// Where the value begins on a line that sets `name`.
+/// The byte where the value begins on a line that sets `name`.
 fn value_start(line: &str, name: &str) -> Option<usize> {
     let rest = line.trim_start();
     let rest = rest.strip_prefix("export ").map_or(rest, str::trim_start);
@@ -159,7 +160,7 @@ fn value_start(line: &str, name: &str) -> Option<usize> {
     Some(line.len() - rest.len())
 }
 
-/// A place on line `at`; its source is that line alone, below empty ones: the others may hold keys.
+/// A place on line `at`. Its source is that line alone, after empty lines, because other lines may hold secrets.
 fn origin(path: &Path, at: usize, line: &str, span: Range<usize>) -> Origin {
     let text = format!("{}{line}", "\n".repeat(at));
     let source = Source { name: path.to_owned(), text: text.into(), layer: Layer::DotEnv };

@@ -1,4 +1,4 @@
-//! YAML out: block style for sections, JSON's notation for values, which is YAML too.
+//! Writes YAML: block style for sections, JSON's notation, which is YAML too, for values.
 //!
 //! Written by hand because comments, the spelling of floats and the original `${VAR}` texts must be controlled.
 
@@ -25,14 +25,14 @@ pub(crate) fn value(value: &Value) -> String {
                 map.iter().map(|(key, item)| format!("{}: {}", name(key), self::value(item))).collect();
             format!("{{{}}}", entries.join(", "))
         }
-        // Read again, `${` would be replaced.
+        // An unescaped `${` would be interpolated when read again.
         Value::String(text) => quoted(&text.replace("${", "$${")),
         other => other.to_string(),
     }
 }
 
-/// A text in double quotes. JSON's escapes are YAML's; JSON leaves characters as they are that YAML takes for line
-/// breaks or does not allow.
+/// A text in double quotes. JSON's escapes are YAML's, but JSON leaves some characters unescaped that YAML
+/// treats as line breaks or does not allow.
 fn quoted(text: &str) -> String {
     let mut out = String::new();
     for c in Value::String(text.to_owned()).to_string().chars() {
@@ -46,7 +46,7 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// A float that YAML 1.1 readers take for one too: with a point, also before an exponent.
+/// A float that YAML 1.1 readers accept too: with a point, also before an exponent.
 fn float(value: f64) -> String {
     if value != 0.0 && !(1e-4..1e15).contains(&value.abs()) {
         let text = format!("{value:e}");
@@ -59,7 +59,7 @@ fn float(value: f64) -> String {
     }
 }
 
-/// A key, quoted where it has to be.
+/// A key, quoted if necessary.
 pub(crate) fn name(key: &str) -> String {
     let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
     if plain && !key.starts_with(|c: char| c.is_ascii_digit() || c == '-') {
@@ -69,8 +69,8 @@ pub(crate) fn name(key: &str) -> String {
     }
 }
 
-/// The tree as YAML: everything, or what differs from `defaults`. Interpolated texts are written as they were;
-/// secrets that were not are left out, and a comment says so.
+/// The tree as YAML: everything, or what differs from `defaults`. Interpolated texts are written in their
+/// original form; other secrets are replaced by a comment.
 pub(crate) fn tree(node: &Node, defaults: Option<&Value>, is_secret: &dyn Fn(&str) -> bool) -> String {
     let mut writer = Writer { is_secret, out: String::new() };
     writer.map(node, defaults, "", 0);
@@ -117,14 +117,14 @@ impl Writer<'_> {
         }
     }
 
-    /// What stands after `key:` or `-`, with the end of the line. In block style where `${...}` is to be kept: an
-    /// unquoted one cannot stand in flow style.
+    /// What follows `key:` or `-`, with the line break. In block style when it holds a `${...}`, which cannot
+    /// be unquoted in flow style.
     fn value(&mut self, node: &Node, depth: usize) {
         let indent = "  ".repeat(depth);
         match &node.content {
             Content::Scalar(Scalar { raw: Some(raw), style, .. }) => {
                 let text = match style {
-                    // In quotes, the result would no longer have the type that it reads as.
+                    // Quotes would change the type of the result.
                     Style::Plain if !raw.contains(['\n', '\r']) => raw.clone(),
                     _ => quoted(raw),
                 };
@@ -149,7 +149,7 @@ impl Writer<'_> {
     }
 }
 
-/// Whether `${...}` was replaced in it or below.
+/// Whether `${...}` was interpolated in it or below.
 fn has_raw(node: &Node) -> bool {
     match &node.content {
         Content::Scalar(scalar) => scalar.raw.is_some(),
@@ -158,14 +158,14 @@ fn has_raw(node: &Node) -> bool {
     }
 }
 
-/// Whether it is one `${NAME}` and nothing else, so that writing it gives nothing away.
+/// Whether it is a single `${NAME}`, so that writing it reveals nothing.
 fn is_reference(node: &Node) -> bool {
     let Content::Scalar(Scalar { raw: Some(raw), .. }) = &node.content else { return false };
     let name = raw.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
     name.is_some_and(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
 }
 
-/// Equal as values: 1 and 1.0 are.
+/// Equality of values: 1 equals 1.0.
 pub(crate) fn same(a: &Value, b: &Value) -> bool {
     match (a.as_f64(), b.as_f64()) {
         (Some(a), Some(b)) => a == b,

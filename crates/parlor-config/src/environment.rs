@@ -1,4 +1,4 @@
-//! Values from the environment and from flags, as trees.
+//! Values of environment variables and flags, as trees.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use crate::yaml;
 #[derive(Clone, Debug)]
 pub(crate) struct Setting {
     pub(crate) key: String,
-    /// Where the key stands: the variable's name, or the flag's.
+    /// Origin of the key: the name of the variable or the flag.
     pub(crate) key_origin: Origin,
     pub(crate) node: Node,
 }
 
-/// A whole text as its own source.
+/// A text that is its own source.
 pub(crate) fn origin_of(name: &str, text: &str, layer: Layer) -> Origin {
     let source = Arc::new(Source { name: PathBuf::from(name), text: text.into(), layer });
     Origin { source, span: 0..text.len() }
 }
 
-/// A value given as text: as it is for a key that takes text, else read as YAML.
+/// A value given as text: taken literally for a key of text, else parsed as YAML.
 pub(crate) fn node_of(text: &str, name: &str, layer: Layer, schema: Option<Schema<'_>>) -> Node {
     let origin = origin_of(name, text, layer);
     let types = schema.map(Schema::types).unwrap_or_default();
@@ -45,7 +45,7 @@ pub(crate) fn node_of(text: &str, name: &str, layer: Layer, schema: Option<Schem
         }
     }
     match yaml::parse(&origin.source) {
-        // Of a key that takes text beside other things, what is none of them is text.
+        // For a key of text or other types, a value of no other type is text.
         (Some(node), problems) if problems.is_empty() => {
             if types.contains(&"string") && !crate::validate::matches_types(&node, &types) {
                 as_text()
@@ -57,8 +57,8 @@ pub(crate) fn node_of(text: &str, name: &str, layer: Layer, schema: Option<Schem
     }
 }
 
-/// The settings of one environment layer. Those of [`EnvTarget::Resolved`] are looked up in `merged`, the values
-/// of all layers; without it they are left out.
+/// The settings of one environment layer. Those of [`EnvTarget::Resolved`] are resolved with `merged`, the
+/// values of all layers; without it they are left out.
 pub(crate) fn settings<C>(
     variables: &[Variable],
     layer: Layer,
@@ -79,7 +79,7 @@ pub(crate) fn settings<C>(
         Setting { key, key_origin, node }
     };
     for EnvName { name, target } in rules.env_names {
-        // The last one counts, as in a shell; an empty one counts as unset.
+        // The last one wins, as in a shell; an empty one counts as unset.
         let variable = variables.iter().rev().find(|variable| variable.name == *name);
         let Some(variable) = variable.filter(|variable| !variable.value.is_empty()) else { continue };
         let key = match (target, merged) {
@@ -100,7 +100,7 @@ pub(crate) fn settings<C>(
     settings
 }
 
-/// The problem with a systematic name; its value, which may be a secret, is not part of it.
+/// The problem with a systematic name, without its value, which may be a secret.
 fn unknown(key: &str, variable: &Variable, layer: Layer, prefix: &str, schema: Schema<'_>) -> Problem {
     let all = schema.paths("");
     let (section, last) = key.rsplit_once('.').unwrap_or(("", key));
@@ -125,7 +125,7 @@ pub(crate) fn systematic_name(prefix: &str, key: &str) -> String {
     format!("{prefix}__{}", key.to_uppercase().replace('.', "__"))
 }
 
-/// `KEY=VALUE` flags. Their places name the key only: a value may be a secret.
+/// `KEY=VALUE` flags. Their places name the key only, since a value may be a secret.
 pub(crate) fn flags(set: &[String], schema: Schema<'_>, problems: &mut Vec<Problem>) -> Vec<Setting> {
     let mut settings = Vec::new();
     for flag in set {

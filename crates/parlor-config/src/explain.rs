@@ -1,4 +1,4 @@
-//! Everything about one key: value, where it came from, what it means, what it may be.
+//! Explains a key: its value, where it came from, its documentation, type and range.
 
 use std::path::PathBuf;
 
@@ -14,26 +14,26 @@ use crate::schema::Schema;
 use crate::suggest;
 use crate::validate::type_name;
 
-/// What is known of a key.
+/// Everything about a key.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Explanation {
     /// The key.
     pub key: String,
     /// Its value, as written; `***` for a secret.
     pub value: Value,
-    /// Which layer set it.
+    /// The layer that set it.
     pub layer: Layer,
-    /// The file, variable or flag that did; `None` for a default.
+    /// The file, variable or flag that set it; `None` for a default.
     pub file: Option<PathBuf>,
     /// The line in a configuration file or in `.env`.
     pub line: Option<usize>,
-    /// What it would be otherwise.
+    /// Its default.
     pub default: Value,
-    /// What it means.
+    /// Its documentation.
     pub description: String,
-    /// What kind of value it takes.
+    /// Its type, in words.
     pub kind: String,
-    /// Its range, or the values it may have.
+    /// Its range, or the allowed values.
     pub range: Option<String>,
     /// Environment variables that set it.
     pub environment: Vec<String>,
@@ -54,7 +54,7 @@ pub(crate) fn explain<C>(
     let node = tree.find(key);
     let place = node.and_then(|node| node.origin.place());
     let layer = node.map_or(Layer::Default, |node| node.origin.layer());
-    // What a name sets depends on the values, by their canonical spellings.
+    // The key of some environment names depends on other values, in canonical spelling.
     let canonical = layers::canonical(tree, rules).to_json();
     let plain = rules.env_names.iter().filter(|name| match name.target {
         EnvTarget::Key(target) => target == key,
@@ -107,14 +107,14 @@ pub(crate) fn unknown(key: &str, schema: Schema<'_>) -> Problem {
     }
 }
 
-/// The kind of value, in words.
+/// The type of a value, in words.
 pub(crate) fn kind(schema: Schema<'_>) -> String {
     let types: Vec<&str> = schema.types().into_iter().filter(|name| *name != "null").map(type_name).collect();
     let optional = if schema.types().contains(&"null") { ", or null" } else { "" };
     if types.is_empty() { "anything".to_owned() } else { format!("{}{optional}", types.join(" or ")) }
 }
 
-/// Range or choices, in words.
+/// The range or the allowed values, in words.
 pub(crate) fn allowed<C>(schema: Schema<'_>, key: &str, rules: &Rules<C>) -> Option<String> {
     let choices = schema.choices();
     if choices.is_empty() {

@@ -1,8 +1,8 @@
-//! Documents made from the structs: JSON Schema, a Markdown reference, and a commented YAML file.
+//! Generates documents from the structs: a JSON Schema, a Markdown reference, a commented YAML file.
 
 use serde_json::{Value, json};
 
-use crate::Configuration;
+use crate::configuration::Configuration;
 use crate::emit;
 use crate::environment::systematic_name;
 use crate::explain::{allowed, kind};

@@ -4,8 +4,8 @@ use crate::node::{Content, Node, join};
 use crate::problem::Problem;
 use crate::yaml;
 
-/// Replaces every `${...}` below `node`, whose key is `path`; a variable that is not set and has no default is a
-/// problem.
+/// Interpolates every `${...}` at and below `node`, whose key is `path`. A variable that is not set and has
+/// no default is a problem.
 pub(crate) fn resolve(
     node: &mut Node,
     path: &str,
@@ -30,7 +30,7 @@ pub(crate) fn resolve(
             match replace(&scalar.text, lookup) {
                 Ok(text) => {
                     let raw = std::mem::take(&mut scalar.text);
-                    // Unquoted, the result has the type it would have had if it had been written there.
+                    // Unquoted, the result gets its type as if it were written there.
                     *scalar = yaml::scalar(&text, scalar.style);
                     scalar.raw = Some(raw);
                 }

@@ -1,4 +1,4 @@
-//! All layers into one tree, and the tree into one value.
+//! Merges all layers into one tree, and turns the tree into one value.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::Configuration;
+use crate::configuration::Configuration;
 use crate::document;
 use crate::dotenv::{self, Variable};
 use crate::environment::{Setting, flags, node_of, origin_of, settings};
@@ -16,10 +16,10 @@ use crate::rules::Rules;
 use crate::schema::Schema;
 use crate::validate;
 
-/// Where a configuration comes from. Nothing here is read from the process: the caller gives it.
+/// Where a configuration comes from. Nothing is read from the process itself: the caller passes it.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// Files, later ones winning.
+    /// Files; later ones win.
     pub files: Vec<PathBuf>,
     /// The `.env` file, when there is one.
     pub dotenv: Option<PathBuf>,
@@ -29,12 +29,12 @@ pub struct Sources {
     pub set: Vec<String>,
 }
 
-/// A configuration that is valid.
+/// A valid configuration.
 #[derive(Debug)]
 pub(crate) struct Loaded<C> {
     pub(crate) value: C,
     pub(crate) tree: Node,
-    /// How long the checks took.
+    /// Duration of the checks.
     pub(crate) validation: Duration,
 }
 
@@ -43,7 +43,7 @@ pub(crate) fn defaults<C: Configuration>() -> Value {
     serde_json::to_value(C::default()).unwrap_or_default()
 }
 
-/// What was read from files, environment and flags: all layers but the updates at run time.
+/// All layers but the updates at run time.
 #[derive(Debug)]
 pub(crate) struct Read {
     /// Defaults and files.
@@ -51,12 +51,12 @@ pub(crate) struct Read {
     dotenv: Vec<Variable>,
     environment: Vec<Variable>,
     flags: Vec<Setting>,
-    /// Every file that was read or looked for, extended ones included.
+    /// Every file that was read or looked for, extended files included.
     pub(crate) files: Vec<PathBuf>,
     problems: Vec<Problem>,
 }
 
-/// Reads all layers as far as they can be; what is wrong with them is found by [`assemble`].
+/// Reads all layers as far as possible; [`assemble`] reports what is wrong with them.
 pub(crate) fn read<C: Configuration>(sources: &Sources, schema: &Value) -> Read {
     let (mut problems, mut files) = (Vec::new(), Vec::new());
     let environment = dotenv::of_process(&sources.environment);
@@ -81,7 +81,7 @@ pub(crate) fn read<C: Configuration>(sources: &Sources, schema: &Value) -> Read 
     Read { below, dotenv, environment, flags, files, problems }
 }
 
-/// All layers into one value, `updates` last.
+/// Merges all layers, `updates` last, into one value.
 ///
 /// # Errors
 /// Every problem of every layer.
@@ -103,7 +103,7 @@ pub(crate) fn assemble<C: Configuration>(
         lay(&mut tree, updates.clone());
         tree
     };
-    // Twice: what some names set depends on the values of all layers.
+    // Twice, because the key of some environment names depends on the values of all layers.
     let first = canonical(&over(None, &mut Vec::new()), rules).to_json();
     let tree = over(Some(&first), &mut problems);
 
@@ -112,7 +112,7 @@ pub(crate) fn assemble<C: Configuration>(
     let reported = problems.clone();
     let defaults = defaults::<C>();
     for problem in validate::check(&canonical, schema, &schema.paths("")) {
-        // What could not be replaced or is not YAML has been reported at this place.
+        // Failed interpolations and YAML errors have been reported at this place already.
         let known = problem.layer == Some(Layer::File) && problem.place.is_some();
         if !known || reported.iter().all(|other| other.place != problem.place) {
             problems.push(helped(hide(problem, rules), &defaults));
@@ -137,7 +137,7 @@ pub(crate) fn assemble<C: Configuration>(
             }
         }
     }
-    // In the order of the text; the sort is stable, so what has no place stays where it was.
+    // In the order of the text. The sort is stable, so problems without a place stay where they are.
     let file = |problem: &Problem| {
         let place = problem.place.as_ref();
         place.map(|place| read.files.iter().position(|file| *file == place.file).unwrap_or(usize::MAX))
@@ -148,7 +148,7 @@ pub(crate) fn assemble<C: Configuration>(
     Err(masked(problems, rules))
 }
 
-/// The program's own checks, each problem at its place.
+/// The program's own validators, each problem with its place.
 pub(crate) fn check<C: Configuration>(value: &C, tree: &Node, rules: &Rules<C>) -> Vec<Problem> {
     let problems = rules.validators.iter().flat_map(|check| check(value));
     masked(problems.map(|problem| placed(problem, tree)).collect(), rules)
@@ -161,7 +161,7 @@ fn placed(problem: Problem, tree: &Node) -> Problem {
     Problem { place, layer: problem.layer.or(Some(origin.layer())), ..problem }
 }
 
-/// Says the default where nothing better is known to write.
+/// Adds the default as help where a problem has none.
 fn helped(problem: Problem, defaults: &Value) -> Problem {
     let pointer: String = problem.path.split('.').map(|part| format!("/{part}")).collect();
     match defaults.pointer(&pointer) {
@@ -172,7 +172,7 @@ fn helped(problem: Problem, defaults: &Value) -> Problem {
     }
 }
 
-/// Takes the value of a secret out of the problem with it.
+/// Removes the value of a secret from a problem with it.
 fn hide<C>(problem: Problem, rules: &Rules<C>) -> Problem {
     let is_above = |key: &&str| key.strip_prefix(problem.path.as_str()).is_some_and(|r| r.starts_with('.'));
     let (message, help) = if rules.is_secret(&problem.path) {
@@ -193,13 +193,13 @@ fn hide<C>(problem: Problem, rules: &Rules<C>) -> Problem {
     Problem { place, help: Some(help.to_owned()), message: message.to_owned(), ..problem }
 }
 
-/// As many bytes as the character has, so that places stay where they are.
+/// A replacement of as many bytes as the character has, so that places stay valid.
 fn stars(c: char) -> String {
     if c == '\n' || c == '\r' { c.to_string() } else { "*".repeat(c.len_utf8()) }
 }
 
-/// Blanks the secrets in the text that a problem carries: whoever shows the place shows lines around it. By the
-/// names of their keys, since a file with a syntax error has no tree.
+/// Blanks the secrets in the source text of a problem, because the lines around a place are shown. Finds them
+/// by the names of their keys, since a file with a syntax error has no tree.
 fn masked<C>(mut problems: Vec<Problem>, rules: &Rules<C>) -> Vec<Problem> {
     let mut done: Vec<(Arc<str>, Arc<str>)> = Vec::new();
     for place in problems.iter_mut().filter_map(|problem| problem.place.as_mut()) {
@@ -222,7 +222,7 @@ fn without_secrets<C>(source: &str, rules: &Rules<C>) -> String {
     let mut below: Option<usize> = None;
     for line in source.split_inclusive('\n') {
         let indent = line.len() - line.trim_start().len();
-        // A value on the lines below its key.
+        // The value is on the lines below its key.
         let continues = below.is_some_and(|key| indent > key || line.trim().is_empty());
         let colon = line.match_indices(':').map(|(at, _)| at).find(|&at| {
             let key = line[..at].rsplit(['{', ',', '[', ' ']).find(|part| !part.is_empty());
@@ -283,8 +283,8 @@ fn find_mut<'n>(node: &'n mut Node, path: &str) -> Option<&'n mut Node> {
     if rest.is_empty() { Some(child) } else { find_mut(child, rest) }
 }
 
-/// Gives whole numbers that were written as floats (`1e3`) their integer form where the schema wants one, and
-/// leaves out sections that are empty.
+/// Turns whole numbers that are written as floats (`1e3`) into integers where the schema wants one, and
+/// removes empty sections.
 fn whole_numbers(value: Value, schema: Schema<'_>) -> Value {
     match value {
         Value::Object(map) => {

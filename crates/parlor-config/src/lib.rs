@@ -1,4 +1,4 @@
-//! Files, environment and flags become one validated value that knows where each part came from.
+//! Merges files, environment and flags into one validated value, and knows where each part came from.
 //!
 //! This crate knows no section of Parlor: it works on any `C` that can be serialized, deserialized and described
 //! by a JSON Schema. See [`ConfigManager`].
@@ -8,6 +8,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod configuration;
 mod document;
 mod dotenv;
 mod emit;
@@ -27,6 +28,7 @@ mod validate;
 mod watch;
 mod yaml;
 
+pub use configuration::Configuration;
 pub use emit::SaveMode;
 pub use explain::Explanation;
 pub use generate::{commented_yaml, json_schema, markdown_reference};
@@ -35,28 +37,3 @@ pub use manager::{ConfigManager, ConfigMetrics, SaveError};
 pub use problem::{ConfigError, Layer, Place, Problem};
 pub use rules::{Alias, EnvName, EnvTarget, Rules, SeedKeys};
 pub use watch::WatchGuard;
-
-/// What a configuration must be able to do.
-pub trait Configuration:
-    serde::Serialize
-    + serde::de::DeserializeOwned
-    + schemars::JsonSchema
-    + Default
-    + Clone
-    + Send
-    + Sync
-    + 'static
-{
-}
-
-impl<C> Configuration for C where
-    C: serde::Serialize
-        + serde::de::DeserializeOwned
-        + schemars::JsonSchema
-        + Default
-        + Clone
-        + Send
-        + Sync
-        + 'static
-{
-}

@@ -1,14 +1,15 @@
-//! What a schema says of a value whose type is right: the range of a number, the length and form of a text, the
-//! length of a list. Of a number also what its machine type holds, which `schemars` writes as a `format`.
+//! Checks a value of the right type against the limits of its schema: the range of a number, the length and
+//! pattern of a text, the length of a list. For a number also the range of its machine type, which `schemars`
+//! writes as a `format`.
 
 use regex::Regex;
 use serde_json::Value;
 
 use crate::node::{Content, Node};
+use crate::problem::short;
 use crate::schema::Schema;
-use crate::validate::short;
 
-/// Why `node` is outside of what `schema`, through its `alternative`, allows, and what to do.
+/// Why `node` exceeds the limits of `schema` or its `alternative`, and what to do.
 pub(crate) fn exceeded(
     node: &Node,
     schema: Schema<'_>,
@@ -49,8 +50,8 @@ pub(crate) fn exceeded(
     }
 }
 
-/// What the machine type holds. The limits of shorter ones are in the schema; those of longer ones a float, which
-/// numbers are compared as, cannot tell apart, and the type itself refuses what is beyond them.
+/// The range of a 32-bit type. Those of shorter types are in the schema. Those of longer types are not exact
+/// as a float, as which numbers are compared, and deserialization refuses what is beyond them.
 fn machine_range(schema: Schema<'_>) -> Option<(f64, f64)> {
     match schema.get("format").and_then(Value::as_str)? {
         "uint32" => Some((0.0, u32::MAX.into())),
@@ -69,14 +70,15 @@ fn length(count: usize, of: &str, low: Option<f64>, high: Option<f64>) -> Option
     }
 }
 
-/// A text that does not match its `pattern`. A pattern that is no regular expression here is left to the type.
+/// The problem of a text that does not match its `pattern`. A pattern that is no valid regular expression is
+/// ignored.
 fn form(text: &str, schema: Schema<'_>, alternative: Schema<'_>) -> Option<(String, Option<String>)> {
     let pattern = schema.get("pattern").or_else(|| alternative.get("pattern"))?.as_str()?;
     let regex = Regex::new(pattern).ok()?;
     if regex.is_match(text) {
         return None;
     }
-    // The documentation of a type says what it takes, that of a key what it is for.
+    // The documentation of a type describes its values, that of a key its purpose.
     let said = alternative.description().filter(|said| schema.description() != Some(said));
     let help = said.map_or_else(|| format!("it must match `{pattern}`"), |said| format!("it takes {said}"));
     Some((format!("`{}` is not of the form that is expected", short(text)), Some(help)))

@@ -1,4 +1,4 @@
-//! The configuration in force: read, shared, updated, saved, reloaded.
+//! The configuration in force: loading, sharing, updating, saving and reloading it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use parlor_files::atomic_file;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::Configuration;
+use crate::configuration::Configuration;
 use crate::emit::{self, SaveMode};
 use crate::explain::{self, Explanation};
 use crate::generate::json_schema;
@@ -21,25 +21,25 @@ use crate::problem::{ConfigError, Problem};
 use crate::rules::{Rules, SeedKeys};
 use crate::schema::Schema;
 
-/// How the configuration has fared.
+/// Timings and counts of loads, updates and reloads.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ConfigMetrics {
-    /// Time of the last complete load: reading, merging, checking.
+    /// Duration of the last complete load: reading, merging, validating.
     pub load_time: Duration,
-    /// Time of the last validation alone, within a load or by [`ConfigManager::validate`].
+    /// Duration of the last validation, within a load or by [`ConfigManager::validate`].
     pub validation_time: Duration,
-    /// Updates at run time that were taken.
+    /// Accepted updates at run time.
     pub updates: u64,
-    /// Updates at run time that were refused.
+    /// Rejected updates at run time.
     pub rejected_updates: u64,
-    /// Reloads of changed files that were taken.
+    /// Accepted reloads of changed files.
     pub reloads: u64,
-    /// Reloads of changed files that were refused.
+    /// Rejected reloads of changed files.
     pub rejected_reloads: u64,
 }
 
 impl ConfigMetrics {
-    /// Share of updates and reloads that were refused; 0 when there was none.
+    /// Share of updates and reloads that were rejected; 0 when there was none.
     pub fn error_rate(&self) -> f64 {
         let refused = self.rejected_updates + self.rejected_reloads;
         let all = refused + self.updates + self.reloads;
@@ -68,13 +68,58 @@ struct Shared<C> {
     schema: Value,
     defaults: Value,
     state: ArcSwap<State<C>>,
-    /// Also serialises changes: whoever holds it computes the next state from the present one.
+    /// Also serialises changes: the holder of the lock computes the next state from the present one.
     updates: Mutex<Vec<(String, Value)>>,
     subscribers: Mutex<Vec<Sender<Arc<C>>>>,
     metrics: Mutex<ConfigMetrics>,
 }
 
-/// Holds a configuration of type `C`; clones share it. Readers never wait: they get the value in force.
+/// Holds a configuration of type `C`. Clones share it. Readers never wait: [`ConfigManager::get`] returns the
+/// value in force.
+///
+/// ```
+/// use parlor_config::{ConfigManager, Rules, SaveMode, Sources};
+/// use schemars::JsonSchema;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+/// #[serde(default, deny_unknown_fields)]
+/// struct Settings {
+///     /// Rows per step.
+///     #[schemars(range(min = 1, max = 1024))]
+///     batch_size: usize,
+/// }
+///
+/// impl Default for Settings {
+///     fn default() -> Self {
+///         Self { batch_size: 8 }
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// let file = directory.path().join("config.yaml");
+/// std::fs::write(&file, "batch_size: 16\n")?;
+/// let sources = Sources { files: vec![file.clone()], ..Sources::default() };
+/// let manager = ConfigManager::<Settings>::load(sources, Rules::default())?;
+/// assert_eq!(manager.get().batch_size, 16);
+/// assert!(manager.validate().is_empty());
+///
+/// // An invalid update is an error that lists every problem, and changes nothing.
+/// let error = manager.update("batch_size", 0).unwrap_err();
+/// assert_eq!(error.problems.len(), 1);
+/// manager.update("batch_size", 32)?;
+/// manager.save(&directory.path().join("saved.yaml"), SaveMode::All)?;
+///
+/// // Hot reload: a changed file is validated first. Updates at run time stay in force.
+/// let watching = manager.watch(|result| assert!(result.is_ok()))?;
+/// std::fs::write(&file, "batch_size: 64\n")?;
+/// manager.reload()?;
+/// assert_eq!(manager.get().batch_size, 32);
+/// # drop(watching);
+/// # Ok(())
+/// # }
+/// ```
 pub struct ConfigManager<C> {
     shared: Arc<Shared<C>>,
 }
@@ -85,7 +130,7 @@ impl<C> Clone for ConfigManager<C> {
     }
 }
 
-/// What is in force, without its secrets.
+/// The configuration in force, without its secrets.
 impl<C: Configuration> fmt::Debug for ConfigManager<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let files = self.files();
@@ -96,13 +141,13 @@ impl<C: Configuration> fmt::Debug for ConfigManager<C> {
     }
 }
 
-/// A lock whose holder panicked still holds whole values: every change to them is one assignment.
+/// Locks a mutex even after a panic of its holder: every change is one assignment, so the value is consistent.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<C: Configuration> ConfigManager<C> {
-    /// Reads and checks a configuration.
+    /// Loads and validates a configuration.
     ///
     /// # Errors
     /// Every problem of every layer at once.
@@ -134,7 +179,7 @@ impl<C: Configuration> ConfigManager<C> {
         Arc::clone(&self.shared.state.load().value)
     }
 
-    /// Checks what is in force again, the program's own checks included; empty when all is well.
+    /// Validates the configuration in force, with the program's own validators; empty when it is valid.
     pub fn validate(&self) -> Vec<Problem> {
         let start = Instant::now();
         let state = self.shared.state.load();
@@ -143,7 +188,7 @@ impl<C: Configuration> ConfigManager<C> {
         problems
     }
 
-    /// The value of a key as it was written, a section as an object; `***` for a secret.
+    /// The value of a key as written, a section as an object; `***` for a secret.
     ///
     /// # Errors
     /// An unknown key, with the nearest known one.
@@ -164,7 +209,7 @@ impl<C: Configuration> ConfigManager<C> {
         Ok(value)
     }
 
-    /// The whole configuration as it was written; or what differs from the defaults. Secrets are `***`.
+    /// The configuration as written, or what differs from the defaults. Secrets are `***`.
     pub fn shown(&self, mode: SaveMode) -> Value {
         let mut value = self.shared.state.load().tree.to_json();
         explain::hide(&mut value, "", &self.shared.rules);
@@ -198,17 +243,17 @@ impl<C: Configuration> ConfigManager<C> {
         emit::tree(&state.tree, defaults, &|path| self.shared.rules.is_secret(path))
     }
 
-    /// Writes the configuration; a reader of the file sees the old one or the new one, never a part.
+    /// Writes the configuration. A reader of the file sees the old one or the new one, never a part.
     ///
     /// # Errors
     /// [`SaveError`] with the path.
     pub fn save(&self, path: &Path, mode: SaveMode) -> Result<(), SaveError> {
-        atomic_file::write(path, self.to_yaml(mode).as_bytes())
+        atomic_file::replace(path, atomic_file::directory_of(path), self.to_yaml(mode).as_bytes())
             .map_err(|source| SaveError { path: path.to_owned(), source })
     }
 
-    /// Sets one key for the rest of the run. The whole configuration is checked first; a refused update changes
-    /// nothing. A text is read as `--set` reads it.
+    /// Sets one key for the rest of the run. The whole configuration is validated first; a rejected update
+    /// changes nothing. A text is parsed as by `--set`.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -233,7 +278,7 @@ impl<C: Configuration> ConfigManager<C> {
         }
     }
 
-    /// Reads all layers again, updates at run time kept. A configuration that is not valid changes nothing.
+    /// Reads all layers again and keeps the updates at run time. An invalid configuration changes nothing.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -270,25 +315,25 @@ impl<C: Configuration> ConfigManager<C> {
         let mut metrics = lock(&self.shared.metrics);
         (metrics.load_time, metrics.validation_time) = (start.elapsed(), validation);
         drop(metrics);
-        // A subscriber that is gone is forgotten.
+        // Drops subscribers that are gone.
         lock(&self.shared.subscribers).retain(|subscriber| subscriber.send(Arc::clone(&value)).is_ok());
         Ok(())
     }
 
-    /// A channel that receives each new value, from an update or a reload. A channel rather than a callback: the
-    /// receiver decides on which thread, and when, it reacts.
+    /// A channel that receives each new value, from an update or a reload. A channel rather than a callback,
+    /// so that the receiver decides when and on which thread it reacts.
     pub fn subscribe(&self) -> Receiver<Arc<C>> {
         let (sender, receiver) = channel();
         lock(&self.shared.subscribers).push(sender);
         receiver
     }
 
-    /// How the configuration has fared.
+    /// Timings and counts of loads, updates and reloads.
     pub fn metrics(&self) -> ConfigMetrics {
         lock(&self.shared.metrics).clone()
     }
 
-    /// Every file that was read, extended ones included.
+    /// Every file that was read, extended files included.
     pub fn files(&self) -> Vec<PathBuf> {
         self.shared.state.load().read.files.clone()
     }
@@ -320,7 +365,7 @@ impl<C: Configuration + SeedKeys> ConfigManager<C> {
     }
 }
 
-/// What of `value` differs from `default`.
+/// The parts of `value` that differ from `default`.
 fn changed(value: &Value, default: &Value) -> Option<Value> {
     match (value, default) {
         (Value::Object(map), Value::Object(defaults)) => {

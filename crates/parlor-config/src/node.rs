@@ -1,4 +1,4 @@
-//! The merged tree: values that know where they came from.
+//! The merged tree: values with their origins.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -9,20 +9,20 @@ use serde_json::{Map, Value};
 
 use crate::problem::{Layer, Place};
 
-/// A text that values come from.
+/// A source of values.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Source {
-    /// File, variable or flag.
+    /// Name of the file, variable or flag.
     pub(crate) name: PathBuf,
     pub(crate) text: Arc<str>,
     pub(crate) layer: Layer,
 }
 
-/// Where a node stands.
+/// Where a node comes from.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
     pub(crate) source: Arc<Source>,
-    /// Bytes of the source's text.
+    /// Range of bytes in the source's text.
     pub(crate) span: Range<usize>,
 }
 
@@ -63,9 +63,9 @@ pub(crate) enum Style {
 #[derive(Clone, Debug)]
 pub(crate) struct Scalar {
     pub(crate) value: Value,
-    /// As it was written, when `${...}` was replaced in it.
+    /// The original text, when `${...}` was interpolated in it.
     pub(crate) raw: Option<String>,
-    /// As it reads, for messages and for keys that take any text as text.
+    /// The text after interpolation, for messages and for keys that take any text.
     pub(crate) text: String,
     pub(crate) style: Style,
 }
@@ -77,7 +77,7 @@ pub(crate) struct Key {
     pub(crate) origin: Origin,
 }
 
-/// What a node holds.
+/// The content of a node.
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
     Scalar(Scalar),
@@ -90,7 +90,7 @@ pub(crate) fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-/// A value and where it came from.
+/// A value with its origin.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) content: Content,
@@ -98,7 +98,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// A tree of values from one source without places.
+    /// A tree of values of one source, without places.
     pub(crate) fn from_json(value: &Value, origin: &Origin) -> Self {
         let content = match value {
             Value::Array(items) => {
@@ -121,7 +121,7 @@ impl Node {
         Self { content, origin: origin.clone() }
     }
 
-    /// This node below the keys of `path`, which stand at `key`.
+    /// Wraps this node in the keys of `path`, whose origin is `key`.
     pub(crate) fn nested(self, path: &str, key: &Origin) -> Self {
         path.rsplit('.').fold(self, |node, name| {
             let key = Key { name: name.to_owned(), origin: key.clone() };
@@ -130,7 +130,7 @@ impl Node {
         })
     }
 
-    /// Says that this node and all below it stand at `origin`.
+    /// Sets the origin of this node and all below it.
     pub(crate) fn move_to(&mut self, origin: &Origin) {
         self.origin = origin.clone();
         match &mut self.content {
@@ -145,7 +145,7 @@ impl Node {
         }
     }
 
-    /// The values alone.
+    /// The values, without origins.
     pub(crate) fn to_json(&self) -> Value {
         match &self.content {
             Content::Scalar(scalar) => scalar.value.clone(),
@@ -175,7 +175,7 @@ impl Node {
         child?.find(rest)
     }
 
-    /// The nearest node on the way to `path` that exists.
+    /// The deepest existing node on the path.
     pub(crate) fn nearest(&self, path: &str) -> &Self {
         let mut path = path;
         loop {
@@ -186,8 +186,8 @@ impl Node {
         }
     }
 
-    /// Lays `over` on top: maps are joined, anything else is replaced. An empty section (`training:` with nothing
-    /// below it) changes nothing.
+    /// Merges `over` into this node: maps are merged, anything else is replaced. An empty section
+    /// (`training:` with nothing below it) changes nothing.
     pub(crate) fn merge(&mut self, over: Self) {
         match (&mut self.content, over.content) {
             (Content::Map(base), Content::Map(entries)) => {
@@ -196,7 +196,7 @@ impl Node {
                 for (key, node) in entries {
                     match known.get(&key.name).and_then(|at| base.get_mut(*at)) {
                         Some((known, old)) => {
-                            // The place of a joined section stays that of its first writer.
+                            // A merged section keeps its first origin.
                             if !matches!(old.content, Content::Map(_)) {
                                 *known = key;
                             }

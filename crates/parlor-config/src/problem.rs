@@ -4,11 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Where a value came from, in rising order of precedence.
+/// Layers of values, in rising order of precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Layer {
-    /// The program's own.
+    /// The default.
     Default,
     /// A configuration file.
     File,
@@ -46,29 +46,29 @@ pub struct Place {
     pub column: usize,
     /// Bytes of `source` to underline.
     pub offset: usize,
-    /// How many.
+    /// Number of bytes.
     pub len: usize,
     /// The whole text.
     pub source: Arc<str>,
 }
 
-/// One thing that is wrong.
+/// A problem of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The key, `training.lora.r`; empty when it is the file as a whole.
+    /// The key, `training.lora.r`; empty for the file as a whole.
     pub path: String,
     /// What is wrong, and what was expected.
     pub message: String,
     /// What to do.
     pub help: Option<String>,
-    /// Where it stands.
+    /// Its place.
     pub place: Option<Place>,
-    /// Which layer said it.
+    /// The layer of the value.
     pub layer: Option<Layer>,
 }
 
 impl Problem {
-    /// A problem with the value of the key `path`; its place is found from the key.
+    /// A problem with the value of the key `path`. Its place is found by the key.
     pub fn at(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self { path: path.into(), message: message.into(), help: None, place: None, layer: None }
     }
@@ -87,7 +87,7 @@ impl fmt::Display for Problem {
             (Some(place), Some(Layer::File | Layer::DotEnv) | None) => {
                 write!(f, "{}:{}:{}: ", place.file.display(), place.line, place.column)?;
             }
-            // The key, which follows, says it.
+            // The key, which follows, names it.
             (Some(_), Some(Layer::Update)) => {}
             (Some(place), Some(_)) => write!(f, "{}: ", place.file.display())?,
             (None, _) => {}
@@ -109,4 +109,14 @@ impl fmt::Display for Problem {
 pub struct ConfigError {
     /// In the order of the layers and, within one, of the text; at least one.
     pub problems: Vec<Problem>,
+}
+
+/// The beginning of a long text, on one line.
+pub(crate) fn short(text: &str) -> String {
+    const LONGEST: usize = 80;
+    let mut line: String = text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        line.push_str("...");
+    }
+    line
 }

@@ -1,31 +1,31 @@
-//! What a program says about its configuration beside the types: other names, environment names, secrets, and
-//! checks that the types cannot express.
+//! The rules of a configuration that its types cannot express: aliases, environment names, secrets, and
+//! validators.
 
 use serde_json::Value;
 
 use crate::problem::Problem;
 
-/// Another spelling of a value: kept as the user wrote it, understood as the canonical one.
+/// Another spelling of a value. Kept as the user wrote it, and used as the canonical one.
 #[derive(Clone, Copy, Debug)]
 pub struct Alias {
-    /// The key whose value it is.
+    /// The key of the value.
     pub key: &'static str,
     /// The other spelling.
     pub alias: &'static str,
-    /// What it means.
+    /// The canonical spelling.
     pub canonical: &'static str,
 }
 
 /// Which key an environment variable sets.
 #[derive(Clone, Copy, Debug)]
 pub enum EnvTarget {
-    /// This one.
+    /// This key.
     Key(&'static str),
-    /// One that depends on the values of all layers.
+    /// A key that depends on the values of all layers.
     Resolved(fn(&Value) -> String),
 }
 
-/// A plain environment name (beside the systematic `PARLOR__SECTION__KEY`).
+/// An environment variable with a name of its own, in addition to the systematic `PARLOR__SECTION__KEY`.
 #[derive(Clone, Copy, Debug)]
 pub struct EnvName {
     /// The variable.
@@ -45,7 +45,7 @@ pub struct Rules<C> {
     pub env_names: &'static [EnvName],
     /// Keys whose values are never shown.
     pub secrets: &'static [&'static str],
-    /// Checks across keys; the place of each problem is found from its key.
+    /// Checks across keys. The place of each problem is found by its key.
     pub validators: Vec<fn(&C) -> Vec<Problem>>,
 }
 
@@ -62,7 +62,7 @@ impl<C> Clone for Rules<C> {
 }
 
 impl<C> Rules<C> {
-    /// Whether the value of `path`, or of the key that it is part of, is never shown.
+    /// Whether the value of `path`, or of a key above it, is secret.
     pub fn is_secret(&self, path: &str) -> bool {
         let within = |key: &str| path.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
         self.secrets.iter().any(|key| *key == path || within(key))

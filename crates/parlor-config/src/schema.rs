@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::node::join;
 
-/// A schema with its definitions at hand.
+/// A schema with the definitions that it refers to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schema<'a> {
     root: &'a Value,
@@ -24,7 +24,7 @@ impl<'a> Schema<'a> {
     /// Follows `$ref`.
     pub(crate) fn resolved(self) -> Self {
         let mut schema = self;
-        // A chain of references is short; a circular one must end.
+        // Bounds circular references; real chains are short.
         for _ in 0..16 {
             let Some(reference) = schema.at.get("$ref").and_then(Value::as_str) else { return schema };
             let Some(at) = reference.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer)) else {
@@ -118,7 +118,7 @@ impl<'a> Schema<'a> {
         vec![schema]
     }
 
-    /// Whether nothing is a value of its own, other than an absent section.
+    /// Whether null is a value, other than an absent section.
     pub(crate) fn takes_null(self) -> bool {
         self.types().contains(&"null")
     }

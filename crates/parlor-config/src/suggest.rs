@@ -1,22 +1,22 @@
-//! "Did you mean": the nearest known word.
+//! "Did you mean": the most similar known word.
 
 use crate::node::join;
 
-/// From here on, words are alike.
+/// Similarity from which a word is suggested.
 const ALIKE: f64 = 0.6;
-/// From here on, one is surely a misspelling of the other.
+/// Similarity from which one word is almost certainly a misspelling of the other.
 const MISSPELT: f64 = 0.8;
 
-/// Of what is longer, nothing is a misspelling.
+/// Longest text in characters for which suggestions are made.
 const LONGEST: usize = 100;
 
-/// The word nearest to `given`, when one is near.
+/// The word most similar to `given`, if one is similar enough.
 pub(crate) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     nearest_from(ALIKE, given, known)
 }
 
 fn nearest_from<'a>(least: f64, given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // No key is that long, and the comparison takes time and memory for every character.
+    // No key is that long, and the cost of comparing grows with the length.
     if given.len() > LONGEST {
         return None;
     }
@@ -29,15 +29,15 @@ fn nearest_from<'a>(least: f64, given: &str, known: impl IntoIterator<Item = &'a
         .map(|(_, word)| word)
 }
 
-/// The key that an unknown one below `section` was meant to be: a neighbour misspelt, the same name elsewhere, a
-/// neighbour that is alike, or a name elsewhere that is.
+/// The most probable key for an unknown one below `section`: a misspelt sibling, the same name elsewhere, a
+/// similar sibling, or a similar name elsewhere.
 pub(crate) fn key(section: &str, given: &str, siblings: &[&str], all: &[String]) -> Option<String> {
     if let Some(sibling) = nearest_from(MISSPELT, given, siblings.iter().copied()) {
         return Some(join(section, sibling));
     }
     let last = |path: &'_ str| path.rsplit('.').next().unwrap_or_default().to_owned();
     let elsewhere: Vec<&String> = all.iter().filter(|path| last(path) == given).collect();
-    // Several sections may know it: the one most like where it was written.
+    // Several sections may have it: the one most similar to where it was written.
     let within = elsewhere.iter().find(|path| path.starts_with(section)).or(elsewhere.first());
     if let Some(path) = within {
         return Some((*path).clone());

@@ -1,14 +1,14 @@
-//! A tree against its schema: every problem at once, each at its place.
+//! Validates a tree against its schema: reports every problem at once, each with its place.
 
 use serde_json::Value;
 
 use crate::limits;
 use crate::node::{Content, Node, Origin, Style, join};
-use crate::problem::Problem;
+use crate::problem::{Problem, short};
 use crate::schema::Schema;
 use crate::suggest;
 
-/// Said of a key that the schema does not have.
+/// The message for a key that the schema does not have.
 pub(crate) const UNKNOWN_KEY: &str = "unknown key";
 
 /// Checks `node`; `all` are the paths of all keys, for suggestions.
@@ -47,15 +47,15 @@ impl Checker<'_> {
         {
             return self.choice(node, &scalar.value, &choices, path);
         }
-        // Of several alternatives, those of the node's own type speak, and of them those whose tag it bears.
+        // Of several alternatives, those of the node's type apply, and of these those with its tag.
         let fitting = alternatives.into_iter().filter(|schema| matches_type(node, *schema));
         let fitting: Vec<(usize, Schema<'_>)> =
-            fitting.map(|schema| (strangeness(node, schema), schema)).collect();
-        let least = fitting.iter().map(|(strangeness, _)| *strangeness).min();
-        let mut nearest = fitting.into_iter().filter(|(strangeness, _)| Some(*strangeness) == least);
+            fitting.map(|schema| (distance(node, schema), schema)).collect();
+        let least = fitting.iter().map(|(distance, _)| *distance).min();
+        let mut nearest = fitting.into_iter().filter(|(distance, _)| Some(*distance) == least);
         let Some((_, first)) = nearest.next() else { return self.wrong_type(node, schema, path) };
         let mut problems = self.against(node, schema, first, path);
-        // Where the tags do not decide, the one that least is said against.
+        // When the tags do not decide, the one with the fewest problems.
         for (_, other) in nearest {
             if problems.is_empty() {
                 break;
@@ -68,7 +68,7 @@ impl Checker<'_> {
         self.problems.extend(problems);
     }
 
-    /// What is wrong with `node` as one of the `alternative`s of `schema`, whose type it has.
+    /// The problems of `node` against an `alternative` of `schema` of its type.
     fn against(&self, node: &Node, schema: Schema<'_>, alternative: Schema<'_>, path: &str) -> Vec<Problem> {
         let mut checker = Checker { all: self.all, problems: Vec::new() };
         match &node.content {
@@ -94,7 +94,7 @@ impl Checker<'_> {
         for (key, child) in entries {
             let child_path = join(path, &key.name);
             if let Some(child_schema) = schema.property(&key.name) {
-                // An empty section is as good as none.
+                // An empty section counts as absent.
                 if !child.is_null() || child_schema.properties().is_empty() || child_schema.takes_null() {
                     self.node(child, child_schema, &child_path);
                 }
@@ -109,7 +109,7 @@ impl Checker<'_> {
                         "a dot does not open a section here: write `{sections}: {{ {last}: ...{close}`"
                     ))
                 } else {
-                    // A section of which one is in force says so by a word: `training_type: lora`.
+                    // Of some sections one is in force, which a scalar beside them names: `training_type: lora`.
                     let words = entries.iter().filter_map(|(_, entry)| match &entry.content {
                         Content::Scalar(scalar) => Some(join(path, &scalar.text)),
                         _ => None,
@@ -197,16 +197,6 @@ impl Checker<'_> {
     }
 }
 
-/// The beginning of a long text, on one line.
-pub(crate) fn short(text: &str) -> String {
-    const LONGEST: usize = 80;
-    let mut line: String = text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.chars().nth(LONGEST).is_some() {
-        line.push_str("...");
-    }
-    line
-}
-
 fn plain_without_underscores(text: &str) -> Value {
     crate::yaml::scalar(&text.replace('_', ""), Style::Plain).value
 }
@@ -246,7 +236,7 @@ pub(crate) fn matches_types(node: &Node, types: &[&str]) -> bool {
             Value::Bool(_) => &["boolean"],
             Value::String(_) => &["string"],
             Value::Number(number) if number.is_f64() => match number.as_f64() {
-                // 1e3 is a whole number to a person.
+                // 1e3 counts as a whole number.
                 Some(float) if float.fract() == 0.0 && float.abs() < 1e15 => &["integer", "number"],
                 _ => &["number"],
             },
@@ -256,8 +246,8 @@ pub(crate) fn matches_types(node: &Node, types: &[&str]) -> bool {
     types.is_empty() || types.iter().any(|name| own.contains(name))
 }
 
-/// How little a section is of the kind that `schema` describes: tags that it has otherwise and keys that it lacks.
-fn strangeness(node: &Node, schema: Schema<'_>) -> usize {
+/// The distance of a section from `schema`: the number of tags with another value and of missing keys.
+fn distance(node: &Node, schema: Schema<'_>) -> usize {
     let Content::Map(entries) = &node.content else { return 0 };
     let find = |name: &str| entries.iter().find(|(key, _)| key.name == name).map(|(_, child)| child);
     let tags = schema.properties().into_iter().filter_map(|(name, child)| Some((name, child.get("const")?)));

@@ -1,4 +1,5 @@
-//! Following changes of the files: validated, then swapped in; a bad file is reported and changes nothing.
+//! Hot reload: watches the files, validates a change, and swaps it in. An invalid file is reported and
+//! changes nothing.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,24 +9,24 @@ use std::time::{Duration, Instant};
 
 use notify::{RecursiveMode, Watcher};
 
-use crate::Configuration;
+use crate::configuration::Configuration;
 use crate::manager::{ConfigManager, lock};
 use crate::problem::ConfigError;
 
-/// Editors write a file in several steps; a change counts when nothing has happened for this long.
+/// Debounce: editors write a file in several steps, so a reload waits until nothing has happened for this long.
 const QUIET: Duration = Duration::from_millis(200);
 
-/// A file that never rests is read all the same.
+/// The longest delay of a reload, for files that change all the time.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Ends the watching when it is dropped.
+/// Stops watching when it is dropped.
 #[derive(Debug)]
 pub struct WatchGuard {
-    /// The thread holds it weakly: when this is gone, so is the channel that it listens on.
+    /// The thread has a weak reference only: when this is dropped, its channel closes.
     _watched: Arc<Mutex<Watched>>,
 }
 
-/// What is watched: directories, since an editor that saves by renaming replaces the file that a watch would be on.
+/// What is watched: directories, because an editor that saves by renaming replaces the watched file.
 #[derive(Debug)]
 struct Watched {
     watcher: notify::RecommendedWatcher,
@@ -53,9 +54,9 @@ impl Watched {
 }
 
 impl<C: Configuration> ConfigManager<C> {
-    /// Reloads when one of the files changes: the configuration's, those that it extends, now or later, and `.env`.
-    /// `report` hears of each reload: `Ok` when the new configuration is in force, else what is wrong with it (the
-    /// old one stays).
+    /// Reloads when one of the files changes: the configuration's, those that it extends, now or later, and
+    /// `.env`. Calls `report` after each reload: with `Ok` when the new configuration is in force, else with
+    /// its problems (the old one stays in force).
     ///
     /// # Errors
     /// When the operating system cannot watch the directories.
@@ -65,7 +66,7 @@ impl<C: Configuration> ConfigManager<C> {
     ) -> Result<WatchGuard, notify::Error> {
         let (sender, events) = channel();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // A receiver that is gone means that the watching ends.
+            // Fails when the receiver is gone, which ends the thread.
             let _ = sender.send(event);
         })?;
         let mut watched = Watched { watcher, directories: BTreeSet::new(), files: BTreeSet::new() };
@@ -83,7 +84,7 @@ impl<C: Configuration> ConfigManager<C> {
                         tracing::warn!(%error, "the changed configuration is not valid; the old one stays")
                     }
                 }
-                // A file that `extends` names is waited for even while it does not exist.
+                // A file named by `extends` is watched even while it does not exist.
                 if let Some(watched) = watched.upgrade() {
                     let files: Vec<PathBuf> = files.into_iter().chain(dotenv.clone()).collect();
                     if let Err(error) = lock(&watched).follow(&files) {
@@ -97,7 +98,7 @@ impl<C: Configuration> ConfigManager<C> {
     }
 }
 
-/// Waits until a file has changed and then rests; `None` when the watching has ended.
+/// Waits for a change and then for the debounce interval; `None` when watching has ended.
 fn changed(events: &Receiver<notify::Result<notify::Event>>, watched: &Weak<Mutex<Watched>>) -> Option<()> {
     let concerns = |event: notify::Result<notify::Event>| match event {
         Ok(event) => Some(lock(&*watched.upgrade()?).concerns(&event)),
@@ -109,7 +110,7 @@ fn changed(events: &Receiver<notify::Result<notify::Event>>, watched: &Weak<Mute
     while !concerns(events.recv().ok()?)? {}
     let first = Instant::now();
     let mut last = first;
-    // Other files of the directory may change all the time: they do not count.
+    // Ignores other files of the directory, which may change all the time.
     while last.elapsed() < QUIET && first.elapsed() < PATIENCE {
         match events.recv_timeout(QUIET.saturating_sub(last.elapsed())) {
             Ok(event) => {

@@ -1,4 +1,4 @@
-//! YAML text to a tree with places.
+//! Parses YAML into a tree with places.
 //!
 //! Built on the events of `granit-parser`, the parser below `serde-saphyr`: a deserializer does not say where an
 //! *unknown* key stands, nor whether a scalar was quoted, and both are needed here. Scalars follow the YAML 1.2
@@ -14,13 +14,13 @@ use serde_json::Value;
 use crate::node::{Content, Key, Node, Origin, Scalar, Source, Style};
 use crate::problem::Problem;
 
-/// Nodes of a file, aliases expanded: bounds what a small file can blow up to.
+/// Maximum number of nodes of a file with aliases expanded, which bounds alias bombs.
 const MAX_NODES: usize = 100_000;
 const MAX_DEPTH: usize = 64;
 
-/// Parses `source`: the tree, and what is wrong with it, each with its place. There is no tree when the text is
-/// empty, and none after a syntax error; duplicate keys, unknown tags and a second document leave one, so that the
-/// rest of the file can be checked too.
+/// Parses `source`: the tree, and what is wrong with it, each with its place. There is no tree when the text
+/// is empty, and none after a syntax error; duplicate keys, unknown tags and a second document leave one, so
+/// that the rest of the file can be checked too.
 pub(crate) fn parse(source: &Arc<Source>) -> (Option<Node>, Vec<Problem>) {
     let mut builder = Builder {
         source,
@@ -84,13 +84,13 @@ fn tab_help(text: &str, at: usize) -> Option<String> {
     indent.contains('\t').then(|| "YAML is indented with spaces: replace the tab".to_owned())
 }
 
-/// A collection that is being filled.
+/// A collection that is being parsed.
 struct Open {
     node: Node,
     anchor: usize,
-    /// Key that waits for its value.
+    /// The key whose value comes next.
     key: Option<Key>,
-    /// Where each key stands in the map.
+    /// Index of each key in the map.
     keys: HashMap<String, usize>,
     start: usize,
 }
@@ -182,7 +182,7 @@ impl Builder<'_> {
             return Err(Box::new(self.problem(node.origin.span, message)));
         }
         if anchor > 0 {
-            // A copy is kept: nested anchors multiply what they hold.
+            // Copies count against the limit, since nested anchors multiply.
             self.nodes += count(&node);
             self.anchors.insert(anchor, node.clone());
         }

@@ -1,13 +1,14 @@
-//! The tokens that may come next, and the filters that narrow them down to those that are drawn from.
+//! Candidates for the next token, and the filters (warpers) that reduce them.
 //!
-//! The order is that of transformers' warpers: temperature, top-h, top-k, top-p, min-p, typical, epsilon, eta. Sources: Holtzman et al. 2020
-//! (top-p), Meister et al. 2022 (typical), Nguyen et al. 2024 (min-p), Hewitt et al. 2022 (epsilon, eta), Potraghloo et al. 2025 (top-h).
+//! The order is that of transformers' warpers: temperature, top-h, top-k, top-p, min-p, typical, epsilon,
+//! eta. Sources: Holtzman et al. 2020 (top-p), Meister et al. 2022 (typical), Nguyen et al. 2024 (min-p),
+//! Hewitt et al. 2022 (epsilon, eta), Potraghloo et al. 2025 (top-h).
 
 use std::cmp::Ordering;
 
 use crate::params::SamplingParams;
 
-/// Tokens that top-h looks at.
+/// Number of tokens that top-h considers.
 const TOP_H_CANDIDATES: usize = 100;
 
 /// A token that may come next.
@@ -17,7 +18,8 @@ pub(crate) struct Candidate {
     logit: f32,
 }
 
-/// Tokens that may come next. Logits are kept as they are: dividing them by a tiny temperature would make them infinite.
+/// Candidates for the next token. Their logits are not divided by the temperature, since a tiny one would
+/// make them infinite.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidates {
     list: Vec<Candidate>,
@@ -67,15 +69,15 @@ impl Candidates {
         }
     }
 
-    /// Each with its probability, in id order.
+    /// Ids and probabilities, in the order of the ids.
     pub(crate) fn distribution(mut self) -> Vec<(u32, f64)> {
         self.list.sort_unstable_by_key(|candidate| candidate.id);
         let probabilities = self.probabilities();
         self.list.iter().map(|candidate| candidate.id).zip(probabilities).collect()
     }
 
-    /// Draws one; `uniform` is from 0 up to but not 1. In id order, so that the draw does not depend on how the
-    /// candidates were selected.
+    /// Draws a candidate by `uniform`, in `[0, 1)`. In the order of the ids, so that the result does not
+    /// depend on how the candidates were selected.
     pub(crate) fn draw(self, uniform: f64) -> Option<u32> {
         let mut left = uniform;
         let mut last = None;
@@ -88,7 +90,7 @@ impl Candidates {
                 }
             }
         }
-        // Rounding may leave a sliver above zero after the last that has a probability.
+        // Rounding may leave a remainder after the last candidate.
         last
     }
 
@@ -96,9 +98,9 @@ impl Candidates {
         self.list.iter().fold(f32::NEG_INFINITY, |most, candidate| most.max(candidate.logit))
     }
 
-    /// Logarithm of a candidate's probability over that of the likeliest, whose logit is `most`.
+    /// Log of the ratio of a candidate's probability to that of the most likely one, whose logit is `most`.
     fn relative(&self, candidate: &Candidate, most: f32) -> f64 {
-        // Also right where both are infinite.
+        // Also correct when both are infinite.
         if candidate.logit == most {
             return 0.0;
         }
@@ -174,7 +176,8 @@ impl Candidates {
         }
     }
 
-    /// Keeps, of the hundred likeliest, those whose terms of the entropy reach `top_h` of it at most, at least one.
+    /// Keeps, of the hundred likeliest, those whose terms of the entropy reach `top_h` of it at most, at
+    /// least one.
     fn keep_top_h(&mut self, top_h: f32) {
         if self.list.len() > TOP_H_CANDIDATES {
             self.keep_top_k(TOP_H_CANDIDATES);

@@ -1,6 +1,6 @@
-//! One answer to one prompt: prefill, then token by token over the cache.
+//! Generates one completion of one prompt: prefill, then decoding token by token over the KV cache.
 //!
-//! Leaves out: several answers at once, which the scheduler will bring on the same decoder call.
+//! Leaves out several completions at once, which a scheduler will add over the same decoder call.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -10,62 +10,62 @@ use parlor_text::{SpecialTokens, StreamDecoder, Tokenizer, TokenizerError};
 use serde::Serialize;
 
 use crate::params::SamplingParams;
-use crate::processors::Ends;
-use crate::sampling::{NoToken, Sampler};
+use crate::processors::EndConditions;
+use crate::sampling::{Sampler, SamplingError};
 use crate::stop::StopScanner;
 
-/// Prompt tokens that go through the decoder at once: bounds memory, and lets a caller cancel in between.
+/// Prompt tokens per decoder call. Bounds the memory of activations.
 const PREFILL_CHUNK: usize = 512;
 
-/// What answers.
+/// A model as [`generate`] uses it.
 #[derive(Clone, Copy, Debug)]
-pub struct Answerer<'a> {
-    /// The network.
+pub struct GenerationModel<'a> {
+    /// The decoder.
     pub decoder: &'a Decoder,
-    /// Turns ids into text; without it there is none, and stop texts cannot be found.
+    /// Turns ids into text. Without it a completion has no text, and stop texts are refused.
     pub tokenizer: Option<&'a Tokenizer>,
-    /// Ids that end an answer.
+    /// Ids that end a completion.
     pub eos_token_ids: &'a [u32],
     /// Longest sequence in tokens, prompt included.
     pub max_length: usize,
 }
 
-/// Why an answer ended (OpenAI's names, and `cancelled`).
+/// Why a completion ended (OpenAI's names, and `cancelled`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
-    /// The model ended it, or a stop text was found.
+    /// An end-of-sequence token, or a stop text.
     Stop,
-    /// `max_tokens`, `max_time`, or the longest sequence of the model or its settings was reached.
+    /// `max_tokens`, `max_time`, or the maximum length of the model or its settings.
     Length,
-    /// The caller ended it.
+    /// Cancelled by the caller.
     Cancelled,
 }
 
-/// An answer.
+/// A completion.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
+pub struct Completion {
     /// Its text, without stop texts and special tokens.
     pub text: String,
-    /// Its ids, the one that ended it included.
+    /// Its ids, including the one that ended it.
     pub ids: Vec<u32>,
     /// Why it ended.
     pub finish_reason: FinishReason,
-    /// Tokens of the prompt.
+    /// Number of tokens of the prompt.
     pub prompt_tokens: usize,
-    /// Time until the first new token was known.
+    /// Time to the first new token.
     pub prefill: Duration,
-    /// Time for the rest.
+    /// Time for the other tokens.
     pub decode: Duration,
 }
 
-impl Answer {
+impl Completion {
     /// Prompt tokens per second.
     pub fn prefill_tokens_per_second(&self) -> f64 {
         rate(self.prompt_tokens, self.prefill)
     }
 
-    /// New tokens per second, the first (which prefill pays for) not counted.
+    /// New tokens per second, without the first, which belongs to prefill.
     pub fn decode_tokens_per_second(&self) -> f64 {
         rate(self.ids.len().saturating_sub(1), self.decode)
     }
@@ -75,16 +75,16 @@ fn rate(tokens: usize, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { tokens as f64 / time.as_secs_f64() }
 }
 
-/// Why there is no answer.
+/// Why there is no completion.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
     /// The sampling parameters are out of range.
     #[error("{}", .0.join("; "))]
     Params(Vec<String>),
-    /// There is nothing to go on from.
+    /// The prompt has no token.
     #[error("the prompt has no token; give at least one")]
     EmptyPrompt,
-    /// The prompt leaves no room.
+    /// The prompt leaves no room for a completion.
     #[error("the prompt has {tokens} tokens, but the model takes {max_length}, answer included; shorten it")]
     PromptTooLong {
         /// Tokens of the prompt.
@@ -103,19 +103,19 @@ pub enum GenerateError {
         /// The limit.
         max_length: usize,
     },
-    /// Stop texts need text.
+    /// Stop texts without a tokenizer.
     #[error(
         "stop texts were given ({}), but there is no tokenizer, so none can be found in the answer; use a model with a \
          tokenizer, or leave them out", .0.iter().map(|stop| format!("{stop:?}")).collect::<Vec<_>>().join(", ")
     )]
     StopWithoutTokenizer(Vec<String>),
-    /// The model gave no number: its weights are damaged or not finite.
+    /// No logit is a number: the weights are damaged or not finite.
     #[error("the model's output at position {position} holds no number; its weights are not finite")]
     NotFinite {
         /// Position of the token that could not be chosen.
         position: usize,
     },
-    /// The parameters leave no token to choose.
+    /// The parameters forbid every token.
     #[error(
         "at position {position} every token is forbidden by the generation settings (suppressed tokens, bad words, \
          n-grams that may not repeat, forced tokens outside the vocabulary); allow some"
@@ -124,25 +124,56 @@ pub enum GenerateError {
         /// Position of the token that could not be chosen.
         position: usize,
     },
-    /// The decoder.
+    /// From the decoder.
     #[error(transparent)]
     Decoder(#[from] DecoderError),
-    /// The tokenizer.
+    /// From the tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
 }
 
-/// Answers `prompt`. `on_text` sees each piece of text as soon as it is certain, and may end the answer.
+/// Generates a completion of `prompt`. `on_text` gets each piece of text as soon as it is final, and may
+/// cancel. `seed` is used when `params` has none.
+///
+/// ```
+/// use std::ops::ControlFlow;
+///
+/// use parlor_engine::{GenerationModel, SamplingParams, generate};
+/// use parlor_model::{LoadOptions, load_directory};
+/// use parlor_text::SpecialTokens;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models/qwen2_chat");
+/// let model = load_directory(&directory, &LoadOptions::default())?;
+/// let tokenizer = model.tokenizer.as_ref().ok_or("the model has no tokenizer")?;
+/// let generation_model = GenerationModel {
+///     decoder: &model.decoder,
+///     tokenizer: Some(tokenizer),
+///     eos_token_ids: &model.eos_token_ids(),
+///     max_length: model.max_length,
+/// };
+/// let prompt = tokenizer.encode("Once upon a time", SpecialTokens::Include)?;
+/// let params = SamplingParams::greedy(8);
+/// let mut streamed = String::new();
+/// let completion = generate(generation_model, &prompt, &params, 0, &mut |piece| {
+///     streamed.push_str(piece);
+///     ControlFlow::Continue(())
+/// })?;
+/// assert!(completion.ids.len() <= 8);
+/// assert_eq!(completion.text, streamed);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// [`GenerateError`].
 pub fn generate(
-    answerer: Answerer<'_>,
+    model: GenerationModel<'_>,
     prompt: &[u32],
     params: &SamplingParams,
     seed: u64,
     on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
-) -> Result<Answer, GenerateError> {
+) -> Result<Completion, GenerateError> {
     let problems = params.problems();
     if !problems.is_empty() {
         return Err(GenerateError::Params(problems));
@@ -150,29 +181,29 @@ pub fn generate(
     if prompt.is_empty() {
         return Err(GenerateError::EmptyPrompt);
     }
-    let max_length = answerer.max_length;
+    let max_length = model.max_length;
     if prompt.len() >= max_length {
         return Err(GenerateError::PromptTooLong { tokens: prompt.len(), max_length });
     }
     if let Some(max_length) = params.max_length.filter(|&most| prompt.len() >= most) {
         return Err(GenerateError::PromptOverMaxLength { tokens: prompt.len(), max_length });
     }
-    if answerer.tokenizer.is_none() && !params.stop.is_empty() {
+    if model.tokenizer.is_none() && !params.stop.is_empty() {
         return Err(GenerateError::StopWithoutTokenizer(params.stop.clone()));
     }
     let length = max_length.min(params.max_length.unwrap_or(max_length));
     let room = params.max_tokens.min(length - prompt.len());
-    let ends = Ends { eos_token_ids: answerer.eos_token_ids.to_vec(), length: prompt.len() + room };
+    let ends = EndConditions { eos_token_ids: model.eos_token_ids.to_vec(), length: prompt.len() + room };
     let start = Instant::now();
-    let mut run = Run {
-        answerer,
-        cache: KvCache::new(answerer.decoder.config(), 1),
-        saved: Workspace::default(),
+    let mut decoding = Decoding {
+        model,
+        cache: KvCache::new(model.decoder.config(), 1),
+        workspace: Workspace::default(),
         sampler: Sampler::new(params.clone(), ends, prompt, seed),
     };
-    let mut text = TextOut {
-        tokenizer: answerer.tokenizer,
-        stream: answerer.tokenizer.map(|tokenizer| StreamDecoder::new(tokenizer, SpecialTokens::Omit)),
+    let mut text = TextStream {
+        tokenizer: model.tokenizer,
+        stream: model.tokenizer.map(|tokenizer| StreamDecoder::new(tokenizer, SpecialTokens::Omit)),
         stops: StopScanner::new(&params.stop),
         text: String::new(),
         on_text,
@@ -182,12 +213,12 @@ pub fn generate(
     let mut pending: &[u32] = prompt;
     let mut last;
     while ids.len() < room {
-        let id = run.next(pending)?;
+        let id = decoding.next(pending)?;
         if ids.is_empty() {
             prefill = start.elapsed();
         }
         ids.push(id);
-        if !params.ignore_eos && answerer.eos_token_ids.contains(&id) {
+        if !params.ignore_eos && model.eos_token_ids.contains(&id) {
             finish = FinishReason::Stop;
             break;
         }
@@ -204,18 +235,26 @@ pub fn generate(
     }
     text.finish()?;
     let decode = start.elapsed().saturating_sub(prefill);
-    Ok(Answer { text: text.text, ids, finish_reason: finish, prompt_tokens: prompt.len(), prefill, decode })
+    Ok(Completion {
+        text: text.text,
+        ids,
+        finish_reason: finish,
+        prompt_tokens: prompt.len(),
+        prefill,
+        decode,
+    })
 }
 
-struct Run<'a> {
-    answerer: Answerer<'a>,
+/// The state of decoding one sequence.
+struct Decoding<'a> {
+    model: GenerationModel<'a>,
     cache: KvCache,
-    saved: Workspace,
+    workspace: Workspace,
     sampler: Sampler,
 }
 
-impl Run<'_> {
-    /// Feeds `ids` and chooses what follows them.
+impl Decoding<'_> {
+    /// Feeds `ids` to the decoder and samples the next token.
     fn next(&mut self, ids: &[u32]) -> Result<u32, GenerateError> {
         let mut logits = Vec::new();
         let chunks = ids.chunks(PREFILL_CHUNK);
@@ -224,18 +263,18 @@ impl Run<'_> {
             let mut batch = Batch::default();
             batch.push(chunk, self.cache.len(0), Context::Cache(0));
             let rows = if index + 1 == count { vec![batch.len() - 1] } else { Vec::new() };
-            logits = self.answerer.decoder.logits(&batch, &rows, Some(&mut self.cache), &mut self.saved)?;
+            logits = self.model.decoder.logits(&batch, &rows, Some(&mut self.cache), &mut self.workspace)?;
         }
         let position = self.cache.len(0);
         self.sampler.next(&mut logits).map_err(|none| match none {
-            NoToken::NotFinite => GenerateError::NotFinite { position },
-            NoToken::Forbidden => GenerateError::Forbidden { position },
+            SamplingError::NotFinite => GenerateError::NotFinite { position },
+            SamplingError::Forbidden => GenerateError::Forbidden { position },
         })
     }
 }
 
-/// Ids to certain, stop-free text.
-struct TextOut<'a, 'f> {
+/// Turns ids into text, up to the first stop text, and passes it on.
+struct TextStream<'a, 'f> {
     tokenizer: Option<&'a Tokenizer>,
     stream: Option<StreamDecoder<'a>>,
     stops: StopScanner,
@@ -244,28 +283,28 @@ struct TextOut<'a, 'f> {
     cancelled: bool,
 }
 
-impl TextOut<'_, '_> {
+impl TextStream<'_, '_> {
     fn push(&mut self, id: u32) -> Result<(), TokenizerError> {
         if self.stops.watches()
             && let Some(token) = self.hidden(id)?
         {
             let piece = self.stops.push_hidden(&token);
-            self.show(&piece);
+            self.emit(&piece);
         }
         if let Some(stream) = &mut self.stream
             && let Some(piece) = stream.push(id)?
         {
             let piece = self.stops.push(&piece);
-            self.show(&piece);
+            self.emit(&piece);
         }
         Ok(())
     }
 
-    /// The spelling of a token that the text does not show.
+    /// The spelling of a token that is left out of the text.
     fn hidden(&self, id: u32) -> Result<Option<String>, TokenizerError> {
         let Some(tokenizer) = self.tokenizer else { return Ok(None) };
         let shown = tokenizer.decode(&[id], SpecialTokens::Omit)?;
-        // A token that is empty either way, as a lone space may be, is not hidden.
+        // A token that is empty either way, as a lone space may be, is not a special token.
         let hidden = shown.is_empty() && !tokenizer.decode(&[id], SpecialTokens::Include)?.is_empty();
         Ok(if hidden { tokenizer.token(id) } else { None })
     }
@@ -277,12 +316,12 @@ impl TextOut<'_, '_> {
             if !self.stops.stopped() {
                 rest.push_str(&self.stops.finish());
             }
-            self.show(&rest);
+            self.emit(&rest);
         }
         Ok(())
     }
 
-    fn show(&mut self, piece: &str) {
+    fn emit(&mut self, piece: &str) {
         if !piece.is_empty() {
             self.text.push_str(piece);
             self.cancelled |= (self.on_text)(piece).is_break();

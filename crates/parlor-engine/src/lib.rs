@@ -1,4 +1,4 @@
-//! Requests to tokens: sampling, stop texts, generation.
+//! Text generation: sampling, stop texts, decoding.
 #![forbid(unsafe_code)]
 
 mod candidates;
@@ -9,9 +9,9 @@ mod resolve;
 mod sampling;
 mod stop;
 
-pub use generate::{Answer, Answerer, FinishReason, GenerateError, generate};
+pub use generate::{Completion, FinishReason, GenerateError, GenerationModel, generate};
 pub use params::SamplingParams;
-pub use processors::Ends;
+pub use processors::EndConditions;
 pub use resolve::{Resolved, SamplingOverrides, resolve};
-pub use sampling::{NoToken, Sampler, likeliest};
+pub use sampling::{Sampler, SamplingError, argmax};
 pub use stop::StopScanner;

@@ -1,35 +1,35 @@
-//! What a request may ask of the sampler.
+//! The sampling parameters of a request.
 //!
 //! Names as transformers' `GenerationConfig`, vLLM's `SamplingParams` and OpenAI's API. What each does is in
 //! `processors.rs` and `candidates.rs`.
 
 use serde::{Deserialize, Serialize};
 
-/// How tokens are chosen and when to stop.
+/// How tokens are sampled and when a completion ends.
 ///
-/// The defaults are neutral: they sample from the model's own distribution. What applies to an answer is, for each
-/// setting, the first of: the request (a flag), the user's configuration (`serving.sampling_defaults`), the model's
-/// `generation_config.json`, the neutral value. See [`crate::resolve`] for the rule.
+/// The defaults are neutral: they sample from the model's own distribution. In force is, for each parameter,
+/// the first of: the request (a flag), the user's configuration (`serving.sampling_defaults`), the model's
+/// `generation_config.json`, the neutral value. [`crate::resolve`] has the rules.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SamplingParams {
-    /// Divides the logits; 0 takes the likeliest token (greedy).
+    /// Divides the logits; 0 takes the most likely token (greedy).
     pub temperature: f32,
-    /// Only the `top_k` likeliest tokens; 0 is all.
+    /// Only the `top_k` most likely tokens; 0 is all.
     pub top_k: usize,
-    /// Only the likeliest tokens whose probabilities reach `top_p` together; 1 is all, 0 the likeliest alone.
+    /// Only the most likely tokens whose probabilities add up to `top_p`; 1 is all, 0 the most likely alone.
     pub top_p: f32,
-    /// Only tokens at least `min_p` times as likely as the likeliest; 0 is all.
+    /// Only tokens at least `min_p` times as likely as the most likely one; 0 is all.
     pub min_p: f32,
-    /// Only tokens whose surprise is nearest the expected one, up to this probability; 1 is all.
+    /// Only tokens whose surprisal is closest to the entropy, up to this probability; 1 is all.
     pub typical_p: f32,
-    /// Only the likeliest tokens whose terms of the entropy stay within this share of it; absent is all.
+    /// Only the most likely tokens whose terms of the entropy stay within this share of it; absent is all.
     pub top_h: Option<f32>,
     /// Only tokens at least this likely; 0 is all.
     pub epsilon_cutoff: f32,
-    /// Only tokens at least as likely as this, or as its root times e to the minus entropy where that is less; 0 is all.
+    /// Only tokens at least as likely as the smaller of this and `sqrt(eta) * exp(-entropy)`; 0 is all.
     pub eta_cutoff: f32,
-    /// Divides positive logits (multiplies negative ones) of tokens in the prompt or the answer; 1 is off.
+    /// Divides positive logits (multiplies negative ones) of tokens in the prompt or the completion; 1 is off.
     pub repetition_penalty: f32,
     /// Multiplies positive logits (divides negative ones) of tokens in the prompt; 1 is off.
     pub encoder_repetition_penalty: f32,
@@ -37,41 +37,42 @@ pub struct SamplingParams {
     pub frequency_penalty: f32,
     /// Subtracted from a token's logit once it was generated.
     pub presence_penalty: f32,
-    /// N-grams of this size occur once in prompt and answer together; 0 is off.
+    /// N-grams of this size occur once in prompt and completion together; 0 is off.
     pub no_repeat_ngram_size: usize,
-    /// N-grams of this size that the prompt holds do not occur in the answer; 0 is off.
+    /// N-grams of this size in the prompt do not occur in the completion; 0 is off.
     pub encoder_no_repeat_ngram_size: usize,
-    /// Sequences of tokens that are never generated. The end of the answer alone cannot be one.
+    /// Sequences of tokens that are never generated. An end-of-sequence token alone is ignored.
     pub bad_words_ids: Vec<Vec<u32>>,
-    /// Added to the logit of the last token of each sequence where the others stand before it.
+    /// Added to the logit of the last token of each sequence when the others precede it.
     pub sequence_bias: Vec<(Vec<u32>, f32)>,
     /// Tokens that are never generated.
     pub suppress_tokens: Vec<u32>,
-    /// Tokens that no answer begins with.
+    /// Tokens that no completion begins with.
     pub begin_suppress_tokens: Vec<u32>,
-    /// Token that follows a prompt of one token.
+    /// Token that is forced after a prompt of one token.
     pub forced_bos_token_id: Option<u32>,
-    /// Tokens of which one is the last of an answer that reaches its longest length; none: it is cut.
+    /// Tokens of which one is forced at the maximum length. Empty: the completion is cut there.
     pub forced_eos_token_ids: Vec<u32>,
-    /// After so many new tokens, the end becomes likelier by this factor per token.
+    /// From this many new tokens on, end-of-sequence tokens become more likely by this factor per token.
     pub exponential_decay_length_penalty: Option<(usize, f32)>,
-    /// Replace logits that are not finite: none by 0, infinite ones by the largest numbers.
+    /// Replace logits that are not finite: NaN by 0, infinities by the largest numbers.
     pub remove_invalid_values: bool,
-    /// Makes the choice repeatable; without it each request draws a new one.
+    /// Makes sampling reproducible. Absent: each request draws a new seed.
     pub seed: Option<u64>,
     /// At most this many new tokens.
     pub max_tokens: usize,
     /// At most this many tokens, prompt included; absent: as many as the model takes.
     pub max_length: Option<usize>,
-    /// New tokens before which the answer does not end by itself.
+    /// Minimum number of new tokens before an end-of-sequence token.
     pub min_tokens: usize,
-    /// Tokens, prompt included, before which the answer does not end by itself.
+    /// Minimum number of tokens, prompt included, before an end-of-sequence token.
     pub min_length: usize,
-    /// Seconds after which the answer ends; absent: none.
+    /// Seconds after which the completion ends; absent is no limit.
     pub max_time: Option<f64>,
-    /// Texts that end the answer; they are not part of it. One may hold special tokens, which are found by their ids.
+    /// Texts that end the completion and are not part of it. They may contain special tokens, which are
+    /// matched by id.
     pub stop: Vec<String>,
-    /// Go on after an end-of-sequence token.
+    /// Continue after an end-of-sequence token.
     pub ignore_eos: bool,
 }
 
@@ -118,12 +119,12 @@ impl SamplingParams {
         Self { temperature: 0.0, max_tokens, ..Self::default() }
     }
 
-    /// What is wrong with the values, one sentence each; empty when nothing is.
+    /// What is wrong with the values, one sentence each.
     pub fn problems(&self) -> Vec<String> {
         self.named_problems().into_iter().map(|(_, problem)| problem).collect()
     }
 
-    /// The same, each with the name of the setting.
+    /// The problems, each with the name of the parameter.
     pub(crate) fn named_problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         let mut check = |name: &'static str, value: f64, ok: bool, range: &str| {
@@ -168,7 +169,7 @@ impl SamplingParams {
     }
 }
 
-/// The number as it was typed: 0.1, not the double nearest to the float nearest to it.
+/// The shortest decimal that reads back as this float: 0.1, not 0.10000000149.
 fn shown(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))
 }

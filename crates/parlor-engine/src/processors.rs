@@ -1,18 +1,18 @@
-//! Changes to the logits before a token is chosen, greedy or drawn: penalties, biases, bans and forced tokens.
+//! Logits processors, which apply to greedy decoding and to sampling: penalties, biases, bans and forced tokens.
 //!
-//! Source and order: transformers' `_get_logits_processor`; repetition penalty by Keskar et al. 2019. The frequency and presence
-//! penalties of OpenAI's API follow the repetition penalties.
+//! Source and order: transformers' `_get_logits_processor`; repetition penalty by Keskar et al. 2019. The
+//! frequency and presence penalties of OpenAI's API come after the repetition penalties.
 
 use std::collections::HashMap;
 
 use crate::params::SamplingParams;
 
-/// Where an answer may end.
+/// Where a completion may end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ends {
+pub struct EndConditions {
     /// Tokens that end it.
     pub eos_token_ids: Vec<u32>,
-    /// Length of prompt and answer together at which it is cut.
+    /// Maximum length in tokens, prompt included.
     pub length: usize,
 }
 
@@ -21,7 +21,7 @@ pub struct Ends {
 pub(crate) struct History {
     sequence: Vec<u32>,
     prompt: usize,
-    /// Times each token was generated; zero for one that stands in the prompt only.
+    /// How often each token was generated; zero for tokens of the prompt alone.
     seen: HashMap<u32, u32>,
 }
 
@@ -46,7 +46,7 @@ impl History {
 }
 
 /// Applies everything that `params` asks for to the logits `[vocab]` of the next token.
-pub(crate) fn process(params: &SamplingParams, ends: &Ends, history: &History, logits: &mut [f32]) {
+pub(crate) fn process(params: &SamplingParams, ends: &EndConditions, history: &History, logits: &mut [f32]) {
     for (tokens, bias) in &params.sequence_bias {
         add_bias(tokens, *bias, history, logits);
     }
@@ -122,7 +122,7 @@ fn subtract_penalties(params: &SamplingParams, history: &History, logits: &mut [
     }
 }
 
-/// Adds `bias` to the last of `tokens` where the others stand before it.
+/// Adds `bias` to the last of `tokens` when the sequence ends with the others.
 fn add_bias(tokens: &[u32], bias: f32, history: &History, logits: &mut [f32]) {
     if let Some((last, before)) = tokens.split_last()
         && history.sequence.ends_with(before)
@@ -131,7 +131,7 @@ fn add_bias(tokens: &[u32], bias: f32, history: &History, logits: &mut [f32]) {
     }
 }
 
-/// Bans the tokens that would complete an n-gram that `text` holds.
+/// Bans the tokens that would repeat an n-gram of `text`.
 fn ban_repeated(size: usize, text: &[u32], history: &History, logits: &mut [f32]) {
     let Some(before) = size.checked_sub(1).and_then(|len| history.sequence.len().checked_sub(len)) else {
         return;
@@ -152,7 +152,7 @@ fn remove_invalid(logits: &mut [f32]) {
     }
 }
 
-/// Raises the logits of the ends by their size times `factor` to the number of tokens past `start`, less one.
+/// Raises the logits of `ends` by their magnitude times `factor^(tokens past start) - 1`.
 fn favour_end(logits: &mut [f32], ends: &[u32], generated: usize, start: usize, factor: f32) {
     if generated <= start {
         return;

@@ -1,14 +1,14 @@
-//! From what a request, a user's configuration and a model say to the parameters of one answer.
+//! Resolves the sampling parameters of a completion from a request, the user's configuration and the model.
 
 use parlor_model::GenerationConfig;
 
 use crate::params::SamplingParams;
 
-/// Most new tokens where nobody says how many.
+/// Default for the number of new tokens.
 const MAX_TOKENS: usize = 512;
 
-/// Settings that count before the model's own: those of a request (flags), or of a user's configuration. What is absent is
-/// left to the next in line.
+/// Settings that override the model's own: those of a request (flags) or of the user's configuration. Absent
+/// ones fall through to the next layer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SamplingOverrides {
     /// 0 is greedy.
@@ -27,18 +27,18 @@ pub struct SamplingOverrides {
     pub frequency_penalty: Option<f32>,
     /// 0 is off.
     pub presence_penalty: Option<f32>,
-    /// Makes the answer repeatable.
+    /// Makes the completion reproducible.
     pub seed: Option<u64>,
-    /// Most new tokens.
+    /// Maximum number of new tokens.
     pub max_tokens: Option<usize>,
-    /// Texts that end the answer, beside the model's own.
+    /// Stop texts, in addition to the model's own.
     pub stop: Vec<String>,
-    /// Go on after an end-of-sequence token.
+    /// Continue after an end-of-sequence token.
     pub ignore_eos: bool,
 }
 
 impl SamplingOverrides {
-    /// These settings, and those of `lower` where these have none.
+    /// These settings, and those of `lower` where these are absent.
     pub fn over(self, lower: Self) -> Self {
         let mut stop = self.stop;
         stop.extend(lower.stop);
@@ -58,8 +58,8 @@ impl SamplingOverrides {
         }
     }
 
-    /// Whether a setting is among these that only a drawn token depends on.
-    fn ask_for_sampling(&self) -> bool {
+    /// Whether one of these settings has an effect only when tokens are sampled.
+    fn imply_sampling(&self) -> bool {
         self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some() || self.typical_p.is_some()
     }
 
@@ -80,34 +80,34 @@ impl SamplingOverrides {
     }
 }
 
-/// The parameters of an answer.
+/// The parameters of a completion.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resolved {
-    /// What applies.
+    /// The parameters.
     pub params: SamplingParams,
-    /// What the model's settings ask for and does not apply, one sentence each.
+    /// Settings of the model that have no effect, one sentence each.
     pub warnings: Vec<String>,
 }
 
-/// The parameters of an answer, by this rule:
+/// Resolves the parameters of a completion by these rules:
 ///
 /// - Each setting is the first of: the override, the model's (`generation_config.json`), the neutral value
-///   ([`SamplingParams::default`]). `max_new_tokens` counts before `max_length`, and `min_new_tokens` before
-///   `min_length`; where neither limits an answer, it has at most 512 new tokens.
-/// - An override of `temperature` decides between greedy (0) and sampling. Without one, an override of `top_k`, `top_p`, `min_p` or
-///   `typical_p` asks for sampling; without any, the model samples when its settings say `do_sample: true`, and is greedy
-///   otherwise, as in transformers.
-/// - Stop texts add up.
+///   ([`SamplingParams::default`]). `max_new_tokens` takes precedence over `max_length`, and `min_new_tokens`
+///   over `min_length`. Without either limit there are at most 512 new tokens.
+/// - An override of `temperature` decides between greedy decoding (0) and sampling. Without one, an override
+///   of `top_k`, `top_p`, `min_p` or `typical_p` implies sampling; else the model samples when its settings
+///   have `do_sample: true`, and is greedy otherwise, as in transformers.
+/// - Stop texts of all layers apply.
 ///
 /// # Errors
-/// What cannot be read or is out of range, one sentence each.
+/// The settings that cannot be read or are out of range, one sentence each.
 pub fn resolve(overrides: &SamplingOverrides, model: &GenerationConfig) -> Result<Resolved, Vec<String>> {
     let settings = &model.settings;
     let neutral = SamplingParams::default();
     let float = |value: Option<f64>, neutral: f32| value.map_or(neutral, |value| value as f32);
     let samples = match overrides.temperature {
         Some(temperature) => temperature != 0.0,
-        None => overrides.ask_for_sampling() || model.do_sample == Some(true),
+        None => overrides.imply_sampling() || model.do_sample == Some(true),
     };
     let temperature = match (overrides.temperature, samples) {
         (Some(temperature), _) => temperature,
@@ -183,7 +183,7 @@ pub fn resolve(overrides: &SamplingOverrides, model: &GenerationConfig) -> Resul
     Ok(Resolved { params, warnings })
 }
 
-/// Says which of the model's settings would count if it asked for sampling.
+/// A warning that names the model's settings that would have an effect if it sampled.
 fn idle_settings(model: &GenerationConfig) -> Option<String> {
     let settings = &model.settings;
     let differs = |value: Option<f64>, neutral: f64| value.is_some_and(|value| value != neutral);

@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::error::WriteError;
+
 /// Every temporary name in Parlor begins with this, so that the leftovers of a killed process are recognised.
 pub const TEMPORARY_PREFIX: &str = ".tmp-";
 
@@ -16,13 +18,13 @@ pub const TEMPORARY_PREFIX: &str = ".tmp-";
 /// let path = directory.path().join("config.yaml");
 /// parlor_files::atomic_file::write(&path, b"model: {}\n")?;
 /// assert_eq!(std::fs::read(&path)?, b"model: {}\n");
-/// # Ok::<(), std::io::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// # Errors
 /// What the system reports; `path` is then unchanged.
-pub fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
-    replace(path, directory_of(path), contents)
+pub fn write(path: &Path, contents: &[u8]) -> Result<(), WriteError> {
+    replace(path, directory_of(path), contents).map_err(|error| WriteError::new(path, error))
 }
 
 /// As [`write()`], through a temporary file in `temporary_dir`, which must be on the same file system: for directories whose

@@ -5,12 +5,14 @@
 #![allow(clippy::print_stdout, clippy::expect_used)]
 
 use parlor_kernels::cpu::roofline;
-use parlor_kernels::matmul::prepacked::{self, Inputs, Output, Packed, PackedPath, PairsPath};
+use parlor_kernels::matmul::KernelSet;
+use parlor_kernels::matmul::prepacked::{PrepackedOutput, bf16, int8};
 use parlor_kernels::parallel::threads;
 use parlor_kernels::{BlockFormat, DType, Tensor, Write};
 
 fn main() {
     threads::initialise(1);
+    let kernels = KernelSet::best();
     let rows: Vec<usize> = std::env::args().skip(1).map(|n| n.parse().expect("a number of rows")).collect();
     let limits = roofline::measure(1 << 28).expect("memory");
     println!(
@@ -25,24 +27,24 @@ fn main() {
                 |n: usize| (0..n).map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0).collect::<Vec<f32>>();
             let weight = Tensor::from_f32(&[outputs, columns], numbers(outputs * columns)).expect("a matrix");
             let weight = weight.to_dtype(format);
-            let one = Packed::new(weight.view(), columns).expect("packed");
+            let one = weight.view().prepack(columns).expect("packed");
             // As many as are larger than the caches together.
             let count = 200_000_000usize.div_ceil(one.bytes());
-            let all: Vec<_> =
-                (0..count).map(|_| Packed::new(weight.view(), columns).expect("packed")).collect();
+            let all: Vec<_> = (0..count).map(|_| weight.view().prepack(columns).expect("packed")).collect();
             for &rows in if rows.is_empty() { &[1, 4, 8, 512][..] } else { &rows } {
                 let x = numbers(rows * columns);
-                let inputs = Inputs::quantize(&x, columns);
+                let inputs = int8::QuantizedActivations::quantize(kernels.int8(), &x, columns);
                 let mut y = vec![0.0; rows * outputs];
                 let used = if rows > 16 { &all[..all.len().min(8)] } else { &all[..] };
                 let mut times: Vec<f64> = (0..7)
                     .map(|_| {
                         let start = roofline::thread_cpu_seconds();
                         for weight in used {
-                            let output = Output { weight, y: &mut y, write: Write::Replace, bias: None };
+                            let output =
+                                PrepackedOutput { weight, y: &mut y, write: Write::Replace, bias: None };
                             match format {
-                                DType::Bf16 => prepacked::forward_bf16(PairsPath::best(), &x, &mut [output]),
-                                _ => prepacked::forward(PackedPath::best(), &inputs, &mut [output]),
+                                DType::Bf16 => bf16::forward(kernels.bf16(), &x, &mut [output]),
+                                _ => int8::forward(kernels.int8(), &inputs, &mut [output]),
                             }
                         }
                         roofline::thread_cpu_seconds() - start

@@ -1,19 +1,17 @@
-//! `y = x W^T + b` and its three backward products. `W` is `[outputs, inputs]`, as `nn.Linear` stores it. Activations are
-//! f32, or bf16 where only products of bf16 meet them. Layers that share an input have it packed once, forward and for the
-//! gradients of their weights.
+//! `y = x W^T + b` and its three backward products. `W` is `[outputs, inputs]`, as `nn.Linear` stores it. Activations are f32, or bf16
+//! where only bf16 products read them. Layers that share an input have it packed once, forward and for the gradients of their weights.
 //!
-//! f32 products of f32 weights are those of the `gemm` crate, which chooses its instructions itself, unless less than the
-//! machine has is asked for, or the processor has 512-bit registers; all others pack and widen their operands a panel at a
-//! time, so that a widened copy of a whole matrix never exists. Few rows (decode) read each weight once, as dot products in
-//! f32. Packed weights meet inputs that are rounded to 8 bits, forward only (see [`packed`]).
-//! Leaves out: weights that stay packed between calls.
+//! How a product is computed is chosen in [`matmul`](crate::matmul).
 
-use crate::cpu::isa::Isa;
 use crate::cpu::simd::{Element, dispatch};
-use crate::matmul::gemm::{Along, Band, Operand, Path, Product, Size, Thin, product, product_all};
-use crate::matmul::gemv;
-use crate::matmul::prepacked::{self, Packed};
-use crate::matmul::{Mat, MatMut, On, matmul};
+use crate::matmul::gemm::{
+    BatchedOperand, GemmOutput, GemmSize, LowRankEpilogue, Operand, StorageOrder, gemm, gemm_batched,
+};
+use crate::matmul::gemm_crate::{self, Mat, MatMut};
+use crate::matmul::prepacked::{PrepackedOutput, bf16, int8};
+use crate::matmul::{KernelSet, Method, choose, choose_backward, gemv, whole_prepacked};
+use crate::memory::PrepackedWeight;
+use crate::memory::prepacked::layout::PackedLayout;
 use crate::parallel::ParallelExt as _;
 use crate::{Arithmetic, ValuesMut, View, Write};
 
@@ -41,48 +39,43 @@ pub struct Layer<'a> {
     pub bias: Option<&'a [f32]>,
     /// `[rows, outputs]`.
     pub y: &'a mut [f32],
-    /// What becomes of what `y` holds.
+    /// What becomes of the old content of `y`.
     pub write: Write,
-    /// Numbers of the same shape that are added, instead of those that `y` holds.
-    pub base: Option<&'a [f32]>,
-    /// A product with `B` that is added.
-    pub beside: Option<Beside<'a>>,
+    /// An addend of the same shape, instead of `y`.
+    pub addend: Option<&'a [f32]>,
+    /// A low-rank update of the weight.
+    pub low_rank: Option<LowRankUpdate<'a>>,
 }
 
-/// A low-rank factor beside a weight, and what it is multiplied with: the product is added while the sums of the weight's are
-/// near (LoRA: Hu et al., 2021).
+/// A low-rank update of a weight, `W + B A`, as far as one product needs it: it is added to each tile of the weight's product while the
+/// tile is in L1 (LoRA: Hu et al., 2021).
 #[derive(Clone, Copy, Debug)]
-pub struct Beside<'a> {
+pub struct LowRankUpdate<'a> {
     /// `[rows, rank]`: the input times `A`, or the output's gradient times `B`, scaled.
     pub h: View<'a>,
-    /// `B` `[outputs, rank]` where the weight makes an output, `A` `[rank, inputs]` where it makes the gradient of an input.
+    /// `B` `[outputs, rank]` forward, `A` `[rank, inputs]` for the gradient of the input.
     pub factor: View<'a>,
     /// Length of its sums.
     pub rank: usize,
 }
 
-impl<'a> Beside<'a> {
-    /// As a part of the weight's product, whose result is `width` wide.
-    fn thin(&self, along: Along, width: usize) -> Thin<'a> {
-        let step = if along == Along::Depth { self.rank } else { width };
-        Thin {
-            left: stored(self.h, self.rank, Along::Depth),
-            right: stored(self.factor, step, along),
+impl<'a> LowRankUpdate<'a> {
+    /// As the epilogue of the weight's product, whose result has `width` columns.
+    fn epilogue(&self, order: StorageOrder, width: usize) -> LowRankEpilogue<'a> {
+        let stride = if order == StorageOrder::KContiguous { self.rank } else { width };
+        LowRankEpilogue {
+            a: operand(self.h, self.rank, StorageOrder::KContiguous),
+            b: operand(self.factor, stride, order),
             depth: self.rank,
         }
     }
 }
 
-impl<'a> Layer<'a> {
-    /// The weight, if it is packed and whole.
-    fn packed(&self) -> Option<&'a Packed> {
-        if let View::Packed(view) = self.weight { view.whole() } else { None }
-    }
-
-    /// Puts the base into `y`, for products that only add to that.
-    fn settle(&mut self) {
-        if let Some(base) = self.base.take() {
-            self.y.copy_from_slice(base);
+impl Layer<'_> {
+    /// Copies the addend into `y`, for products that only accumulate.
+    fn copy_addend(&mut self) {
+        if let Some(addend) = self.addend.take() {
+            self.y.copy_from_slice(addend);
             self.write = Write::Accumulate;
         }
     }
@@ -94,7 +87,7 @@ pub struct LayerGradient<'a> {
     pub dy: View<'a>,
     /// That of its weight, `[outputs, inputs]`; bf16 gets it rounded to nearest.
     pub dw: ValuesMut<'a>,
-    /// What becomes of what `dw` holds.
+    /// What becomes of the old content of `dw`.
     pub write: Write,
 }
 
@@ -109,11 +102,11 @@ pub fn forward<'a>(
 ) {
     let x = x.into();
     check(shape, x.len(), weight.len(), y.len());
-    forward_all(x, shape, &mut [Layer { weight, bias, y, write, base: None, beside: None }]);
+    forward_all(x, shape, &mut [Layer { weight, bias, y, write, addend: None, low_rank: None }]);
 }
 
-/// As [`forward`], of several layers that share their input, which is prepared once for all of them; `shape.outputs` are
-/// those of all together.
+/// As [`forward`], of several layers that share their input, which is packed once for all of them; `shape.outputs` counts those of
+/// all together.
 pub fn forward_all(x: View<'_>, shape: Shape, layers: &mut [Layer<'_>]) {
     let Shape { rows, inputs, arithmetic, .. } = shape;
     let outputs: usize = layers.iter().map(|layer| layer.weight.len() / inputs.max(1)).sum();
@@ -121,75 +114,103 @@ pub fn forward_all(x: View<'_>, shape: Shape, layers: &mut [Layer<'_>]) {
     if rows == 0 || inputs == 0 {
         return;
     }
-    let packed = layers.iter().all(|layer| layer.packed().is_some());
-    layers.iter().filter_map(Layer::packed).for_each(Packed::before_product);
-    if packed && prepacked::are_widened(rows, layers.iter().filter_map(Layer::packed)) {
-        // As inputs of packed bf16 are rounded when they are few.
-        forward_stored(x, Shape { arithmetic: Arithmetic::Bf16, ..shape }, layers, Thins::Apart);
-    } else if packed {
-        layers.iter_mut().for_each(Layer::settle);
-        let outputs = layers.iter_mut().filter_map(|layer| {
-            let (weight, bias, write) = (layer.packed()?, layer.bias, layer.write);
-            Some(prepacked::Output { weight, y: layer.y, bias, write })
-        });
-        let mut outputs: Vec<_> = outputs.collect();
-        prepacked::forward_best(&x.widened(), &mut outputs);
-    } else {
-        forward_stored(x, shape, layers, Thins::Within);
+    let kernels = KernelSet::best();
+    let weights: Vec<View<'_>> = layers.iter().map(|layer| layer.weight).collect();
+    let method = choose(rows, &weights, arithmetic, kernels);
+    weights.iter().filter_map(whole_prepacked).for_each(|weight| weight.storage().before_product());
+    match method {
+        Method::Prepacked => forward_prepacked(kernels, &x.widened(), layers),
+        // As the activations of prepacked bf16 kernels are rounded. Low-rank updates stay in their own precision, so they come after.
+        Method::WidenedGemm => {
+            let shape = Shape { arithmetic: Arithmetic::Bf16, ..shape };
+            forward_batched(kernels, x, shape, layers, LowRankPlace::Separate);
+        }
+        Method::Gemv | Method::GemmCrate => forward_each(kernels, method, &x.widened(), shape, layers),
+        Method::Gemm => forward_batched(kernels, x, shape, layers, LowRankPlace::Epilogue),
     }
     for layer in layers {
-        if let Some(Beside { h, factor, rank }) = layer.beside {
+        if let Some(LowRankUpdate { h, factor, rank }) = layer.low_rank {
             let shape = Shape { rows, inputs: rank, outputs: layer.weight.len() / inputs, arithmetic };
             forward(h, factor, None, layer.y, Write::Accumulate, shape);
         }
     }
 }
 
-/// Where products with low-rank factors are made.
+/// Where low-rank updates are added.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Thins {
-    /// With the weights' products.
-    Within,
-    /// After them, in another arithmetic.
-    Apart,
+enum LowRankPlace {
+    /// To the tiles of the weights' products.
+    Epilogue,
+    /// After the weights' products, in a product of their own.
+    Separate,
 }
 
-/// [`forward_all`] of weights that are widened on the way. Takes what is [`Layer::beside`] where that is added already.
-fn forward_stored(x: View<'_>, shape: Shape, layers: &mut [Layer<'_>], thins: Thins) {
+/// Prepacked weights, all of one kind together, so that they share the work on the activations.
+fn forward_prepacked(kernels: &KernelSet, x: &[f32], layers: &mut [Layer<'_>]) {
+    layers.iter_mut().for_each(Layer::copy_addend);
+    let outputs = layers.iter_mut().filter_map(|layer| {
+        let (weight, bias, write) = (whole_prepacked(&layer.weight)?, layer.bias, layer.write);
+        Some(PrepackedOutput { weight, y: layer.y, bias, write })
+    });
+    let mut outputs: Vec<_> = outputs.collect();
+    let is_bf16 = |weight: &PrepackedWeight| weight.grid().layout == PackedLayout::Bf16Pairs;
+    for outputs in outputs.chunk_by_mut(|a, b| is_bf16(a.weight) == is_bf16(b.weight)) {
+        if is_bf16(outputs[0].weight) {
+            bf16::forward(kernels.bf16(), x, outputs);
+        } else {
+            let columns = outputs[0].weight.grid().columns;
+            int8::quantize_and_forward(kernels.int8(), x, columns, outputs);
+        }
+    }
+}
+
+/// Layer by layer: gemv, or gemm of the `gemm` crate where the weight is f32.
+fn forward_each(kernels: &KernelSet, method: Method, x: &[f32], shape: Shape, layers: &mut [Layer<'_>]) {
     let Shape { rows, inputs, arithmetic, .. } = shape;
-    let in_few = rows <= gemv::ROWS && arithmetic == Arithmetic::F32;
-    let plain = |layer: &Layer<'_>| by_gemm(arithmetic) && matches!(layer.weight, View::F32(_));
-    if in_few || layers.iter().any(plain) {
-        let x = x.widened();
-        layers.iter_mut().for_each(Layer::settle);
-        for Layer { weight, y, write, .. } in &mut *layers {
-            let outputs = weight.len() / inputs;
-            if in_few {
-                gemv::forward(&x, *weight, y, *write, Shape { outputs, ..shape });
-            } else if let (true, View::F32(weight)) = (by_gemm(arithmetic), *weight) {
+    layers.iter_mut().for_each(Layer::copy_addend);
+    for Layer { weight, y, write, bias, .. } in layers {
+        let outputs = weight.len() / inputs;
+        match (method, *weight) {
+            (Method::Gemv, weight) => gemv::forward(kernels.gemv(), x, weight, y, (rows, inputs, *write)),
+            (_, View::F32(weight)) => {
                 let (x, weight) =
-                    (Mat::new(&x, rows, inputs, inputs), Mat::new(weight, outputs, inputs, inputs));
-                matmul(MatMut::new(y, rows, outputs, outputs), x, weight.transposed(), 1.0, *write, On::Pool);
-            } else {
-                let operands =
-                    (stored(View::F32(&x), inputs, Along::Depth), stored(*weight, inputs, Along::Depth));
-                let size = Size { rows, columns: outputs, depth: inputs };
-                product(Path::best(arithmetic), y, operands, size, *write);
+                    (Mat::new(x, rows, inputs, inputs), Mat::new(weight, outputs, inputs, inputs));
+                let y = MatMut::new(y, rows, outputs, outputs);
+                gemm_crate::gemm(y, x, weight.transposed(), 1.0, *write);
+            }
+            (_, weight) => {
+                let order = StorageOrder::KContiguous;
+                let operands = (operand(View::F32(x), inputs, order), operand(weight, inputs, order));
+                let size = GemmSize { rows, columns: outputs, depth: inputs };
+                gemm(kernels.gemm(arithmetic), y, operands, size, *write);
             }
         }
-    } else {
-        let (mut weights, mut results) = (Vec::new(), Vec::new());
-        for Layer { weight, y, write, base, beside, .. } in &mut *layers {
-            let operand = stored(*weight, inputs, Along::Depth);
-            let outputs = weight.len() / inputs;
-            let beside = if thins == Thins::Within { beside.take() } else { None };
-            let thin = beside.map(|beside| beside.thin(Along::Depth, outputs));
-            weights.push(Band { operand, lanes: outputs });
-            results.push(Product { to: (&mut **y).into(), write: *write, base: *base, thin });
+        if let Some(bias) = bias {
+            add_bias(bias, y);
         }
-        let x = Band { operand: stored(x, inputs, Along::Depth), lanes: rows };
-        product_all(Path::best(arithmetic), (&[x], &weights), inputs, &mut results);
     }
+}
+
+/// All layers as one batch of gemm. Takes the [`Layer::low_rank`] that it adds.
+fn forward_batched(
+    kernels: &KernelSet,
+    x: View<'_>,
+    shape: Shape,
+    layers: &mut [Layer<'_>],
+    place: LowRankPlace,
+) {
+    let Shape { rows, inputs, arithmetic, .. } = shape;
+    let (mut weights, mut results) = (Vec::new(), Vec::new());
+    for Layer { weight, y, write, addend, low_rank, .. } in &mut *layers {
+        let outputs = weight.len() / inputs;
+        let low_rank = if place == LowRankPlace::Epilogue { low_rank.take() } else { None };
+        let epilogue = low_rank.map(|low_rank| low_rank.epilogue(StorageOrder::KContiguous, outputs));
+        let weight = operand(*weight, inputs, StorageOrder::KContiguous);
+        weights.push(BatchedOperand { operand: weight, lanes: outputs });
+        results.push(GemmOutput { to: (&mut **y).into(), write: *write, addend: *addend, epilogue });
+    }
+    let x = BatchedOperand { operand: operand(x, inputs, StorageOrder::KContiguous), lanes: rows };
+    gemm_batched(kernels.gemm(arithmetic), (&[x], &weights), inputs, &mut results);
     for Layer { bias, y, .. } in layers {
         if let Some(bias) = bias {
             add_bias(bias, y);
@@ -218,33 +239,36 @@ pub fn backward_input<'a>(
     write: Write,
     shape: Shape,
 ) {
-    backward_input_beside(dy.into(), (weight, None), dx, write, shape);
+    backward_input_low_rank(dy.into(), (weight, None), dx, write, shape);
 }
 
-/// As [`backward_input`], and what is beside the weight.
-pub fn backward_input_beside(
+/// As [`backward_input`], of a weight with a low-rank update.
+pub fn backward_input_low_rank(
     dy: View<'_>,
-    (weight, beside): (View<'_>, Option<Beside<'_>>),
+    (weight, low_rank): (View<'_>, Option<LowRankUpdate<'_>>),
     dx: &mut [f32],
     write: Write,
     shape: Shape,
 ) {
     let Shape { rows, inputs, outputs, arithmetic } = shape;
     check(shape, dx.len(), weight.len(), dy.len());
-    if let (true, View::F32(weight), View::F32(dy)) = (by_gemm(arithmetic), weight, dy) {
+    if let (Method::GemmCrate, View::F32(weight), View::F32(dy)) =
+        (choose_backward([weight, dy], arithmetic), weight, dy)
+    {
         let (dy, weight) = (Mat::new(dy, rows, outputs, outputs), Mat::new(weight, outputs, inputs, inputs));
-        matmul(MatMut::new(dx, rows, inputs, inputs), dy, weight, 1.0, write, On::Pool);
-        if let Some(Beside { h, factor, rank }) = beside {
+        gemm_crate::gemm(MatMut::new(dx, rows, inputs, inputs), dy, weight, 1.0, write);
+        if let Some(LowRankUpdate { h, factor, rank }) = low_rank {
             let shape = Shape { outputs: rank, ..shape };
             backward_input(h, factor, dx, Write::Accumulate, shape);
         }
         return;
     }
-    let dy = Band { operand: stored(dy, outputs, Along::Depth), lanes: rows };
-    let weight = Band { operand: stored(weight, inputs, Along::Lanes), lanes: inputs };
-    let thin = beside.map(|beside| beside.thin(Along::Lanes, inputs));
-    let result = Product { to: dx.into(), write, base: None, thin };
-    product_all(Path::best(arithmetic), (&[dy], &[weight]), outputs, &mut [result]);
+    let dy = BatchedOperand { operand: operand(dy, outputs, StorageOrder::KContiguous), lanes: rows };
+    let weight =
+        BatchedOperand { operand: operand(weight, inputs, StorageOrder::MnContiguous), lanes: inputs };
+    let epilogue = low_rank.map(|low_rank| low_rank.epilogue(StorageOrder::MnContiguous, inputs));
+    let result = GemmOutput { to: dx.into(), write, addend: None, epilogue };
+    gemm_batched(KernelSet::best().gemm(arithmetic), (&[dy], &[weight]), outputs, &mut [result]);
 }
 
 /// `dW += dy^T x`: the gradient of the weight, f32 `[outputs, inputs]`.
@@ -254,7 +278,7 @@ pub fn backward_weight<'a>(x: impl Into<View<'a>>, dy: impl Into<View<'a>>, dw: 
     backward_weights(x, shape, &mut [LayerGradient { dy, dw: dw.into(), write: Write::Accumulate }]);
 }
 
-/// As [`backward_weight`], of several layers that share their input; `shape.outputs` are those of all together.
+/// As [`backward_weight`], of several layers that share their input; `shape.outputs` counts those of all together.
 pub fn backward_weights(x: View<'_>, shape: Shape, layers: &mut [LayerGradient<'_>]) {
     let Shape { rows, inputs, arithmetic, .. } = shape;
     let outputs = |layer: &LayerGradient<'_>| layer.dw.len() / inputs.max(1);
@@ -262,35 +286,31 @@ pub fn backward_weights(x: View<'_>, shape: Shape, layers: &mut [LayerGradient<'
         x.len() == rows * inputs && layers.iter().all(|layer| layer.dy.len() == rows * outputs(layer)),
         "gradients of weights over {shape:?}"
     );
-    let (mut lefts, mut results) = (Vec::new(), Vec::new());
+    let (mut batch, mut results) = (Vec::new(), Vec::new());
     for layer in layers {
         let outputs = outputs(layer);
-        match (by_gemm(arithmetic), x, layer.dy, &mut layer.dw) {
-            (true, View::F32(x), View::F32(dy), ValuesMut::F32(dw)) => {
+        match (choose_backward([x, layer.dy], arithmetic), x, layer.dy, &mut layer.dw) {
+            (Method::GemmCrate, View::F32(x), View::F32(dy), ValuesMut::F32(dw)) => {
                 let (dy, x) = (Mat::new(dy, rows, outputs, outputs), Mat::new(x, rows, inputs, inputs));
                 let dw = MatMut::new(dw, outputs, inputs, inputs);
-                matmul(dw, dy.transposed(), x, 1.0, layer.write, On::Pool);
+                gemm_crate::gemm(dw, dy.transposed(), x, 1.0, layer.write);
             }
             (_, _, dy, dw) => {
-                lefts.push(Band { operand: stored(dy, outputs, Along::Lanes), lanes: outputs });
-                results.push(Product { to: dw.reborrow(), write: layer.write, base: None, thin: None });
+                let dy = operand(dy, outputs, StorageOrder::MnContiguous);
+                batch.push(BatchedOperand { operand: dy, lanes: outputs });
+                let to = dw.reborrow();
+                results.push(GemmOutput { to, write: layer.write, addend: None, epilogue: None });
             }
         }
     }
-    if !lefts.is_empty() {
-        let x = Band { operand: stored(x, inputs, Along::Lanes), lanes: inputs };
-        product_all(Path::best(arithmetic), (&lefts, &[x]), rows, &mut results);
+    if !batch.is_empty() {
+        let x = BatchedOperand { operand: operand(x, inputs, StorageOrder::MnContiguous), lanes: inputs };
+        gemm_batched(KernelSet::best().gemm(arithmetic), (&batch, &[x]), rows, &mut results);
     }
 }
 
-/// Whether the `gemm` crate computes: its tiles are as fast as these, or faster, but for those of 512-bit registers.
-fn by_gemm(arithmetic: Arithmetic) -> bool {
-    let isa = Isa::current();
-    arithmetic == Arithmetic::F32 && isa != Isa::Avx512 && Isa::available().last() == Some(&isa)
-}
-
-fn stored(view: View<'_>, width: usize, along: Along) -> Operand<'_> {
-    Operand { view, width, along }
+fn operand(view: View<'_>, width: usize, order: StorageOrder) -> Operand<'_> {
+    Operand { view, width, order }
 }
 
 /// `db += sum of the rows of dy`: the gradient of the bias. Rows are added in order.

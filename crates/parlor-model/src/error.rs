@@ -1,17 +1,18 @@
 //! Why a model could not be loaded or saved: a kind that programs can act on, and text that a person can.
 
 use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// What class of trouble it was; decides what to try next.
+use parlor_files::WriteError;
+
+/// The class of a load error, which decides what to try next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LoadErrorKind {
     /// The weights do not fit in memory.
     OutOfMemory,
     /// The device asked for does not exist, or this build cannot use it.
     Device,
-    /// A remote place would have to be reached.
+    /// The model is remote, and this build does not download.
     Network,
     /// A file is damaged, incomplete or contradicts another one.
     Corrupt,
@@ -37,7 +38,7 @@ impl fmt::Display for LoadErrorKind {
 /// Why a model could not be loaded. `Display` is the whole message; the parts are for programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelLoadError {
-    /// What class of trouble it was.
+    /// The class.
     pub kind: LoadErrorKind,
     /// What happened: what was expected and what was found.
     pub what: String,
@@ -95,13 +96,10 @@ impl ModelLoadError {
 #[derive(Debug, thiserror::Error)]
 pub enum SaveError {
     /// The operating system refused; a full disk, say.
-    #[error("cannot write {}: {source}\n  help: check free space and permissions there; nothing that was in place before was changed", .path.display())]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(
+        "{0}\n  help: check free space and permissions there; nothing that was in place before was changed"
+    )]
+    Write(#[from] WriteError),
     /// The family cannot express this decoder.
     #[error("a {family} config.json cannot describe this model: {}", .problems.join("; "))]
     Shape {

@@ -1,6 +1,6 @@
 //! How much memory this process uses and how much the machine has left, from Linux's `/proc`.
 //!
-//! Elsewhere both are unknown (`None`), and checks that need them are left out.
+//! On other systems both are unknown (`None`), and checks that need them are skipped.
 
 /// Resident memory of this process, in bytes.
 pub fn resident_bytes() -> Option<u64> {
@@ -27,7 +27,8 @@ pub fn available_bytes() -> Option<u64> {
     Some(machine.min(group).min(address_space_left().unwrap_or(machine)))
 }
 
-/// Where passes learn how much memory is left: [`available_bytes`], or what a caller puts in its place.
+/// The function that says how much memory is free: [`available_bytes`], or one that a caller puts in its
+/// place.
 #[derive(Clone, Copy, Debug)]
 pub struct FreeMemory(pub fn() -> Option<u64>);
 
@@ -37,8 +38,8 @@ impl Default for FreeMemory {
     }
 }
 
-/// What `ulimit -v` leaves of the address space, in bytes; none without that limit. Addresses of the heap whose memory
-/// was given back are left too: the allocator takes them first.
+/// What `ulimit -v` leaves of the address space, in bytes; `None` without that limit. Includes heap addresses
+/// whose memory was given back: the allocator uses them first.
 fn address_space_left() -> Option<u64> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
@@ -46,7 +47,7 @@ fn address_space_left() -> Option<u64> {
     Some(limit.saturating_sub(field("/proc/self/status", "VmSize:")?) + hollow_heap_bytes())
 }
 
-/// Bytes of the heap that no memory is behind.
+/// Bytes of the heap that are not resident.
 fn hollow_heap_bytes() -> u64 {
     let maps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
     let heap = maps.lines().skip_while(|line| !line.ends_with("[heap]")).skip(1);

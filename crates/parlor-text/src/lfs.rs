@@ -1,15 +1,16 @@
-//! Git LFS pointers: what a clone holds in place of a large file that was not fetched.
+//! Git LFS pointers: placeholders in a clone for large files that were not fetched.
 //!
-//! Source: `docs/spec.md` of git-lfs. A pointer is a text of a few lines, the first of which names the specification.
+//! Source: `docs/spec.md` of git-lfs. A pointer is a text of a few lines, the first of which names the
+//! specification.
 
 use std::io::Read;
 use std::path::Path;
 
 const FIRST_LINE: &[u8] = b"version https://git-lfs.github.com/spec/v1";
-/// What the specification says a pointer is smaller than.
+/// Pointers are smaller than this many bytes, by the specification.
 const LARGEST: u64 = 1024;
 
-/// What to say of one.
+/// The message for a pointer.
 pub const LFS_POINTER: &str =
     "this is a Git LFS pointer, not the file; run `git lfs pull` where it lies, or download the file";
 
@@ -18,7 +19,7 @@ pub fn is_lfs_pointer(bytes: &[u8]) -> bool {
     bytes.starts_with(FIRST_LINE)
 }
 
-/// The same of a file that is not read yet. One that cannot be read is none.
+/// Whether a file is a pointer. False when it cannot be read.
 pub fn is_lfs_pointer_file(path: &Path) -> bool {
     let first = || -> std::io::Result<Vec<u8>> {
         let file = std::fs::File::open(path)?;

@@ -1,69 +1,42 @@
-//! Text to token ids and back: tokenizer, chat template, datasets, and the order in which they are trained on.
+//! Text to token ids and back: tokenizers, chat templates, datasets, training examples and their order.
 //!
-//! The same tokenizer and the same template serve training and answering; [`ChatTemplate::content_hash`] and
-//! [`Tokenizer::content_hash`] say whether they do.
+//! Training and inference use the same tokenizer and the same template; [`Tokenizer::content_hash`] and
+//! [`ChatTemplate::content_hash`] tell whether they do.
 #![forbid(unsafe_code)]
 
-mod assistant;
-mod bad_rows;
-mod bpe_training;
-mod chat;
 mod config;
-mod continuation;
-mod convert;
-mod dataset_config;
 mod datasets;
 mod encode;
-mod encode_report;
-mod findings;
-mod jinja;
-mod large_json;
+mod json_value;
 mod lfs;
-mod long_rows;
-mod mixture;
+mod masks;
+mod message;
 mod order;
-mod pipeline;
-mod preference;
-mod splitter;
-mod stream;
-mod survey;
+mod statistics;
 mod template;
-mod template_families;
-mod template_source;
-mod texts;
 mod tokenizer;
-mod tokenizer_classes;
-mod tokenizer_files;
-mod vocabulary;
-mod word_by_word;
 
-pub use assistant::{
+pub use config::{DataConfig, DataType, DatasetConfig, OnBadRow, OnLongRow, StoppingStrategy, data_problems};
+pub use datasets::{
+    BatchLimits, Columns, Content, ConvertTo, DataError, DataReport, Dataset, ReadOptions, Row, RowKind,
+    RowProblem, RowSource, SourcedRow, Tags, TemplateInputs, UnusedColumns, bytes, characters, convert,
+    data_files, each_text, read, read_batches, read_with, write_rows,
+};
+pub use encode::{
+    EncodeError, EncodeOptions, EncodeReport, Encoder, Example, Finding, Findings, PreferenceExample,
+    PreferenceOptions, TrainOn, UnpairedExample, encode_preference, encode_pretraining, encode_sft,
+    encode_unpaired,
+};
+pub use lfs::{LFS_POINTER, is_lfs_pointer, is_lfs_pointer_file};
+pub use masks::{
     Encoded, MaskError, MaskSource, MaskedText, assistant_spans, encode_conversation, encode_for_training,
     training_spans,
 };
-pub use bpe_training::{BpeOptions, train_bpe};
-pub use chat::Message;
-pub use config::{DataConfig, DataType, OnBadRow, OnLongRow, data_problems};
-pub use convert::{ConvertTo, convert};
-pub use dataset_config::{Columns, DatasetConfig, StoppingStrategy, Tags};
-pub use datasets::{
-    BatchLimits, Content, DataError, DataReport, Dataset, ReadOptions, Row, RowKind, RowProblem, RowSource,
-    SourcedRow, TemplateInputs, UnusedColumns, data_files, read, read_batches, read_with, write_rows,
+pub use message::Message;
+pub use order::{Cursor, ShuffleBuffer, TooFewRows, epoch_order, eval_rows, mix, split};
+pub use statistics::{Duplicate, Lengths, duplicates};
+pub use template::{ChatTemplate, NamedTemplates, RenderOptions, Rendered, TemplateError};
+pub use tokenizer::{
+    BpeKind, BpeOptions, ONE_DIGIT_WORDS, SpecialToken, SpecialTokens, StreamDecoder, Texts, TokenKind,
+    Tokenizer, TokenizerError, Vocabulary, merge_halves, train_bpe,
 };
-pub use encode::{EncodeOptions, Encoder, Example, TrainOn, encode_pretraining, encode_sft};
-pub use encode_report::{EncodeError, EncodeReport};
-pub use findings::{Finding, Findings};
-pub use lfs::{LFS_POINTER, is_lfs_pointer, is_lfs_pointer_file};
-pub use mixture::{TooFewRows, kept_rows, mix, split};
-pub use order::{Cursor, ShuffleBuffer, epoch_order};
-pub use preference::{
-    PreferenceExample, PreferenceOptions, UnpairedExample, encode_preference, encode_unpaired,
-};
-pub use stream::StreamDecoder;
-pub use survey::{Duplicate, Lengths, bytes, characters, duplicates, each_text};
-pub use template::{ChatTemplate, RenderOptions, Rendered, TemplateError};
-pub use template_source::Named as NamedTemplates;
-pub use texts::Texts;
-pub use tokenizer::{SpecialToken, SpecialTokens, Tokenizer, TokenizerError};
-pub use tokenizer_classes::ONE_DIGIT_WORDS;
-pub use vocabulary::{Spelling, TokenKind, Vocabulary, merge_halves};

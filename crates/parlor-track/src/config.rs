@@ -121,7 +121,7 @@ impl Default for MlflowConfig {
     }
 }
 
-/// A key that asks for what this build has not, or that cannot be used.
+/// A key that needs something unsupported, or that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsupported {
     /// The key, such as `monitoring.wandb.enabled`.
@@ -139,7 +139,7 @@ impl fmt::Display for Unsupported {
 }
 
 impl MonitoringConfig {
-    /// What the enabled keys need that this build has not. A run starts only when this is empty.
+    /// The enabled keys that are not supported. A run starts only when this is empty.
     pub fn unsupported(&self) -> Vec<Unsupported> {
         let mut found = Vec::new();
         let mut add = |key, why: &str, help: &str| {

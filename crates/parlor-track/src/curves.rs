@@ -1,14 +1,14 @@
-//! What the loss plot shows, gathered row by row, and made small enough to draw: smoothing and thinning.
+//! The data of the loss plot, collected row by row, and its smoothing and thinning.
 //!
-//! Smoothing is an exponential moving average to both sides, so that a falling curve is not drawn late; at the ends
-//! it is one to one side.
+//! Smoothing is a two-sided exponential moving average, so that a falling curve does not lag; at the ends it
+//! is one-sided.
 
 use crate::row::Row;
 
 /// A value at a step.
 pub(crate) type Point = (u64, f64);
 
-/// Larger values are not drawn: the arithmetic of axes would leave the range of numbers.
+/// Larger values are not drawn, since the arithmetic of the axes would overflow.
 const LARGEST: f64 = 1e30;
 
 /// The numbers behind `loss.svg`. Values that are not finite, or beyond 1e30, are left out.
@@ -21,12 +21,12 @@ pub struct LossCurves {
 }
 
 impl LossCurves {
-    /// Nothing yet; `title` stands over the plot.
+    /// Empty curves; `title` is the plot's title.
     pub fn new(title: impl Into<String>) -> Self {
         Self { title: title.into(), ..Self::default() }
     }
 
-    /// Takes `loss`, `eval_loss` and `learning_rate` of a row; whether it was one of an evaluation.
+    /// Adds `loss`, `eval_loss` and `learning_rate` of a row. Returns whether the row is one of an evaluation.
     pub fn push(&mut self, row: &Row) -> bool {
         for (name, points) in [
             ("loss", &mut self.train),
@@ -43,7 +43,7 @@ impl LossCurves {
     }
 }
 
-/// The two-sided moving average over about a twentieth of the curve, at most 100 points to each side.
+/// The two-sided moving average over about a twentieth of the curve, at most 100 points on each side.
 pub(crate) fn smoothed(points: &[Point]) -> Vec<Point> {
     let span = (points.len() as f64 / 40.0).clamp(1.0, 100.0);
     let keep = 1.0 - 1.0 / span;
@@ -67,7 +67,7 @@ fn decaying_sums<'a>(points: impl Iterator<Item = &'a Point>, keep: f64) -> Vec<
     points.scan((0.0, 0.0), step).collect()
 }
 
-/// At most about `most` points that look the same drawn: the lowest and highest of each stretch, and the ends.
+/// About `most` points at most that draw the same line: the lowest and highest of each interval, and the ends.
 pub(crate) fn thinned(points: &[Point], most: usize) -> Vec<Point> {
     if points.len() <= most {
         return points.to_vec();

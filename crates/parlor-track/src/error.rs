@@ -8,7 +8,7 @@ use crate::config::Unsupported;
 /// Why something could not be recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum TrackError {
-    /// The configuration asks for a tracker that this build has not.
+    /// The configuration enables a tracker that is not supported.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Unsupported(Vec<Unsupported>),
     /// A file or directory cannot be written.
@@ -16,7 +16,7 @@ pub enum TrackError {
     Write {
         /// What was being written.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// A file or directory cannot be read.
@@ -24,15 +24,15 @@ pub enum TrackError {
     Read {
         /// What was being read.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// A file does not hold what it should.
+    /// A file is malformed.
     #[error("{path}{at}: {problem}", path = path.display(), at = line.map(|l| format!(":{l}")).unwrap_or_default())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// 1-based, where one line is at fault.
+        /// The line, from 1, if the problem is on one line.
         line: Option<usize>,
         /// What was expected and what was found.
         problem: String,

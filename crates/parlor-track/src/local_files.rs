@@ -1,7 +1,7 @@
 //! The three files of a run in its output directory: `metrics.jsonl`, `run.json`, `loss.svg`.
 //!
-//! They are the record that everything else relies on, so their errors are returned. The plot is drawn again as rows
-//! come in, less often as the run grows, at each evaluation and at the end.
+//! Everything else relies on this record, so its errors are returned. The plot is redrawn as rows come in
+//! (less often as the run grows), at each evaluation, and at the end.
 
 use std::path::{Path, PathBuf};
 
@@ -10,17 +10,15 @@ use crate::error::TrackError;
 use crate::metrics_file::MetricsFile;
 use crate::plot::loss_svg;
 use crate::row::Row;
-use crate::run_record::RunRecord;
+use crate::run_record::{RUN_FILE, RunRecord};
 use crate::whole_file;
 
 /// A row per logged step.
 pub const METRICS_FILE: &str = "metrics.jsonl";
-/// What the run is made of and how it ended.
-pub const RUN_FILE: &str = "run.json";
 /// The plot of the losses.
 pub const LOSS_FILE: &str = "loss.svg";
 
-/// Fewest rows between two drawings of the plot.
+/// Minimum number of rows between two drawings of the plot.
 const ROWS_BETWEEN_PLOTS: usize = 20;
 
 /// The local files of one run.
@@ -34,17 +32,18 @@ pub struct LocalFiles {
 }
 
 impl LocalFiles {
-    /// Starts the files anew in `output_dir`, which is made when missing. `title` stands over the plot.
+    /// Creates the files in `output_dir`, replacing old ones; creates the directory if missing. `title` is
+    /// the plot's title.
     ///
     /// # Errors
-    /// When the directory cannot be made or written.
+    /// When the directory cannot be created or written.
     pub fn create(output_dir: &Path, title: &str) -> Result<Self, TrackError> {
         std::fs::create_dir_all(output_dir).map_err(|source| TrackError::write(output_dir, source))?;
         let metrics = MetricsFile::create(output_dir.join(METRICS_FILE))?;
         Ok(Self::with(output_dir, title, metrics))
     }
 
-    /// Goes on with the files of a run of which `step` steps are done: rows of later steps are taken out.
+    /// Resumes the files of a run after `step` steps: rows of later steps are removed.
     ///
     /// # Errors
     /// When they cannot be read or written.
@@ -77,15 +76,15 @@ impl LocalFiles {
         if evaluated || self.rows - self.rows_at_plot >= due { self.plot() } else { Ok(()) }
     }
 
-    /// Makes the rows so far durable: before each checkpoint, which relies on them.
+    /// Syncs the rows to disk. Called before each checkpoint, which relies on them.
     ///
     /// # Errors
-    /// When the system cannot.
+    /// When the system call fails.
     pub fn sync(&self) -> Result<(), TrackError> {
         self.metrics.sync()
     }
 
-    /// Draws the plot, when there is something to draw.
+    /// Draws the plot, if there is something to draw.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -113,7 +112,7 @@ impl LocalFiles {
         whole_file::write(&self.output_dir.join(name), &self.output_dir, contents)
     }
 
-    /// Where the files are.
+    /// The directory of the files.
     pub fn output_dir(&self) -> &Path {
         &self.output_dir
     }

@@ -1,7 +1,7 @@
-//! `metrics.jsonl`: a row per line, appended and handed to the system line by line.
+//! `metrics.jsonl`: a row per line, appended line by line.
 //!
-//! The file is opened anew for each line, so that a directory that vanishes in the middle of a run is noticed and
-//! not written into the void. A line that cannot be written whole is taken back.
+//! The file is opened for each line, so that a directory that is deleted during a run is noticed. A line that
+//! cannot be written completely is removed again.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -26,8 +26,8 @@ impl MetricsFile {
         Ok(Self { path })
     }
 
-    /// Goes on with a file: lines of later steps than `step` are taken out, and what a kill left half written, so
-    /// that the file reads like that of an uninterrupted run. Returns the rows that stay.
+    /// Resumes a file: removes rows after `step` and a partial last line, so that the file reads like that of an
+    /// uninterrupted run. Returns the remaining rows.
     pub(crate) fn resume(path: PathBuf, step: u64) -> Result<(Self, Vec<Row>), TrackError> {
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
@@ -63,33 +63,33 @@ impl MetricsFile {
             .map_err(|source| TrackError::write(&self.path, source))
     }
 
-    /// Makes all rows durable.
+    /// Syncs all rows to disk.
     pub(crate) fn sync(&self) -> Result<(), TrackError> {
         let sync = || File::open(&self.path)?.sync_all();
         sync().map_err(|source| TrackError::write(&self.path, source))
     }
 }
 
-/// Whether [`append_line`] makes the file.
+/// Whether [`append_line`] creates the file.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Missing {
     IsMade,
     IsAnError,
 }
 
-/// Appends a line whole, or not at all.
+/// Appends a line completely, or not at all.
 pub(crate) fn append_line(path: &Path, line: &[u8], missing: Missing) -> io::Result<()> {
     let mut file = OpenOptions::new().append(true).create(missing == Missing::IsMade).open(path)?;
     let before = file.metadata()?.len();
     file.write_all(line).inspect_err(|_| {
-        // Half a line would spoil the next one. Where even this fails, resuming takes the half line out.
+        // A partial line would corrupt the next one. If even this fails, resuming removes it.
         if let Err(error) = file.set_len(before) {
             tracing::debug!("cannot take back half a line of {}: {error}", path.display());
         }
     })
 }
 
-/// The rows of a `metrics.jsonl`, the last one left out when it is only half written.
+/// The rows of a `metrics.jsonl`, without a partial last line.
 ///
 /// # Errors
 /// When the file cannot be read, or a line is not a row (with its number).

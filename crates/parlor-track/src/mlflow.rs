@@ -1,4 +1,4 @@
-//! MLflow's file store, written as MLflow itself would (INTEROP §1.2; read back by `mlflow` 3.17).
+//! MLflow's file store, written as MLflow itself writes it (read back by `mlflow` 3.17).
 //!
 //! Left out: servers, databases, the model registry, datasets, nested runs.
 

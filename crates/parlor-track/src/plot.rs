@@ -1,8 +1,8 @@
-//! `loss.svg`: training loss, faint as measured and bold as smoothed, evaluation loss as points, and the learning
-//! rate in a panel of its own.
+//! `loss.svg`: the training loss (raw in a light line, smoothed in a bold one), the evaluation loss as
+//! points, and the learning rate in a second panel.
 //!
-//! Drawn by `plotters`; a style sheet put in afterwards gives each colour its counterpart for dark screens. No fonts
-//! are embedded or needed.
+//! Drawn by `plotters`. A style sheet, added afterwards, gives each colour a counterpart for dark mode. No
+//! fonts are embedded.
 
 use std::error::Error;
 use std::ops::Range;
@@ -16,11 +16,11 @@ use crate::error::TrackError;
 const SIZE: (u32, u32) = (960, 600);
 const HEADER: i32 = 64;
 const LOSS_HEIGHT: i32 = 380;
-/// Room left of the panels for numbers; right of them.
+/// Margins in pixels: left of the panels, for numbers, and right of them.
 const LEFT: i32 = 70;
 const RIGHT: i32 = 28;
 const FONT: &str = "system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif";
-/// Points of a line: more than pixels across would not show.
+/// Maximum number of points of a line; more than the width in pixels would not show.
 const MOST_POINTS: usize = 1600;
 
 const PAPER: RGBColor = RGBColor(252, 252, 251);
@@ -32,7 +32,7 @@ const TRAIN: RGBColor = RGBColor(42, 120, 214);
 const EVAL: RGBColor = RGBColor(235, 104, 52);
 const RATE: RGBColor = RGBColor(27, 175, 122);
 
-/// Each colour and what it becomes on a dark screen.
+/// Each colour with its counterpart for dark mode.
 const DARK: [(RGBColor, RGBColor); 8] = [
     (PAPER, RGBColor(26, 26, 25)),
     (INK, RGBColor(255, 255, 255)),
@@ -47,7 +47,7 @@ const DARK: [(RGBColor, RGBColor); 8] = [
 /// Draws the curves; `None` when there is no loss yet.
 ///
 /// # Errors
-/// When the drawing library cannot.
+/// When the drawing library fails.
 pub fn loss_svg(curves: &LossCurves) -> Result<Option<String>, TrackError> {
     if curves.train.is_empty() && curves.eval.is_empty() {
         return Ok(None);
@@ -94,7 +94,7 @@ fn draw(curves: &LossCurves, svg: &mut String) -> Result<(), Box<dyn Error>> {
     if eval.len() > 1 {
         chart.draw_series(LineSeries::new(eval.iter().map(clamp), EVAL.mix(0.5).stroke_width(1)))?;
     }
-    // The ring around a point keeps it apart from the lines under it.
+    // A ring separates a point from the lines under it.
     chart.draw_series(eval.iter().map(|point| Circle::new(clamp(point), 6, PAPER.filled())))?;
     chart.draw_series(eval.iter().map(|point| Circle::new(clamp(point), 4, EVAL.filled())))?;
     if curves.train.len() == 1 {
@@ -144,7 +144,7 @@ fn draw_rate(
     Ok(())
 }
 
-/// Title, and what each line is with its last value.
+/// The title, and a legend with the last value of each line.
 fn draw_header(
     area: &DrawingArea<SVGBackend<'_>, Shift>,
     curves: &LossCurves,
@@ -161,7 +161,7 @@ fn draw_header(
             area.draw(&PathElement::new(vec![(x, 48), (x + 18, 48)], colour.stroke_width(3)))?;
         }
         area.draw(&Text::new(text.clone(), (x + 25, 40), label()))?;
-        // There is no font to measure with; 6.6 pixels a letter leave room in all of the named ones.
+        // There is no font to measure with; 6.6 pixels per letter suffice for all of the named fonts.
         x += 25 + (text.chars().count() as f64 * 6.6) as i32 + 22;
         Ok(())
     };
@@ -190,7 +190,7 @@ fn step_range(curves: &LossCurves) -> Range<f64> {
     start..(last as f64).max(start * 1.001 + 1.0)
 }
 
-/// From under the lowest to over the highest, save single spikes far above the smoothed curve.
+/// The range of the axis: all values, except single spikes far above the smoothed curve.
 fn loss_range(curves: &LossCurves, bold: &[Point]) -> Range<f64> {
     let low = lowest(&curves.train).min(lowest(&curves.eval));
     let calm = highest(bold).max(highest(&curves.eval));
@@ -255,7 +255,7 @@ fn shortened(text: &str, most: usize) -> String {
     clean.chars().take(most - 1).chain(['…']).collect()
 }
 
-/// Puts in the name for screen readers and the colours for dark screens.
+/// Adds the title for screen readers and the colours for dark mode.
 fn with_style(svg: &str, title: &str) -> String {
     let mut dark = String::new();
     for (light, on_dark) in DARK {

@@ -1,14 +1,14 @@
-//! One logged step: its number and its metrics, and how that is written as a line of `metrics.jsonl`.
+//! One logged step: its number and its metrics, and its form as a line of `metrics.jsonl`.
 //!
-//! JSON has no NaN and no infinity. A value that is one is written as `null`, with its text in a field beside it:
-//! `"loss": null, "loss_text": "NaN"` (or `"Infinity"`, `"-Infinity"`), so that every JSON reader takes the line and
-//! nothing is lost.
+//! JSON has no NaN and no infinity. Such a value is written as `null`, with its text in a second field:
+//! `"loss": null, "loss_text": "NaN"` (or `"Infinity"`, `"-Infinity"`), so that every JSON reader accepts the
+//! line and nothing is lost.
 
 use serde_json::{Map, Value};
 
 use crate::error::TrackError;
 
-/// Ending of the field that says what a `null` was.
+/// Suffix of the field with the text of a `null`.
 const TEXT: &str = "_text";
 
 /// A metric's value.
@@ -18,12 +18,12 @@ pub enum MetricValue {
     Integer(i64),
     /// A measure; may be NaN or infinite.
     Float(f64),
-    /// A word; local files keep it, trackers of numbers leave it out.
+    /// A text. Local files keep it; trackers that only take numbers leave it out.
     Text(String),
 }
 
 impl MetricValue {
-    /// The number, unless it is a word.
+    /// The number, unless it is a text.
     pub fn number(&self) -> Option<f64> {
         match self {
             Self::Integer(value) => Some(*value as f64),
@@ -50,7 +50,7 @@ impl From<u64> for MetricValue {
 pub struct Row {
     /// Steps done.
     pub step: u64,
-    /// Names and values, in the order they are written. None is named `step`.
+    /// Names and values, in the order in which they are written. No name is `step`.
     pub metrics: Vec<(String, MetricValue)>,
 }
 
@@ -71,8 +71,8 @@ impl Row {
         self.metrics.iter().find(|(key, _)| key == name)?.1.number()
     }
 
-    /// Reads a row from a JSON object with a `step`. A `null` without a text beside it is NaN: that is what
-    /// `serde_json` makes of one.
+    /// Reads a row from a JSON object with a `step`. A `null` without a text field is NaN, which `serde_json`
+    /// writes as `null`.
     ///
     /// # Errors
     /// When `step` is missing or not a whole number, or a value is not a number, a text or null.

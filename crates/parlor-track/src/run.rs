@@ -1,4 +1,4 @@
-//! A run as its caller sees it: started, fed with rows, ended; recorded in all places at once.
+//! A run: started, logged to and finished, in the local files and in every tracker.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -6,27 +6,27 @@ use std::path::{Path, PathBuf};
 use crate::clock::Clock;
 use crate::config::{MlflowConfig, MonitoringConfig};
 use crate::error::TrackError;
-use crate::local_files::{LOSS_FILE, LocalFiles, RUN_FILE};
+use crate::local_files::{LOSS_FILE, LocalFiles};
 use crate::mlflow::{MlflowFileStore, MlflowRun};
 use crate::row::Row;
-use crate::run_record::{Resumption, RunInfo, RunRecord, RunStatus};
+use crate::run_record::{RUN_FILE, Resumption, RunInfo, RunRecord, RunStatus};
 use crate::secret::REDACTED;
 use crate::tracker::Tracker;
 
 const MLFLOW: &str = "mlflow";
 
-/// What a run is started with.
+/// The arguments of [`Run::start`].
 #[derive(Clone, Debug)]
 pub struct RunStart {
-    /// Where the local files go.
+    /// Directory of the local files.
     pub output_dir: PathBuf,
-    /// Steps that are done, when the run goes on; `None` starts it anew.
+    /// Number of steps done, to resume a run; `None` starts a new one.
     pub resume_from: Option<u64>,
-    /// What it is made of.
+    /// Its inputs.
     pub info: RunInfo,
-    /// 32 hex digits; `None` makes them up. A resumed run keeps its own.
+    /// 32 hex digits; `None` draws them at random. A resumed run keeps its own.
     pub run_id: Option<String>,
-    /// Tells the time.
+    /// A source of the current time.
     pub clock: Clock,
 }
 
@@ -39,6 +39,23 @@ impl RunStart {
 }
 
 /// A run being recorded. When it is dropped without [`Run::finish`], it is recorded as failed.
+///
+/// ```
+/// use parlor_track::{MonitoringConfig, Row, Run, RunInfo, RunStart, RunStatus};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// let start = RunStart::new(directory.path(), RunInfo::default());
+/// let mut run = Run::start(&MonitoringConfig::default(), start)?;
+/// for step in 1..=3 {
+///     run.log(&Row::new(step).with("loss", 2.0 / step as f64))?;
+/// }
+/// run.finish(RunStatus::Finished, Some(0))?;
+/// assert!(directory.path().join("metrics.jsonl").is_file());
+/// assert!(directory.path().join("loss.svg").is_file());
+/// # Ok(())
+/// # }
+/// ```
 pub struct Run {
     record: RunRecord,
     files: LocalFiles,
@@ -48,11 +65,11 @@ pub struct Run {
 }
 
 impl Run {
-    /// Starts a run, or goes on with one, in the local files and in every tracker that is enabled.
+    /// Starts or resumes a run, in the local files and in every tracker that is enabled.
     ///
     /// # Errors
-    /// When the configuration asks for what this build has not, or the local files cannot be written. A tracker that
-    /// cannot start is logged and left out.
+    /// When the configuration enables something unsupported, or the local files cannot be written. A tracker
+    /// that cannot start is logged and left out.
     pub fn start(config: &MonitoringConfig, start: RunStart) -> Result<Self, TrackError> {
         let unsupported = config.unsupported();
         if !unsupported.is_empty() {
@@ -126,12 +143,12 @@ impl Run {
         }
     }
 
-    /// Adds a tracker of one's own, started already.
+    /// Adds a tracker that is started already.
     pub fn add_tracker(&mut self, tracker: Box<dyn Tracker>) {
         self.trackers.push(tracker);
     }
 
-    /// What the run is recorded as.
+    /// The run's record.
     pub fn record(&self) -> &RunRecord {
         &self.record
     }
@@ -146,21 +163,21 @@ impl Run {
         written
     }
 
-    /// Makes the local rows so far durable: before each checkpoint, which relies on them.
+    /// Syncs the local rows to disk. Called before each checkpoint, which relies on them.
     ///
     /// # Errors
-    /// When the system cannot.
+    /// When the system call fails.
     pub fn sync(&mut self) -> Result<(), TrackError> {
         self.files.sync()
     }
 
-    /// Gives a copy of a small file to the trackers.
+    /// Copies a small file to the trackers.
     pub fn artifact(&mut self, path: &Path) {
         self.each("artifact", |tracker| tracker.artifact(path));
     }
 
-    /// Ends the run: the plot, `run.json`, and every tracker. `exit_status` is the program's; `None` takes the one that
-    /// goes with `status`.
+    /// Ends the run: the plot, `run.json`, and every tracker. `exit_status` is the program's; `None` takes
+    /// the one that goes with `status`.
     ///
     /// # Errors
     /// When the local files cannot be written; the trackers are ended all the same.
@@ -184,7 +201,7 @@ impl Run {
         plotted.and(recorded)
     }
 
-    /// Does the same with every tracker; a failure is logged the first time it happens.
+    /// Calls every tracker; logs a failure the first time it happens.
     fn each(
         &mut self,
         action: &'static str,

@@ -1,4 +1,4 @@
-//! `run.json`: what a run was made of, when it went, how it ended, and where else it is recorded.
+//! `run.json`: the inputs of a run, its times and status, and where else it is recorded.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,14 +8,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::TrackError;
-use crate::local_files::RUN_FILE;
 use crate::secret::REDACTED;
 
-/// How a run stands.
+/// Name of the file in a run's output directory.
+pub const RUN_FILE: &str = "run.json";
+
+/// The status of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunStatus {
-    /// Going on, or killed without a chance to say so.
+    /// Running, or killed before it could record its end.
     Running,
     /// Done, early stopping included.
     Finished,
@@ -26,7 +28,7 @@ pub enum RunStatus {
 }
 
 impl RunStatus {
-    /// The program's exit status that goes with it (CLI.md): none while it runs.
+    /// The corresponding exit status of the program; none while it runs.
     pub fn exit_status(self) -> Option<i32> {
         match self {
             Self::Running => None,
@@ -37,15 +39,15 @@ impl RunStatus {
     }
 }
 
-/// What a run is made of; given by whoever starts it.
+/// The inputs of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunInfo {
-    /// The command, as typed without values that are secret.
+    /// The command line, without secret values.
     pub command: Option<String>,
     /// Who started it.
     pub user: Option<String>,
-    /// Versions of programs and libraries: `parlor` and what else matters.
+    /// Versions of `parlor` and of libraries.
     pub versions: BTreeMap<String, String>,
     /// Random seeds by configuration key.
     pub seeds: BTreeMap<String, u64>,
@@ -56,12 +58,12 @@ pub struct RunInfo {
     /// The date that the chat template reads, `2026-01-31`; none when it reads none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template_date: Option<String>,
-    /// Settings by dotted configuration key; texts, numbers and the like.
+    /// Scalar settings by dotted configuration key.
     pub params: BTreeMap<String, Value>,
 }
 
 impl RunInfo {
-    /// Takes a section of the configuration as parameters: `{"lora": {"r": 8}}` under `training` is
+    /// Adds a section of the configuration as parameters: `{"lora": {"r": 8}}` under `training` becomes
     /// `training.lora.r: 8`. Secrets and nulls are left out.
     pub fn add_params(&mut self, prefix: &str, section: &Value) {
         match section {
@@ -83,9 +85,9 @@ impl RunInfo {
 /// A later start of the same run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Resumption {
-    /// When.
+    /// Time of the start.
     pub at: Timestamp,
-    /// Steps that were done before.
+    /// Number of steps done before.
     pub step: u64,
 }
 
@@ -96,7 +98,7 @@ pub struct RunRecord {
     pub run_id: String,
     /// The run's name.
     pub name: String,
-    /// How it stands.
+    /// Its status.
     pub status: RunStatus,
     /// Exit status of the program: 0 done, 1 failed, 130 interrupted; null while it runs.
     pub exit_status: Option<i32>,
@@ -107,7 +109,7 @@ pub struct RunRecord {
     /// Later starts.
     #[serde(default)]
     pub resumed: Vec<Resumption>,
-    /// What it is made of.
+    /// Its inputs.
     #[serde(flatten)]
     pub info: RunInfo,
     /// Where else it is recorded, by tracker.
@@ -119,7 +121,7 @@ impl RunRecord {
     /// Reads `run.json` of an output directory; `None` when there is none.
     ///
     /// # Errors
-    /// When it cannot be read or is not such a file.
+    /// When it cannot be read or is malformed.
     pub fn read(output_dir: &Path) -> Result<Option<Self>, TrackError> {
         let path = output_dir.join(RUN_FILE);
         let bytes = match std::fs::read(&path) {

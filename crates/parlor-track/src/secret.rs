@@ -1,11 +1,10 @@
-//! Keys that must not be shown.
+//! Secrets: keys that are never shown.
 //!
-//! A [`Secret`] is read like any text and never written: `Debug` and `Serialize` give [`REDACTED`]. A dumped or
-//! resolved configuration therefore says that a key was set, and not which. Read back, `********` means "not set"
-//! (so does the empty text, which `${WANDB_API_KEY:-}` gives), so that a dumped file can be used again and the key
-//! comes from the environment as before. What follows for a configuration tree: build the struct from the layers, not
-//! the layers from the struct, and where raw values are shown or saved, hide the keys whose schema has
-//! `"writeOnly": true`.
+//! A [`Secret`] is read like any text and never written: `Debug` and `Serialize` write [`REDACTED`]. So a dumped or resolved
+//! configuration shows that a key is set, but not its value. Read back, `********` means "not set" (as does the empty
+//! text, which `${WANDB_API_KEY:-}` may give), so that a dumped file can be used again and the key comes from the
+//! environment as before. Consequence for a configuration tree: build the struct from the layers, not the layers from the
+//! struct, and where raw values are shown or saved, hide the keys whose schema has `"writeOnly": true`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,7 +12,7 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What stands where a secret would.
+/// What is shown in place of a secret.
 pub const REDACTED: &str = "********";
 
 /// A text that is never shown: an API key.
@@ -26,7 +25,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text itself, for the one place that sends it.
+    /// The text itself, for the code that sends it.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,7 +1,7 @@
 //! `monitoring.mlflow.tracking_uri`: what kind of store it names.
 //!
-//! After MLflow's own rules: a path, a `file:` URI, an HTTP server, a database, Databricks. Relative paths are taken
-//! from the working directory.
+//! By MLflow's own rules: a path, a `file:` URI, an HTTP server, a database, Databricks. Relative paths are relative to
+//! the working directory.
 
 use std::path::PathBuf;
 
@@ -18,9 +18,9 @@ pub enum TrackingUri {
     Database,
     /// Databricks.
     Databricks,
-    /// A scheme that means nothing here.
+    /// An unknown scheme.
     Unknown(String),
-    /// No text at all.
+    /// Empty.
     Empty,
 }
 
@@ -74,7 +74,7 @@ fn file_path(rest: &str) -> TrackingUri {
     }
 }
 
-/// Bytes of a path that must not stand bare in a URI.
+/// Bytes of a path that are percent-encoded in a URI.
 const ESCAPED: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')

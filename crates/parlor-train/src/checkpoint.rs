@@ -1,8 +1,12 @@
-//! `checkpoint-N/`: written whole or not at all, verified before use, and cleared away when there are too many.
+//! `checkpoint-N/`: written atomically, verified before use, and rotated.
 //!
 //! Layout (INTEROP 5.1): the model in HF layout (so that `-m checkpoint-N` works), `optimizer.safetensors`,
 //! `trainer_state.json` with exactly HF's fields, and `parlor_state.json`, which names every other file with its
 //! size and hash. Leaves out the pickled files of HF's `Trainer`.
+
+mod identity;
+mod parlor_state;
+mod trainer_state;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,11 +15,13 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::parlor_state::{FileRecord, PARLOR_STATE, ParlorState, hex};
-use crate::storage::{
-    FillError, StorageError, TEMPORARY_PREFIX, TEMPORARY_PREFIXES, human_bytes, remove, write_directory,
-};
-use crate::trainer_state::TrainerState;
+pub use identity::Identity;
+pub use parlor_state::{Best, FileRecord, Generator, PARLOR_STATE, ParlorState, Totals};
+pub use trainer_state::TrainerState;
+
+use crate::hash::hex;
+use parlor_files::atomic_file::TEMPORARY_PREFIX;
+use parlor_files::{FillError, WriteError, atomic_dir, human_bytes};
 
 /// Name of the optimizer's state within a checkpoint.
 pub const OPTIMIZER_STATE: &str = "optimizer.safetensors";
@@ -50,18 +56,19 @@ pub fn checkpoint_name(step: u64) -> String {
     format!("checkpoint-{step}")
 }
 
-/// Writes `checkpoint-N` into `output_dir`. `fill` writes the model and the optimizer's state into the directory it
-/// is given; the two state files are added here.
+/// Writes `checkpoint-N` into `output_dir`. `fill` writes the model and the optimizer's state into the
+/// directory that it is given; the two state files are added here.
 ///
 /// # Errors
-/// What `fill` or the system says; the temporary directory is removed then, and earlier checkpoints are untouched.
+/// What `fill` or the system says; the temporary directory is removed then, and earlier checkpoints
+/// are untouched.
 pub fn write_checkpoint(
     output_dir: &Path,
     state: &ParlorState,
     trainer_state: &TrainerState,
     fill: &dyn Fn(&Path) -> Result<(), FillError>,
-) -> Result<PathBuf, StorageError> {
-    write_directory(output_dir, &checkpoint_name(state.step), &mut |directory| {
+) -> Result<PathBuf, WriteError> {
+    atomic_dir::replace(output_dir, &checkpoint_name(state.step), &mut |directory| {
         fill(directory)?;
         let mut text = serde_json::to_vec_pretty(trainer_state)?;
         text.push(b'\n');
@@ -99,10 +106,10 @@ fn record(path: &Path) -> std::io::Result<FileRecord> {
     }
 }
 
-/// Reads and verifies the checkpoint in `path`: every file is there, with its size and hash.
+/// Reads the checkpoint in `path` and verifies size and hash of every file.
 ///
 /// # Errors
-/// The first file that is not as it was written.
+/// The first file that differs from what was written.
 pub fn open_checkpoint(path: &Path) -> Result<Checkpoint, DamagedCheckpoint> {
     let damaged =
         |file: &str, what: String| DamagedCheckpoint { path: path.to_owned(), file: file.to_owned(), what };
@@ -146,16 +153,16 @@ pub fn list_checkpoints(output_dir: &Path) -> Vec<(u64, PathBuf)> {
     found
 }
 
-/// What [`newest_checkpoint`] found.
+/// Result of [`newest_checkpoint`].
 #[derive(Clone, Debug, Default)]
 pub struct Newest {
-    /// The newest checkpoint that is whole.
+    /// The newest intact checkpoint.
     pub checkpoint: Option<Checkpoint>,
     /// Newer ones that are damaged.
     pub damaged: Vec<DamagedCheckpoint>,
 }
 
-/// The newest whole checkpoint of a run, and the damaged ones that were passed over.
+/// The newest intact checkpoint of a run, and the damaged ones that are newer.
 pub fn newest_checkpoint(output_dir: &Path) -> Newest {
     let mut newest = Newest::default();
     for (_, path) in list_checkpoints(output_dir).into_iter().rev() {
@@ -170,13 +177,13 @@ pub fn newest_checkpoint(output_dir: &Path) -> Newest {
     newest
 }
 
-/// Removes what a killed run was still writing in `output_dir`; returns the names.
+/// Removes the temporary files and directories that a killed run left in `output_dir`; returns their names.
 pub fn remove_temporaries(output_dir: &Path) -> Vec<String> {
     let mut removed = Vec::new();
     for entry in fs::read_dir(output_dir).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if TEMPORARY_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
-            remove(&entry.path());
+        if name.starts_with(TEMPORARY_PREFIX) {
+            atomic_dir::remove(&entry.path());
             removed.push(name);
         }
     }
@@ -184,17 +191,17 @@ pub fn remove_temporaries(output_dir: &Path) -> Vec<String> {
     removed
 }
 
-/// Removes the oldest checkpoints until `limit` are left; the one of step `best` is kept besides.
+/// Removes the oldest checkpoints until `limit` are left. The one of step `best` is kept in addition.
 pub fn rotate_checkpoints(output_dir: &Path, limit: Option<usize>, best: Option<u64>) {
     let Some(limit) = limit else { return };
     let checkpoints = list_checkpoints(output_dir);
     let surplus = checkpoints.len().saturating_sub(limit.max(1));
     for (step, path) in &checkpoints[..surplus] {
         if Some(*step) != best {
-            // Under a temporary name first: a kill half-way must not leave a checkpoint that looks whole.
+            // Renamed first, so that a kill during the removal leaves no checkpoint that looks intact.
             let parked = output_dir.join(format!("{TEMPORARY_PREFIX}old-{}", checkpoint_name(*step)));
             if fs::rename(path, &parked).is_ok() {
-                remove(&parked);
+                atomic_dir::remove(&parked);
             }
         }
     }

@@ -1,9 +1,9 @@
-//! Data-parallel training: every rank holds the model and takes its share of each step's examples; gradients are summed
-//! over the ranks, and each rank keeps the optimizer state of its share of the parameters (ZeRO-1, Rajbhandari et al.,
-//! 2020), updates those, and hands them to the others.
+//! Data-parallel training: every rank holds the model and takes its share of each step's examples; gradients
+//! are summed over the ranks, and each rank keeps the optimizer state of its share of the parameters (ZeRO-1,
+//! Rajbhandari et al., 2020), updates them, and broadcasts them.
 //!
-//! A step over `n` ranks is the step of one rank with `n` times the accumulation, to rounding. What the ranks say to each
-//! other goes through [`Collective`]; an engine is one implementation of it. MPI's is built with the feature `mpi`.
+//! A step over `n` ranks equals the step of one rank with `n` times the accumulation, to rounding. Ranks
+//! communicate through [`Collective`] only; MPI is one implementation, built with the feature `mpi`.
 
 mod launch;
 #[cfg(feature = "mpi")]
@@ -15,19 +15,19 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 pub use launch::{Launch, Launcher};
-pub(crate) use overlap::summed;
+pub(crate) use overlap::sum_overlapped;
 pub use shards::Shards;
 
-/// What ranks do together. Every rank makes the same calls in the same order; a call returns when this rank's part is done.
-/// Never more than one call at a time.
+/// Collective operations. Every rank makes the same calls in the same order, one at a time; a call returns
+/// when this rank's part is done.
 pub trait Collective: Send + Sync + Debug {
     /// Number of this rank, from 0.
     fn rank(&self) -> usize;
 
-    /// How many ranks there are.
+    /// Number of ranks.
     fn world_size(&self) -> usize;
 
-    /// Replaces `values` by their sums over all ranks, to the same bits everywhere.
+    /// All-reduce: replaces `values` by their sums over all ranks, bit-identical on every rank.
     fn sum_f32(&self, values: &mut [f32]);
 
     /// The same in f64.
@@ -36,8 +36,8 @@ pub trait Collective: Send + Sync + Debug {
     /// Replaces `bytes` by those of rank `root`.
     fn broadcast(&self, root: usize, bytes: &mut [u8]);
 
-    /// Ends all ranks at once with this exit code, since one that goes no further would leave the others waiting. Returns
-    /// when there are no others.
+    /// Ends all ranks with this exit code, because a rank that stops alone would leave the others waiting.
+    /// Returns when there are no other ranks.
     fn abort(&self, code: i32);
 }
 
@@ -72,24 +72,24 @@ pub enum DistributedError {
          `cargo build --release --features mpi`, or start one process"
     )]
     NoEngine {
-        /// Who says so.
+        /// The launcher.
         launcher: Launcher,
         /// Number of this rank.
         rank: usize,
-        /// How many ranks were launched.
+        /// Number of ranks that were launched.
         world_size: usize,
     },
-    /// The engine knows of other ranks than the launcher.
+    /// The engine connects another number of ranks than were launched.
     #[error(
         "{launcher} started {launched} ranks, but MPI connects {connected}\n  start the program with the `mpirun` (or \
          `srun --mpi=...`) of the MPI library that it was built with"
     )]
     Unconnected {
-        /// Who started them.
+        /// The launcher.
         launcher: Launcher,
-        /// How many.
+        /// Number of ranks that were launched.
         launched: usize,
-        /// How many the engine knows of.
+        /// Number of ranks that MPI connects.
         connected: usize,
     },
     /// The engine does not start.
@@ -97,11 +97,11 @@ pub enum DistributedError {
     Engine(String),
 }
 
-/// Joins the ranks that `launch` tells of; without one, or with one rank, this process is [`Alone`].
+/// Joins the ranks of `launch`. Without a launcher, or with a single rank, the process is [`Alone`].
 ///
 /// # Errors
-/// [`DistributedError`]: several ranks were launched that cannot reach each other. Going on would train as many models
-/// into one directory.
+/// [`DistributedError`]: several ranks were launched that cannot reach each other. They would
+/// otherwise train as many models into one directory.
 pub fn setup_distributed_training(launch: Option<&Launch>) -> Result<Arc<dyn Collective>, DistributedError> {
     match launch {
         Some(launch) if launch.world_size > 1 => connect(launch),

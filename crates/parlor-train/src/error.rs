@@ -1,4 +1,4 @@
-//! Why a run did not start, or stopped.
+//! Errors of a run: why it did not start, or stopped.
 
 use std::path::PathBuf;
 
@@ -6,11 +6,22 @@ use parlor_model::DecoderError;
 
 use crate::checkpoint::DamagedCheckpoint;
 use crate::config::Problem;
-use crate::fixes::TooLarge;
-use crate::optimizer::OptimizerError;
-use crate::storage::{FillError, StorageError};
+use crate::forecast::TooLarge;
+use crate::optim::OptimizerError;
+use parlor_files::{FillError, WriteError};
 
-/// A loss or gradient that is not a number.
+/// What to do about a full disk; empty for other errors.
+fn full_disk_help(error: &WriteError) -> &'static str {
+    match error {
+        WriteError::Full { .. } => {
+            "; earlier checkpoints are intact; free some space or choose another `training.output_dir`, then \
+             `parlor train --resume`"
+        }
+        WriteError::Other { .. } => "",
+    }
+}
+
+/// A loss or gradient that is not finite.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NonFinite {
     /// Number of the step, from 1.
@@ -104,7 +115,7 @@ pub enum TrainError {
         /// The directory.
         path: PathBuf,
     },
-    /// There is no whole checkpoint to go on from.
+    /// There is no intact checkpoint to resume from.
     #[error("there is no checkpoint to resume from in {path}{}", passed_over(.damaged), path = path.display())]
     NothingToResume {
         /// The directory.
@@ -115,7 +126,7 @@ pub enum TrainError {
     /// The checkpoint that the user named cannot be used.
     #[error(transparent)]
     Damaged(Box<DamagedCheckpoint>),
-    /// The config or the data are not those of the checkpoint.
+    /// The config or the data differ from the checkpoint's.
     #[error(
         "{checkpoint} cannot be resumed with this config, because the result would be another:{}\n  undo these \
          changes, or start anew with `--overwrite` or another `training.output_dir`",
@@ -128,20 +139,20 @@ pub enum TrainError {
         /// A sentence per difference.
         differences: Vec<String>,
     },
-    /// The run needs more memory than there is.
+    /// The run needs more memory than is available.
     #[error("{0}")]
     TooLarge(Box<TooLarge>),
-    /// A loss or gradient is not a number.
+    /// A loss or gradient is not finite.
     #[error("{0}")]
     NonFinite(Box<NonFinite>),
-    /// The loss of an evaluation is not a number.
+    /// The loss of an evaluation is not finite.
     #[error("the loss over {data} is {loss}: {why}")]
     EvaluatedNonFinite {
-        /// What it was evaluated on.
+        /// The evaluation data.
         data: String,
         /// The loss.
         loss: f64,
-        /// Which weights make it so.
+        /// Which weights are not finite.
         why: String,
     },
     /// The loss watchdog stopped the run.
@@ -163,7 +174,7 @@ pub enum TrainError {
         /// The newest checkpoint, which was kept.
         last_checkpoint: Option<PathBuf>,
     },
-    /// `training.metric_for_best_model` names what no evaluation gives.
+    /// `training.metric_for_best_model` names a metric that the evaluation does not have.
     #[error(
         "`training.metric_for_best_model` is `{name}`, which the evaluation does not give; it gives {}",
         known.join(", ")
@@ -171,7 +182,7 @@ pub enum TrainError {
     NoMetric {
         /// The name.
         name: String,
-        /// What there is.
+        /// The names of the metrics that the evaluation has.
         known: Vec<String>,
     },
     /// The decoder refused a batch.
@@ -186,8 +197,8 @@ pub enum TrainError {
     #[error(transparent)]
     Optimizer(Box<OptimizerError>),
     /// Something could not be written.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
+    #[error("{error}{help}", error = .0, help = full_disk_help(.0))]
+    Storage(#[from] WriteError),
     /// Metrics could not be written.
     #[error("cannot record metrics: {0}")]
     Record(FillError),
@@ -206,7 +217,12 @@ impl From<DamagedCheckpoint> for TrainError {
 }
 
 impl TrainError {
-    /// Whether a pass found no room, even for one example.
+    /// An error about the data called `what`.
+    pub(crate) fn data(what: impl Into<String>, source: impl Into<FillError>) -> Self {
+        Self::Data { what: what.into(), source: source.into() }
+    }
+
+    /// Whether memory ran out even for a pass of one example.
     pub(crate) fn is_out_of_memory(&self) -> bool {
         matches!(self, TrainError::Batch { source, .. } if matches!(**source, DecoderError::OutOfMemory { .. }))
     }
@@ -227,7 +243,7 @@ impl TrainError {
     }
 }
 
-/// What to do about a batch that has no room.
+/// What to do about a batch that does not fit into memory.
 fn advice(error: &DecoderError) -> &'static str {
     match error {
         DecoderError::OutOfMemory { .. } => {

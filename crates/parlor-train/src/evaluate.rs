@@ -1,4 +1,4 @@
-//! The body of `parlor eval`: the loss of a model on a file of rows.
+//! Evaluation of a model on a file of rows.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -7,20 +7,20 @@ use parlor_model::{MaxLength, ModelConfig, ModelManager, Workspace};
 use parlor_text::{DataConfig, EncodeOptions};
 use serde::Serialize;
 
+use crate::artifacts::{TextArtifacts, trained_date};
 use crate::config::{TrainOn, TrainingType};
+use crate::data::{CacheEntry, CachedRows, EncodedSequences, RowReader, SequenceEncoder};
+use crate::distributed::Alone;
 use crate::error::TrainError;
 use crate::evaluation::evaluate_examples;
-use crate::materials::{TextArtifacts, encode_rows, read_rows, train_on};
 use crate::objectives::CrossEntropy;
-use crate::run_date::trained_date;
-use crate::sequence::Sequence;
 
-/// What `parlor eval` is asked to do.
+/// What is evaluated, and how.
 #[derive(Clone, Debug)]
 pub struct EvaluateRequest {
     /// Section `model:`; its name is the model.
     pub model: ModelConfig,
-    /// What to do with `model.max_length`: the caller knows whether someone chose it.
+    /// How `model.max_length` applies; only the caller knows whether the user chose it.
     pub max_length: MaxLength,
     /// Adapters to attach, directories in PEFT's layout.
     pub adapters: Vec<PathBuf>,
@@ -36,7 +36,7 @@ pub struct EvaluateRequest {
     pub threads: usize,
 }
 
-/// What `parlor eval --json` prints.
+/// Loss and speed of an evaluation, as `parlor eval --json` prints them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EvaluateSummary {
     /// Mean negative log-probability per counted token, in nats.
@@ -49,13 +49,38 @@ pub struct EvaluateSummary {
     pub tokens_per_second: f64,
 }
 
-/// Evaluates. `None` when `stop` was set meanwhile.
+/// Evaluates a model on rows, which are read and encoded as training does. None when `stop` was set.
 ///
 /// # Errors
-/// When model or data cannot be used.
+/// When model or data cannot be used, or the loss is not finite.
+///
+/// # Examples
+/// ```no_run
+/// use std::sync::atomic::AtomicBool;
+///
+/// use parlor_model::{MaxLength, ModelConfig};
+/// use parlor_text::DataConfig;
+/// use parlor_train::config::TrainOn;
+/// use parlor_train::{EvaluateRequest, evaluate};
+///
+/// let request = EvaluateRequest {
+///     model: ModelConfig { name: "models/trained".to_owned(), ..ModelConfig::default() },
+///     max_length: MaxLength::AtMost(2048),
+///     adapters: Vec::new(),
+///     data_path: "eval.jsonl".into(),
+///     data: DataConfig::default(),
+///     train_on: TrainOn::AssistantOnly,
+///     batch_size: 8,
+///     threads: 0,
+/// };
+/// if let Some(summary) = evaluate(&request, &AtomicBool::new(false))? {
+///     println!("perplexity {:.2} over {} tokens", summary.perplexity, summary.tokens);
+/// }
+/// # Ok::<(), parlor_train::TrainError>(())
+/// ```
 pub fn evaluate(request: &EvaluateRequest, stop: &AtomicBool) -> Result<Option<EvaluateSummary>, TrainError> {
-    let rows = read_rows(Path::new(&request.data_path), &request.data)?;
-    for warning in &rows.warnings {
+    let reader = RowReader::open_path(&request.data_path, &request.data, None)?;
+    for warning in &reader.statistics.warnings {
         tracing::warn!("{warning}");
     }
     let options = request.model.load_options(request.max_length);
@@ -67,27 +92,33 @@ pub fn evaluate(request: &EvaluateRequest, stop: &AtomicBool) -> Result<Option<E
     let text = TextArtifacts::of(&model)?
         .with_template_kwargs(&request.model.template_kwargs())
         .with_date(&request.model, recorded.as_deref());
-    let options = EncodeOptions {
-        max_length: request.data.max_length.min(model.max_length),
-        batch_size: request.data.batch_size,
-        train_on: train_on(request.train_on),
-        on_long_row: request.data.on_long_row,
-        on_bad_row: request.data.on_bad_row,
+    let encoder = SequenceEncoder {
+        text: &text,
+        training_type: TrainingType::Sft,
+        options: EncodeOptions {
+            max_length: request.data.max_length.min(model.max_length),
+            batch_size: request.data.batch_size,
+            train_on: request.train_on.into(),
+            on_long_row: request.data.on_long_row,
+            on_bad_row: request.data.on_bad_row,
+        },
+        threads: request.threads,
     };
-    let (examples, report) = encode_rows(&rows.rows, &text, TrainingType::Sft, &options, request.threads)?;
-    for warning in report.warnings() {
+    let (mut rows, mut warnings) = (CachedRows { reader, cache: CacheEntry::none() }, Vec::new());
+    let EncodedSequences { sequences, .. } = encoder.encode(&mut rows, &mut |_| {}, &mut warnings)?;
+    drop(rows);
+    for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let examples: Vec<Sequence> = examples.into_iter().map(Sequence::from).collect();
-    let mut saved = Workspace::default();
+    let mut workspace = Workspace::default();
     let evaluation = evaluate_examples(
         &CrossEntropy,
         &model.decoder,
-        &examples,
+        &sequences,
         request.batch_size,
-        &mut saved,
+        &mut workspace,
         stop,
-        &crate::distributed::Alone,
+        &Alone,
     )
     .map_err(|source| TrainError::Batch {
         rows: vec![request.data_path.display().to_string()],

@@ -1,4 +1,4 @@
-//! The loss of a decoder on held-out examples: the mean per trained token and its exponential, or per example.
+//! The loss of a decoder on held-out examples: the mean per token and its exponential, or the mean per example.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use crate::objective::{LossKind, MetricSums, MicroBatch, Objective};
 /// An evaluation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
-    /// What the loss says.
+    /// What the loss is a mean over.
     pub kind: LossKind,
     /// Mean loss over the weight.
     pub loss: f64,
@@ -23,17 +23,17 @@ pub struct Evaluation {
     pub tokens: u64,
     /// Wall-clock seconds.
     pub seconds: f64,
-    /// The objective's further metrics.
+    /// The objective's other metrics.
     pub metrics: Vec<(&'static str, f64)>,
 }
 
 impl Evaluation {
-    /// `exp(loss)`, at most the largest f64: of a loss per token the perplexity.
+    /// `exp(loss)`, at most the largest f64: the perplexity, when the loss is per token.
     pub fn perplexity(&self) -> f64 {
         self.loss.exp().min(f64::MAX)
     }
 
-    /// A metric by its name, less `eval_`: `loss`, `perplexity`, or one of the objective's.
+    /// A metric by its name without `eval_`: `loss`, `perplexity`, or one of the objective's.
     pub fn metric(&self, name: &str) -> Option<f64> {
         match name {
             "loss" => Some(self.loss),
@@ -42,7 +42,7 @@ impl Evaluation {
         }
     }
 
-    /// The names that [`Self::metric`] knows.
+    /// The names that [`Self::metric`] accepts.
     pub fn metric_names(&self) -> impl Iterator<Item = &'static str> {
         let perplexity = (self.kind == LossKind::PerToken).then_some("perplexity");
         ["loss"].into_iter().chain(perplexity).chain(self.metrics.iter().map(|(name, _)| *name))
@@ -54,23 +54,23 @@ impl Evaluation {
     }
 }
 
-/// How examples go through a model without a backward pass.
+/// How examples run through a model without a backward pass.
 #[derive(Clone, Copy)]
 pub(crate) struct ForwardOptions<'a> {
     /// Examples per pass; fewer when memory runs out.
     pub(crate) batch_size: usize,
-    /// The adapter that applies.
+    /// The adapter in force.
     pub(crate) adapter: AdapterChoice,
-    /// Ends it early.
+    /// Set from another thread to stop early.
     pub(crate) stop: &'a AtomicBool,
     pub(crate) collective: &'a dyn Collective,
 }
 
-/// Takes a pass and the log-probabilities of its targets.
+/// Receives a pass and the log-probabilities of its targets.
 type EachPass<'a, S> = dyn FnMut(&MicroBatch<S>, &[f32]) -> Flow + 'a;
 
-/// Runs all examples through `decoder`, and gives each pass with its log-probabilities to `each`, which may ask to stop.
-/// False when it was stopped.
+/// Runs this rank's share of the examples through `decoder` and hands each pass with its log-probabilities to
+/// `each`, which may ask to stop. False when it was stopped.
 ///
 /// # Errors
 /// When examples do not fit the decoder: which, and why.
@@ -79,14 +79,14 @@ pub(crate) fn forward_passes<O: Objective>(
     decoder: &Decoder,
     examples: &[&O::Example],
     passes: ForwardOptions<'_>,
-    saved: &mut Workspace,
+    workspace: &mut Workspace,
     each: &mut EachPass<'_, O::Side>,
 ) -> Result<bool, (Range<usize>, DecoderError)> {
-    // Blocks are dealt out to the ranks in turn.
+    // Blocks of examples go to the ranks round-robin.
     let (ranks, block) = (passes.collective.world_size(), passes.batch_size.max(1));
     let (mut first, mut batch_size) = (0, block);
     while first < examples.len() {
-        // Ranks that stopped at different places would wait for each other.
+        // Several ranks never stop here: stopping at different passes would leave them waiting for each other.
         if ranks == 1 && passes.stop.load(Ordering::Relaxed) {
             return Ok(false);
         }
@@ -98,11 +98,11 @@ pub(crate) fn forward_passes<O: Objective>(
         let range = first..end.min(first + batch_size);
         let mut micro = objective.collate(&examples[range.clone()], examples);
         micro.batch = micro.batch.with_adapter(passes.adapter);
-        let logp = match decoder.evaluate(&micro.batch, &micro.targets, saved) {
+        let logp = match decoder.evaluate(&micro.batch, &micro.targets, workspace) {
             Err(error @ DecoderError::OutOfMemory { .. }) if range.len() > 1 => {
                 batch_size = range.len().div_ceil(2);
                 tracing::warn!("{error}; evaluating {batch_size} examples at a time");
-                saved.release();
+                workspace.release();
                 continue;
             }
             result => result.map_err(|error| (range.clone(), error))?,
@@ -115,8 +115,8 @@ pub(crate) fn forward_passes<O: Objective>(
     Ok(true)
 }
 
-/// Evaluates `decoder`, `batch_size` examples at a time, each rank its share of them. `None` when `stop` was set meanwhile,
-/// which several ranks do not ask for.
+/// Evaluates `decoder`, `batch_size` examples per pass, each rank its share. None when `stop` was set, which
+/// only a single rank looks at.
 ///
 /// # Errors
 /// When an example does not fit the decoder.
@@ -125,7 +125,7 @@ pub fn evaluate_examples<O: Objective>(
     decoder: &Decoder,
     examples: &[O::Example],
     batch_size: usize,
-    saved: &mut Workspace,
+    workspace: &mut Workspace,
     stop: &AtomicBool,
     collective: &dyn Collective,
 ) -> Result<Option<Evaluation>, DecoderError> {
@@ -136,7 +136,7 @@ pub fn evaluate_examples<O: Objective>(
     let mut metrics = MetricSums::default();
     let refs: Vec<&O::Example> = examples.iter().collect();
     let passes = ForwardOptions { batch_size, adapter: AdapterChoice::Active, stop, collective };
-    let whole = forward_passes(objective, decoder, &refs, passes, saved, &mut |micro, logp| {
+    let whole = forward_passes(objective, decoder, &refs, passes, workspace, &mut |micro, logp| {
         let loss = objective.loss(micro, logp);
         sum += loss.sum;
         total.weight += loss.weight;

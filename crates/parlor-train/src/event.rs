@@ -1,4 +1,4 @@
-//! What a run tells its caller while it goes on, and what the caller may answer.
+//! Events of a run, and what the caller may reply.
 
 use std::path::PathBuf;
 
@@ -7,14 +7,14 @@ use serde::Serialize;
 
 use crate::steps::StepPlan;
 
-/// The caller's answer to an event.
+/// The caller's reply to an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// Go on.
+    /// Continue.
     Continue,
-    /// Go on, and write a checkpoint after the step in progress, whatever `save_steps` says.
+    /// Continue, and write a checkpoint after the step in progress regardless of `save_steps`.
     Save,
-    /// Finish the step, save, and return (as the stop flag does).
+    /// Finish the step, save, and return, as the stop flag does.
     Stop,
 }
 
@@ -25,23 +25,23 @@ pub enum TrainEvent {
     Started {
         /// Counts of steps and examples.
         plan: StepPlan,
-        /// Steps that an earlier part of this run has done.
+        /// Steps done before the run was resumed.
         resumed_at: Option<u64>,
         /// Parameters of the model, and those that are trained.
         parameters: TrainableParameters,
         /// Evaluation examples.
         eval_examples: usize,
     },
-    /// Rows are turned into tokens, before the run begins.
+    /// Progress of tokenization, before the run starts.
     Tokenized {
         /// Rows done.
         done: usize,
         /// Rows in all.
         total: usize,
     },
-    /// Something worth a line.
+    /// Information for the user.
     Note(String),
-    /// Log-probabilities of a reference model are computed, before the first step.
+    /// Progress of the reference model's log-probabilities, before the first step.
     Reference {
         /// Examples done.
         done: usize,
@@ -54,20 +54,20 @@ pub enum TrainEvent {
     Evaluated {
         /// Steps done.
         step: u64,
-        /// Mean loss: per trained token, or per example of an objective that compares answers.
+        /// Mean loss: per token, or per example of preference data.
         loss: f64,
-        /// Its exponential, of a loss per token.
+        /// Exponential of the loss, when it is per token.
         perplexity: Option<f64>,
-        /// Whether it is the lowest so far.
+        /// Whether it is the best so far.
         best: bool,
     },
-    /// The model has answered one of `training.sample_prompts`.
+    /// The model has completed one of `training.sample_prompts`.
     Sampled {
         /// Steps done.
         step: u64,
         /// The prompt.
         prompt: String,
-        /// What the model says.
+        /// The completion.
         text: String,
     },
     /// A checkpoint is written.
@@ -77,14 +77,14 @@ pub enum TrainEvent {
         /// Its directory.
         path: PathBuf,
     },
-    /// Something the user should know, that stops nothing.
+    /// A warning for the user; the run continues.
     Warning(String),
 }
 
 /// Numbers of one step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepReport {
-    /// Steps done, this one included.
+    /// Steps done, including this one.
     pub step: u64,
     /// Steps in all.
     pub total_steps: u64,
@@ -102,7 +102,7 @@ pub struct StepReport {
     pub tokens_per_second: f64,
     /// Resident memory now, in bytes.
     pub memory_bytes: u64,
-    /// Seconds that the rest will take at this pace.
+    /// Estimated remaining seconds.
     pub eta_seconds: f64,
     /// Whether this step is one of those that `logging_steps` selects.
     pub logged: bool,
@@ -114,7 +114,7 @@ pub struct StepReport {
 pub enum Outcome {
     /// All steps are done.
     Completed,
-    /// The evaluation loss stopped falling.
+    /// The deciding metric stopped improving.
     StoppedEarly,
     /// The caller asked to stop; a checkpoint of the last step is saved.
     Interrupted,

@@ -1,25 +1,8 @@
-//! What a run will need before it has it: bytes of memory by category, tokens and steps. From shapes and the lengths of
-//! the examples alone; nothing is computed and no weight is read.
-//!
-//! Leaves out: other processes.
+//! What a run will need, as it is reported: bytes by category, counts, and changes that make the run fit.
 
-use parlor_kernels::DType;
-use parlor_model::{
-    Checkpointing, Decoder, Kind, KvCache, Owner, Parameter, PassKind, PassSize, activation_bytes,
-    logits_bytes,
-};
-use parlor_text::epoch_order;
 use serde::Serialize;
 
-use crate::config::{Hyperparameters, TrainingConfig};
-use crate::distributed::Shards;
-use crate::objective::Objective;
-use crate::objectives::CrossEntropy;
-use crate::optimizer::Optimizer;
-use crate::steps::StepPlan;
-use crate::work::{ExampleSet, Examples, Streamed};
-
-/// Bytes of memory at a run's fullest moment.
+/// Bytes of memory at the peak of a run, by category.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MemoryForecast {
     /// The model's parameters.
@@ -28,21 +11,21 @@ pub struct MemoryForecast {
     pub gradients: u64,
     /// The optimizer's state.
     pub optimizer: u64,
-    /// What the forward pass keeps for the backward pass, and scratch.
+    /// Activations kept for the backward pass, and scratch.
     pub activations: u64,
-    /// Logits that are held at once.
+    /// Largest chunk of logits.
     pub logits: u64,
-    /// What operations allocate while they run, and saving does.
+    /// Temporary allocations of operations and of saving.
     pub workspace: u64,
     /// The adapter's parameters.
     pub adapters: u64,
-    /// Keys and values of the answers to `training.sample_prompts`.
+    /// Keys and values while `training.sample_prompts` are completed.
     pub cache: u64,
-    /// What the program holds already: itself, the tokenizer, the data.
+    /// What the process holds already: the program, the tokenizer, the data.
     pub program: u64,
-    /// All of it.
+    /// Sum of the categories.
     pub total: u64,
-    /// What this process may use in all: what it holds, and what is free; none when the system does not say.
+    /// What the process may use in all: what it holds and what is free. None when the system does not say.
     pub available: Option<u64>,
 }
 
@@ -62,18 +45,18 @@ impl MemoryForecast {
         ]
     }
 
-    /// Whether the run fits; it does where nobody knows what is free.
+    /// Whether the run fits. It does when the available memory is unknown.
     pub fn fits(&self) -> bool {
         self.available.is_none_or(|available| self.total <= available)
     }
 
-    /// Whether it fits though a forecast is inexact: 3% stay free. What is proposed must still fit when it is asked for.
-    pub fn fits_well(&self) -> bool {
+    /// Whether the run fits with a margin of 3%, so that a proposed fix still fits when it is applied.
+    pub(crate) fn fits_with_margin(&self) -> bool {
         self.available.is_none_or(|available| self.total + self.total / 32 <= available)
     }
 }
 
-/// A run before it begins.
+/// Forecast of a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Forecast {
     /// Bytes by category.
@@ -90,175 +73,65 @@ pub struct Forecast {
     pub steps_per_epoch: u64,
 }
 
-/// Sizes of a run's passes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PassSizes {
-    /// The most tokens and the most targets of a training pass.
-    pub(crate) train: PassSize,
-    /// The same of an evaluation pass; none without evaluation.
-    pub(crate) eval: Option<PassSize>,
-    /// Tokens of the first epoch.
-    pub(crate) tokens_per_epoch: u64,
-    /// Tokens of an evaluation.
-    pub(crate) eval_tokens: u64,
+/// A change of one config key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// Config key, from the root.
+    pub key: String,
+    /// New value, in the form that `--set` takes.
+    pub value: String,
 }
 
-/// Epochs whose passes are looked at: the order of examples differs, and so which ones meet.
-const EPOCHS: u64 = 3;
+/// Changes that make a run fit.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Fix {
+    /// The changes, to be made together.
+    pub changes: Vec<Change>,
+    /// Memory of the run with these changes.
+    pub memory: MemoryForecast,
+    /// What the changes cost, a phrase each.
+    pub costs: Vec<&'static str>,
+}
 
-impl PassSizes {
-    /// Those of a run whose passes have the plan's size.
-    pub(crate) fn of(examples: &Examples, plan: &StepPlan, hyper: &Hyperparameters, seed: u64) -> Self {
-        match examples {
-            Examples::Tokens(examples) => Self::of_examples(examples, plan, hyper, seed),
-            Examples::Pairs(examples) => Self::of_examples(examples, plan, hyper, seed),
-            Examples::Unpaired(examples) => Self::of_examples(examples, plan, hyper, seed),
-            // As large as examples of this length can make them.
-            Examples::Stream(streamed) => {
-                let Streamed { streaming, eval } = &**streamed;
-                let longest = streaming.longest();
-                let (tokens, rows) = (plan.batch_size * longest, plan.batch_size * longest.saturating_sub(1));
-                let tokens_per_epoch = streaming.examples as u64 * longest as u64;
-                let passes = Self { train: PassSize { tokens, rows }, tokens_per_epoch, ..Self::default() };
-                passes.with_evaluation(&CrossEntropy, eval, hyper)
-            }
-        }
-    }
-
-    fn of_examples<O: Objective>(
-        examples: &ExampleSet<O>,
-        plan: &StepPlan,
-        hyper: &Hyperparameters,
-        seed: u64,
-    ) -> Self {
-        let ExampleSet { objective, train, eval } = examples;
-        let mut passes = Self::default();
-        for epoch in 0..EPOCHS {
-            let order = epoch_order(train.len(), seed, epoch);
-            for step in epoch * plan.steps_per_epoch..(epoch + 1) * plan.steps_per_epoch {
-                if epoch > 0 && step >= plan.total_steps {
-                    return passes.with_evaluation(objective, eval, hyper);
-                }
-                for pass in order[plan.places(step)].chunks(plan.batch_size) {
-                    let chosen: Vec<&O::Example> = pass.iter().map(|&place| &train[place]).collect();
-                    let size = objective.size(&chosen);
-                    if step < plan.total_steps {
-                        passes.train = passes.train.max(size);
-                    }
-                    if epoch == 0 {
-                        passes.tokens_per_epoch += size.tokens as u64;
-                    }
-                }
-            }
-        }
-        passes.with_evaluation(objective, eval, hyper)
-    }
-
-    fn with_evaluation<O: Objective>(
-        self,
-        objective: &O,
-        eval: &[O::Example],
-        hyper: &Hyperparameters,
-    ) -> Self {
-        let mut passes = self;
-        let refs: Vec<&O::Example> = eval.iter().collect();
-        for pass in refs.chunks(hyper.per_device_eval_batch_size.max(1)) {
-            let size = objective.size(pass);
-            passes.eval = Some(passes.eval.map_or(size, |largest| largest.max(size)));
-            passes.eval_tokens += size.tokens as u64;
-        }
-        passes
+impl Fix {
+    /// The changes in the form that `--set` takes: `KEY=VALUE`.
+    pub fn settings(&self) -> Vec<String> {
+        self.changes.iter().map(|Change { key, value }| format!("{key}={value}")).collect()
     }
 }
 
-/// What a forecast is made of.
-#[derive(Clone, Copy)]
-pub(crate) struct MemoryModel<'a> {
-    pub(crate) decoder: &'a Decoder,
-    pub(crate) training: &'a TrainingConfig,
-    pub(crate) hyper: &'a Hyperparameters,
-    pub(crate) plan: &'a StepPlan,
-    pub(crate) passes: PassSizes,
-    /// Bytes that the program holds without the model.
-    pub(crate) program: u64,
-    pub(crate) available: Option<u64>,
+/// A run that needs more memory than there is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TooLarge {
+    /// Memory that the run needs.
+    pub memory: MemoryForecast,
+    /// Changes that make it fit, cheapest first.
+    pub fixes: Vec<Fix>,
 }
 
-impl MemoryModel<'_> {
-    pub(crate) fn memory(&self) -> MemoryForecast {
-        let Self { decoder, training, passes, .. } = *self;
-        let whole = training.adapter().is_none();
-        let (mut weights, mut adapters, mut trained) = (0, 0, 0);
-        for (id, parameter) in decoder.parameters().iter().enumerate() {
-            let elements = parameter.spec.len();
-            let matrix = parameter.spec.kind == Kind::Matrix;
-            let dtype = if whole && matrix { training.weights_dtype() } else { DType::F32 };
-            let bytes = if whole { dtype.bytes(elements) } else { parameter.tensor.bytes().len() };
-            match parameter.spec.owner {
-                Owner::Model => weights += bytes as u64,
-                Owner::Adapter(_) => adapters += bytes as u64,
-            }
-            if decoder.is_trained(id) {
-                trained += dtype.bytes(elements) as u64;
-            }
+impl std::fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { memory, fixes, .. } = self;
+        let shown = |bytes: u64| format!("{:.2} GB", bytes as f64 / 1e9);
+        let available = memory.available.map_or_else(|| "less".to_owned(), shown);
+        write!(f, "the run needs {} of memory, and {available} can be had\n ", shown(memory.total))?;
+        let parts = memory.categories();
+        let parts: Vec<String> = parts
+            .iter()
+            .filter(|(_, bytes)| *bytes > 0)
+            .map(|(name, bytes)| format!("{name} {}", shown(*bytes)))
+            .collect();
+        write!(f, " {}", parts.join(", "))?;
+        if fixes.is_empty() {
+            return write!(
+                f,
+                "\n  no change of the config that is known here makes it fit: take a smaller model, or shorter rows"
+            );
         }
-        let config = decoder.config();
-        let rows = passes.eval.map_or(passes.train.rows, |eval| eval.rows.max(passes.train.rows));
-        let checkpointing: Checkpointing = training.gradient_checkpointing.0;
-        let kind = PassKind::of(decoder, training.arithmetic(), Some(checkpointing));
-        let cache = match training.sample_prompts.is_empty() {
-            true => 0,
-            false => {
-                KvCache::bytes_per_token(config) * config.max_position_embeddings.min(CACHE_TOKENS) as u64
-            }
-        };
-        let mut memory = MemoryForecast {
-            weights,
-            gradients: trained,
-            optimizer: Optimizer::bytes_for(
-                training,
-                self.hyper,
-                decoder,
-                &Shards::new(decoder, 0, self.plan.world_size),
-            ),
-            activations: activation_bytes(config, kind, passes.train, passes.eval),
-            logits: logits_bytes(config, rows),
-            workspace: self.workspace(),
-            adapters,
-            cache,
-            program: self.program,
-            total: 0,
-            available: self.available,
-        };
-        memory.total = memory.categories().iter().map(|(_, bytes)| bytes).sum();
-        memory
-    }
-
-    /// Packed operands of products, one parameter on its way to a file, and stacks of threads: not derived, but fitted to
-    /// measured peaks (the test of forecasts holds them to it).
-    fn workspace(&self) -> u64 {
-        let largest = |(id, parameter): (usize, &Parameter)| {
-            if self.decoder.is_trained(id) { parameter.spec.len() * size_of::<f32>() } else { 0 }
-        };
-        let largest = self.decoder.parameters().iter().enumerate().map(largest).max().unwrap_or(0);
-        let operand = self.passes.train.tokens * self.decoder.config().intermediate_size * size_of::<f32>();
-        (BASE_WORKSPACE + largest + operand) as u64
-    }
-
-    pub(crate) fn forecast(&self) -> Forecast {
-        Forecast {
-            memory: self.memory(),
-            tokens_per_epoch: self.passes.tokens_per_epoch,
-            tokens_per_pass: self.passes.train.tokens,
-            examples: self.plan.examples,
-            steps: self.plan.total_steps,
-            steps_per_epoch: self.plan.steps_per_epoch,
+        for (index, fix) in fixes.iter().enumerate() {
+            write!(f, "\n  {}. {}", index + 1, fix.settings().join(" "))?;
+            write!(f, "\n     {}: {}", shown(fix.memory.total), fix.costs.join("; "))?;
         }
+        write!(f, "\n  `--fit` takes the first of them")
     }
 }
-
-/// What is allocated whatever the sizes.
-const BASE_WORKSPACE: usize = 14 << 20;
-
-/// Tokens of an answer to a sample prompt, its prompt included, that are reckoned with.
-const CACHE_TOKENS: usize = 512;

@@ -1,12 +1,14 @@
-//! What a run minimises: a batch type, and a loss as a function of per-token log-probabilities.
+//! What a run minimises: a batch layout, and a loss as a function of per-token log-probabilities.
 //!
-//! A new objective is one file in `objectives/`. It sees no model and no optimizer; the loop sees no labels.
+//! A new objective is one file in `objectives/`. It sees no model and no optimizer, and the loop sees no labels.
 
 use std::ops::Range;
 
 use parlor_model::{Batch, PassSize, Targets};
+use sha2::{Digest, Sha256};
 
 use crate::distributed::Collective;
+use crate::hash::hex;
 
 /// Examples laid out for one forward pass.
 #[derive(Clone, Debug)]
@@ -15,22 +17,22 @@ pub struct MicroBatch<S> {
     pub batch: Batch,
     /// What each row predicts.
     pub targets: Targets,
-    /// Rows of the batch that each example has, in the order of the examples.
+    /// Rows of the batch that belong to each example, in the order of the examples.
     pub rows: Vec<Range<usize>>,
-    /// What the loss needs besides (reference log-probabilities, say).
+    /// Further inputs of the loss, such as reference log-probabilities.
     pub side: S,
 }
 
-/// A loss and its derivative. Sums, not means: the loop divides once by the weight of a whole step.
+/// A loss and its derivative. Sums and not means: the loop divides once by the weight of a whole step.
 #[derive(Clone, Debug, Default)]
 pub struct Loss {
     /// Sum of the loss over its units (tokens, or pairs).
     pub sum: f64,
     /// Sum of the units' weights.
     pub weight: f64,
-    /// Further numbers to log.
+    /// Metrics to log besides the loss.
     pub metrics: Vec<Metric>,
-    /// `[tokens]`: derivative of `sum` with respect to each log-probability.
+    /// Derivative of `sum` by each log-probability, `[tokens]`.
     pub d_logp: Vec<f32>,
 }
 
@@ -50,7 +52,7 @@ pub struct Metric {
 pub struct MetricSums(Vec<Metric>);
 
 impl MetricSums {
-    /// Adds those of one pass.
+    /// Adds the metrics of one pass.
     pub fn add(&mut self, metrics: Vec<Metric>) {
         for metric in metrics {
             match self.0.iter_mut().find(|known| known.name == metric.name) {
@@ -63,7 +65,7 @@ impl MetricSums {
         }
     }
 
-    /// Adds up those of all ranks. Which there are is rank 0's to say, the only one whose means are reported.
+    /// Sums over all ranks. Rank 0 decides which metrics there are, since only its means are reported.
     pub(crate) fn sum_over(&mut self, collective: &dyn Collective) {
         if collective.world_size() == 1 {
             return;
@@ -88,7 +90,7 @@ impl MetricSums {
         }
     }
 
-    /// The means, and what `objective` derives from them.
+    /// The means, and the metrics that `objective` derives from them.
     pub fn means<O: Objective>(&self, objective: &O) -> Vec<(&'static str, f64)> {
         let of_some = self.0.iter().filter(|metric| metric.weight > 0.0);
         let mut means = of_some.map(|metric| (metric.name, metric.sum / metric.weight)).collect();
@@ -97,7 +99,7 @@ impl MetricSums {
     }
 }
 
-/// What a mean loss says.
+/// What a mean loss is a mean over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LossKind {
     /// Negative log-probability per token: its exponential is the perplexity.
@@ -108,28 +110,28 @@ pub enum LossKind {
 
 /// An objective.
 pub trait Objective {
-    /// One row of its data.
+    /// One training example.
     type Example;
-    /// What its loss needs beside tokens and targets.
+    /// What [`Self::loss`] reads besides tokens and targets.
     type Side;
 
-    /// What its mean says.
+    /// What the mean loss is a mean over.
     const KIND: LossKind;
 
-    /// Lays examples out as one ragged batch. They are some of those of `step`, over which the loop takes the mean:
-    /// a loss that has a mean of another kind within (per token, say) finds its weights there, so that it does not
-    /// depend on how a step is divided into passes.
+    /// Lays examples out as one ragged batch. `step` holds all examples of the optimizer step, `examples`
+    /// among them: a loss with another mean within (per token, say) takes its weights from there, so that it
+    /// does not depend on how a step is divided into passes.
     fn collate(&self, examples: &[&Self::Example], step: &[&Self::Example]) -> MicroBatch<Self::Side>;
 
-    /// The loss of a batch, given the log-probability of each target (0 where there is none).
+    /// The loss of a batch, given the log-probability of each target, `[tokens]` (0 where there is none).
     fn loss(&self, micro: &MicroBatch<Self::Side>, logp: &[f32]) -> Loss;
 
-    /// Whether the sums of a step are the same however it is divided into passes, but for rounding.
+    /// Whether the sums of a step are the same to rounding however the step is divided into passes.
     fn is_divisible(&self) -> bool {
         true
     }
 
-    /// What a pass over these examples is as large as.
+    /// The size of a pass over these examples.
     fn size(&self, examples: &[&Self::Example]) -> PassSize {
         let micro = self.collate(examples, examples);
         let rows = micro.targets.weights.iter().filter(|&&weight| weight != 0.0).count();
@@ -142,6 +144,15 @@ pub trait Objective {
     /// Where an example came from, for messages: `train.jsonl:12`.
     fn source(&self, example: &Self::Example) -> String;
 
-    /// Bytes that identify an example: the run's data hash is over all of them, in order.
+    /// Adds the bytes that identify an example; [`examples_sha256`] hashes those of all examples, in order.
     fn fingerprint(&self, example: &Self::Example, add: &mut dyn FnMut(&[u8]));
+}
+
+/// SHA-256 over the examples as the model sees them: ids and weights, in order.
+pub fn examples_sha256<O: Objective>(objective: &O, examples: &[O::Example]) -> String {
+    let mut hasher = Sha256::new();
+    for example in examples {
+        objective.fingerprint(example, &mut |bytes| hasher.update(bytes));
+    }
+    hex(&hasher.finalize())
 }

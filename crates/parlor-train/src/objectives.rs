@@ -1,28 +1,17 @@
-//! The objectives of this build: each a file that lays examples out, and each loss on judged answers a file of its own.
+//! The objectives: cross-entropy, losses on preference pairs, and KTO. Each lays out its examples and
+//! computes a loss from the log-probabilities of their targets.
 
+mod completions;
 mod cross_entropy;
-mod hinge;
-mod ipo;
 mod kto;
-mod logistic;
-mod orpo;
-mod pair;
+mod pair_losses;
 mod preference;
-mod prompted;
-mod robust;
-mod sigmoid;
-mod simpo;
-mod unpaired;
 
+pub use completions::CompletionPair;
 pub use cross_entropy::CrossEntropy;
-pub use hinge::hinge_loss;
-pub use ipo::ipo_loss;
-pub use kto::{KtoWeights, kto_kl, kto_loss};
-pub use orpo::{OrpoLoss, orpo_loss};
-pub use pair::{CompletionLogps, Pair, PairLoss};
-pub use preference::{Preference, PreferenceLoss, PreferenceSide};
-pub use prompted::{CompletionBatch, CompletionPair, CompletionRows, PromptTokens, collate_completions};
-pub use robust::robust_loss;
-pub use sigmoid::sigmoid_loss;
-pub use simpo::simpo_loss;
-pub use unpaired::{LabeledCompletion, UnpairedPreference, UnpairedSide};
+pub use kto::{KtoWeights, LabeledCompletion, UnpairedPreference, UnpairedSide, kto_kl, kto_loss};
+pub use pair_losses::{
+    CompletionLogps, OrpoLoss, Pair, PairLoss, PreferenceLoss, hinge_loss, ipo_loss, orpo_loss, robust_loss,
+    sigmoid_loss, simpo_loss,
+};
+pub use preference::{Preference, PreferenceSide};

@@ -1,7 +1,7 @@
 //! The learning rate as a pure function of the step.
 //!
-//! Source: `transformers.get_scheduler` (`optimization.py`), whose numbers the tests compare with, also where the warm-up
-//! is longer than the run. Leaves out the schedules that react to the loss.
+//! Source: `transformers.get_scheduler` (`optimization.py`), whose numbers the tests compare with, also where
+//! the warm-up is longer than the run. Leaves out the schedules that react to the loss.
 
 use std::f64::consts::PI;
 
@@ -12,7 +12,7 @@ use crate::config::{LR_END, LrSchedulerKwargs, Ramp, SchedulerName};
 pub struct Schedule {
     /// Shape after the warm-up.
     pub kind: SchedulerName,
-    /// Settings of the shape. Those that it does not take are not read; [`crate::config::problems`] refuses them.
+    /// Settings of the shape. Settings of other shapes are not read; [`crate::config::problems`] refuses them.
     pub kwargs: LrSchedulerKwargs,
     /// Peak learning rate.
     pub learning_rate: f64,
@@ -28,7 +28,7 @@ impl Schedule {
         self.learning_rate * self.factor(step)
     }
 
-    /// The same as a share of the peak: what the rate of every parameter group is multiplied by.
+    /// The same as a share of the peak, which multiplies the rate of every parameter group.
     pub fn factor(&self, step: u64) -> f64 {
         let Self { kind, kwargs, .. } = *self;
         if kind == SchedulerName::Constant {
@@ -78,8 +78,8 @@ impl Schedule {
         }
     }
 
-    /// The factor `since` steps after the warm-up. The plateau may be of negative length: the warm-up and the decay
-    /// together are longer than the run, and the decay begins on its way then.
+    /// The factor `since` steps after the warm-up. The plateau has a negative length when warm-up and decay
+    /// together are longer than the run; the decay then starts partway.
     fn stable_decay(&self, since: f64) -> f64 {
         let LrSchedulerKwargs { num_cycles, num_decay_steps, num_stable_steps, decay_type, .. } = self.kwargs;
         let decay = num_decay_steps.unwrap_or(0) as f64;
@@ -124,12 +124,12 @@ fn up(ramp: Ramp, progress: f64) -> f64 {
     }
 }
 
-/// A cosine of `num_cycles` waves (half a wave unless set), from 1 down, at `progress` of its way.
+/// A cosine of `num_cycles` waves (half a wave unless set) that starts at 1, at `progress` of its length.
 fn wave(num_cycles: Option<f64>, progress: f64) -> f64 {
     0.5 * (1.0 + (PI * num_cycles.unwrap_or(0.5) * 2.0 * progress).cos())
 }
 
-/// `factor`, 0 to 1, moved to `floor` to 1.
+/// Maps `factor` from the range 0 to 1 to the range `floor` to 1.
 fn floored(factor: f64, floor: f64) -> f64 {
     (factor * (1.0 - floor) + floor).max(0.0)
 }

@@ -1,8 +1,7 @@
-//! How examples become optimizer steps: counts, and which places of an epoch's order a step takes.
+//! How examples become optimizer steps: counts, and which positions of an epoch's order a step takes.
 //!
 //! A step never spans two epochs, so the last one of an epoch may be smaller (as in HF's `Trainer` without
-//! `drop_last`). The order itself is `parlor_text::epoch_order`: a function of seed and epoch alone, which is the whole
-//! state of the data's generator.
+//! `drop_last`). The order itself is `parlor_text::epoch_order`, a function of seed and epoch alone.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -49,7 +48,7 @@ impl StepPlan {
         Self { examples, batch_size, accumulation, world_size, steps_per_epoch, total_steps, warmup_steps }
     }
 
-    /// Examples of a run that counts its steps.
+    /// Number of examples of a run whose number of steps is given.
     pub fn examples_of(hyper: &Hyperparameters, world_size: usize) -> usize {
         let per_step = Self::new(1, hyper, world_size).per_step();
         per_step.saturating_mul(usize::try_from(hyper.max_steps).unwrap_or(0))
@@ -75,15 +74,15 @@ impl StepPlan {
         steps > 0 && steps.is_multiple_of(self.steps_per_epoch)
     }
 
-    /// Places within the epoch's order that step `step` (from 0) takes.
+    /// Positions within the epoch's order that step `step` (from 0) takes.
     pub fn places(&self, step: u64) -> Range<usize> {
         let per_step = self.per_step();
         let start = ((step % self.steps_per_epoch) as usize).saturating_mul(per_step).min(self.examples);
         start..start.saturating_add(per_step).min(self.examples)
     }
 
-    /// The passes of a step of `examples` examples that `rank` makes, as places in the step: every rank one in turn, as
-    /// `DistributedSampler` deals out examples.
+    /// The passes that `rank` makes of a step of `examples` examples, as positions in the step. Passes go to
+    /// the ranks round-robin, as `DistributedSampler` distributes examples.
     pub fn own_passes(&self, examples: usize, rank: usize) -> VecDeque<Range<usize>> {
         let starts = (0..examples).step_by(self.batch_size).skip(rank).step_by(self.world_size);
         starts.map(|start| start..examples.min(start.saturating_add(self.batch_size))).collect()

@@ -1,74 +1,88 @@
-//! The one training loop: steps, evaluation, checkpoints. What is trained and on what is the [`Objective`]'s.
+//! The one training loop: steps, evaluations, checkpoints. The [`Objective`] decides what is trained and on what.
 //!
-//! A step sums gradients over its micro-batches and divides once by the weight of them all, so 1x8 equals 8x1 to
-//! rounding. After each step, in this order: a row of metrics, the evaluation that is due, the checkpoint that is
-//! due. A checkpoint holds the state after all three, so a run that goes on from it repeats none of them.
+//! A step sums gradients over its passes and divides once by the weight of them all, so 1x8 equals 8x1 to
+//! rounding. After each step come, in this order: a row of metrics, the evaluation that is due, the
+//! checkpoint that is due. A checkpoint holds the state after all three, so a run that resumes from it
+//! repeats none of them.
 
-mod after_step;
+mod clip;
+mod evaluate;
+mod report;
+mod save;
 mod step;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use parlor_model::memory::FreeMemory;
 use parlor_model::{Decoder, Gradients, PassOptions, Workspace};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use crate::checkpoint::{Checkpoint, OPTIMIZER_STATE, checkpoint_name, list_checkpoints};
+use crate::checkpoint::{
+    Best, Checkpoint, Identity, OPTIMIZER_STATE, Totals, checkpoint_name, list_checkpoints,
+};
 use crate::config::{Hyperparameters, TrainingConfig};
+use crate::data::{ExampleSet, ExampleSource};
 use crate::distributed::{Collective, Shards};
 use crate::error::TrainError;
-use crate::event::{Flow, Outcome, StepReport, TrainEvent};
-use crate::identity::Identity;
+use crate::event::{Flow, Outcome, TrainEvent};
 use crate::objective::Objective;
-use crate::optimizer::Optimizer;
-use crate::parlor_state::{Best, Totals};
-use crate::recorder::Recorder;
+use crate::optim::Optimizer;
+use crate::record::{Recorder, SampleWriter};
 use crate::schedule::Schedule;
 use crate::steps::StepPlan;
-use crate::storage::FillError;
-use crate::supply::ExampleSource;
-use step::StepResult;
+use parlor_files::FillError;
 
-/// Name of the directory of the model with the lowest evaluation loss.
+/// Name of the directory of the model with the best evaluation.
 pub const BEST: &str = "best";
 
-/// Answers a prompt with the decoder as it is after so many steps, and keeps the answer; none when nobody answers.
-pub type Sample<'a> = dyn FnMut(&Decoder, u64, &str) -> Result<Option<String>, FillError> + 'a;
+/// Settings of a run, owned by the caller and borrowed by the loop.
+#[derive(Clone, Debug)]
+pub struct LoopConfig {
+    /// Section `training:`. Checkpoints and `best/` go to its `output_dir`.
+    pub training: TrainingConfig,
+    /// The shared keys of the training type in force.
+    pub hyper: Hyperparameters,
+    /// What a checkpoint must agree on to be resumed.
+    pub identity: Identity,
+    /// The ranks that train together; only rank 0 writes and reports.
+    pub collective: Arc<dyn Collective>,
+    /// Reports how much memory is left.
+    pub free_memory: FreeMemory,
+    /// The checkpoint to resume from, verified and of the same identity; the decoder holds its weights.
+    pub resume: Option<Checkpoint>,
+}
 
-/// Everything a run of the loop needs.
-pub struct Job<'a, O: Objective> {
+/// What the loop trains and evaluates on.
+pub struct LoopExamples<'a, O: Objective> {
     /// What is minimised.
     pub objective: &'a O,
     /// Training examples, at least one.
     pub train: ExampleSource<'a, O::Example>,
     /// Evaluation examples; none means no evaluation.
     pub eval: &'a [O::Example],
-    /// Shared keys of the training type.
-    pub hyper: &'a Hyperparameters,
-    /// Optimizer, schedule, seed, and what else all training types share.
-    pub training: &'a TrainingConfig,
-    /// Where checkpoints and `best/` go.
-    pub output_dir: &'a Path,
-    /// What a checkpoint must agree on to be resumed.
-    pub identity: &'a Identity,
-    /// Writes the model into a directory in HF layout.
+}
+
+impl<'a, O: Objective> From<&'a ExampleSet<O>> for LoopExamples<'a, O> {
+    fn from(set: &'a ExampleSet<O>) -> Self {
+        Self { objective: &set.objective, train: ExampleSource::InMemory(&set.train), eval: &set.eval }
+    }
+}
+
+/// Where the loop's results go, and how it is stopped.
+pub struct LoopHooks<'a> {
+    /// Writes the model into a directory.
     pub save_model: &'a dyn Fn(&Decoder, &Path) -> Result<(), FillError>,
-    /// The ranks that train together; only rank 0 writes and is heard.
-    pub collective: &'a dyn Collective,
     /// Takes metrics.
     pub recorder: &'a mut dyn Recorder,
-    /// Answers `training.sample_prompts`.
-    pub sample: &'a mut Sample<'a>,
-    /// Takes events, and may ask to stop.
+    /// Completes `training.sample_prompts`; none leaves them alone.
+    pub samples: Option<&'a mut SampleWriter>,
+    /// Takes events, and may ask to save or to stop.
     pub observer: &'a mut dyn FnMut(TrainEvent) -> Flow,
-    /// Says how much memory is left.
-    pub free_memory: FreeMemory,
-    /// Set from another thread to stop after the current step.
+    /// Set from another thread to stop after the step in progress.
     pub stop: &'a AtomicBool,
-    /// Checkpoint to go on from, verified and of the same identity; the decoder holds its weights.
-    pub resume: Option<Checkpoint>,
 }
 
 /// How the loop ended.
@@ -80,35 +94,45 @@ pub struct Finished {
     pub steps: u64,
     /// Sums over all steps.
     pub totals: Totals,
-    /// Mean loss per trained token over all steps.
+    /// Mean loss over all steps: per token, or per example.
     pub train_loss: f64,
-    /// Newest evaluation loss.
+    /// Loss of the newest evaluation.
     pub eval_loss: Option<f64>,
-    /// Best evaluation.
+    /// The best evaluation.
     pub best: Option<Best>,
 }
 
-/// Runs the loop on `decoder`, whose parameters must be f32 in memory of their own.
+/// Runs the loop on `decoder`, whose trained parameters are f32 or bf16 in memory of their own.
 ///
 /// # Errors
 /// [`TrainError`]: a loss or gradient that is not finite, a batch that does not fit, a disk that does not take a
 /// checkpoint. Earlier checkpoints are intact then.
-pub fn train<O: Objective>(decoder: &mut Decoder, job: Job<'_, O>) -> Result<Finished, TrainError> {
-    Trainer::new(decoder, job)?.run()
+pub fn train<'a, O: Objective>(
+    decoder: &'a mut Decoder,
+    config: &'a LoopConfig,
+    examples: LoopExamples<'a, O>,
+    hooks: LoopHooks<'a>,
+) -> Result<Finished, TrainError> {
+    Trainer::new(decoder, config, examples, hooks)?.run()
 }
 
-struct Trainer<'d, 'a, O: Objective> {
-    job: Job<'a, O>,
-    decoder: &'d mut Decoder,
+/// The state of the loop.
+struct Trainer<'a, O: Objective> {
+    config: &'a LoopConfig,
+    examples: LoopExamples<'a, O>,
+    hooks: LoopHooks<'a>,
+    decoder: &'a mut Decoder,
     plan: StepPlan,
     schedule: Schedule,
     optimizer: Optimizer,
     gradients: Gradients,
     pass_options: PassOptions,
-    saved: Workspace,
+    workspace: Workspace,
+    /// An epoch, and the order of the examples in it.
     order: (u64, Vec<usize>),
-    /// Examples in a pass: the plan's, or fewer when memory ran out.
+    /// Examples of a pass: the plan's batch size, or fewer once memory ran out.
     micro_batch: usize,
+    /// Steps done.
     step: u64,
     totals: Totals,
     best: Option<Best>,
@@ -119,50 +143,61 @@ struct Trainer<'d, 'a, O: Objective> {
     started: Instant,
     seconds_before: f64,
     steps_before: u64,
+    /// When the last row was logged, and the tokens until then.
     last_log: (Instant, u64),
-    stop_asked: bool,
-    save_asked: bool,
+    stop_requested: bool,
+    save_requested: bool,
+    /// Steps in a row with a loss above the watchdog's threshold.
     high_losses: u32,
 }
 
-impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
-    fn new(decoder: &'d mut Decoder, mut job: Job<'a, O>) -> Result<Self, TrainError> {
-        if job.train.len() == 0 {
+impl<'a, O: Objective> Trainer<'a, O> {
+    fn new(
+        decoder: &'a mut Decoder,
+        config: &'a LoopConfig,
+        examples: LoopExamples<'a, O>,
+        hooks: LoopHooks<'a>,
+    ) -> Result<Self, TrainError> {
+        if examples.train.len() == 0 {
             return Err(TrainError::Nothing("there is no training example".to_owned()));
         }
-        let plan = StepPlan::new(job.train.len(), job.hyper, job.collective.world_size());
+        let LoopConfig { training, hyper, collective, .. } = config;
+        let plan = StepPlan::new(examples.train.len(), hyper, collective.world_size());
         let schedule = Schedule {
-            kind: job.training.lr_scheduler_type,
-            kwargs: job.training.lr_scheduler_kwargs,
-            learning_rate: job.hyper.learning_rate,
+            kind: training.lr_scheduler_type,
+            kwargs: training.lr_scheduler_kwargs,
+            learning_rate: hyper.learning_rate,
             warmup_steps: plan.warmup_steps,
             total_steps: plan.total_steps,
         };
-        let shards = Shards::new(decoder, job.collective.rank(), job.collective.world_size());
-        let mut optimizer = Optimizer::sharded(job.training, job.hyper, decoder, shards)
+        let shards = Shards::new(decoder, collective.rank(), collective.world_size());
+        let mut optimizer = Optimizer::sharded(training, hyper, decoder, shards)
             .map_err(|problem| TrainError::Config(vec![problem]))?;
         let now = Instant::now();
-        let resume = job.resume.take();
-        if let Some(checkpoint) = &resume {
+        if let Some(checkpoint) = &config.resume {
             let path = checkpoint.path.join(OPTIMIZER_STATE);
             optimizer.load(&path, decoder, checkpoint.state.step)?;
         }
         let gradients = Gradients::zeros(decoder);
-        let mut saved = Workspace::default();
-        let mut pass_options =
-            PassOptions { checkpointing: job.training.gradient_checkpointing.0, ..PassOptions::default() };
-        saved.arithmetic = job.training.arithmetic();
-        saved.free_memory = job.free_memory;
-        pass_options.neftune_noise_alpha = job.training.neftune_noise_alpha.unwrap_or(0.0) as f32;
+        let pass_options = PassOptions {
+            checkpointing: training.gradient_checkpointing.0,
+            neftune_noise_alpha: training.neftune_noise_alpha.unwrap_or(0.0) as f32,
+            ..PassOptions::default()
+        };
+        let mut workspace = Workspace::default();
+        workspace.arithmetic = training.arithmetic();
+        workspace.free_memory = config.free_memory;
         let mut trainer = Self {
-            job,
+            config,
+            examples,
+            hooks,
             decoder,
             plan,
             schedule,
             optimizer,
             gradients,
             pass_options,
-            saved,
+            workspace,
             order: (u64::MAX, Vec::new()),
             micro_batch: plan.batch_size,
             step: 0,
@@ -176,11 +211,11 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
             seconds_before: 0.0,
             steps_before: 0,
             last_log: (now, 0),
-            stop_asked: false,
-            save_asked: false,
+            stop_requested: false,
+            save_requested: false,
             high_losses: 0,
         };
-        if let Some(Checkpoint { state, trainer_state, .. }) = resume {
+        if let Some(Checkpoint { state, trainer_state, .. }) = &config.resume {
             trainer.step = state.step;
             trainer.steps_before = state.step;
             trainer.totals = state.totals;
@@ -191,29 +226,29 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
             trainer.evaluations_without_improvement = state.evaluations_without_improvement;
             trainer.evaluation_pending = state.evaluation_pending;
             trainer.high_losses = state.high_losses;
-            trainer.log_history = trainer_state.log_history;
+            trainer.log_history.clone_from(&trainer_state.log_history);
         }
         Ok(trainer)
     }
 
     fn run(mut self) -> Result<Finished, TrainError> {
-        match self.go() {
+        match self.take_steps() {
             Ok(outcome) => Ok(self.finished(outcome)),
             Err(error) => {
                 if error.is_out_of_memory() {
-                    self.keep_what_there_is();
+                    self.save_after_out_of_memory();
                 }
                 Err(error)
             }
         }
     }
 
-    fn go(&mut self) -> Result<Outcome, TrainError> {
+    fn take_steps(&mut self) -> Result<Outcome, TrainError> {
         let started = TrainEvent::Started {
             plan: self.plan,
             resumed_at: (self.step > 0).then_some(self.step),
             parameters: self.decoder.trainable_parameters(),
-            eval_examples: self.job.eval.len(),
+            eval_examples: self.examples.eval.len(),
         };
         self.tell(started);
         if self.evaluation_pending && !self.evaluate()? {
@@ -231,9 +266,9 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
             self.evaluation_pending = self.evaluation_due();
             let interrupted = self.stopping() || (self.evaluation_pending && !self.evaluate()?);
             let last = self.step == self.plan.total_steps || self.out_of_patience();
-            let every = self.job.hyper.save_steps;
-            let asked = std::mem::take(&mut self.save_asked);
-            if interrupted || last || asked || (every > 0 && self.step.is_multiple_of(every)) {
+            let every = self.config.hyper.save_steps;
+            let requested = std::mem::take(&mut self.save_requested);
+            if interrupted || last || requested || (every > 0 && self.step.is_multiple_of(every)) {
                 self.save(last)?;
             }
             // An interruption in the very last step has nothing left to interrupt.
@@ -257,140 +292,71 @@ impl<'d, 'a, O: Objective> Trainer<'d, 'a, O> {
     }
 
     fn tell(&mut self, event: TrainEvent) {
-        match (self.job.observer)(event) {
+        match (self.hooks.observer)(event) {
             Flow::Continue => {}
-            Flow::Save => self.save_asked = true,
-            Flow::Stop => self.stop_asked = true,
+            Flow::Save => self.save_requested = true,
+            Flow::Stop => self.stop_requested = true,
         }
     }
 
-    /// Whether to stop. Of several ranks none does so alone: what [`Self::agree`] found counts.
+    /// Whether to stop. Several ranks stop together only, after [`Self::agree`].
     fn stopping(&self) -> bool {
-        self.stop_asked || (self.plan.world_size == 1 && self.job.stop.load(Ordering::Relaxed))
+        self.stop_requested || (self.plan.world_size == 1 && self.hooks.stop.load(Ordering::Relaxed))
     }
 
-    /// Makes what one rank was asked for, to stop or to save, the wish of all.
+    /// Makes a request of one rank, to stop or to save, a request of all.
     fn agree(&mut self) {
         if self.plan.world_size > 1 {
-            let stop = self.stop_asked || self.job.stop.load(Ordering::Relaxed);
-            let mut wishes = [f64::from(u8::from(stop)), f64::from(u8::from(self.save_asked))];
-            self.job.collective.sum_f64(&mut wishes);
-            [self.stop_asked, self.save_asked] = wishes.map(|count| count > 0.0);
+            let stop = self.stop_requested || self.hooks.stop.load(Ordering::Relaxed);
+            let mut requests = [f64::from(u8::from(stop)), f64::from(u8::from(self.save_requested))];
+            self.config.collective.sum_f64(&mut requests);
+            [self.stop_requested, self.save_requested] = requests.map(|count| count > 0.0);
         }
     }
 
     fn collective(&self) -> &'a dyn Collective {
-        self.job.collective
+        &*self.config.collective
     }
 
+    fn output_dir(&self) -> &'a Path {
+        &self.config.training.output_dir
+    }
+
+    /// Seconds of training, over all parts of an interrupted run.
     fn seconds(&self) -> f64 {
         self.seconds_before + self.started.elapsed().as_secs_f64()
     }
 
+    /// Whether early stopping applies.
     fn out_of_patience(&self) -> bool {
-        let patience = self.job.hyper.early_stopping_patience;
+        let patience = self.config.hyper.early_stopping_patience;
         patience.is_some_and(|patience| self.evaluations_without_improvement >= patience)
     }
 
     fn evaluation_due(&self) -> bool {
-        let due = match self.job.hyper.eval_steps {
+        let due = match self.config.hyper.eval_steps {
             0 => self.plan.ends_epoch(self.step),
             every => self.step.is_multiple_of(every),
         };
-        let anything = !self.job.eval.is_empty() || !self.job.training.sample_prompts.is_empty();
+        let anything = !self.examples.eval.is_empty() || !self.config.training.sample_prompts.is_empty();
         anything && (due || self.step == self.plan.total_steps)
     }
 
-    /// Stops a run whose loss has been high for too long.
-    fn watch_loss(&mut self, loss: f64) -> Result<(), TrainError> {
-        let Some(threshold) = self.job.training.loss_watchdog_threshold else { return Ok(()) };
-        self.high_losses = if loss > threshold { self.high_losses + 1 } else { 0 };
-        if self.high_losses < self.job.training.loss_watchdog_patience {
-            return Ok(());
-        }
-        Err(TrainError::HighLoss {
-            step: self.step,
-            loss,
-            steps: self.high_losses,
-            threshold,
-            last_checkpoint: self.last_checkpoint(),
-        })
+    fn last_checkpoint(&self) -> Option<PathBuf> {
+        list_checkpoints(self.output_dir()).pop().map(|(_, path)| path)
     }
 
-    /// Saves the run as it was before that for which there is no memory, so that it can go on where there is more. Of
-    /// several ranks none can alone: their last checkpoint counts.
-    fn keep_what_there_is(&mut self) {
-        self.saved.release();
-        let there = self.job.output_dir.join(checkpoint_name(self.step)).exists();
-        if self.plan.world_size > 1 || self.step == self.steps_before || there {
+    /// Saves the run as it was before the pass that ran out of memory, so that it can be resumed where there
+    /// is more. Several ranks keep their last checkpoint instead, since saving takes all of them.
+    fn save_after_out_of_memory(&mut self) {
+        self.workspace.release();
+        let exists = self.output_dir().join(checkpoint_name(self.step)).exists();
+        if self.plan.world_size > 1 || self.step == self.steps_before || exists {
             return;
         }
-        // What ended the run is the error to report.
-        if let Err(also) = self.save(false) {
-            self.tell(TrainEvent::Warning(format!("the run could not be saved: {also}")));
+        // The caller reports the error that ended the run; this one is only a warning.
+        if let Err(second) = self.save(false) {
+            self.tell(TrainEvent::Warning(format!("the run could not be saved: {second}")));
         }
-    }
-
-    fn last_checkpoint(&self) -> Option<PathBuf> {
-        list_checkpoints(self.job.output_dir).pop().map(|(_, path)| path)
-    }
-
-    /// Tells of the step, and records its row when it is one to log.
-    fn report(&mut self, result: &StepResult) -> Result<(), TrainError> {
-        let step = self.step;
-        let logged = step == 1
-            || step == self.plan.total_steps
-            || step.is_multiple_of(self.job.hyper.logging_steps.max(1));
-        let (since, tokens_then) = self.last_log;
-        let tokens_per_second =
-            (self.totals.tokens - tokens_then) as f64 / since.elapsed().as_secs_f64().max(1e-9);
-        let pace = self.started.elapsed().as_secs_f64() / (step - self.steps_before).max(1) as f64;
-        let report = StepReport {
-            step,
-            total_steps: self.plan.total_steps,
-            epoch: self.plan.epochs_done(step),
-            loss: result.loss,
-            learning_rate: result.learning_rate,
-            grad_norm: result.grad_norm,
-            tokens: self.totals.tokens,
-            tokens_per_second,
-            memory_bytes: parlor_model::memory::resident_bytes().unwrap_or(0),
-            eta_seconds: pace * (self.plan.total_steps - step) as f64,
-            logged,
-        };
-        if logged {
-            let mut row = row(json!({
-                "step": step,
-                "epoch": report.epoch,
-                "loss": report.loss,
-                "learning_rate": report.learning_rate,
-                "grad_norm": report.grad_norm,
-                "tokens": report.tokens,
-                "tokens_per_second": report.tokens_per_second,
-                "memory_bytes": report.memory_bytes,
-            }));
-            for (name, value) in &result.metrics {
-                row.insert((*name).to_owned(), json!(value));
-            }
-            self.record(row)?;
-            self.last_log = (Instant::now(), self.totals.tokens);
-        }
-        self.tell(TrainEvent::Step(report));
-        Ok(())
-    }
-
-    /// Hands a row to the recorder, and what HF has of it to HF's history.
-    fn record(&mut self, row: Map<String, Value>) -> Result<(), TrainError> {
-        self.job.recorder.record(&row).map_err(TrainError::Record)?;
-        let own = ["tokens", "tokens_per_second", "memory_bytes"];
-        self.log_history.push(row.into_iter().filter(|(key, _)| !own.contains(&key.as_str())).collect());
-        Ok(())
-    }
-}
-
-fn row(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(map) => map,
-        _ => Map::new(),
     }
 }

@@ -1,11 +1,13 @@
-//! One answer: sampling settings from flags and the model, the prompt's ids, the text as it comes.
+//! One completion: sampling parameters from flags and the model, the ids of the prompt, and the text as it is
+//! generated.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parlor::engine::{
-    Answer, Answerer, FinishReason, GenerateError, SamplingOverrides, SamplingParams, generate, resolve,
+    Completion, FinishReason, GenerateError, GenerationModel, SamplingOverrides, SamplingParams, generate,
+    resolve,
 };
 use parlor::model::{GenerationConfig, LoadedModel};
 use parlor::text::{
@@ -34,22 +36,22 @@ pub(crate) struct AnswerRow<'a> {
     decode_tokens_per_second: f64,
 }
 
-impl<'a> From<&'a Answer> for AnswerRow<'a> {
-    fn from(answer: &'a Answer) -> Self {
+impl<'a> From<&'a Completion> for AnswerRow<'a> {
+    fn from(completion: &'a Completion) -> Self {
         Self {
-            text: &answer.text,
-            ids: &answer.ids,
-            finish_reason: answer.finish_reason,
-            prompt_tokens: answer.prompt_tokens,
-            completion_tokens: answer.ids.len(),
-            seconds: (answer.prefill + answer.decode).as_secs_f64(),
-            prefill_tokens_per_second: answer.prefill_tokens_per_second(),
-            decode_tokens_per_second: answer.decode_tokens_per_second(),
+            text: &completion.text,
+            ids: &completion.ids,
+            finish_reason: completion.finish_reason,
+            prompt_tokens: completion.prompt_tokens,
+            completion_tokens: completion.ids.len(),
+            seconds: (completion.prefill + completion.decode).as_secs_f64(),
+            prefill_tokens_per_second: completion.prefill_tokens_per_second(),
+            decode_tokens_per_second: completion.decode_tokens_per_second(),
         }
     }
 }
 
-/// What the flags and the user's configuration set.
+/// The settings of the flags and the user's configuration.
 pub(crate) fn chosen(context: &Context, args: &SamplingArgs) -> Result<SamplingOverrides, Failure> {
     let flags = SamplingOverrides {
         temperature: args.temperature,
@@ -68,7 +70,8 @@ pub(crate) fn chosen(context: &Context, args: &SamplingArgs) -> Result<SamplingO
     Ok(flags.over(context.config()?.serving.sampling_defaults.overrides()))
 }
 
-/// The parameters of answers by the rule of [`resolve`]. What the model's settings ask for and does not apply is said.
+/// The sampling parameters by the rules of [`resolve`]. Prints a warning for each setting of the model
+/// without effect.
 pub(crate) fn sampling(
     chosen: &SamplingOverrides,
     model: &GenerationConfig,
@@ -80,7 +83,7 @@ pub(crate) fn sampling(
     Ok(resolved.params)
 }
 
-/// Says that nothing ends the model's answers but their longest length, where that is so.
+/// Warns when only the maximum length ends completions.
 pub(crate) fn say_endless(model: &LoadedModel, params: &SamplingParams) {
     if model.eos_token_ids().is_empty() && params.stop.is_empty() && !params.ignore_eos {
         note(
@@ -95,7 +98,7 @@ pub(crate) fn text_prompt(model: &LoadedModel, text: &str) -> Result<Vec<u32>, F
     Ok(tokenizer(model)?.encode(text, SpecialTokens::Include)?)
 }
 
-/// Ids of a conversation that the assistant goes on with.
+/// Ids of a conversation with a generation prompt.
 pub(crate) fn chat_prompt(
     model: &LoadedModel,
     messages: &[Message],
@@ -105,7 +108,7 @@ pub(crate) fn chat_prompt(
     chat_ids(template(model)?, tokenizer(model)?, messages, tools, kwargs)
 }
 
-/// The same, of a template and a tokenizer.
+/// As [`chat_prompt`], with a template and a tokenizer.
 pub(crate) fn chat_ids<E: From<TemplateError> + From<TokenizerError>>(
     template: &ChatTemplate,
     tokenizer: &Tokenizer,
@@ -120,23 +123,23 @@ pub(crate) fn chat_ids<E: From<TemplateError> + From<TokenizerError>>(
     Ok(tokenizer.encode(&text, SpecialTokens::Omit)?)
 }
 
-/// Answers `prompt`; ends early when Ctrl-C is pressed, or when `on_text` fails.
+/// Generates a completion of `prompt`; ends early on Ctrl-C, or when `on_text` fails.
 pub(crate) fn answer(
     model: &LoadedModel,
     prompt: &[u32],
     params: &SamplingParams,
     on_text: &mut dyn FnMut(&str) -> Result<(), Failure>,
-) -> Result<Answer, Failure> {
+) -> Result<Completion, Failure> {
     check_ids(prompt, model)?;
     let eos_token_ids = model.eos_token_ids();
-    let answerer = Answerer {
+    let generation_model = GenerationModel {
         decoder: &model.decoder,
         tokenizer: model.tokenizer.as_ref(),
         eos_token_ids: &eos_token_ids,
         max_length: model.max_length,
     };
     let mut failure = None;
-    let result = generate(answerer, prompt, params, fresh_seed(), &mut |piece| {
+    let result = generate(generation_model, prompt, params, fresh_seed(), &mut |piece| {
         if let Err(error) = on_text(piece) {
             failure = Some(error);
             return ControlFlow::Break(());
@@ -155,7 +158,7 @@ pub(crate) fn answer(
     }
 }
 
-/// Refuses ids that the model has no vector for.
+/// Refuses ids outside the model's vocabulary.
 pub(crate) fn check_ids(ids: &[u32], model: &LoadedModel) -> Result<(), Failure> {
     if let Some(tokenizer) = &model.tokenizer {
         tokenizer.require_rows(ids)?;

@@ -1,7 +1,8 @@
-//! A flag that stands where a text belongs: `generate -p --json` answers no prompt "--json".
+//! Refuses flags in the place of a text: `generate -p --json` is not a prompt of "--json".
 //!
-//! Options that take any text accept one that begins with a hyphen (a list item, a YAML document). What clap cannot tell
-//! apart is refused here: a value that is one of the verb's own flags, letter by letter. `--prompt=--json` is the text.
+//! Options that take any text accept one that begins with a hyphen (a list item, a YAML document). Clap
+//! cannot tell these from flags, so a value that equals one of the verb's flags is refused here.
+//! `--prompt=--json` passes it as text.
 
 use std::ffi::OsString;
 

@@ -37,10 +37,10 @@ pub(crate) struct Global {
     /// Warnings and errors only
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Everywhere")]
     pub(crate) quiet: bool,
-    /// More about what happens; twice for everything
+    /// More messages; twice for all
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Everywhere")]
     pub(crate) verbose: u8,
-    /// Threads for the arithmetic [default: one per core]
+    /// Number of threads [default: one per core]
     #[arg(long, value_name = "N", global = true, value_parser = threads, help_heading = "Everywhere")]
     pub(crate) threads: Option<usize>,
 }
@@ -54,37 +54,37 @@ fn threads(text: &str) -> Result<usize, String> {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Trains a small chatbot from nothing on bundled dialogues, then opens a chat with it
+    /// Trains a small chatbot from scratch on bundled dialogues, then opens a chat with it
     Quickstart(QuickstartArgs),
-    /// Writes a commented config file to begin with
+    /// Writes a commented config file to start from
     Init(InitArgs),
-    /// Checks, shows and explains the configuration
+    /// Validates, shows and explains the configuration
     #[command(subcommand)]
     Config(ConfigVerb),
-    /// Says what a model is: architecture, parameters, memory, chat template
+    /// Describes a model: architecture, parameters, memory, chat template
     Info(InfoArgs),
-    /// Turns text into token ids
+    /// Encodes text as token ids
     Tokenize(TokenizeArgs),
-    /// Turns a conversation into the text and ids that the model sees
+    /// Renders a conversation by the chat template, as text and token ids
     Render(RenderArgs),
-    /// Says how likely each token of a text is to the model
+    /// Prints the log-probability of each token of a text
     Score(ScoreArgs),
-    /// Answers one prompt
+    /// Generates one completion of a prompt
     Generate(GenerateArgs),
-    /// Talks with a model
+    /// Chats with a model
     Chat(ChatArgs),
-    /// Checks data, and shows what training would see of it
+    /// Validates data, and shows what training would see of it
     #[command(subcommand)]
     Data(DataVerb),
-    /// Says what `train` would need: memory, tokens, steps, time
+    /// Estimates what `train` would need: memory, tokens, steps, time
     Plan(PlanArgs),
-    /// Trains a model as the config says
+    /// Trains a model as configured
     Train(TrainArgs),
     /// Measures a model's loss and perplexity on data
     Eval(EvalArgs),
-    /// Works adapters into the weights of their model
+    /// Merges adapters into the weights of their model
     Merge(MergeArgs),
-    /// Measures this machine, and how much of it a model's work reaches
+    /// Benchmarks this machine, and a model against its limits
     Bench(BenchArgs),
 }
 
@@ -93,13 +93,13 @@ pub(crate) enum Verb {
 pub(crate) enum BenchWork {
     /// A prompt of 512 tokens
     Prefill,
-    /// Answers, one and eight at once
+    /// Decoding, one sequence and eight at once
     Decode,
-    /// A training step on all weights
+    /// A training step of all weights
     Train,
-    /// A training step on an adapter
+    /// A training step of a LoRA adapter
     Lora,
-    /// Reading the model from disk
+    /// Loading the model from disk
     Load,
 }
 
@@ -169,7 +169,7 @@ pub(crate) struct InitArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigVerb {
-    /// Reports everything that is wrong, at once
+    /// Reports every problem at once
     Validate,
     /// Prints the resolved configuration: what differs from the defaults
     Show {
@@ -182,7 +182,7 @@ pub(crate) enum ConfigVerb {
         /// The key, such as `training.seed`
         key: String,
     },
-    /// Says what a key is, what it is set to, and where that comes from
+    /// Explains a key: its value, where that comes from, and its meaning
     Explain {
         /// The key, such as `training.seed`
         key: String,
@@ -314,7 +314,7 @@ pub(crate) struct ScoreArgs {
     pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) what: ScoreInput,
-    /// Adds the K likeliest tokens at each place
+    /// Adds the K most likely tokens at each position
     #[arg(long, value_name = "K", default_value_t = 0)]
     pub(crate) top: usize,
 }
@@ -366,10 +366,10 @@ pub(crate) struct SamplingArgs {
     /// At most this many new tokens
     #[arg(long, value_name = "N", help_heading = "Sampling")]
     pub(crate) max_tokens: Option<usize>,
-    /// 0 takes the likeliest token each time (greedy)
+    /// 0 takes the most likely token each time (greedy)
     #[arg(long, value_name = "T", allow_negative_numbers = true, help_heading = "Sampling")]
     pub(crate) temperature: Option<f32>,
-    /// Only the K likeliest tokens; 0 is all
+    /// Only the K most likely tokens; 0 is all
     #[arg(long, value_name = "K", help_heading = "Sampling")]
     pub(crate) top_k: Option<usize>,
     /// Only the likeliest tokens that reach this probability together; 1 is all
@@ -390,7 +390,7 @@ pub(crate) struct SamplingArgs {
     /// Subtracted once a token was generated
     #[arg(long, value_name = "X", allow_hyphen_values = true, help_heading = "Sampling")]
     pub(crate) presence_penalty: Option<f32>,
-    /// Makes the answer repeatable
+    /// Makes sampling reproducible
     #[arg(long, value_name = "N", help_heading = "Sampling")]
     pub(crate) seed: Option<u64>,
     /// Ends the answer before this text, which may hold special tokens; repeatable

@@ -1,4 +1,4 @@
-//! What every verb is given: the flags, the form of results, and the configuration, read when first asked for.
+//! The context of a verb: the flags, the output format, and the configuration, loaded on first use.
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ impl Context {
         Self { global, output, manager: OnceCell::new(), resolved: OnceCell::new() }
     }
 
-    /// The same with values that count before all others, as `--set` gives them.
+    /// The same context with values that override all others, as by `--set`.
     pub(crate) fn with_settings(&self, settings: Vec<String>) -> Self {
         let mut global = self.global.clone();
         global.set.extend(settings);
@@ -44,14 +44,14 @@ impl Context {
             files.push(DEFAULT_FILE.into());
         }
         let dotenv = Some(PathBuf::from(".env")).filter(|path| path.is_file());
-        // A variable that is not Unicode is none of ours.
+        // Ignores variables that are not Unicode.
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         Sources { files, dotenv, environment, set: self.global.set.clone() }
     }
 
-    /// The configuration with where each value came from. The first call also starts logging at its level.
+    /// The configuration with the origins of its values. The first call also starts logging at its level.
     pub(crate) fn manager(&self) -> Result<&ConfigManager<Config>, Failure> {
         if let Some(manager) = self.manager.get() {
             return Ok(manager);
@@ -74,12 +74,12 @@ impl Context {
         Ok(Arc::clone(&self.resolved()?.0))
     }
 
-    /// Paths of config files that are nowhere.
+    /// Paths of config files that do not exist.
     pub(crate) fn missing(&self) -> Result<&[Missing], Failure> {
         Ok(&self.resolved()?.1)
     }
 
-    /// The failure of a run or an evaluation, with the places where a path of the configuration was looked for.
+    /// The failure of a run or an evaluation, with the paths of the configuration that were tried.
     pub(crate) fn run_failure(&self, error: TrainError) -> Failure {
         match self.missing() {
             Ok(missing) => paths::of_run(missing, error),
@@ -96,13 +96,12 @@ impl Context {
         }))
     }
 
-    /// Whether someone set this key: a file, the environment or a flag.
+    /// Whether a file, the environment or a flag sets this key.
     pub(crate) fn named(&self, key: &str) -> Result<bool, Failure> {
         Ok(self.manager()?.explain(key).is_ok_and(|found| found.layer != Layer::Default))
     }
 
-    /// Whether someone chose a value of their own for this key. A file that repeats the default, as the one of
-    /// `init` does, chooses nothing.
+    /// Whether this key is set to a value other than its default. (The file of `init` repeats defaults.)
     pub(crate) fn chosen(&self, key: &str) -> Result<bool, Failure> {
         let found = self.manager()?.explain(key);
         Ok(found.is_ok_and(|found| found.layer != Layer::Default && found.value != found.default))

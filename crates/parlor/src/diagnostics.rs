@@ -1,4 +1,4 @@
-//! Reports on stderr, drawn by `miette`: what happened, the place with the offending text underlined, what to do.
+//! Reports on stderr, rendered by `miette`: what happened, the place with the text underlined, and what to do.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -38,7 +38,7 @@ impl Diagnostic for Message {
     }
 }
 
-/// One complaint about the configuration, with the offending text underlined.
+/// A problem of the configuration, with the text underlined.
 #[derive(Clone, Debug)]
 struct ConfigProblem {
     text: String,
@@ -72,7 +72,7 @@ impl Diagnostic for ConfigProblem {
 pub(crate) fn of_problem(problem: Problem) -> Report {
     let Problem { path, message, help, place, layer } = problem;
     let key = if path.is_empty() { message.clone() } else { format!("`{path}`: {message}") };
-    // A file is named with line and column by the drawing; a variable or a flag is named in words.
+    // For a file, the rendering names line and column; a variable or a flag is named in words.
     let text = match (&place, layer) {
         (Some(place), Some(Layer::Environment | Layer::DotEnv)) => {
             format!("environment variable {}: {key}", place.file.display())
@@ -99,7 +99,7 @@ pub(crate) fn install() {
             .context_lines(1)
             .break_words(false)
             .wrap_lines(terminal);
-        // Lines are wrapped for eyes only: what programs read stays in one piece.
+        // Lines are wrapped on terminals only, so that programs can read them.
         Box::new(if terminal { options } else { options.width(1000) }.build())
     }));
 }
@@ -110,6 +110,6 @@ pub(crate) fn show(reports: &[Report]) {
     if reports.len() > 1 {
         text.push_str(&format!("{} problems\n", reports.len()));
     }
-    // Nobody can be told when this fails.
+    // A failure to write cannot be reported.
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }

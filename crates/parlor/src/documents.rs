@@ -1,4 +1,4 @@
-//! Documents that are made from the structs, and must never disagree with them.
+//! Documents that are generated from the structs, so that they never disagree.
 
 use parlor_config::{commented_yaml, json_schema, markdown_reference};
 
@@ -19,7 +19,7 @@ present value comes from. Layers, later ones winning: defaults, files (`-c`, wit
 `--set KEY=VALUE`, updates at run time.
 ";
 
-/// Path within the project, and what must stand there.
+/// Path within the project, and the generated content.
 pub fn generated_documents() -> Vec<(&'static str, String)> {
     let rules = rules();
     vec![

@@ -1,4 +1,4 @@
-//! How a verb ends when it does not end well: reports for stderr, and an exit code.
+//! Failures of verbs: reports for stderr, and an exit code.
 //!
 //! 1: it failed while running. 2: usage, configuration or input error; nothing was started. 130: interrupted,
 //! after saving.
@@ -17,10 +17,10 @@ use crate::diagnostics::{self, Message};
 
 const FAILED: u8 = 1;
 const INPUT: u8 = 2;
-/// What shells report for a program that Ctrl-C ended.
+/// The exit code that shells report for a program ended by Ctrl-C.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// Why a verb did not end well.
+/// Why a verb failed or was interrupted.
 #[derive(Debug)]
 pub(crate) struct Failure {
     code: u8,
@@ -33,37 +33,37 @@ impl Failure {
         Self { code: FAILED, reports: vec![Message::new(message).into()] }
     }
 
-    /// What was asked for cannot be done; nothing was started.
+    /// The request cannot be carried out; nothing was started.
     pub(crate) fn input(message: impl Into<String>) -> Self {
         Self { code: INPUT, reports: vec![Message::new(message).into()] }
     }
 
-    /// The same, with what to do about it.
+    /// As [`Self::input`], with what to do about it.
     pub(crate) fn input_help(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { code: INPUT, reports: vec![Message::new(message).help(help).into()] }
     }
 
-    /// Several complaints about the input at once.
+    /// Several problems of the input at once.
     pub(crate) fn inputs(reports: Vec<Report>) -> Self {
         Self { code: INPUT, reports }
     }
 
-    /// The user interrupted it; what had to be said was said.
+    /// Interrupted by the user; everything has been reported.
     pub(crate) fn interrupted() -> Self {
         Self { code: INTERRUPTED, reports: Vec::new() }
     }
 
-    /// The result says it all: only the exit code is left (`config validate` of an invalid file).
+    /// Only an exit code, because the result says everything (`config validate` of an invalid file).
     pub(crate) fn silent_input() -> Self {
         Self { code: INPUT, reports: Vec::new() }
     }
 
-    /// Nobody reads stdout any more: no reason to say anything.
+    /// The reader of stdout is gone, so there is nothing to report.
     pub(crate) fn reader_gone() -> Self {
         Self { code: 0, reports: Vec::new() }
     }
 
-    /// Whether it is no failure, but an end that someone wanted.
+    /// Whether it is a requested end, not a failure.
     pub(crate) fn is_orderly(&self) -> bool {
         [0, INTERRUPTED].contains(&self.code)
     }

@@ -1,8 +1,8 @@
-//! Ctrl-C, SIGTERM and a closed terminal: the first asks for an orderly end, the second ends at once. SIGUSR1 asks a run
-//! for a checkpoint.
+//! Ctrl-C, SIGTERM and a closed terminal: the first signal shuts down in order, the second exits at once.
+//! SIGUSR1 requests a checkpoint.
 //!
-//! A signal that was already ignored when the program started stays ignored: `nohup` promises that a closed terminal
-//! ends nothing, and a shell script's `&` that a Ctrl-C meant for the script does not.
+//! A signal that is ignored when the program starts stays ignored: `nohup` relies on that for a closed
+//! terminal, and a shell script's `&` for a Ctrl-C that is meant for the script.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
@@ -15,18 +15,18 @@ pub(crate) static STOP: AtomicBool = AtomicBool::new(false);
 /// Set by SIGUSR1.
 static SAVE: AtomicBool = AtomicBool::new(false);
 
-/// What the first Ctrl-C does.
+/// The effect of the first Ctrl-C.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum OnInterrupt {
-    /// Nothing is going on that an orderly end would save.
+    /// Exits: there is nothing to save.
     Exit,
-    /// Sets [`STOP`] and says this, if it is anything.
+    /// Sets [`STOP`] and prints this, if it is not empty.
     Finish(&'static str),
 }
 
 static ON_INTERRUPT: Mutex<OnInterrupt> = Mutex::new(OnInterrupt::Exit);
 
-/// From now on, the first Ctrl-C does this; a second exits at once.
+/// Sets the effect of the first Ctrl-C from now on; a second one exits at once.
 pub(crate) fn watch(on_interrupt: OnInterrupt) {
     static LISTENING: Once = Once::new();
     *ON_INTERRUPT.lock().unwrap_or_else(PoisonError::into_inner) = on_interrupt;
@@ -70,7 +70,7 @@ fn listen() -> std::io::Result<()> {
     ctrlc::set_handler(interrupted).map_err(std::io::Error::other)
 }
 
-/// From now on, SIGUSR1 asks for a checkpoint instead of ending the program.
+/// From now on, SIGUSR1 requests a checkpoint instead of ending the program.
 #[cfg(unix)]
 pub(crate) fn save_on_request() {
     use signal_hook::consts::SIGUSR1;
@@ -93,16 +93,16 @@ pub(crate) fn save_on_request() {
     }
 }
 
-/// There is no such signal here.
+/// Does nothing: this platform has no such signal.
 #[cfg(not(unix))]
 pub(crate) fn save_on_request() {}
 
-/// Whether a checkpoint was asked for; forgets it.
+/// Whether a checkpoint was requested; resets the request.
 pub(crate) fn take_save() -> bool {
     SAVE.swap(false, Ordering::SeqCst)
 }
 
-/// The signals that this program was started with as ignored: bit `n - 1` for signal `n`. Only Linux tells.
+/// The signals that were ignored when the program started: bit `n - 1` for signal `n`. Known on Linux only.
 #[cfg(unix)]
 fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -115,7 +115,7 @@ fn exit_at_once() {
     std::process::exit(i32::from(INTERRUPTED));
 }
 
-/// Whether Ctrl-C was pressed; forgets it.
+/// Whether Ctrl-C was pressed; resets it.
 pub(crate) fn take() -> bool {
     STOP.swap(false, Ordering::SeqCst)
 }

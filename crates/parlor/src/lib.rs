@@ -1,4 +1,4 @@
-//! Parlor as a library: the composed [`Config`], and every crate of the house under one name.
+//! Parlor as a library: the composed [`Config`], and all of Parlor's crates under one name.
 //!
 //! ```no_run
 //! use parlor::ModelManager;
@@ -25,6 +25,7 @@ pub use documents::generated_documents;
 pub use parlor_config as configuration;
 pub use parlor_config::ConfigManager;
 pub use parlor_engine as engine;
+pub use parlor_files as files;
 pub use parlor_kernels as kernels;
 pub use parlor_model as model;
 pub use parlor_model::ModelManager;

@@ -1,4 +1,4 @@
-//! `tracing` events to stderr, at the level that `-q`, `-v` and `log_level` ask for.
+//! Logs `tracing` events to stderr, at the level of `-q`, `-v` and `log_level`.
 
 use std::io::{self, IsTerminal};
 
@@ -9,7 +9,7 @@ use tracing_subscriber::prelude::*;
 
 use crate::cli::Global;
 
-/// Starts logging. Flags count before the config's level.
+/// Starts logging. Flags override the config's level.
 pub(crate) fn start(global: &Global, level: LogLevel) {
     let level = match (global.quiet, global.verbose, level) {
         (true, ..) => LevelFilter::WARN,
@@ -22,7 +22,7 @@ pub(crate) fn start(global: &Global, level: LogLevel) {
         (_, _, LogLevel::Debug) => LevelFilter::DEBUG,
         (_, _, LogLevel::Trace) => LevelFilter::TRACE,
     };
-    // Parlor's own events; other crates speak from their warnings on.
+    // Parlor's events at this level; other crates' events from warnings on.
     let ours = ["parlor", "parlor_config", "parlor_text", "parlor_model", "parlor_train", "parlor_engine"];
     let others = level.min(LevelFilter::WARN);
     let filter = ours

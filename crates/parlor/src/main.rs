@@ -1,4 +1,4 @@
-//! The program: what was typed, what it means, how it ended.
+//! The program's entry point: parses the command line, runs a verb, and exits with its code.
 #![forbid(unsafe_code)]
 
 mod answer;
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     diagnostics::install();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
-        // Help and version are answers (stdout, 0); everything else is a usage error (stderr, 2).
+        // Help and version go to stdout (exit 0); everything else is a usage error (stderr, exit 2).
         Err(error) => {
             let code = if error.use_stderr() { 2 } else { 0 };
             let _ = error.print();

@@ -1,4 +1,4 @@
-//! From `-m MODEL` and the config to a loaded model, and to its tokenizer and chat template.
+//! Resolves `-m MODEL` and the config to a loaded model, its tokenizer and its chat template.
 
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub(crate) fn section(context: &Context, args: &ModelArgs) -> Result<ModelConfig
     match &args.model {
         Some(name) => {
             section.name.clone_from(name);
-            // The config speaks of its own model, not of this one.
+            // The config's adapter belongs to its own model, not to this one.
             section.model_type = "auto".to_owned();
         }
         None if !context.named("model.name")? => {
@@ -42,7 +42,7 @@ pub(crate) fn section(context: &Context, args: &ModelArgs) -> Result<ModelConfig
     Ok(section)
 }
 
-/// Variables of the chat template: those of the flags over the config's.
+/// Variables of the chat template: those of the flags override the config's.
 pub(crate) fn template_kwargs(
     context: &Context,
     flags: &TemplateArgs,
@@ -54,7 +54,7 @@ pub(crate) fn template_kwargs(
     Ok(kwargs)
 }
 
-/// A length that someone chose must fit; the default follows the model.
+/// The maximum length: a configured one must fit the model, the default follows it.
 pub(crate) fn max_length(context: &Context, section: &ModelConfig) -> Result<MaxLength, Failure> {
     Ok(match context.chosen("model.max_length")? {
         true => MaxLength::Exactly(section.max_length),
@@ -62,7 +62,7 @@ pub(crate) fn max_length(context: &Context, section: &ModelConfig) -> Result<Max
     })
 }
 
-/// The adapter to use: these verbs answer with one at a time.
+/// The adapter to use: these verbs take one at a time.
 pub(crate) fn adapters(args: &ModelArgs) -> Result<Vec<PathBuf>, Failure> {
     match args.adapter.as_slice() {
         [] | [_] => Ok(args.adapter.clone()),
@@ -73,13 +73,13 @@ pub(crate) fn adapters(args: &ModelArgs) -> Result<Vec<PathBuf>, Failure> {
     }
 }
 
-/// Loads the model, to answer with it. It stays as long as the program runs: the system takes a large vocabulary back in less time
-/// than giving it back string by string would.
+/// Loads the model for generation. It is never dropped: freeing a large vocabulary string by string takes
+/// longer than the end of the process.
 pub(crate) fn load(context: &Context, args: &ModelArgs) -> Result<ManuallyDrop<Arc<LoadedModel>>, Failure> {
     load_in(WeightLayout::Prepacked, context, args).map(ManuallyDrop::new)
 }
 
-/// Loads the model, its weights in this order.
+/// Loads the model, with its weights in this layout.
 pub(crate) fn load_in(
     layout: WeightLayout,
     context: &Context,
@@ -92,7 +92,7 @@ pub(crate) fn load_in(
     manager.load_model().map_err(|error| named(context, error))
 }
 
-/// The failure of a model that is not found, with the places where it was looked for.
+/// The failure of a model that was not found, with the paths that were tried.
 pub(crate) fn named(context: &Context, error: ModelLoadError) -> Failure {
     match context.missing() {
         Ok(missing) => of_model(missing, error).into(),
@@ -126,22 +126,22 @@ fn no_template(path: &str) -> Failure {
     )
 }
 
-/// A model's text side alone: no weight is read.
-pub(crate) struct TextSide {
+/// The tokenizer and chat template of a model, loaded without its weights.
+pub(crate) struct TextModel {
     path: PathBuf,
     pub(crate) tokenizer: Tokenizer,
-    /// Of a file that holds everything; that of a directory is read when it is asked for.
+    /// The template, when the file holds it; that of a directory is read on demand.
     template: Option<ChatTemplate>,
 }
 
-impl TextSide {
+impl TextModel {
     /// Finds the model and reads its tokenizer.
     pub(crate) fn read(context: &Context, args: &ModelArgs) -> Result<Self, Failure> {
         let section = section(context, args)?;
         let cache_dir = section.cache_dir.as_deref();
         let mut path = locate_model(&section.name, cache_dir).map_err(|error| named(context, error))?;
         if !path.join("tokenizer.json").is_file() {
-            // An adapter that came without a tokenizer has its base's.
+            // An adapter without a tokenizer uses its base's.
             path = locate_with_adapters(&path, &[], cache_dir)?.0;
         }
         if let Some(TextArtifacts { tokenizer, chat_template: template, warnings }) = read_gguf_text(&path)? {

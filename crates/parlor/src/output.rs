@@ -1,4 +1,4 @@
-//! Where words go: results to stdout, as text or as JSON; everything else to stderr.
+//! Output: results go to stdout, as text or as JSON, and everything else to stderr.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -9,7 +9,7 @@ use crate::failure::Failure;
 /// The form of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Output {
-    /// For people.
+    /// Text for people.
     Text,
     /// One JSON object, or one per line.
     Json,
@@ -63,14 +63,14 @@ pub(crate) fn line(text: &str) -> Result<(), Failure> {
 pub(crate) fn piece(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // A reader that has seen enough (`| head`) is no failure.
+        // A reader that closes the pipe early (`| head`) is not a failure.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::reader_gone()),
         Err(error) => Err(Failure::failed(format!("cannot write to stdout: {error}"))),
         Ok(()) => Ok(()),
     }
 }
 
-/// Writes a line to stderr. Nobody can be told when that fails.
+/// Writes a line to stderr. A failure to write cannot be reported and is ignored.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }

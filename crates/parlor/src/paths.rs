@@ -1,5 +1,5 @@
-//! Relative paths of a config file: looked for in the working directory, and where nothing is there, beside the file that
-//! names them.
+//! Relative paths of a config file: resolved in the working directory, or, if nothing is there, in the
+//! directory of the file.
 
 use std::path::{Path, PathBuf};
 
@@ -11,17 +11,17 @@ use parlor::{Config, ConfigManager};
 
 use crate::failure::Failure;
 
-/// A path of a config file that is nowhere.
+/// A path of a config file that does not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Missing {
     key: &'static str,
-    /// As the file has it, which is where it would be from the working directory.
+    /// As written, relative to the working directory.
     named: PathBuf,
-    /// Where it would be beside the file.
+    /// Relative to the directory of the file.
     beside: PathBuf,
 }
 
-/// Replaces the paths in `config` that are only beside their config file; returns those that are nowhere.
+/// Resolves the paths in `config` that exist beside their config file only; returns those that do not exist.
 pub(crate) fn resolve(config: &mut Config, manager: &ConfigManager<Config>) -> Vec<Missing> {
     let mut missing = Vec::new();
     let mut look = |key: &'static str, named: &Path, is_there: fn(&Path) -> bool| -> Option<PathBuf> {
@@ -72,7 +72,7 @@ pub(crate) fn resolve(config: &mut Config, manager: &ConfigManager<Config>) -> V
     missing
 }
 
-/// The directory of the config file that sets `key`, where it is another than the working directory.
+/// The directory of the config file that sets `key`, if it is not the working directory.
 fn directory_of(key: &str, manager: &ConfigManager<Config>) -> Option<PathBuf> {
     let found = manager.explain(key).ok().filter(|found| found.layer == Layer::File)?;
     found.file?.parent().filter(|directory| !directory.as_os_str().is_empty()).map(Path::to_owned)
@@ -88,7 +88,7 @@ impl Missing {
     }
 }
 
-/// The error with both places, when it is of a path of a config file.
+/// The error with both paths, when it is about a path of a config file.
 pub(crate) fn of_model(missing: &[Missing], error: ModelLoadError) -> ModelLoadError {
     let of = |one: &&Missing| error.place == format!("`{}`", one.named.display());
     match missing.iter().find(of) {
@@ -109,7 +109,7 @@ pub(crate) fn of_model(missing: &[Missing], error: ModelLoadError) -> ModelLoadE
     }
 }
 
-/// The failure of a run or an evaluation, with the places where a path was looked for.
+/// The failure of a run or an evaluation, with the paths that were tried.
 pub(crate) fn of_run(missing: &[Missing], error: TrainError) -> Failure {
     match error {
         TrainError::Model(source) => match source.downcast::<ModelLoadError>() {

@@ -1,4 +1,4 @@
-//! How far a run is: a bar on a terminal, a plain line per logged step elsewhere. Never on stdout.
+//! Progress of a run: a bar on a terminal, a line per logged step elsewhere. Never on stdout.
 
 use std::cell::Cell;
 use std::io::{self, IsTerminal};
@@ -13,11 +13,11 @@ use crate::output::note;
 /// Shows a run's events.
 pub(crate) struct Progress {
     style: Style,
-    /// When a line last said how far the tokens are.
+    /// Time of the last line about the progress of tokenising.
     told: Cell<Instant>,
 }
 
-/// Time between such lines.
+/// Minimum time between such lines.
 const TOKENIZING: Duration = Duration::from_secs(10);
 
 enum Style {
@@ -107,14 +107,14 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away; what was said stays.
+    /// Removes the bar; printed lines stay.
     pub(crate) fn finish(&self) {
         if let Style::Bar(bar) = &self.style {
             bar.finish_and_clear();
         }
     }
 
-    /// Says something that `quiet` leaves out.
+    /// Prints a line, unless `quiet`.
     pub(crate) fn say(&self, text: &str) {
         if !matches!(self.style, Style::Quiet) {
             self.print(text);
@@ -123,14 +123,14 @@ impl Progress {
 
     fn print(&self, text: &str) {
         match &self.style {
-            // Over the bar, which is drawn again below.
+            // Above the bar, which is redrawn.
             Style::Bar(bar) => bar.suspend(|| note(text)),
             Style::Lines | Style::Quiet => note(text),
         }
     }
 }
 
-/// What is trained, in PEFT's words when it is not everything.
+/// The number of trained parameters, in PEFT's format when not all are trained.
 pub(crate) fn parameters_text(parameters: TrainableParameters) -> String {
     let TrainableParameters { trainable, all, percent } = parameters;
     match trainable == all {

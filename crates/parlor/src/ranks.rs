@@ -7,12 +7,13 @@ use parlor::train::distributed::{Collective, Launch};
 use crate::cli::Verb;
 use crate::failure::Failure;
 
-/// What the launcher says; none when nobody started several.
+/// The launcher's settings; none for a single process.
 pub(crate) fn launch() -> Option<Launch> {
     Launch::from_variables(|name| std::env::var(name).ok())
 }
 
-/// Threads of the pool: those asked for, or of ranks on one machine each its share of the cores; 0 leaves it to the pool.
+/// Threads of the pool: the requested number, or each rank's share of the cores of a machine; 0 leaves it to
+/// the pool.
 pub(crate) fn threads(asked: Option<usize>, verb: &Verb) -> usize {
     let shared = launch().map_or(1, |launch| launch.local_world_size);
     match asked {
@@ -27,13 +28,13 @@ pub(crate) fn threads(asked: Option<usize>, verb: &Verb) -> usize {
     }
 }
 
-/// Ends all ranks, since this one goes no further. Alone, it is the failure that it was.
+/// Ends all ranks, because this one failed. Without other ranks, returns the failure.
 pub(crate) fn give_up(failure: Failure, collective: &dyn Collective) -> Failure {
     if collective.world_size() == 1 || failure.is_orderly() {
         return failure;
     }
     if collective.rank() > 0 {
-        // What all ranks meet rank 0 tells, and ends this one meanwhile.
+        // Rank 0 reports a failure of all ranks, and ends this one meanwhile.
         std::thread::sleep(Duration::from_secs(1));
         crate::output::note(&format!("rank {} of {}:", collective.rank(), collective.world_size()));
     }

@@ -1,29 +1,29 @@
-//! What the model in training answers to `training.sample_prompts`.
+//! Completions of `training.sample_prompts` by the model in training.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
-use parlor::engine::{Answerer, SamplingParams, generate};
+use parlor::engine::{GenerationModel, SamplingParams, generate};
 use parlor::model::Decoder;
 use parlor::text::{Message, SpecialTokens};
-use parlor::train::{Prepared, SampleGenerator};
+use parlor::train::{Run, SampleGenerator};
 use serde_json::Map;
 
 use crate::answer::chat_ids;
 use crate::interrupt::STOP;
 
-/// The run, with someone to answer its prompts if it has any.
-pub(crate) fn answering(prepared: Prepared) -> Prepared {
-    if prepared.training().sample_prompts.is_empty() {
-        return prepared;
+/// What completes the sample prompts of `run`, if it has any.
+pub(crate) fn sample_generator(run: &Run) -> Option<SampleGenerator> {
+    if run.training().sample_prompts.is_empty() {
+        return None;
     }
-    let (tokenizer, template) = (prepared.tokenizer().clone(), prepared.sample_template().cloned());
-    let mut eos_token_ids = prepared.generation().eos_token_ids.clone();
+    let (tokenizer, template) = (run.tokenizer().clone(), run.sample_template().cloned());
+    let mut eos_token_ids = run.generation().eos_token_ids.clone();
     if eos_token_ids.is_empty() {
         eos_token_ids.extend(tokenizer.eos().map(|token| token.id));
     }
-    let params = SamplingParams::greedy(prepared.training().sample_max_new_tokens);
-    prepared.with_sampler(SampleGenerator::new(move |decoder: &Decoder, prompt| {
+    let params = SamplingParams::greedy(run.training().sample_max_new_tokens);
+    Some(SampleGenerator::new(move |decoder: &Decoder, prompt| {
         let ids = match &template {
             Some(template) => {
                 let messages = [Message::new("user", prompt)];
@@ -31,16 +31,16 @@ pub(crate) fn answering(prepared: Prepared) -> Prepared {
             }
             None => tokenizer.encode(prompt, SpecialTokens::Include)?,
         };
-        let answerer = Answerer {
+        let model = GenerationModel {
             decoder,
             tokenizer: Some(&tokenizer),
             eos_token_ids: &eos_token_ids,
             max_length: decoder.config().max_position_embeddings,
         };
-        let answer = generate(answerer, &ids, &params, 0, &mut |_| {
+        let completion = generate(model, &ids, &params, 0, &mut |_| {
             if STOP.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
-        Ok(answer.text)
+        Ok(completion.text)
     }))
 }
 

@@ -1,7 +1,7 @@
-//! Sampling and stop texts, against direct definitions.
+//! Generation, sampling and stop texts, against direct definitions and the reference.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod answers;
+mod generate;
 mod reference;
 mod resolve;
 mod sampling;

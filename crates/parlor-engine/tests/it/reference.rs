@@ -1,9 +1,9 @@
-//! Answers and distributions under generation settings, as transformers has them (`fixtures/make/generation.py`).
+//! Completions and distributions under generation settings, as transformers has them (`fixtures/make/generation.py`).
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use parlor_engine::{Answerer, Ends, Sampler, SamplingOverrides, generate, resolve};
+use parlor_engine::{EndConditions, GenerationModel, Sampler, SamplingOverrides, generate, resolve};
 use parlor_model::{GenerationConfig, LoadOptions, load_directory};
 use serde_json::{Map, Value};
 
@@ -49,7 +49,7 @@ fn answers_are_those_of_the_reference() {
         let model = load_directory(directory.path(), &LoadOptions::default()).unwrap();
         let resolved = resolve(&SamplingOverrides::default(), &model.generation).unwrap();
         assert_eq!(resolved.warnings, Vec::<String>::new(), "{settings}");
-        let answerer = Answerer {
+        let generation_model = GenerationModel {
             decoder: &model.decoder,
             tokenizer: model.tokenizer.as_ref(),
             eos_token_ids: &model.eos_token_ids(),
@@ -57,7 +57,8 @@ fn answers_are_those_of_the_reference() {
         };
         let prompt = ids(&case["prompt"]);
         let answer =
-            generate(answerer, &prompt, &resolved.params, 1, &mut |_| ControlFlow::Continue(())).unwrap();
+            generate(generation_model, &prompt, &resolved.params, 1, &mut |_| ControlFlow::Continue(()))
+                .unwrap();
         assert_eq!(answer.ids, ids(&case["ids"]), "{settings}");
     }
 }
@@ -76,7 +77,7 @@ fn distributions_are_those_of_the_reference() {
         let none = Map::new();
         let config = GenerationConfig::read(Some((&settings, file)), (&none, file)).unwrap();
         let params = resolve(&SamplingOverrides::default(), &config).unwrap().params;
-        let sampler = Sampler::new(params, Ends::default(), &[1, 2, 3], 1);
+        let sampler = Sampler::new(params, EndConditions::default(), &[1, 2, 3], 1);
         let found = sampler.distribution(&mut logits.clone());
         let kept: Vec<u32> = found.iter().map(|(id, _)| *id).collect();
         assert_eq!(kept, ids(&case["ids"]), "{settings:?}");

@@ -1,6 +1,6 @@
 //! Each sampling parameter against its definition, and the distribution that is drawn from.
 
-use parlor_engine::{Ends, NoToken, Sampler, SamplingParams, likeliest};
+use parlor_engine::{EndConditions, Sampler, SamplingError, SamplingParams, argmax};
 use proptest::prelude::*;
 
 const LOGITS: [f32; 6] = [2.0, 1.0, 0.5, 0.0, -1.0, f32::NEG_INFINITY];
@@ -11,7 +11,7 @@ fn off() -> SamplingParams {
 
 /// A sampler for an answer without an end.
 fn sampler(params: SamplingParams, prompt: &[u32]) -> Sampler {
-    Sampler::new(params, Ends::default(), prompt, 99)
+    Sampler::new(params, EndConditions::default(), prompt, 99)
 }
 
 /// Share of each token over many draws without memory.
@@ -63,10 +63,10 @@ fn typical_keeps_tokens_of_expected_surprise() {
 
 #[test]
 fn greedy_takes_the_likeliest_and_the_lowest_on_a_tie() {
-    assert_eq!(likeliest(&[0.0, 3.0, 3.0]), Some(1));
-    assert_eq!(likeliest(&[f32::NAN, -1.0]), Some(1));
-    assert_eq!(likeliest(&[f32::NAN]), None);
-    assert_eq!(likeliest(&[]), None);
+    assert_eq!(argmax(&[0.0, 3.0, 3.0]), Some(1));
+    assert_eq!(argmax(&[f32::NAN, -1.0]), Some(1));
+    assert_eq!(argmax(&[f32::NAN]), None);
+    assert_eq!(argmax(&[]), None);
     let mut one = sampler(SamplingParams::greedy(1), &[]);
     assert_eq!(one.next(&mut LOGITS.to_vec()), Ok(0));
 }
@@ -140,10 +140,10 @@ fn extreme_values_give_what_they_say() {
 #[test]
 fn that_no_token_is_left_is_said() {
     let params = SamplingParams { suppress_tokens: vec![0, 1], ..SamplingParams::greedy(1) };
-    assert_eq!(sampler(params.clone(), &[]).next(&mut [1.0, 2.0]), Err(NoToken::Forbidden));
-    assert_eq!(sampler(params, &[]).next(&mut [f32::NAN, f32::NEG_INFINITY]), Err(NoToken::NotFinite));
+    assert_eq!(sampler(params.clone(), &[]).next(&mut [1.0, 2.0]), Err(SamplingError::Forbidden));
+    assert_eq!(sampler(params, &[]).next(&mut [f32::NAN, f32::NEG_INFINITY]), Err(SamplingError::NotFinite));
     let params = SamplingParams { forced_bos_token_id: Some(9), ..SamplingParams::greedy(1) };
-    assert_eq!(sampler(params, &[1]).next(&mut [1.0, 2.0]), Err(NoToken::Forbidden));
+    assert_eq!(sampler(params, &[1]).next(&mut [1.0, 2.0]), Err(SamplingError::Forbidden));
     let params = SamplingParams { remove_invalid_values: true, ..SamplingParams::greedy(1) };
     assert_eq!(sampler(params, &[]).next(&mut [f32::NEG_INFINITY, f32::NAN]), Ok(1));
 }
@@ -186,7 +186,7 @@ proptest! {
         match sampler(params, &[]).next(&mut logits.clone()) {
             Ok(id) => prop_assert!(logits[id as usize].is_finite()),
             Err(none) => {
-                prop_assert_eq!(none, NoToken::NotFinite);
+                prop_assert_eq!(none, SamplingError::NotFinite);
                 prop_assert!(!logits.iter().any(|logit| logit.is_finite()));
             }
         }

@@ -1,7 +1,13 @@
-//! Strided f32 matrix product: the `gemm` crate behind bounds that are checked once.
+//! f32 gemm by the `gemm` crate, behind bounds that are checked once.
+//!
+//! The crate chooses its own instructions. It is one method among others (`matmul::choose`): for f32 weights where the widest
+//! instruction set is AVX2 or NEON; and always for Muon's iteration, whose matrices are small and square.
 
 use std::marker::PhantomData;
 use std::ops::Range;
+
+use super::write::Write;
+use crate::parallel::threads::parallel_for;
 
 /// A strided matrix for reading.
 #[derive(Clone, Copy)]
@@ -27,7 +33,7 @@ pub(crate) struct MatMut<'a> {
     borrow: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: all that can be done with a shared one is to take parts, whose takers promise that they are disjoint.
+// SAFETY: a shared one can only be split into parts, whose callers promise that they are disjoint.
 unsafe impl Sync for MatMut<'_> {}
 
 /// Elements from the first to one past the last of a strided matrix.
@@ -35,7 +41,7 @@ fn extent(rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> usi
     if rows == 0 || cols == 0 { 0 } else { (rows - 1) * row_stride + (cols - 1) * col_stride + 1 }
 }
 
-/// Where the part of a matrix that is these rows and columns begins; an empty one anywhere.
+/// The offset of the part of a matrix that is these rows and columns; any for an empty part.
 fn first(
     rows: &Range<usize>,
     columns: &Range<usize>,
@@ -54,7 +60,7 @@ impl<'a> Mat<'a> {
         Self { data: data.as_ptr(), rows, cols, row_stride, col_stride: 1, borrow: PhantomData }
     }
 
-    /// Some rows and columns of it.
+    /// Some rows and columns.
     fn part(self, rows: Range<usize>, columns: Range<usize>) -> Self {
         let offset = first(&rows, &columns, (self.rows, self.cols), (self.row_stride, self.col_stride));
         // SAFETY: the first element of the part is one of the matrix.
@@ -62,7 +68,7 @@ impl<'a> Mat<'a> {
         Self { data, rows: rows.len(), cols: columns.len(), ..self }
     }
 
-    /// The same elements, rows and columns exchanged.
+    /// The transposed matrix.
     pub(crate) fn transposed(self) -> Self {
         Self {
             rows: self.cols,
@@ -81,7 +87,7 @@ impl<'a> MatMut<'a> {
         Self { data: data.as_mut_ptr(), rows, cols, row_stride, col_stride: 1, borrow: PhantomData }
     }
 
-    /// Some rows and columns of it.
+    /// Some rows and columns.
     ///
     /// # Safety
     /// While it is used nobody else reads or writes an element of it.
@@ -93,26 +99,8 @@ impl<'a> MatMut<'a> {
     }
 }
 
-/// What an operation does with what its destination already holds.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Write {
-    /// Forget it.
-    Replace,
-    /// Add to it.
-    Accumulate,
-}
-
-/// Who computes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum On {
-    /// The calling thread: inside a parallel task.
-    Caller,
-    /// The pool.
-    Pool,
-}
-
-/// `dst = scale * lhs * rhs`, or `dst += ...`.
-pub(crate) fn matmul(dst: MatMut<'_>, lhs: Mat<'_>, rhs: Mat<'_>, scale: f32, write: Write, on: On) {
+/// `dst = scale * lhs * rhs`, or `dst += ...`, on all threads.
+pub(crate) fn gemm(dst: MatMut<'_>, lhs: Mat<'_>, rhs: Mat<'_>, scale: f32, write: Write) {
     assert!(
         dst.rows == lhs.rows && dst.cols == rhs.cols && lhs.cols == rhs.rows,
         "product of {}x{} and {}x{} into {}x{}",
@@ -126,13 +114,34 @@ pub(crate) fn matmul(dst: MatMut<'_>, lhs: Mat<'_>, rhs: Mat<'_>, scale: f32, wr
     if dst.rows == 0 || dst.cols == 0 {
         return;
     }
-    if on == On::Pool {
-        return shared_out(dst, lhs, rhs, scale, write);
-    }
+    // Tasks along the longer side of the result: the same on every machine.
+    let by_rows = dst.rows >= dst.cols;
+    let (long, short) = if by_rows { (dst.rows, dst.cols) } else { (dst.cols, dst.rows) };
+    let most = (long * short * lhs.cols / MIN_TASK_FLOPS).clamp(1, TASKS);
+    let step = long.div_ceil(most).next_multiple_of(UNIT);
+    let dst = &dst;
+    parallel_for(long.div_ceil(step), |task| {
+        let own = task * step..((task + 1) * step).min(long);
+        let (rows, columns) = if by_rows { (own, 0..dst.cols) } else { (0..dst.rows, own) };
+        // SAFETY: the part lies in the matrix, and no other task has an element of it.
+        let own = unsafe { dst.part(rows.clone(), columns.clone()) };
+        multiply_part(own, lhs.part(rows, 0..lhs.cols), rhs.part(0..rhs.rows, columns), scale, write);
+    });
+}
+
+/// Tasks of a product, at most.
+const TASKS: usize = 8;
+/// Fewest multiplications of a task.
+const MIN_TASK_FLOPS: usize = 1 << 21;
+/// Rows or columns of a task are a multiple of this: whole tiles of each of the crate's kernels.
+const UNIT: usize = 48;
+
+/// A task's product, on the calling thread.
+fn multiply_part(dst: MatMut<'_>, lhs: Mat<'_>, rhs: Mat<'_>, scale: f32, write: Write) {
     // SAFETY: every operand's extent was checked against its slice (or promised by `part`'s caller), the
     // shapes agree, and `dst` is borrowed mutably, so it overlaps neither operand.
     unsafe {
-        gemm::gemm(
+        ::gemm::gemm(
             dst.rows,
             dst.cols,
             lhs.cols,
@@ -151,30 +160,7 @@ pub(crate) fn matmul(dst: MatMut<'_>, lhs: Mat<'_>, rhs: Mat<'_>, scale: f32, wr
             false,
             false,
             false,
-            gemm::Parallelism::None,
+            ::gemm::Parallelism::None,
         );
     }
-}
-
-/// Parts of a product, at most.
-const PARTS: usize = 8;
-/// Fewest multiplications of one.
-const WORTH_A_TASK: usize = 1 << 21;
-/// Rows or columns of a part are a multiple of this: whole tiles of every kernel.
-const UNIT: usize = 48;
-
-/// The product in parts along the longer side of the result: the same parts on every machine.
-fn shared_out(dst: MatMut<'_>, lhs: Mat<'_>, rhs: Mat<'_>, scale: f32, write: Write) {
-    let by_rows = dst.rows >= dst.cols;
-    let (long, short) = if by_rows { (dst.rows, dst.cols) } else { (dst.cols, dst.rows) };
-    let most = (long * short * lhs.cols / WORTH_A_TASK).clamp(1, PARTS);
-    let step = long.div_ceil(most).next_multiple_of(UNIT);
-    let (dst, lhs, rhs) = (&dst, &lhs, &rhs);
-    crate::parallel::threads::parallel_for(long.div_ceil(step), |part| {
-        let own = part * step..((part + 1) * step).min(long);
-        let (rows, columns) = if by_rows { (own, 0..dst.cols) } else { (0..dst.rows, own) };
-        // SAFETY: the part lies in the matrix, and no other part has an element of it.
-        let own = unsafe { dst.part(rows.clone(), columns.clone()) };
-        matmul(own, lhs.part(rows, 0..lhs.cols), rhs.part(0..rhs.rows, columns), scale, write, On::Caller);
-    });
 }

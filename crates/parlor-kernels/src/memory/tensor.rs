@@ -9,9 +9,9 @@ use half::{bf16, f16};
 
 use super::dtype::DType;
 use super::mapped_file::MappedFile;
+use super::prepacked::{MappedSource, PrepackedWeight};
 use super::values::ValuesMut;
 use super::view::View;
-use crate::matmul::prepacked::Packed;
 use crate::quant::{BlockView, Blocks};
 
 /// Why bytes could not become a tensor.
@@ -62,7 +62,7 @@ pub(super) enum Storage {
     Bf16(Vec<bf16>),
     F16(Vec<f16>),
     Blocks(Blocks),
-    Packed(Packed),
+    Packed(PrepackedWeight),
     Mapped { file: Arc<MappedFile>, start: usize, end: usize },
 }
 
@@ -177,13 +177,6 @@ impl Tensor {
         }
     }
 
-    /// As [`Self::release`], for a range of elements at block borders.
-    pub(crate) fn release_elements(&self, elements: std::ops::Range<usize>) {
-        if let Storage::Mapped { file, start, .. } = &self.storage {
-            file.release(start + self.dtype.bytes(elements.start)..start + self.dtype.bytes(elements.end));
-        }
-    }
-
     /// The elements, by dtype.
     pub fn view(&self) -> View<'_> {
         match &self.storage {
@@ -250,21 +243,26 @@ impl Tensor {
         out
     }
 
-    /// The same numbers in the order in which products of packed weights read them, when they are bf16, or in blocks and of a
-    /// width that can be; their dtype stays, and so do the numbers, but that NF4's levels are rounded. Those of a mapped file
-    /// wait there for their second product.
+    /// The same numbers prepacked for products, when they are bf16, or quantized and of a width that is whole interleaved
+    /// blocks. The dtype stays, and so do the numbers, except that NF4's levels are rounded. A weight in a mapped file is
+    /// packed at its second product.
     pub fn packed(&self) -> Option<Tensor> {
-        let packed = match self.storage {
-            Storage::Mapped { .. } => Packed::later(self),
-            _ => Packed::new(self.view(), *self.shape.last()?),
+        let columns = *self.shape.last()?;
+        let packed = match (&self.storage, self.dtype) {
+            (Storage::Mapped { file, start, end }, DType::Bf16 | DType::Block(_)) => {
+                let format = if let DType::Block(format) = self.dtype { Some(format) } else { None };
+                let (file, bytes) = (Arc::clone(file), *start..*end);
+                PrepackedWeight::lazy(MappedSource { file, bytes, format, len: self.len() }, columns)
+            }
+            _ => self.view().prepack(columns),
         }?;
         Some(Tensor { shape: self.shape.clone(), dtype: self.dtype, storage: Storage::Packed(packed) })
     }
 
-    /// Packs the numbers of [`Self::packed`] that wait in a file, now.
+    /// Packs the weight of [`Self::packed`] now, if it still waits for its second product.
     pub fn pack(&self) {
         if let Storage::Packed(packed) = &self.storage {
-            packed.pack();
+            packed.storage().all();
         }
     }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use crate::matmul::prepacked::PackedView;
+use super::prepacked::{PackSource, PrepackedView, PrepackedWeight};
 use crate::quant::BlockView;
 
 /// The elements of a [`Tensor`](super::Tensor), borrowed, by dtype.
@@ -19,8 +19,8 @@ pub enum View<'a> {
     F16(&'a [f16]),
     /// Quantized elements in blocks.
     Block(BlockView<'a>),
-    /// Elements in blocks, in the order of a product of integers.
-    Packed(PackedView<'a>),
+    /// Elements of a prepacked weight.
+    Packed(PrepackedView<'a>),
 }
 
 impl<'a> View<'a> {
@@ -74,6 +74,18 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Prepacks the elements as a weight with rows of `columns`; `None` where their dtype or that width cannot be.
+    ///
+    /// # Panics
+    /// When they are no whole number of rows.
+    pub fn prepack(self, columns: usize) -> Option<PrepackedWeight> {
+        match self {
+            View::Bf16(values) => PrepackedWeight::new(PackSource::Bf16(values), columns),
+            View::Block(values) => PrepackedWeight::new(PackSource::Blocks(values), columns),
+            View::F32(_) | View::F16(_) | View::Packed(_) => None,
+        }
+    }
+
     /// Widens into `out` (same length).
     pub fn widen_into(self, out: &mut [f32]) {
         match self {
@@ -95,5 +107,14 @@ impl<'a> From<&'a [f32]> for View<'a> {
 impl<'a> From<&'a Vec<f32>> for View<'a> {
     fn from(values: &'a Vec<f32>) -> Self {
         View::F32(values)
+    }
+}
+
+impl<'a> From<PackSource<'a>> for View<'a> {
+    fn from(values: PackSource<'a>) -> Self {
+        match values {
+            PackSource::Bf16(values) => View::Bf16(values),
+            PackSource::Blocks(values) => View::Block(values),
+        }
     }
 }

@@ -4,7 +4,8 @@
 //! AdamW's update size is from Liu et al. (2025), "Muon is Scalable for LLM Training".
 
 use super::parameter::CHUNK;
-use crate::matmul::{Mat, MatMut, On, Write, matmul};
+use crate::matmul::Write;
+use crate::matmul::gemm_crate::{Mat, MatMut, gemm};
 use crate::parallel::ParallelExt as _;
 
 /// Coefficients of the quintic iteration.
@@ -121,15 +122,15 @@ fn orthogonalise(rows: usize, columns: usize, steps: u32, scratch: &mut MuonScra
         let x = Mat::new(update, rows, columns, columns);
         // The Gram matrix over the shorter side.
         let (left, right) = if rows <= columns { (x, x.transposed()) } else { (x.transposed(), x) };
-        matmul(MatMut::new(gram, side, side, side), left, right, 1.0, Write::Replace, On::Pool);
+        gemm(MatMut::new(gram, side, side, side), left, right, 1.0, Write::Replace);
         scaled(gram, B, polynomial);
         let square = Mat::new(gram, side, side, side);
-        matmul(MatMut::new(polynomial, side, side, side), square, square, C, Write::Accumulate, On::Pool);
+        gemm(MatMut::new(polynomial, side, side, side), square, square, C, Write::Accumulate);
         scaled(update, A, next);
         let (x, polynomial) =
             (Mat::new(update, rows, columns, columns), Mat::new(polynomial, side, side, side));
         let (left, right) = if rows <= columns { (polynomial, x) } else { (x, polynomial) };
-        matmul(MatMut::new(next, rows, columns, columns), left, right, 1.0, Write::Accumulate, On::Pool);
+        gemm(MatMut::new(next, rows, columns, columns), left, right, 1.0, Write::Accumulate);
         std::mem::swap(update, next);
     }
 }

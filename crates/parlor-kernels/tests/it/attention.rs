@@ -1,8 +1,10 @@
 //! Ragged attention against a dense f64 version: groups, windows, caches, shared parents, block borders.
 
-use parlor_kernels::attention::{self, Geometry, Gradients, KeyValues, Saved, Segment, Source, Span};
+use parlor_kernels::attention::{
+    self, ForwardResults, Geometry, Gradients, KeySource, KeyValues, Segment, Span,
+};
 
-use parlor_kernels::matmul::gemm::Path;
+use parlor_kernels::matmul::KernelSet;
 use parlor_kernels::{Arithmetic, BlockFormat, DType, Tensor, View};
 
 use proptest::prelude::*;
@@ -48,12 +50,12 @@ fn plan(lengths: &[usize], parents: &[Option<usize>]) -> (Plan, Vec<Segment<'sta
         let parent: Option<&Segment<'static>> = parents[index].map(|p| &segments[p]);
         let position = parent.map_or(0, |p| p.position + p.rows.len());
         let mut spans: Vec<Span<'static>> = parent.map_or(Vec::new(), |p| p.spans.clone());
-        spans.push(Span { source: Source::Rows(start..start + len), position });
+        spans.push(Span { source: KeySource::Rows(start..start + len), position });
         let keys: Vec<(usize, usize)> = spans
             .iter()
             .flat_map(|span| match &span.source {
-                Source::Rows(r) => r.clone().zip(span.position..).collect::<Vec<_>>(),
-                Source::Cache { .. } => unreachable!(),
+                KeySource::Rows(r) => r.clone().zip(span.position..).collect::<Vec<_>>(),
+                KeySource::Cache { .. } => unreachable!(),
             })
             .collect();
         rows.extend((0..len).map(|i| (position + i, keys.clone())));
@@ -74,9 +76,14 @@ fn check(geometry: Geometry, lengths: &[usize], parents: &[Option<usize>]) {
     let (mut out, mut lse) = (vec![0.0; rows * qw], vec![0.0; rows * geometry.heads]);
     let (wq, wk, wv) = (wide(&q), wide(&k), wide(&v));
     let want = reference(&geometry, &plan, &wq, &wk, &wv);
-    for path in Path::available(Arithmetic::F32) {
-        attention::forward_by(path, &geometry, (&q, kv, &segments), (&mut out, &mut lse));
-        close(path.name(), &out, &want);
+    for set in KernelSet::all() {
+        attention::forward_with(
+            &set,
+            (&geometry, Arithmetic::F32),
+            (&q, kv, &segments),
+            (&mut out, &mut lse),
+        );
+        close(set.name(), &out, &want);
     }
 
     // In bf16 an operand is off by 2^-9 of itself. A score is off by twice that times the sum of magnitudes of its
@@ -85,23 +92,26 @@ fn check(geometry: Geometry, lengths: &[usize], parents: &[Option<usize>]) {
     // the first, and twice 2^-9.
     let unit = 2f64.powi(-9);
     let off = 4.0 * unit * geometry.head_dim as f64 * f64::from(geometry.scale) + 2.0 * unit;
-    let saved = Saved { q: &q, kv, out: &out, lse: &lse };
+    let saved = ForwardResults { q: &q, kv, out: &out, lse: &lse };
     let mut plain = (vec![f32::NAN; rows * qw], vec![0.0; rows * kw], vec![0.0; rows * kw]);
     let gradients = Gradients { dq: &mut plain.0, dk: &mut plain.1, dv: &mut plain.2 };
     attention::backward((&geometry, Arithmetic::F32), saved, &segments, &dout, gradients);
-    for path in Path::available(Arithmetic::F32).into_iter().chain(Path::available(Arithmetic::Bf16)) {
+    let sets = KernelSet::all();
+    let f32_and_bf16 = sets.iter().flat_map(|set| [Arithmetic::F32, Arithmetic::Bf16].map(|a| (set, a)));
+    for (set, arithmetic) in f32_and_bf16 {
         let (mut near, mut near_lse) = (vec![0.0; rows * qw], vec![0.0; rows * geometry.heads]);
-        attention::forward_by(path, &geometry, (&q, kv, &segments), (&mut near, &mut near_lse));
+        attention::forward_with(
+            set,
+            (&geometry, arithmetic),
+            (&q, kv, &segments),
+            (&mut near, &mut near_lse),
+        );
         for (got, want) in near.iter().zip(&want) {
-            assert!(
-                (f64::from(*got) - want).abs() <= off,
-                "{}: {got}, want {want} within {off}",
-                path.name()
-            );
+            assert!((f64::from(*got) - want).abs() <= off, "{}: {got}, want {want} within {off}", set.name());
         }
         let mut other = (vec![f32::NAN; rows * qw], vec![0.0; rows * kw], vec![0.0; rows * kw]);
         let gradients = Gradients { dq: &mut other.0, dk: &mut other.1, dv: &mut other.2 };
-        attention::backward_by(path, &geometry, (saved, &segments, &dout), gradients);
+        attention::backward_with(set, (&geometry, arithmetic), (saved, &segments, &dout), gradients);
         for (name, got, want) in
             [("dq", &other.0, &plain.0), ("dk", &other.1, &plain.1), ("dv", &other.2, &plain.2)]
         {
@@ -111,13 +121,13 @@ fn check(geometry: Geometry, lengths: &[usize], parents: &[Option<usize>]) {
             let largest = want.iter().fold(terms, |largest, x| largest.max(x.abs()));
             for (got, want) in got.iter().zip(want) {
                 let error = f64::from((got - want).abs() / largest);
-                assert!(error <= off, "{}, {name}: {got}, want {want}, {error} of {off}", path.name());
+                assert!(error <= off, "{}, {name}: {got}, want {want}, {error} of {off}", set.name());
             }
         }
     }
 
     let (mut dq, mut dk, mut dv) = (vec![f32::NAN; rows * qw], vec![0.0; rows * kw], vec![0.0; rows * kw]);
-    let saved = Saved { q: &q, kv, out: &out, lse: &lse };
+    let saved = ForwardResults { q: &q, kv, out: &out, lse: &lse };
     let gradients = Gradients { dq: &mut dq, dk: &mut dk, dv: &mut dv };
     attention::backward((&geometry, Arithmetic::F32), saved, &segments, &dout, gradients);
     if rows * qw <= 600 {
@@ -158,13 +168,13 @@ fn segments_of_odd_lengths() {
 }
 
 #[test]
-fn blocks_join_without_a_seam() {
+fn blocks_of_keys_join() {
     check(geometry(2, 1, 8, None), &[150, 64, 1, 65], &[None; 4]);
     check(geometry(2, 2, 8, Some(40)), &[200, 3], &[None; 2]);
 }
 
 #[test]
-fn answers_share_their_prompt() {
+fn segments_share_a_prefix() {
     let parents = [None, Some(0), Some(0), None, Some(3), Some(4)];
     check(geometry(2, 1, 4, None), &[4, 3, 2, 3, 2, 5], &parents);
     check(geometry(4, 2, 4, Some(4)), &[6, 5, 3, 2, 1, 2], &parents);
@@ -193,13 +203,13 @@ fn cached_decode_equals_the_whole() {
         for range in [10..16, 16..17, 17..18, 18..19] {
             let spans = vec![
                 Span {
-                    source: Source::Cache {
+                    source: KeySource::Cache {
                         keys: View::F32(&k[..range.start * 12]),
                         values: View::F32(&v[..range.start * 12]),
                     },
                     position: 0,
                 },
-                Span { source: Source::Rows(0..range.len()), position: range.start },
+                Span { source: KeySource::Rows(0..range.len()), position: range.start },
             ];
             let segment = Segment { rows: 0..range.len(), position: range.start, spans };
             let own = range.start * 12..range.end * 12;
@@ -251,11 +261,11 @@ fn check_cached(g: Geometry, tokens: usize, block: usize) {
             .zip(&values)
             .enumerate()
             .map(|(index, (keys, values))| Span {
-                source: Source::Cache { keys: keys.view(), values: values.view() },
+                source: KeySource::Cache { keys: keys.view(), values: values.view() },
                 position: index * block,
             })
             .collect();
-        spans.push(Span { source: Source::Rows(0..1), position: tokens });
+        spans.push(Span { source: KeySource::Rows(0..1), position: tokens });
         let segment = Segment { rows: 0..1, position: tokens, spans };
         let (mut out, mut lse) = (vec![0.0; qw], vec![0.0; g.heads]);
         let kv = KeyValues { keys: &own_k, values: &own_v };

@@ -1,4 +1,4 @@
-//! Tiled products on every instruction set of the machine and the portable one, in both precisions, over odd sizes.
+//! gemm with the kernels of every instruction set of the machine, in both precisions, over odd sizes.
 //!
 //! Bounds: the reference multiplies the very operands of the product (rounded to bf16 where the arithmetic is) in f64,
 //! so what is left is the error of f32 sums. Each of `n` additions rounds a partial sum that is at most the sum of
@@ -6,7 +6,11 @@
 //! are exact in f32.
 
 use half::{bf16, f16};
-use parlor_kernels::matmul::gemm::{Along, Band, Operand, Path, Product, Size, Thin, product, product_all};
+use parlor_kernels::matmul::KernelSet;
+use parlor_kernels::matmul::gemm::{
+    BatchedOperand, GemmKernel, GemmOutput, GemmSize, LowRankEpilogue, Operand, StorageOrder, gemm,
+    gemm_batched,
+};
 use parlor_kernels::{Arithmetic, ValuesMut, View, Write};
 use proptest::prelude::*;
 
@@ -19,18 +23,19 @@ struct Stored {
     f16: Vec<f16>,
     dtype: usize,
     width: usize,
-    along: Along,
+    order: StorageOrder,
 }
 
 impl Stored {
     fn new(numbers: &mut Numbers, lanes: usize, depth: usize) -> Self {
-        let along = [Along::Depth, Along::Lanes][numbers.below(2)];
-        let (rows, columns) = if along == Along::Depth { (lanes, depth) } else { (depth, lanes) };
+        let order = [StorageOrder::KContiguous, StorageOrder::MnContiguous][numbers.below(2)];
+        let (rows, columns) =
+            if order == StorageOrder::KContiguous { (lanes, depth) } else { (depth, lanes) };
         let width = columns + numbers.below(4);
         let f32 = numbers.vec(rows * width);
         let bf16 = f32.iter().map(|&x| bf16::from_f32(x)).collect();
         let f16 = f32.iter().map(|&x| f16::from_f32(x)).collect();
-        Self { f32, bf16, f16, dtype: numbers.below(3), width, along }
+        Self { f32, bf16, f16, dtype: numbers.below(3), width, order }
     }
 
     fn operand(&self) -> Operand<'_> {
@@ -39,12 +44,13 @@ impl Stored {
             1 => View::Bf16(&self.bf16),
             _ => View::F16(&self.f16),
         };
-        Operand { view, width: self.width, along: self.along }
+        Operand { view, width: self.width, order: self.order }
     }
 
-    /// The value at a lane and a place of the depth, as the product has it.
+    /// The value at a lane and a K index, as the product has it.
     fn at(&self, arithmetic: Arithmetic, lane: usize, depth: usize) -> f64 {
-        let (row, column) = if self.along == Along::Depth { (lane, depth) } else { (depth, lane) };
+        let (row, column) =
+            if self.order == StorageOrder::KContiguous { (lane, depth) } else { (depth, lane) };
         let index = row * self.width + column;
         let value = match self.dtype {
             0 => self.f32[index],
@@ -58,14 +64,14 @@ impl Stored {
     }
 }
 
-fn check(path: Path, arithmetic: Arithmetic, seed: u64, size: Size, write: Write) {
-    let Size { rows, columns, depth } = size;
+fn check(kernel: GemmKernel, arithmetic: Arithmetic, seed: u64, size: GemmSize, write: Write) {
+    let GemmSize { rows, columns, depth } = size;
     let mut numbers = Numbers::new(seed);
     let left = Stored::new(&mut numbers, rows, depth);
     let right = Stored::new(&mut numbers, columns, depth);
     let before = numbers.vec(rows * columns);
     let mut dst = before.clone();
-    product(path, &mut dst, (left.operand(), right.operand()), size, write);
+    gemm(kernel, &mut dst, (left.operand(), right.operand()), size, write);
     for (index, (&got, &before)) in dst.iter().zip(&before).enumerate() {
         let (row, column) = (index / columns, index % columns);
         let start = if write == Write::Accumulate { f64::from(before) } else { 0.0 };
@@ -80,18 +86,25 @@ fn check(path: Path, arithmetic: Arithmetic, seed: u64, size: Size, write: Write
         assert!(
             error <= bound,
             "{} {arithmetic:?} {size:?} {:?} {:?} [{row}, {column}]: got {got}, want {want}, bound {bound:e}",
-            path.name(),
-            left.along,
-            right.along
+            kernel.name(),
+            left.order,
+            right.order
         );
     }
 }
 
-fn on_every_path(seed: u64, size: Size, write: Write) {
+/// The different kernels of all sets.
+fn kernels(arithmetic: Arithmetic) -> Vec<GemmKernel> {
+    let mut kernels: Vec<_> = KernelSet::all().iter().map(|set| set.gemm(arithmetic)).collect();
+    kernels.dedup_by_key(|kernel| kernel.name());
+    kernels
+}
+
+fn on_every_kernel(seed: u64, size: GemmSize, write: Write) {
     for arithmetic in [Arithmetic::F32, Arithmetic::Bf16] {
-        for path in Path::available(arithmetic) {
+        for kernel in kernels(arithmetic) {
             for seed in seed..seed + 4 {
-                check(path, arithmetic, seed, size, write);
+                check(kernel, arithmetic, seed, size, write);
             }
         }
     }
@@ -109,72 +122,74 @@ proptest! {
         accumulate: bool,
     ) {
         let write = if accumulate { Write::Accumulate } else { Write::Replace };
-        on_every_path(u64::from(seed), Size { rows, columns, depth }, write);
+        on_every_kernel(u64::from(seed), GemmSize { rows, columns, depth }, write);
     }
 }
 
 #[test]
-fn several_blocks_of_depth_and_chunks_of_columns_join_without_a_seam() {
+fn blocks_of_k_and_chunks_of_columns_join() {
     for size in [
-        Size { rows: 5, columns: 33, depth: 1601 },
-        Size { rows: 451, columns: 40, depth: 769 },
-        Size { rows: 3, columns: 2800, depth: 770 },
+        GemmSize { rows: 5, columns: 33, depth: 1601 },
+        GemmSize { rows: 451, columns: 40, depth: 769 },
+        GemmSize { rows: 3, columns: 2800, depth: 770 },
     ] {
-        on_every_path(7, size, Write::Accumulate);
+        on_every_kernel(7, size, Write::Accumulate);
     }
 }
 
 #[test]
 fn results_do_not_depend_on_where_a_row_lies_or_on_threads() {
     // A batch and its rows one by one: the sums of an element are in the same order.
-    let (rows, size) = (37, Size { rows: 37, columns: 50, depth: 900 });
+    let (rows, size) = (37, GemmSize { rows: 37, columns: 50, depth: 900 });
     let mut numbers = Numbers::new(3);
     let (x, w) = (numbers.vec(rows * size.depth), numbers.vec(size.columns * size.depth));
-    let stored = |values| Operand { view: View::F32(values), width: size.depth, along: Along::Depth };
+    let stored =
+        |values| Operand { view: View::F32(values), width: size.depth, order: StorageOrder::KContiguous };
     for arithmetic in [Arithmetic::F32, Arithmetic::Bf16] {
-        for path in Path::available(arithmetic) {
+        for kernel in kernels(arithmetic) {
             let mut all = vec![0.0; rows * size.columns];
-            product(path, &mut all, (stored(&x), stored(&w)), size, Write::Replace);
+            gemm(kernel, &mut all, (stored(&x), stored(&w)), size, Write::Replace);
             for row in 0..rows {
                 let mut one = vec![0.0; size.columns];
                 let x = &x[row * size.depth..(row + 1) * size.depth];
-                product(path, &mut one, (stored(x), stored(&w)), Size { rows: 1, ..size }, Write::Replace);
-                assert_eq!(one, all[row * size.columns..][..size.columns], "{} row {row}", path.name());
+                gemm(kernel, &mut one, (stored(x), stored(&w)), GemmSize { rows: 1, ..size }, Write::Replace);
+                assert_eq!(one, all[row * size.columns..][..size.columns], "{} row {row}", kernel.name());
             }
         }
     }
 }
 
-/// A result of bf16 is that of f32 rounded once, however the sums are cut, and is added to what is there in f32.
+/// A bf16 result is the f32 result rounded once, however K is blocked; accumulation is in f32.
 #[test]
-fn results_of_bf16_are_rounded_once() {
+fn bf16_results_are_rounded_once() {
     for (rows, columns, depth) in [(1, 1, 1), (37, 300, 63), (451, 40, 1601), (3, 2800, 770), (5, 7, 0)] {
         let mut numbers = Numbers::new(5);
         let (x, w) = (numbers.vec(rows * depth), numbers.vec(columns * depth));
-        let stored = |values| Operand { view: View::F32(values), width: depth, along: Along::Depth };
+        let stored =
+            |values| Operand { view: View::F32(values), width: depth, order: StorageOrder::KContiguous };
         let before: Vec<bf16> = numbers.vec(rows * columns).into_iter().map(bf16::from_f32).collect();
         for arithmetic in [Arithmetic::F32, Arithmetic::Bf16] {
-            for path in Path::available(arithmetic) {
+            for kernel in kernels(arithmetic) {
                 let mut wide = vec![0.0; rows * columns];
-                let size = Size { rows, columns, depth };
-                product(path, &mut wide, (stored(&x), stored(&w)), size, Write::Replace);
+                let size = GemmSize { rows, columns, depth };
+                gemm(kernel, &mut wide, (stored(&x), stored(&w)), size, Write::Replace);
                 for write in [Write::Replace, Write::Accumulate] {
                     let mut narrow = before.clone();
                     let (left, right) = (stored(&x), stored(&w));
-                    let left = Band { operand: left, lanes: rows };
-                    let right = Band { operand: right, lanes: columns };
+                    let left = BatchedOperand { operand: left, lanes: rows };
+                    let right = BatchedOperand { operand: right, lanes: columns };
                     let to = ValuesMut::Bf16(&mut narrow);
-                    product_all(
-                        path,
+                    gemm_batched(
+                        kernel,
                         (&[left], &[right]),
                         depth,
-                        &mut [Product { to, write, base: None, thin: None }],
+                        &mut [GemmOutput { to, write, addend: None, epilogue: None }],
                     );
                     let want = wide.iter().zip(&before).map(|(&sum, before)| match write {
                         Write::Replace => bf16::from_f32(sum),
                         Write::Accumulate => bf16::from_f32(before.to_f32() + sum),
                     });
-                    assert!(want.eq(narrow), "{} {rows} {columns} {depth}", path.name());
+                    assert!(want.eq(narrow), "{} {rows} {columns} {depth}", kernel.name());
                 }
             }
         }
@@ -184,9 +199,9 @@ fn results_of_bf16_are_rounded_once() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Operands side by side make, bit for bit, what each makes alone: bands of odd sizes, empty ones among them.
+    /// Batched operands equal, to the bit, single products: odd sizes, empty ones among them.
     #[test]
-    fn bands_make_what_each_makes_alone(
+    fn batched_operands_equal_single_products(
         seed in any::<u32>(),
         rows in prop::collection::vec(0usize..40, 1..4),
         columns in prop::collection::vec(0usize..70, 1..4),
@@ -201,7 +216,7 @@ proptest! {
         let right: Vec<_> = operands.collect();
         let writes = [Write::Replace, Write::Accumulate];
         for arithmetic in [Arithmetic::F32, Arithmetic::Bf16] {
-            for path in Path::available(arithmetic) {
+            for kernel in kernels(arithmetic) {
                 let (mut alone, mut together, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
                 for &(left, rows) in &left {
                     for &(right, columns) in &right {
@@ -209,16 +224,16 @@ proptest! {
                         together.push(to.clone());
                         let write = writes[numbers.below(2)];
                         kinds.push(write);
-                        product(path, &mut to, (left, right), Size { rows, columns, depth }, write);
+                        gemm(kernel, &mut to, (left, right), GemmSize { rows, columns, depth }, write);
                         alone.push(to);
                     }
                 }
                 let results = together.iter_mut().zip(&kinds);
-                let mut results: Vec<_> = results.map(|(to, &write)| Product { to: to.into(), write, base: None, thin: None }).collect();
-                let band = |&(operand, lanes): &(_, _)| Band { operand, lanes };
-                let bands: [Vec<_>; 2] = [left.iter().map(band).collect(), right.iter().map(band).collect()];
-                product_all(path, (&bands[0], &bands[1]), depth, &mut results);
-                prop_assert_eq!(&alone, &together, "{}", path.name());
+                let mut results: Vec<_> = results.map(|(to, &write)| GemmOutput { to: to.into(), write, addend: None, epilogue: None }).collect();
+                let batched = |&(operand, lanes): &(_, _)| BatchedOperand { operand, lanes };
+                let batches: [Vec<_>; 2] = [left.iter().map(batched).collect(), right.iter().map(batched).collect()];
+                gemm_batched(kernel, (&batches[0], &batches[1]), depth, &mut results);
+                prop_assert_eq!(&alone, &together, "{}", kernel.name());
             }
         }
     }
@@ -227,9 +242,9 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// A thin product beside another makes, bit for bit, what a second product makes that is added afterwards.
+    /// A low-rank epilogue equals, to the bit, a second product that is accumulated.
     #[test]
-    fn thin_products_are_added_as_second_ones_are(
+    fn low_rank_epilogues_equal_second_products(
         seed in any::<u32>(),
         rows in 0usize..60,
         columns in prop::collection::vec((0usize..300, prop::option::of(0usize..70)), 1..4),
@@ -239,41 +254,41 @@ proptest! {
         let left = Stored::new(&mut numbers, rows, depth);
         let each = columns.iter().map(|&(columns, rank)| {
             let right = Stored::new(&mut numbers, columns, depth);
-            let thin = rank.map(|rank| {
+            let epilogue = rank.map(|rank| {
                 (Stored::new(&mut numbers, rows, rank), Stored::new(&mut numbers, columns, rank), rank)
             });
-            (columns, right, thin)
+            (columns, right, epilogue)
         });
         let each: Vec<_> = each.collect();
         for arithmetic in [Arithmetic::F32, Arithmetic::Bf16] {
-            for path in Path::available(arithmetic) {
+            for kernel in kernels(arithmetic) {
                 let mut apart = Vec::new();
-                for (columns, right, thin) in &each {
+                for (columns, right, epilogue) in &each {
                     let mut to = vec![f32::NAN; rows * columns];
-                    let size = Size { rows, columns: *columns, depth };
-                    product(path, &mut to, (left.operand(), right.operand()), size, Write::Replace);
-                    if let Some((left, right, depth)) = thin {
-                        let size = Size { depth: *depth, ..size };
-                        product(path, &mut to, (left.operand(), right.operand()), size, Write::Accumulate);
+                    let size = GemmSize { rows, columns: *columns, depth };
+                    gemm(kernel, &mut to, (left.operand(), right.operand()), size, Write::Replace);
+                    if let Some((left, right, depth)) = epilogue {
+                        let size = GemmSize { depth: *depth, ..size };
+                        gemm(kernel, &mut to, (left.operand(), right.operand()), size, Write::Accumulate);
                     }
                     apart.push(to);
                 }
                 let mut together: Vec<_> = apart.iter().map(|to| vec![f32::NAN; to.len()]).collect();
-                let results = together.iter_mut().zip(&each).map(|(to, (.., thin))| Product {
+                let results = together.iter_mut().zip(&each).map(|(to, (.., epilogue))| GemmOutput {
                     to: to.into(),
                     write: Write::Replace,
-                    base: None,
-                    thin: thin.as_ref().map(|(left, right, depth)| Thin {
-                        left: left.operand(),
-                        right: right.operand(),
+                    addend: None,
+                    epilogue: epilogue.as_ref().map(|(left, right, depth)| LowRankEpilogue {
+                        a: left.operand(),
+                        b: right.operand(),
                         depth: *depth,
                     }),
                 });
                 let mut results: Vec<_> = results.collect();
-                let bands = each.iter().map(|(lanes, right, _)| Band { operand: right.operand(), lanes: *lanes });
-                let left = Band { operand: left.operand(), lanes: rows };
-                product_all(path, (&[left], &bands.collect::<Vec<_>>()), depth, &mut results);
-                prop_assert_eq!(&apart, &together, "{}", path.name());
+                let batches = each.iter().map(|(lanes, right, _)| BatchedOperand { operand: right.operand(), lanes: *lanes });
+                let left = BatchedOperand { operand: left.operand(), lanes: rows };
+                gemm_batched(kernel, (&[left], &batches.collect::<Vec<_>>()), depth, &mut results);
+                prop_assert_eq!(&apart, &together, "{}", kernel.name());
             }
         }
     }

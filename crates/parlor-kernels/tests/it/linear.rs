@@ -1,8 +1,7 @@
 //! Linear layers in every dtype and number of rows.
 
 use half::{bf16, f16};
-use parlor_kernels::linear::{self, Beside, Layer, Shape};
-use parlor_kernels::matmul::prepacked::Packed;
+use parlor_kernels::linear::{self, Layer, LowRankUpdate, Shape};
 use parlor_kernels::{Arithmetic, BlockFormat, Blocks, View, Write};
 
 use crate::{Numbers, close, close_within, wide};
@@ -127,10 +126,9 @@ fn nan_and_infinity_are_not_hidden() {
     }
 }
 
-/// What is beside a weight is added to its product whatever way that is computed: in f32 by one library or another, in few rows,
-/// in bf16, from packed bytes. Layers have it or not.
+/// A low-rank update is added to its weight's product by every method: f32 gemm, gemv, bf16, prepacked. Layers have one or not.
 #[test]
-fn low_rank_factors_are_added_on_every_way() {
+fn low_rank_updates_are_added_by_every_method() {
     let (inputs, outputs, rank) = (64, 40, 5);
     for rows in [1, 3, 33] {
         let mut numbers = Numbers::new(rows as u64);
@@ -139,12 +137,12 @@ fn low_rank_factors_are_added_on_every_way() {
         let (weight, dy) = (numbers.vec(outputs * inputs), numbers.vec(rows * outputs));
         let bf16: Vec<bf16> = weight.iter().map(|&w| bf16::from_f32(w)).collect();
         let blocks = Blocks::quantize(&weight, BlockFormat::Q8_0);
-        let packed = Packed::new(View::Block(blocks.view()), inputs).unwrap();
-        let beside = |factor| Some(Beside { h: View::F32(&h), factor, rank });
+        let packed = View::Block(blocks.view()).prepack(inputs).unwrap();
+        let update = |factor| Some(LowRankUpdate { h: View::F32(&h), factor, rank });
         for arithmetic in [Arithmetic::F32, Arithmetic::Bf16] {
             let shape = Shape { rows, inputs, outputs, arithmetic };
             // Five products and what they are added to, each sum rounded, on both sides; magnitudes are twice the largest.
-            let near = |got: &[f32], want: &[f32]| {
+            let assert_close = |got: &[f32], want: &[f32]| {
                 close_within(&format!("{shape:?}"), got, &wide(want), 24.0 * 2f64.powi(-24));
             };
             for weight in [View::F32(&weight), View::Bf16(&bf16), View::Packed(packed.view())] {
@@ -161,11 +159,11 @@ fn low_rank_factors_are_added_on_every_way() {
                 );
                 let mut y = [vec![f32::NAN; rows * outputs], vec![f32::NAN; rows * outputs]];
                 let [first, second] = &mut y;
-                let layer =
-                    |y, beside| Layer { weight, bias: None, y, write: Write::Replace, base: None, beside };
-                let mut layers = [layer(first, beside(View::F32(&b))), layer(second, None)];
+                let write = Write::Replace;
+                let layer = |y, low_rank| Layer { weight, bias: None, y, write, addend: None, low_rank };
+                let mut layers = [layer(first, update(View::F32(&b))), layer(second, None)];
                 linear::forward_all(View::F32(&x), Shape { outputs: 2 * outputs, ..shape }, &mut layers);
-                near(&y[0], &want);
+                assert_close(&y[0], &want);
                 assert_eq!(y[1], plain, "{rows} {arithmetic:?} {weight:?}");
 
                 let mut want = vec![1.0; rows * inputs];
@@ -178,9 +176,9 @@ fn low_rank_factors_are_added_on_every_way() {
                     Shape { outputs: rank, ..shape },
                 );
                 let mut dx = vec![1.0; rows * inputs];
-                let both = (weight, beside(View::F32(&a)));
-                linear::backward_input_beside(View::F32(&dy), both, &mut dx, Write::Accumulate, shape);
-                near(&dx, &want);
+                let both = (weight, update(View::F32(&a)));
+                linear::backward_input_low_rank(View::F32(&dy), both, &mut dx, Write::Accumulate, shape);
+                assert_close(&dx, &want);
             }
         }
     }

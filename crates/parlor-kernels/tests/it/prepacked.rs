@@ -1,4 +1,4 @@
-//! Products with packed weights on every path, against f64 over the same rounded operands.
+//! Products with prepacked weights with the kernels of every instruction set, against f64 over the same rounded operands.
 //!
 //! Bounds: sums over a block are exact integers. What rounds is their conversion (24 bits hold any of them at 4 bits, at 8
 //! it may round), the product of the two scales, and one fused addition per block, each by 2^-24 of what it makes: below
@@ -6,14 +6,37 @@
 
 use half::{bf16, f16};
 use parlor_kernels::linear::{self, Shape};
-use parlor_kernels::matmul::prepacked::{self, Inputs, Output, Packed, PackedPath, PairsPath};
+use parlor_kernels::matmul::KernelSet;
+use parlor_kernels::matmul::prepacked::int8::{self, Int8Kernel, QuantizedActivations};
+use parlor_kernels::matmul::prepacked::{PrepackedOutput, bf16 as packed_bf16};
+use parlor_kernels::memory::PrepackedWeight;
 use parlor_kernels::{Arithmetic, BlockFormat, Blocks, DType, MappedFile, Tensor, View, Write};
 use proptest::prelude::*;
 
 use crate::Numbers;
 
-fn forward(path: PackedPath, x: &Inputs, weight: &Packed, y: &mut [f32], write: Write) {
-    prepacked::forward(path, x, &mut [Output { weight, y, write, bias: None }]);
+fn forward(
+    kernel: Int8Kernel,
+    x: &QuantizedActivations,
+    weight: &PrepackedWeight,
+    y: &mut [f32],
+    write: Write,
+) {
+    int8::forward(kernel, x, &mut [PrepackedOutput { weight, y, write, bias: None }]);
+}
+
+/// The different int8 kernels of all sets.
+fn int8_kernels() -> Vec<Int8Kernel> {
+    let mut kernels: Vec<_> = KernelSet::all().iter().map(KernelSet::int8).collect();
+    kernels.dedup_by_key(|kernel| kernel.name());
+    kernels
+}
+
+/// The different bf16 kernels of all sets.
+fn bf16_kernels() -> Vec<packed_bf16::Bf16Kernel> {
+    let mut kernels: Vec<_> = KernelSet::all().iter().map(KernelSet::bf16).collect();
+    kernels.dedup_by_key(|kernel| kernel.name());
+    kernels
 }
 
 /// All formats.
@@ -88,7 +111,7 @@ fn check(format: BlockFormat, seed: u64, rows: usize, outputs: usize, blocks: us
     let columns = 32 * blocks;
     let mut numbers = Numbers::new(seed);
     let weight = weight(format, &mut numbers, outputs, columns);
-    let packed = Packed::new(weight.view(), columns).unwrap();
+    let packed = weight.view().prepack(columns).unwrap();
     let mut wide = vec![0.0; outputs * columns];
     packed.view().widen_into(&mut wide);
     for row in 0..outputs {
@@ -106,7 +129,7 @@ fn check(format: BlockFormat, seed: u64, rows: usize, outputs: usize, blocks: us
         }
     }
     let x = numbers.vec(rows * columns);
-    let inputs = Inputs::quantize(&x, columns);
+    let inputs = QuantizedActivations::quantize(KernelSet::best().int8(), &x, columns);
     for (at, &x) in x.iter().enumerate() {
         let (row, block) = (at / columns, at % columns / 32);
         let own = &x_block(&inputs, row, block);
@@ -132,11 +155,12 @@ fn check(format: BlockFormat, seed: u64, rows: usize, outputs: usize, blocks: us
         wants.push((want, (additions + 4) as f64 * 2f64.powi(-24) * magnitudes));
     }
     let mut results = Vec::new();
-    for path in PackedPath::available() {
+    for kernel in int8_kernels() {
         let mut y = before.clone();
-        forward(path, &inputs, &packed, &mut y, write);
+        let own = QuantizedActivations::quantize(kernel, &x, columns);
+        forward(kernel, &own, &packed, &mut y, write);
         for (at, (&got, &(want, bound))) in y.iter().zip(&wants).enumerate() {
-            let (name, got) = (path.name(), f64::from(got));
+            let (name, got) = (kernel.name(), f64::from(got));
             assert!(
                 (got - want).abs() <= bound,
                 "{name}: {got} and {want}, {} {}",
@@ -146,17 +170,17 @@ fn check(format: BlockFormat, seed: u64, rows: usize, outputs: usize, blocks: us
         }
         results.push(y);
     }
-    assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "the same on every path");
+    assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "the same with every kernel");
     // A row is the same whichever rows it is computed with.
     if let Some(last) = rows.checked_sub(1) {
-        let alone = Inputs::quantize(&x[last * columns..], columns);
+        let alone = QuantizedActivations::quantize(KernelSet::best().int8(), &x[last * columns..], columns);
         let mut y = before[last * outputs..].to_vec();
-        forward(PackedPath::best(), &alone, &packed, &mut y, write);
+        forward(KernelSet::best().int8(), &alone, &packed, &mut y, write);
         assert!(y == results[0][last * outputs..], "one row and {rows}");
     }
 }
 
-fn x_block(inputs: &Inputs, row: usize, block: usize) -> Vec<f32> {
+fn x_block(inputs: &QuantizedActivations, row: usize, block: usize) -> Vec<f32> {
     (0..32).map(|column| inputs.value(row, block * 32 + column)).collect()
 }
 
@@ -166,7 +190,7 @@ fn check_bf16(seed: u64, rows: usize, outputs: usize, columns: usize, write: Wri
     let mut numbers = Numbers::new(seed);
     let narrow = |x: &f32| bf16::from_f32(*x);
     let weight: Vec<bf16> = numbers.vec(outputs * columns).iter().map(narrow).collect();
-    let packed = Packed::new(View::Bf16(&weight), columns).unwrap();
+    let packed = View::Bf16(&weight).prepack(columns).unwrap();
     for row in 0..outputs {
         let mut own = vec![0.0; columns - 1];
         packed.widen(row, 1, &mut own);
@@ -177,10 +201,10 @@ fn check_bf16(seed: u64, rows: usize, outputs: usize, columns: usize, write: Wri
     let (bias, before) = (numbers.vec(outputs), numbers.vec(rows * outputs));
     let bias = with_bias.then_some(&bias[..]);
     let mut results = Vec::new();
-    for path in PairsPath::available() {
+    for kernel in bf16_kernels() {
         let mut y = before.clone();
-        prepacked::forward_bf16(path, &x, &mut [Output { weight: &packed, y: &mut y, write, bias }]);
-        results.push((path.name(), y));
+        packed_bf16::forward(kernel, &x, &mut [PrepackedOutput { weight: &packed, y: &mut y, write, bias }]);
+        results.push((kernel.name(), y));
     }
     // What a model calls, which may widen the weight.
     let mut y = before.clone();
@@ -212,7 +236,7 @@ fn check_bf16(seed: u64, rows: usize, outputs: usize, columns: usize, write: Wri
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn packed_bf16_products_are_those_of_their_numbers(
+    fn prepacked_bf16_products_match_the_f64_reference(
         seed: u64, rows in 0..70usize, outputs in 1..100usize, columns in 1..200usize, more: bool, bias: bool,
     ) {
         check_bf16(seed, rows, outputs, columns, if more { Write::Accumulate } else { Write::Replace }, bias);
@@ -220,7 +244,7 @@ proptest! {
 }
 
 #[test]
-fn blocks_of_depth_and_groups_of_panels_join_without_a_seam() {
+fn blocks_of_k_and_groups_of_panels_join() {
     // As pairs, and as f32 panels where a model widens them.
     check_bf16(1, 31, 300, 1801, Write::Replace, true);
     check_bf16(3, 45, 300, 1801, Write::Replace, true);
@@ -230,7 +254,7 @@ fn blocks_of_depth_and_groups_of_panels_join_without_a_seam() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn packed_products_are_those_of_their_numbers(
+    fn prepacked_int8_products_match_the_f64_reference(
         seed: u64, rows in 0..20usize, outputs in 1..100usize, blocks in 1..5usize, kind in 0..FORMATS.len(),
         more: bool,
     ) {
@@ -240,7 +264,7 @@ proptest! {
 }
 
 #[test]
-fn more_rows_than_pass_by_at_once_and_more_panels_than_a_task() {
+fn many_rows_and_many_panels() {
     for format in FORMATS {
         let whole = format.elements() / 32;
         check(format, 7, 259, 33, 2 * whole, Write::Replace);
@@ -253,42 +277,48 @@ fn more_rows_than_pass_by_at_once_and_more_panels_than_a_task() {
 }
 
 #[test]
-fn what_is_not_finite_reaches_every_output() {
+fn non_finite_activations_reach_every_output() {
     let weight = Blocks::quantize(&Numbers::new(3).vec(20 * 64), BlockFormat::Q8_0);
-    let packed = Packed::new(View::Block(weight.view()), 64).unwrap();
+    let packed = View::Block(weight.view()).prepack(64).unwrap();
     let narrow: Vec<bf16> = Numbers::new(3).vec(20 * 64).iter().map(|&w| bf16::from_f32(w)).collect();
-    let pairs = Packed::new(View::Bf16(&narrow), 64).unwrap();
+    let pairs = View::Bf16(&narrow).prepack(64).unwrap();
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut x = vec![0.5; 2 * 64];
         x[70] = bad;
-        for path in PairsPath::available() {
+        for kernel in bf16_kernels() {
             let mut y = vec![0.0; 40];
-            let output = Output { weight: &pairs, y: &mut y, write: Write::Replace, bias: None };
-            prepacked::forward_bf16(path, &x, &mut [output]);
-            assert!(y[..20].iter().all(|y| y.is_finite()), "{}", path.name());
-            assert!(y[20..].iter().all(|y| !y.is_finite()), "{}: {:?}", path.name(), &y[20..]);
+            let output = PrepackedOutput { weight: &pairs, y: &mut y, write: Write::Replace, bias: None };
+            packed_bf16::forward(kernel, &x, &mut [output]);
+            assert!(y[..20].iter().all(|y| y.is_finite()), "{}", kernel.name());
+            assert!(y[20..].iter().all(|y| !y.is_finite()), "{}: {:?}", kernel.name(), &y[20..]);
         }
-        for path in PackedPath::available() {
+        for kernel in int8_kernels() {
             let mut y = vec![0.0; 40];
-            forward(path, &Inputs::quantize(&x, 64), &packed, &mut y, Write::Replace);
-            assert!(y[..20].iter().all(|y| y.is_finite()), "{}", path.name());
-            assert!(y[20..].iter().all(|y| !y.is_finite()), "{}: {:?}", path.name(), &y[20..]);
+            forward(
+                kernel,
+                &QuantizedActivations::quantize(KernelSet::best().int8(), &x, 64),
+                &packed,
+                &mut y,
+                Write::Replace,
+            );
+            assert!(y[..20].iter().all(|y| y.is_finite()), "{}", kernel.name());
+            assert!(y[20..].iter().all(|y| !y.is_finite()), "{}: {:?}", kernel.name(), &y[20..]);
         }
     }
 }
 
 #[test]
-fn other_formats_and_widths_are_not_packed() {
+fn partial_blocks_are_not_prepacked() {
     let values = Numbers::new(4).vec(64 * 3);
-    assert!(Packed::new(View::Block(Blocks::quantize(&values, BlockFormat::Nf4).view()), 32).is_none());
-    assert!(Packed::new(weight(BlockFormat::Q6K, &mut Numbers::new(5), 6, 128).view(), 128).is_none());
-    assert!(Packed::new(View::Block(Blocks::quantize(&values, BlockFormat::Q8_0).view()), 48).is_none());
+    assert!(View::Block(Blocks::quantize(&values, BlockFormat::Nf4).view()).prepack(32).is_none());
+    assert!(weight(BlockFormat::Q6K, &mut Numbers::new(5), 6, 128).view().prepack(128).is_none());
+    assert!(View::Block(Blocks::quantize(&values, BlockFormat::Q8_0).view()).prepack(48).is_none());
 }
 
 /// A weight in a file waits for its second product, and nothing shows when it was packed: products, and rows that are looked
 /// up, are the same to the bit. 77 rows are no whole panel.
 #[test]
-fn a_weight_in_a_file_answers_before_it_is_packed() {
+fn a_mapped_weight_is_packed_lazily() {
     let (outputs, columns) = (77, 128);
     let directory = tempfile::tempdir().unwrap();
     for (dtype, rows) in [
@@ -331,10 +361,10 @@ fn a_weight_in_a_file_answers_before_it_is_packed() {
     }
 }
 
-/// Codes at the ends of their range, which a file may hold though no quantizer makes them, with inputs at the ends of theirs: the
-/// sums of a path that adds in 16 bits are at their largest.
+/// Quants at the ends of their range, which a file may hold though no quantizer makes them, with activations at the ends of theirs:
+/// the sums of a kernel that adds in 16 bits are at their largest.
 #[test]
-fn the_largest_codes_overflow_nothing() {
+fn extreme_quants_do_not_overflow() {
     let (outputs, columns) = (40, 512);
     let mut numbers = Numbers::new(11);
     for format in FORMATS.into_iter().filter(|format| format.has_inline_scales()) {
@@ -351,14 +381,14 @@ fn the_largest_codes_overflow_nothing() {
         }
         let weight = mapped(&bytes, format, outputs, columns);
         let wide = weight.to_f32_vec();
-        let packed = Packed::new(weight.view(), columns).unwrap();
+        let packed = weight.view().prepack(columns).unwrap();
         let x: Vec<f32> = (0..5 * columns)
             .map(|at| if at < columns { 1.0 } else { [1.0, -1.0][numbers.below(2)] })
             .collect();
-        let inputs = Inputs::quantize(&x, columns);
-        for path in PackedPath::available() {
+        let inputs = QuantizedActivations::quantize(KernelSet::best().int8(), &x, columns);
+        for kernel in int8_kernels() {
             let mut y = vec![0.0; 5 * outputs];
-            forward(path, &inputs, &packed, &mut y, Write::Replace);
+            forward(kernel, &inputs, &packed, &mut y, Write::Replace);
             for (at, y) in y.iter().enumerate() {
                 let (row, output) = (at / outputs, at % outputs);
                 let own = &wide[output * columns..(output + 1) * columns];
@@ -370,7 +400,7 @@ fn the_largest_codes_overflow_nothing() {
                 let additions = (columns / 16 + 8) as f64;
                 let bound = additions * 2f64.powi(-24) * columns as f64 * f64::from(largest).max(apart);
                 let y = f64::from(*y);
-                assert!((y - want).abs() <= bound, "{} {}: {y} and {want}", format.name(), path.name());
+                assert!((y - want).abs() <= bound, "{} {}: {y} and {want}", format.name(), kernel.name());
             }
         }
     }

@@ -96,8 +96,8 @@ fn products_read_bf16_as_they_round_f32() {
                 bias: None,
                 y,
                 write: Write::Replace,
-                base: None,
-                beside: None,
+                addend: None,
+                low_rank: None,
             });
             let mut layers: Vec<_> = layers.collect();
             if one_by_one {

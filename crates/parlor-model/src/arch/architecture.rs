@@ -1,4 +1,5 @@
-//! A family of models as the rest of the program sees it: an identifier that knows its configuration and its tensors.
+//! A family of models as the rest of the program sees it: an identifier that knows its configuration and its
+//! tensors.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -77,8 +78,8 @@ impl Architecture {
     /// The shape that a `config.json` of this family describes. `file` is for messages.
     ///
     /// # Errors
-    /// `Corrupt` for a missing, ill-typed or contradictory key; `Incompatible` for a value that Parlor does not
-    /// support. Each names the key, the file and the family.
+    /// `Corrupt` for a missing, ill-typed or contradictory key; `Incompatible` for a value that Parlor does
+    /// not support. Each names the key, the file and the family.
     pub fn decoder_config(
         self,
         hf: &Map<String, Value>,
@@ -107,7 +108,7 @@ impl Architecture {
         }
     }
 
-    /// What is odd about a `config.json` of this family that can be read: what it says twice, or in vain.
+    /// Warnings about a `config.json` of this family: keys that contradict each other, or have no effect.
     pub fn notices(self, hf: &Map<String, Value>, file: &Path) -> Vec<String> {
         let config = HfConfig { map: hf, file, family: self.model_type(), section: String::new() };
         let mut found = notices::of(self.0, &config);
@@ -129,8 +130,8 @@ impl Architecture {
         Ok(map)
     }
 
-    /// Brings a kept `config.json` up to date with what is being written: the family, whether the head is the embedding, and
-    /// rotary settings in both spellings.
+    /// Brings a kept `config.json` up to date with what is being written: the family, whether the head is the
+    /// embedding, and rotary settings in both spellings.
     pub(crate) fn refresh(self, config: &DecoderConfig, map: &mut Map<String, Value>) {
         map.extend(self.names());
         map.insert("vocab_size".to_owned(), json!(config.vocab_size));
@@ -158,8 +159,8 @@ impl Architecture {
         self.0.tensors(config)
     }
 
-    /// Whether a tensor's name says that it belongs to one of the decoder's modules: a block, an embedding, the last norm,
-    /// the head.
+    /// Whether a tensor's name says that it belongs to one of the decoder's modules: a block, an embedding,
+    /// the last norm, the head.
     pub(crate) fn is_inside(self, name: &str) -> bool {
         let bare =
             ["model.", "transformer."].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);

@@ -1,4 +1,5 @@
-//! What a family of models must say about itself: one implementation of [`Family`] in one file, and one line in `registry.rs`.
+//! What a family of models must say about itself: one implementation of [`Family`] in one file, and one line
+//! in `registry.rs`.
 
 use serde_json::{Map, Value};
 
@@ -28,16 +29,19 @@ pub(crate) trait Family: Sync {
     /// The shape that a `config.json` describes.
     ///
     /// # Errors
-    /// `Corrupt` for a missing, ill-typed or contradictory key; `Incompatible` for a value that Parlor does not support.
+    /// `Corrupt` for a missing, ill-typed or contradictory key; `Incompatible` for a value that Parlor does
+    /// not support.
     fn read_config(&self, config: &HfConfig<'_>) -> Result<DecoderConfig, ModelLoadError>;
 
-    /// The keys of the `config.json` of a shape that meets [`Self::requirements`], without `model_type` and `architectures`.
+    /// The keys of the `config.json` of a shape that meets [`Self::requirements`], without `model_type` and
+    /// `architectures`.
     fn write_config(&self, config: &DecoderConfig) -> Map<String, Value>;
 
-    /// What a `config.json` that can be read says twice, or in vain.
+    /// Warnings about a `config.json`: keys that contradict each other, or have no effect.
     fn notices(&self, config: &HfConfig<'_>) -> Vec<String>;
 
-    /// What of a shape the family's `config.json` can express: whether the shape meets it, and what to say if not.
+    /// What of a shape the family's `config.json` can express: whether the shape meets it, and what to say if
+    /// not.
     fn requirements(&self, config: &DecoderConfig) -> Vec<(bool, &'static str)>;
 
     /// The tensors that a safetensors checkpoint of this shape must have.

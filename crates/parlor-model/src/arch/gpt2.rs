@@ -141,13 +141,13 @@ const NAMES: [(&str, &str); 4] = [
     ("n_positions", "max_position_embeddings"),
 ];
 
-/// The key that counts of the two for `own`: the general one where it is there, as in transformers, which sets it last.
+/// The key that counts for `own`: the general one where it is present, as in transformers, which sets it last.
 fn name<'k>(config: &HfConfig<'_>, own: &'k str) -> &'k str {
     let general = NAMES.into_iter().find(|(name, _)| *name == own).map(|(_, general)| general);
     general.filter(|general| config.get(general).is_some()).unwrap_or(own)
 }
 
-/// What a file says twice, and differently.
+/// Warnings about keys that mean the same and differ.
 fn notices(config: &HfConfig<'_>) -> Vec<String> {
     let differs = |&(own, general): &(&str, &str)| {
         let (first, second) = (config.get(own)?, config.get(general)?);

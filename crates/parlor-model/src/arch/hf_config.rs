@@ -14,7 +14,7 @@ pub(crate) const LARGEST_HEADS: u64 = 1 << 16;
 pub(crate) const LARGEST_LAYERS: u64 = 10_000;
 pub(crate) const LARGEST_CONTEXT: u64 = 1 << 31;
 
-/// A `config.json` that is being read as some family's.
+/// A `config.json` that is read as that of a family.
 pub(crate) struct HfConfig<'a> {
     pub(crate) map: &'a Map<String, Value>,
     pub(crate) file: &'a Path,
@@ -33,7 +33,7 @@ impl<'a> HfConfig<'a> {
         present(self.map, key)
     }
 
-    /// Whether the key stands there as `null`, as opposed to not at all.
+    /// Whether the key is present as `null`, as opposed to absent.
     pub(crate) fn is_null(&self, key: &str) -> bool {
         self.map.get(key).is_some_and(Value::is_null)
     }
@@ -118,7 +118,7 @@ impl<'a> HfConfig<'a> {
         self.optional_positive(key)?.ok_or_else(|| self.missing(key))
     }
 
-    /// A yes or no, with what absence means.
+    /// A boolean, with its default.
     pub(crate) fn flag(&self, key: &str, absent: bool) -> Result<bool, ModelLoadError> {
         match self.get(key) {
             None => Ok(absent),
@@ -133,7 +133,7 @@ impl<'a> HfConfig<'a> {
         }
     }
 
-    /// The object under `key`, read with the same care.
+    /// The object under `key`, to read in the same way.
     pub(crate) fn section(&self, key: &str) -> Result<Option<HfConfig<'a>>, ModelLoadError> {
         match self.get(key) {
             None => Ok(None),
@@ -148,8 +148,8 @@ impl<'a> HfConfig<'a> {
     }
 }
 
-/// The dropout that a `config.json` asks training for: its keys and their probabilities, where above 0. Every family
-/// names them after their place (`resid_pdrop`, `attention_dropout`).
+/// The dropout that a `config.json` sets for training: the keys and their probabilities above 0. Every family
+/// has names of its own (`resid_pdrop`, `attention_dropout`).
 pub(crate) fn dropout(config: &Map<String, Value>) -> Vec<(&str, f64)> {
     // GPT-2's `summary_` keys are of a head that is no language model's.
     let names_dropout =

@@ -1,7 +1,7 @@
 //! What the families descended from LLaMA share: configuration keys and tensor names, in both file formats.
 //!
-//! Source: `models/{llama,mistral,qwen2,qwen3}` in transformers 5.23. A key that is absent has the default of its class
-//! there, unless it is a width, which must be the weights'.
+//! Source: `models/{llama,mistral,qwen2,qwen3}` in transformers 5.23. A key that is absent has the default of
+//! its class there, unless it is a width, which must be the weights'.
 
 use serde_json::{Map, Value, json};
 

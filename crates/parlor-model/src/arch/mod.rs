@@ -1,7 +1,7 @@
 //! Vendors: which families there are, what their configuration means, and what their tensors are called.
 //!
-//! Everything that knows a vendor is in this directory, and none of it computes. A family is one file that implements
-//! [`family::Family`] and one line in [`registry`].
+//! Everything that knows a vendor is in this directory, and none of it computes. A family is one file that
+//! implements [`family::Family`] and one line in [`registry`].
 
 pub(crate) mod architecture;
 pub(crate) mod family;

@@ -1,4 +1,4 @@
-//! Keys of transformers' base classes that concern every family: what is no reason to stop, and what is.
+//! Keys of transformers' base classes that concern every family: what is an error, and what is a warning.
 //!
 //! Source: `PreTrainedConfig` and `masking_utils.py` in transformers 5.23.
 
@@ -27,7 +27,7 @@ pub(super) fn refuse_unsupported(config: &HfConfig<'_>) -> Result<(), ModelLoadE
     }
 }
 
-/// What the user should know, whatever the family.
+/// Warnings that do not depend on the family.
 pub(super) fn of(family: &dyn Family, config: &HfConfig<'_>) -> Vec<String> {
     let mut found = Vec::new();
     let classes = config.get("architectures").and_then(Value::as_array);

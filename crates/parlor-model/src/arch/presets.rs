@@ -25,8 +25,15 @@ pub enum ModelPreset {
     Base,
 }
 
-/// hidden, intermediate, layers, heads, key/value heads, context.
-type Row = (usize, usize, usize, usize, usize, usize);
+/// The sizes of a preset.
+struct PresetSizes {
+    hidden: usize,
+    intermediate: usize,
+    layers: usize,
+    heads: usize,
+    key_value_heads: usize,
+    context: usize,
+}
 
 impl ModelPreset {
     /// All of them, smallest first.
@@ -44,14 +51,15 @@ impl ModelPreset {
         }
     }
 
-    fn row(self) -> Row {
-        match self {
-            ModelPreset::Nano => (128, 384, 4, 4, 2, 512),
-            ModelPreset::Micro => (256, 704, 4, 4, 2, 1024),
-            ModelPreset::Tiny => (384, 1024, 6, 6, 2, 1024),
-            ModelPreset::Small => (512, 1408, 8, 8, 4, 2048),
-            ModelPreset::Base => (768, 2048, 12, 12, 4, 2048),
-        }
+    fn sizes(self) -> PresetSizes {
+        let [hidden, intermediate, layers, heads, key_value_heads, context] = match self {
+            ModelPreset::Nano => [128, 384, 4, 4, 2, 512],
+            ModelPreset::Micro => [256, 704, 4, 4, 2, 1024],
+            ModelPreset::Tiny => [384, 1024, 6, 6, 2, 1024],
+            ModelPreset::Small => [512, 1408, 8, 8, 4, 2048],
+            ModelPreset::Base => [768, 2048, 12, 12, 4, 2048],
+        };
+        PresetSizes { hidden, intermediate, layers, heads, key_value_heads, context }
     }
 }
 
@@ -111,7 +119,8 @@ impl ArchitectureBlock {
         vocab_size: usize,
     ) -> Result<(Architecture, DecoderConfig), PresetError> {
         let mut problems = Vec::new();
-        let (hidden, inner, layers, heads, kv, context) = preset.row();
+        let PresetSizes { hidden, intermediate, layers, heads, key_value_heads: kv, context } =
+            preset.sizes();
         let family = self.family.unwrap_or(registry::DEFAULT_NEW_FAMILY);
         let mut bounded = |name: &str, value: usize, most: usize| {
             if value == 0 || value > most {
@@ -128,7 +137,7 @@ impl ArchitectureBlock {
             bounded("num_key_value_heads", self.num_key_value_heads.unwrap_or(default_kv), 1024);
         let layers = bounded("num_hidden_layers", self.num_hidden_layers.unwrap_or(layers), 1000);
         let intermediate_size =
-            bounded("intermediate_size", self.intermediate_size.unwrap_or(inner), 262_144);
+            bounded("intermediate_size", self.intermediate_size.unwrap_or(intermediate), 262_144);
         let head_dim = bounded("head_dim", self.head_dim.unwrap_or(hidden_size / heads), 1024);
         let max_position_embeddings =
             bounded("max_position_embeddings", self.max_position_embeddings.unwrap_or(context), 16_777_216);

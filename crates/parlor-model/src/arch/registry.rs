@@ -94,8 +94,8 @@ impl Architecture {
     /// Family and shape of the model in a GGUF file.
     ///
     /// # Errors
-    /// `Corrupt` for a missing, ill-typed or contradictory key; `Incompatible` for what Parlor does not run. Each names the
-    /// key and the file.
+    /// `Corrupt` for a missing, ill-typed or contradictory key; `Incompatible` for what Parlor does not run.
+    /// Each names the key and the file.
     pub(crate) fn of_gguf(file: &Gguf) -> Result<(Self, DecoderConfig), ModelLoadError> {
         let metadata = &file.metadata;
         let name = metadata.text(gguf::ARCHITECTURE)?.ok_or_else(|| metadata.missing(gguf::ARCHITECTURE))?;

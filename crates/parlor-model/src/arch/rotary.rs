@@ -1,10 +1,11 @@
 //! Rotary settings of a `config.json`, in the spellings that transformers accepts, and back.
 //!
 //! Source: `RotaryEmbeddingConfigMixin.convert_rope_params_to_dict` and `standardize_rope_params` in
-//! `modeling_rope_utils.py` of transformers 5.23. `rope_scaling` (the old name) counts before `rope_parameters` as a
-//! whole, unless it is empty; the base wavelength is the one inside the section that counts, then `rope_theta` beside it,
-//! then 10000. Both spellings are written, because transformers 4 takes theta 10000 from a file that has only the new one.
-//! Leaves out: YaRN, dynamic and long scaling, settings by layer type, rotation of parts of heads, which are refused.
+//! `modeling_rope_utils.py` of transformers 5.23. `rope_scaling` (the old name) counts before
+//! `rope_parameters` as a whole, unless it is empty; theta is the one inside the section that counts, then
+//! the top-level `rope_theta`, then 10000. Both spellings are written, because transformers 4 takes theta
+//! 10000 from a file that has only the new one. Leaves out: YaRN, dynamic and long scaling, settings by layer
+//! type, rotation of parts of heads, which are refused.
 
 use serde_json::{Map, Value, json};
 
@@ -16,11 +17,11 @@ use crate::error::ModelLoadError;
 const OLD: &str = "rope_scaling";
 /// The new name.
 const NEW: &str = "rope_parameters";
-/// Base wavelength of a file that names none, in every family.
+/// Theta of a file that names none, in every family.
 const DEFAULT_THETA: f64 = 10_000.0;
 const SUPPORTED: &str = "`default`, `linear` and `llama3`";
 
-/// What Python takes for false: such a section counts as absent.
+/// Whether Python takes the value for false: such a section counts as absent.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
@@ -121,7 +122,7 @@ fn by_wavelength(
     })
 }
 
-/// What a file that can be read says twice, or in vain.
+/// Warnings about settings that are given twice or not used.
 pub(super) fn notices(config: &HfConfig<'_>) -> Vec<String> {
     let mut found = Vec::new();
     let Ok(Some(section)) = section(config) else { return found };
@@ -164,7 +165,8 @@ pub(super) fn notices(config: &HfConfig<'_>) -> Vec<String> {
     found
 }
 
-/// Whether the section that is not used says the same as the one that is, as in files that hold both spellings.
+/// Whether the section that is not used says the same as the one that is, as in files that hold both
+/// spellings.
 fn agree(other: &Value, section: &Map<String, Value>, theta: f64) -> bool {
     let Some(other) = other.as_object() else { return false };
     if other.get("rope_theta").and_then(Value::as_f64).is_some_and(|another| another != theta) {

@@ -1,4 +1,4 @@
-//! Which of a model's numbers are none: asked when its output is not finite.
+//! Finds weights that are not finite, when the model's output is not.
 
 use rayon::prelude::*;
 
@@ -21,7 +21,7 @@ impl LoadedModel {
         Some(named.map_or_else(|| spec.role.to_string(), |tensor| tensor.name))
     }
 
-    /// What to say when its output is not finite: the tensor that makes it so, or that none does.
+    /// The message for output that is not finite: the tensor that is the cause, or that no tensor is.
     pub fn why_not_finite(&self) -> String {
         match self.tensor_not_finite() {
             Some(name) => format!(

@@ -1,4 +1,4 @@
-//! A model as it comes from a directory or a GGUF file: decoder, text side, and what the files said.
+//! Loads a model from a directory or a GGUF file: decoder, tokenizer, chat template, and their configuration.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +24,7 @@ pub struct LoadedModel {
     pub decoder: Decoder,
     /// Its family.
     pub architecture: Architecture,
-    /// `config.json`, whole; of a GGUF file the one that says the same.
+    /// `config.json` as it is in the file; for a GGUF file, one with the same meaning.
     pub hf_config: Map<String, Value>,
     /// Special tokens and recommended sampling.
     pub generation: GenerationConfig,
@@ -32,7 +32,7 @@ pub struct LoadedModel {
     pub tokenizer: Option<Tokenizer>,
     /// Conversations to text; `None` when there is no template.
     pub chat_template: Option<ChatTemplate>,
-    /// Tokenizer and template files, byte for byte; of a GGUF file those that hold the same.
+    /// Tokenizer and template files, byte for byte; for a GGUF file, equivalent ones.
     pub text_files: TextFiles,
     /// The directory, or the GGUF file.
     pub path: PathBuf,
@@ -44,12 +44,13 @@ pub struct LoadedModel {
     pub tensors: usize,
     /// Identifies the content of the directory or file.
     pub content_key: ContentKey,
-    /// What is odd but no reason to stop; also sent as `tracing` warnings.
+    /// Warnings about the files, also sent as `tracing` events.
     pub warnings: Vec<String>,
 }
 
 impl LoadedModel {
-    /// Tokens that end an answer: those that the model names, else the end-of-sequence token of its tokenizer.
+    /// Tokens that end a completion: those that the model names, else the end-of-sequence token of its
+    /// tokenizer.
     pub fn eos_token_ids(&self) -> Vec<u32> {
         match (self.generation.eos_token_ids.as_slice(), &self.tokenizer) {
             ([], Some(tokenizer)) => tokenizer.eos().map(|token| token.id).into_iter().collect(),
@@ -71,8 +72,8 @@ impl LoadedModel {
         );
     }
 
-    /// What to tell a user who trains this model and whose `config.json` asks for dropout, which the reference would
-    /// apply in training and the decoder does not have.
+    /// A warning for training this model when its `config.json` sets dropout, which transformers applies in
+    /// training and the decoder does not have.
     pub fn dropout_warning(&self) -> Option<String> {
         let keys = dropout(&self.hf_config);
         let list = keys.iter().map(|(key, p)| format!("{key} {p}")).collect::<Vec<_>>().join(", ");
@@ -82,7 +83,19 @@ impl LoadedModel {
     }
 }
 
-/// Loads the model that `path` is: a directory in Hugging Face layout, or a GGUF file.
+/// Loads the model at `path`: a directory in Hugging Face layout, or a GGUF file.
+///
+/// ```no_run
+/// use std::path::Path;
+///
+/// use parlor_model::{Batch, LoadOptions, Workspace, load_path};
+///
+/// let model = load_path(Path::new("models/my-model"), &LoadOptions::default())?;
+/// let batch = Batch::of_sequences([&[1, 2, 3][..]]);
+/// let logits = model.decoder.logits(&batch, &[2], None, &mut Workspace::default())?;
+/// assert_eq!(logits.len(), model.decoder.config().vocab_size);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// See [`ModelLoadError`]; every error names the file and what to do.
@@ -90,7 +103,19 @@ pub fn load_path(path: &Path, options: &LoadOptions) -> Result<LoadedModel, Mode
     if is_gguf(path) { load_gguf(path, options) } else { load_directory(path, options) }
 }
 
-/// Loads the model in a GGUF file. The vocabulary is built while the weights are looked at.
+/// Loads the model in a GGUF file, tokenizer and weights at the same time.
+///
+/// ```no_run
+/// use std::path::Path;
+///
+/// use parlor_model::{LoadOptions, WeightLayout, load_gguf};
+///
+/// // Prepacked weights are the fastest for inference.
+/// let options = LoadOptions { layout: WeightLayout::Prepacked, ..LoadOptions::default() };
+/// let model = load_gguf(Path::new("models/my-model.gguf"), &options)?;
+/// println!("{} with {} layers", model.architecture, model.decoder.config().num_hidden_layers());
+/// # Ok::<(), parlor_model::ModelLoadError>(())
+/// ```
 ///
 /// # Errors
 /// See [`ModelLoadError`]; every error names the file and what to do.
@@ -131,7 +156,19 @@ pub fn load_gguf(path: &Path, options: &LoadOptions) -> Result<LoadedModel, Mode
     Ok(model)
 }
 
-/// Loads the model in `dir`. The vocabulary is built while the weights are looked at.
+/// Loads the model in `dir`, tokenizer and weights at the same time.
+///
+/// ```no_run
+/// use std::path::Path;
+///
+/// use parlor_model::{LoadOptions, load_directory};
+///
+/// let model = load_directory(Path::new("models/my-model"), &LoadOptions::for_training())?;
+/// for warning in &model.warnings {
+///     eprintln!("{warning}");
+/// }
+/// # Ok::<(), parlor_model::ModelLoadError>(())
+/// ```
 ///
 /// # Errors
 /// See [`ModelLoadError`]; every error names the file and what to do.
@@ -197,8 +234,8 @@ pub fn load_directory(dir: &Path, options: &LoadOptions) -> Result<LoadedModel, 
     Ok(model)
 }
 
-/// A `config.json` without special tokens of ids below 0, which no token has, and what to say of those. transformers
-/// keeps such ids, and they never match: -1 is how files say "none".
+/// A `config.json` without special tokens of negative ids, and a warning about them. transformers keeps such
+/// ids, which never match: -1 is how files say "none".
 fn config_token_ids(hf_config: &Map<String, Value>) -> (Map<String, Value>, Option<String>) {
     const EOS: &str = "eos_token_id";
     let is_token = |value: &Value| value.as_i64().is_none_or(|id| id >= 0);
@@ -219,14 +256,14 @@ fn config_token_ids(hf_config: &Map<String, Value>) -> (Map<String, Value>, Opti
     let found = hf_config.get(EOS).filter(|found| ids.get(EOS) != Some(found));
     let warning = found.map(|found| {
         format!(
-            "config.json has `{EOS}: {found}`: no token has an id below 0, so none of these ends an answer"
+            "config.json has `{EOS}: {found}`: no token has an id below 0, so none of these ends a completion"
         )
     });
     (ids, warning)
 }
 
-/// Loads tokenizer and weights at the same time. A vocabulary of 150,000 tokens takes a fifth of a second on one thread; until
-/// it is built, the other thread prepacks weights, for which the first tokens would wait.
+/// Loads tokenizer and weights at the same time. A vocabulary of 150,000 tokens takes a fifth of a second on
+/// one thread; until it is built, the other thread prepacks weights, for which the first tokens would wait.
 fn load_concurrently<T: Send, E: Send>(
     text: impl FnOnce() -> T + Send,
     weights: impl FnOnce() -> Result<(Decoder, Vec<String>), E> + Send,

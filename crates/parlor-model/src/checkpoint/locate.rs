@@ -1,4 +1,4 @@
-//! From what the user wrote as a model's name to a directory or a GGUF file.
+//! Resolves a model's name to a directory or a GGUF file.
 //!
 //! Leaves out: the hub. A hub name is recognised, and the error says what to do until hub names join.
 
@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use crate::error::{LoadErrorKind, ModelLoadError};
 use crate::files::is_gguf;
 
-/// The directory or GGUF file that `name` means: a path, or a path below `cache_dir`.
+/// The directory or GGUF file of this name: a path, or a path below `cache_dir`.
 ///
 /// # Errors
-/// `NotFound` for a mistyped path, with the nearest names beside it; `Network` for a hub name; `Incompatible`
-/// for a file of a format that is not read.
+/// `NotFound` for a mistyped path, with similar names in the same directory; `Network` for a hub name;
+/// `Incompatible` for a file of a format that is not read.
 pub fn locate_model(name: &str, cache_dir: Option<&Path>) -> Result<PathBuf, ModelLoadError> {
     let path = PathBuf::from(name);
     if name.trim().is_empty() {

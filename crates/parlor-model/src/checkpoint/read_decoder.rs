@@ -1,14 +1,14 @@
-//! The tensors of a model's files -> a decoder. Every tensor is accounted for, or it is an error.
+//! Reads a decoder from the tensors of a model's files. Every tensor is accounted for, or it is an error.
 //!
 //! Weights that need no conversion stay in the mapped file: loading them costs no memory and no time. Leaves
-//! out: the text side (`LoadedModel` in `model.rs` joins both) and the choice of device.
+//! out: tokenizer and template (`load.rs` joins both) and the choice of device.
 
 use std::collections::HashMap;
 
 use parlor_kernels::{DType, Tensor};
 use rayon::prelude::*;
 
-use super::tensor_names::{match_names, with_own_head};
+use super::tensor_names::{match_names, untie_differing_head};
 use crate::arch::{Architecture, CheckpointTensor};
 use crate::config::{DecoderConfig, LoadOptions, TorchDtype, WeightLayout, WeightStorage};
 use crate::decoder::{Decoder, Parameter, ParameterPart, ParameterSpec, Role, parameter_specs};
@@ -19,8 +19,9 @@ use crate::files::{disk_shape, is_direct, is_rows, specs_of, split};
 /// A decoder of known family and shape from the weights in `files`, and warnings about what they hold.
 ///
 /// # Errors
-/// `Corrupt` for missing and misshapen tensors, and for those inside the decoder that it does not have; `Incompatible` for dtypes that are not read;
-/// `OutOfMemory` when conversion would need more memory than there is.
+/// `Corrupt` for missing and misshapen tensors, and for those inside the decoder that it does not have;
+/// `Incompatible` for dtypes that are not read; `OutOfMemory` when conversion would need more memory than
+/// there is.
 pub fn read_decoder(
     files: &WeightFiles,
     architecture: Architecture,
@@ -28,9 +29,9 @@ pub fn read_decoder(
     options: &LoadOptions,
 ) -> Result<(Decoder, Vec<String>), ModelLoadError> {
     let place = files.files().first().map(|path| path.display().to_string()).unwrap_or_default();
-    let (config, own_head) = with_own_head(files, architecture, config)?;
+    let (config, untied) = untie_differing_head(files, architecture, config)?;
     let config = &*config;
-    let mut warnings: Vec<String> = own_head.into_iter().collect();
+    let mut warnings: Vec<String> = untied.into_iter().collect();
     let disk = match files.container() {
         Container::Safetensors => architecture.checkpoint_tensors(config),
         Container::Gguf => architecture.gguf_tensors(config),
@@ -52,19 +53,21 @@ pub fn read_decoder(
             Some(format) if inside.iter().all(|spec| is_linear(spec)) => DType::Block(format),
             _ => options.dtype.resolve(mapped.dtype()),
         };
-        let stays =
-            is_rows(tensor.layout) && dtype == mapped.dtype() && options.storage == WeightStorage::Mapped;
-        let reordered = options.layout == WeightLayout::Prepacked && matches!(dtype, DType::Block(_));
-        if !stays || reordered {
+        let storage = match is_rows(tensor.layout) && dtype == mapped.dtype() {
+            true => options.storage,
+            false => WeightStorage::Owned,
+        };
+        let prepacked = options.layout == WeightLayout::Prepacked && matches!(dtype, DType::Block(_));
+        if storage == WeightStorage::Owned || prepacked {
             needed += dtype.bytes(mapped.len()) as u64;
         }
-        plan.push((tensor, inside, mapped, dtype, stays));
+        plan.push(PlannedTensor { tensor, specs: inside, mapped, dtype, storage });
     }
     check_memory(needed, files, options, &place)?;
 
     let parts: Vec<(ParameterSpec, Tensor)> = plan
         .into_par_iter()
-        .map(|(tensor, inside, mapped, dtype, stays)| place_tensor(tensor, &inside, mapped, dtype, stays))
+        .map(PlannedTensor::read)
         .collect::<Result<Vec<_>, ModelLoadError>>()?
         .into_iter()
         .flatten()
@@ -90,21 +93,29 @@ fn is_linear(spec: &ParameterSpec) -> bool {
     matches!(spec.role, Role::Block { site, part: ParameterPart::Weight, .. } if site.is_linear())
 }
 
-fn place_tensor(
-    disk: &CheckpointTensor,
-    specs: &[&ParameterSpec],
+/// A tensor that passed all checks, and how its parameters are stored.
+struct PlannedTensor<'a> {
+    tensor: &'a CheckpointTensor,
+    specs: Vec<&'a ParameterSpec>,
     mapped: Tensor,
     dtype: DType,
-    stays: bool,
-) -> Result<Vec<(ParameterSpec, Tensor)>, ModelLoadError> {
-    let parts = match is_direct(disk.layout, &disk.roles) {
-        true if stays => vec![mapped],
-        true => vec![mapped.to_dtype(dtype)],
-        false => split(&mapped, disk.layout, specs, dtype, stays).map_err(|error| {
-            ModelLoadError::new(LoadErrorKind::Corrupt, &disk.name, error.to_string(), "report this as a bug")
-        })?,
-    };
-    Ok(specs.iter().map(|spec| (*spec).clone()).zip(parts).collect())
+    storage: WeightStorage,
+}
+
+impl PlannedTensor<'_> {
+    /// The parameters in it.
+    fn read(self) -> Result<Vec<(ParameterSpec, Tensor)>, ModelLoadError> {
+        let Self { tensor, specs, mapped, dtype, storage } = self;
+        let parts = match (is_direct(tensor.layout, &tensor.roles), storage) {
+            (true, WeightStorage::Mapped) => vec![mapped],
+            (true, WeightStorage::Owned) => vec![mapped.to_dtype(dtype)],
+            (false, _) => split(&mapped, tensor.layout, &specs, dtype, storage).map_err(|error| {
+                let (name, help) = (&tensor.name, "report this as a bug");
+                ModelLoadError::new(LoadErrorKind::Corrupt, name, error.to_string(), help)
+            })?,
+        };
+        Ok(specs.into_iter().cloned().zip(parts).collect())
+    }
 }
 
 fn check_memory(

@@ -1,12 +1,13 @@
-//! A decoder -> a directory in Hugging Face layout, or one weight file.
+//! Saves a model as a directory in Hugging Face layout, or its weights as one file.
 //!
-//! A target that exists gets the files one rename at a time (see `staged.rs`), `config.json` last and stale weight files
-//! removed after that.
-//! `config.json` has the keys of transformers 4 and of 5, which silently misread each other's.
+//! A target that exists gets the files one rename at a time (see [`atomic_dir::update`]), `config.json` last
+//! and stale weight files removed after that. `config.json` has the keys of transformers 4 and of 5, which
+//! silently misread each other's.
 
 use std::collections::HashMap;
 use std::path::Path;
 
+use parlor_files::atomic_dir::{self, Update};
 use parlor_kernels::{DType, Tensor};
 use serde_json::{Map, Value, json};
 
@@ -16,9 +17,9 @@ use crate::config::GenerationConfig;
 use crate::decoder::{Decoder, Role};
 use crate::error::SaveError;
 use crate::files::{
-    INDEX_FILE, SINGLE_FILE, TensorToWrite, TextFiles, disk_shape, is_shard_name, specs_of, write_safetensors,
+    INDEX_FILE, SINGLE_FILE, TensorToWrite, TextFiles, disk_shape, is_shard_name, specs_of, write_file,
+    write_json, write_safetensors,
 };
-use crate::staged::{write_file, write_json, write_staged};
 
 /// Size at which weights are split into shards, as in transformers: 5 GB.
 pub const MAX_SHARD_BYTES: u64 = 5_000_000_000;
@@ -92,8 +93,8 @@ fn usual_dtype(decoder: &Decoder) -> DType {
     [DType::F16, DType::Bf16, DType::F32].into_iter().max_by_key(|&dtype| count(dtype)).unwrap_or(DType::F32)
 }
 
-/// The dtype that a tensor has on disk when none is asked for: its own, but for vectors that the decoder widened,
-/// which go back to the model's where that loses nothing.
+/// The dtype that a tensor has on disk when none is asked for: its own, but for vectors that the decoder
+/// widened, which go back to the model's where that loses nothing.
 fn own_dtype(parts: &[&Tensor], usual: DType) -> DType {
     let own = parts.first().map_or(DType::F32, |tensor| tensor.dtype().plain());
     if parts.iter().any(|tensor| tensor.dtype().plain() != own) {
@@ -104,25 +105,34 @@ fn own_dtype(parts: &[&Tensor], usual: DType) -> DType {
     if vectors && own == DType::F32 && parts.iter().all(exact) { usual } else { own }
 }
 
-/// Writes only the weights, as one float32 safetensors file at `path`, fsynced but not renamed: for a checkpoint,
-/// which is atomic as a directory.
+/// Writes only the weights, as one float32 safetensors file at `path`, fsynced but not renamed: for a
+/// checkpoint, which is atomic as a directory.
 ///
 /// # Errors
-/// [`SaveError::Io`].
+/// [`SaveError::Write`].
 pub fn save_weights(path: &Path, decoder: &Decoder, architecture: Architecture) -> Result<(), SaveError> {
     write_safetensors(path, &tensors_to_write(decoder, architecture, Some(DType::F32))?)
 }
 
 /// Writes a model that transformers, and Parlor, load from `dir`.
 ///
+/// ```no_run
+/// use std::path::Path;
+///
+/// use parlor_model::{LoadOptions, SaveModel, load_path, save_directory};
+///
+/// let model = load_path(Path::new("models/my-model.gguf"), &LoadOptions::default())?;
+/// save_directory(Path::new("models/my-model"), &SaveModel::of(&model))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// See [`SaveError`]. On an error nothing is left behind.
 pub fn save_directory(dir: &Path, model: &SaveModel<'_>) -> Result<(), SaveError> {
     let tensors = tensors_to_write(model.decoder, model.architecture, model.dtype)?;
     let config = hf_config(model, &tensors)?;
-    write_staged(dir, "config.json", &is_weight_file, &|staging| {
-        write_model(staging, model, &tensors, &config)
-    })
+    let update = Update { directory: dir, last: "config.json", is_stale: &is_weight_file };
+    atomic_dir::update(&update, &|staging| write_model(staging, model, &tensors, &config))
 }
 
 fn write_model(
@@ -173,7 +183,7 @@ fn shards<'s, 'a>(tensors: &'s [TensorToWrite<'a>], most: u64) -> Vec<&'s [Tenso
     shards
 }
 
-/// Whether a file holds weights of a model, so that one of an older save must go.
+/// Whether a file holds weights of a model, and so is stale after a save that did not write it.
 fn is_weight_file(name: &str) -> bool {
     name == SINGLE_FILE || name == INDEX_FILE || is_shard_name(name)
 }

@@ -1,8 +1,10 @@
-//! Which stored tensor is which of the decoder's: under any of its names, with every one that is left over accounted for.
+//! Matches stored tensors with the decoder's, under any of their names, and accounts for every one that is
+//! left over.
 //!
-//! As transformers loads a checkpoint (`from_pretrained` and `tie_weights`, 5.23): a tied head and its embedding stand for
-//! each other, two that differ are not tied, and tensors outside the decoder are left alone with a warning. Tensors
-//! inside it that this config.json does not know are an error here, because they were part of what the model computed.
+//! As transformers loads a checkpoint (`from_pretrained` and `tie_weights`, 5.23): a tied head and its
+//! embedding stand for each other, two that differ are not tied, and tensors outside the decoder are left
+//! alone with a warning. Tensors inside it that this config.json does not know are an error here, because
+//! they were part of what the model computed.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -21,11 +23,12 @@ const SHOWN_EXTRA: usize = 16;
 /// The tensors that were found, in the order in which they were asked for, each with its name.
 pub(crate) type Found<'a> = Vec<(String, &'a TensorEntry)>;
 
-/// The shape with a head of its own, where config.json ties it to the embedding and the weights hold another one.
+/// The configuration with a separate head, where config.json ties head and embedding but the weights of the
+/// two differ.
 ///
 /// # Errors
 /// `Corrupt` when one of the two cannot be read.
-pub(crate) fn with_own_head<'c>(
+pub(crate) fn untie_differing_head<'c>(
     files: &WeightFiles,
     architecture: Architecture,
     config: &'c DecoderConfig,
@@ -56,8 +59,8 @@ pub(crate) fn with_own_head<'c>(
     Ok((Cow::Owned(DecoderConfig { head: Head::Separate, ..config.clone() }), Some(warning)))
 }
 
-/// Finds each tensor under one of its names. Reports the missing and those that have no place in the decoder, and warns of
-/// those outside it.
+/// Finds each tensor under one of its names. Missing tensors and unknown ones inside the decoder are errors;
+/// others are a warning.
 ///
 /// # Errors
 /// `Corrupt`, naming the tensors.
@@ -171,7 +174,7 @@ fn described(container: Container) -> &'static str {
     }
 }
 
-/// The first few of `names`, quoted.
+/// At most `most` of `names`, quoted.
 fn several(names: &[&str], most: usize) -> String {
     let shown: Vec<String> = names.iter().take(most).map(|name| format!("`{name}`")).collect();
     let rest = names.len().saturating_sub(shown.len());

@@ -1,5 +1,5 @@
-//! The tokenizer and the chat template of a model, in a directory or in a GGUF file, and whether the tokenizer fits the
-//! embedding.
+//! The tokenizer and the chat template of a model, in a directory or in a GGUF file, and whether the
+//! tokenizer fits the embedding.
 
 use std::path::Path;
 
@@ -16,13 +16,13 @@ pub struct TextArtifacts {
     pub tokenizer: Option<Tokenizer>,
     /// Conversations to text; `None` when there is no template.
     pub chat_template: Option<ChatTemplate>,
-    /// What is odd but no reason to stop, one sentence each.
+    /// Warnings, one sentence each.
     pub warnings: Vec<String>,
 }
 
-/// The tokenizer and the template of `dir`, where it has them. `rows` are the embedding's: where they are fewer than the
-/// tokens, as in models whose tokenizer was given a padding token, texts without the tokens beyond can be used, as in
-/// transformers.
+/// The tokenizer and the template of `dir`, where it has them. `rows` are the embedding's: where they are
+/// fewer than the tokens, as in models whose tokenizer was given a padding token, texts without the tokens
+/// beyond can be used, as in transformers.
 ///
 /// # Errors
 /// `Corrupt` or `Incompatible` for a tokenizer or a template that cannot be used.
@@ -51,7 +51,7 @@ pub(crate) fn read_text_artifacts(
     Ok(TextArtifacts { tokenizer: Some(tokenizer), chat_template, warnings: warnings.into_iter().collect() })
 }
 
-/// What to say of a tokenizer with more tokens than `rows`.
+/// The problem of a tokenizer with more tokens than `rows`.
 fn size_problem(tokenizer: &Tokenizer, rows: usize) -> Option<String> {
     let size = tokenizer.vocab_size();
     let last = size.checked_sub(1).filter(|_| size > rows)?;

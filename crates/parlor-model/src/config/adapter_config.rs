@@ -1,7 +1,7 @@
 //! `adapter_config.json` of PEFT (0.21): what an adapter is, with PEFT's names and defaults.
 //!
-//! Leaves out the variants that change the base or need code of their own (PiSSA, LoftQ, aLoRA, ...): a file that uses
-//! one is refused, never read as something else.
+//! Leaves out the variants that change the base or need code of their own (PiSSA, LoftQ, aLoRA, ...): a file
+//! that uses one is refused, never read as something else.
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -97,8 +97,8 @@ impl Default for AdapterConfig {
 /// The pattern that means every linear layer but the output head.
 pub const ALL_LINEAR: &str = "all-linear";
 
-/// Keys of the file that change what an adapter computes and that Parlor does not have: anything but their neutral
-/// value is refused.
+/// Keys of the file that change what an adapter computes and that Parlor does not have: anything but their
+/// neutral value is refused.
 const UNSUPPORTED: [&str; 14] = [
     "alora_invocation_tokens",
     "arrow_config",
@@ -116,8 +116,8 @@ const UNSUPPORTED: [&str; 14] = [
     "velora_config",
 ];
 
-/// Beginnings of `init_lora_weights` with which PEFT changes the model's weights when it loads such an adapter, by values
-/// that are in no file.
+/// Beginnings of `init_lora_weights` with which PEFT changes the model's weights when it loads such an
+/// adapter, by values that are in no file.
 const INITS_OF_OTHER_WEIGHTS: [&str; 4] = ["pissa", "olora", "corda", "loftq"];
 
 impl AdapterConfig {

@@ -1,8 +1,8 @@
 //! The shape of a decoder: every way in which the supported families differ, as data.
 //!
-//! `arch/` maps a Hugging Face `config.json` to this; the forward and backward passes read nothing else. A new
-//! variation of data is a variant here; a new variation of control flow or state is a file in `decoder/`. What differs
-//! from layer to layer is in [`LayerConfig`].
+//! `arch/` maps a Hugging Face `config.json` to this; the forward and backward passes read nothing else. A
+//! new variation of data is a variant here; a new variation of control flow or state is a file in `decoder/`.
+//! What differs from layer to layer is in [`LayerConfig`].
 
 /// How activations are normalised before attention and before the MLP.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,9 +1,9 @@
 //! `generation_config.json`: special tokens and default generation settings. Source: transformers'
 //! `GenerationConfig`, which reads them from `config.json` when the file is absent or is no JSON.
 //!
-//! Token ids that it lacks come from `config.json`, where older models keep them. Keys that Parlor does not use
-//! are kept and written back. A token id of the wrong type is an error when the model is loaded; any other setting
-//! that cannot be read is one when something is generated, because nothing else needs it.
+//! Token ids that it lacks come from `config.json`, where older models keep them. Keys that Parlor does not
+//! use are kept and written back. A token id of the wrong type is an error when the model is loaded; any
+//! other setting that cannot be read is one when something is generated, because nothing else needs it.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use crate::error::ModelLoadError;
 pub struct GenerationConfig {
     /// Token that starts a sequence.
     pub bos_token_id: Option<u32>,
-    /// Tokens that end one; empty when the model names none.
+    /// Tokens that end a sequence; empty when the model names none.
     pub eos_token_ids: Vec<u32>,
     /// Token that pads a batch in other programs; Parlor never pads.
     pub pad_token_id: Option<u32>,
@@ -29,9 +29,9 @@ pub struct GenerationConfig {
     pub top_k: Option<u32>,
     /// Probability mass of the candidates.
     pub top_p: Option<f64>,
-    /// Divides the logits of tokens seen before; 1 is none.
+    /// Divides the logits of tokens that occurred before; 1 has no effect.
     pub repetition_penalty: Option<f64>,
-    /// Most tokens to generate.
+    /// Maximum number of tokens to generate.
     pub max_new_tokens: Option<u32>,
     /// Further settings that change what is generated.
     pub settings: GenerationSettings,
@@ -39,7 +39,7 @@ pub struct GenerationConfig {
     pub warnings: Vec<String>,
     /// Settings that cannot be read. Nothing is generated with them.
     pub problems: Vec<SettingProblem>,
-    /// All keys but the token ids, `do_sample` and the five numbers after it, as they were.
+    /// The file's other keys, unchanged.
     pub other: Map<String, Value>,
 }
 
@@ -103,7 +103,8 @@ fn token_id(value: &Value) -> Option<Option<u32>> {
 }
 
 impl GenerationConfig {
-    /// From the contents of `generation_config.json`; without it, from the generation settings in `config.json`.
+    /// From the contents of `generation_config.json`; without it, from the generation settings in
+    /// `config.json`.
     ///
     /// # Errors
     /// `Corrupt`, naming file and key, for a token id of the wrong type.
@@ -183,7 +184,7 @@ impl GenerationConfig {
     }
 }
 
-/// The generation settings among the keys of `config.json`, where models from before `generation_config.json` have them.
+/// The generation settings in `config.json`, where models older than `generation_config.json` keep them.
 fn settings_in(config: &Map<String, Value>) -> Map<String, Value> {
     let set = config.iter().filter(|(key, value)| is_setting(key) && !value.is_null());
     set.map(|(key, value)| (key.clone(), value.clone())).collect()

@@ -1,4 +1,4 @@
-//! Generation settings beyond the common ones, and those that Parlor does not have. Source: the attributes of
+//! The less common generation settings, and those that Parlor does not have. Source: the attributes of
 //! transformers' `GenerationConfig`; what each does is in `parlor-engine`.
 
 use std::path::Path;
@@ -10,41 +10,41 @@ use serde_json::{Map, Value, json};
 pub struct GenerationSettings {
     /// Only tokens at least this many times as likely as the likeliest.
     pub min_p: Option<f64>,
-    /// Probability mass of the tokens whose surprise is nearest the expected one.
+    /// Probability mass of the tokens whose information content is closest to the entropy.
     pub typical_p: Option<f64>,
     /// Share of the distribution's entropy that the candidates keep.
     pub top_h: Option<f64>,
     /// Only tokens at least this likely.
     pub epsilon_cutoff: Option<f64>,
-    /// The same, relaxed where the distribution is flat.
+    /// `epsilon_cutoff`, relaxed where the distribution is flat.
     pub eta_cutoff: Option<f64>,
-    /// Multiplies the odds of the prompt's tokens.
+    /// Factor on the odds of the prompt's tokens.
     pub encoder_repetition_penalty: Option<f64>,
-    /// N-grams of this size occur once in prompt and answer together; 0 is off.
+    /// N-grams of this size occur once in prompt and completion together; 0 is off.
     pub no_repeat_ngram_size: Option<u32>,
-    /// N-grams of this size that the prompt holds do not occur in the answer; 0 is off.
+    /// N-grams of this size that the prompt holds do not occur in the completion; 0 is off.
     pub encoder_no_repeat_ngram_size: Option<u32>,
-    /// Length of prompt and answer before which the answer does not end.
+    /// Fewest tokens of prompt and completion together.
     pub min_length: Option<u32>,
-    /// Length of the answer before which it does not end; counts before `min_length`.
+    /// Fewest tokens of the completion; takes precedence over `min_length`.
     pub min_new_tokens: Option<u32>,
-    /// Longest prompt and answer together; `max_new_tokens` counts before it.
+    /// Most tokens of prompt and completion together; `max_new_tokens` takes precedence.
     pub max_length: Option<u32>,
-    /// Seconds after which the answer ends.
+    /// Seconds after which the completion ends.
     pub max_time: Option<f64>,
-    /// Texts that end the answer.
+    /// Texts that end the completion.
     pub stop_strings: Vec<String>,
     /// Tokens that are never generated.
     pub suppress_tokens: Vec<u32>,
-    /// Tokens that no answer begins with.
+    /// Tokens that no completion begins with.
     pub begin_suppress_tokens: Vec<u32>,
     /// Sequences of tokens that are never generated.
     pub bad_words_ids: Vec<Vec<u32>>,
-    /// Added to the logit of the last token of each sequence where the others stand before it.
+    /// Sequences of tokens, and what is added to the logit of the last token after the others.
     pub sequence_bias: Vec<(Vec<u32>, f64)>,
     /// Token that follows a prompt of one token.
     pub forced_bos_token_id: Option<u32>,
-    /// Tokens of which one is the last of an answer that reaches its longest length.
+    /// Tokens of which one ends a completion that reaches its maximum length.
     pub forced_eos_token_ids: Vec<u32>,
     /// After this many new tokens, the end becomes likelier by this factor per token.
     pub exponential_decay_length_penalty: Option<(u32, f64)>,
@@ -257,7 +257,7 @@ const SUPPORTED: &[&str] = &[
     "remove_invalid_values",
 ];
 
-/// Settings that change what is generated, and that Parlor does not have: name, and what it asks for.
+/// Settings that change what is generated, and that Parlor does not have: name and meaning.
 const UNSUPPORTED: &[(&str, &str)] = &[
     ("num_beams", "beam search"),
     ("num_beam_groups", "beam search in groups"),
@@ -277,8 +277,8 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("use_mtp", "multi-token prediction"),
 ];
 
-/// Settings that change nothing in what Parlor generates: special tokens, caches, forms of output, and parameters of beam
-/// search or of assisted decoding.
+/// Settings that do not change what Parlor generates: special tokens, caches, forms of output, and
+/// parameters of beam search or of assisted decoding.
 const WITHOUT_EFFECT: &[&str] = &[
     "bos_token_id",
     "eos_token_id",
@@ -317,7 +317,7 @@ pub(crate) fn is_setting(key: &str) -> bool {
         || key == "cache_implementation"
 }
 
-/// Says what is in `map` and has no effect here although it has one elsewhere, or may be a misspelling.
+/// Warnings about keys of `map` that transformers applies and Parlor does not, or that may be misspelled.
 pub(crate) fn unsupported(map: &Map<String, Value>, file: &Path) -> Vec<String> {
     let file = file.display();
     let mut warnings = Vec::new();
@@ -349,7 +349,7 @@ pub(crate) fn unsupported(map: &Map<String, Value>, file: &Path) -> Vec<String> 
     warnings
 }
 
-/// Whether a setting that Parlor does not have is at a value that asks for nothing.
+/// Whether a setting that Parlor does not have is at its neutral value.
 fn is_neutral(key: &str, value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,

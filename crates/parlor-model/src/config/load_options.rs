@@ -34,23 +34,24 @@ impl TorchDtype {
     }
 }
 
-/// Where loaded weights live.
+/// Where loaded weights are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum WeightStorage {
-    /// In the mapped file where they need no conversion; read-only. For inference.
+    /// In the mapped file, read-only, where they need no conversion. For inference.
     #[default]
     Mapped,
-    /// In memory of their own. What training needs, together with float32.
+    /// In memory of their own. Training needs this, together with float32.
     Owned,
 }
 
-/// In which order weights of bf16 and of few bits lie in memory.
+/// The memory layout of bf16 and quantized weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum WeightLayout {
-    /// As their format has them. What training an adapter beside them needs.
+    /// As their format stores them. Training an adapter needs this.
     #[default]
     Stored,
-    /// As their products read them, see [`Decoder::optimize_for_inference`].
+    /// Prepacked for the matrix products, see
+    /// [`Decoder::optimize_for_inference`](crate::Decoder::optimize_for_inference).
     Prepacked,
 }
 
@@ -71,11 +72,11 @@ pub enum MaxLength {
 pub struct LoadOptions {
     /// Number format in memory.
     pub dtype: TorchDtype,
-    /// Format of few bits for the linear layers of the blocks; `None` leaves them in `dtype`.
+    /// Quantized format of the blocks' linear layers; `None` leaves them in `dtype`.
     pub quantization: Option<BlockFormat>,
-    /// Where weights live.
+    /// Where weights are stored.
     pub storage: WeightStorage,
-    /// In which order they lie.
+    /// Their memory layout.
     pub layout: WeightLayout,
     /// Longest sequence.
     pub max_length: MaxLength,

@@ -1,4 +1,5 @@
-//! What a decoder, an adapter and generation are configured by, and how weights are loaded: plain data with its checks.
+//! What a decoder, an adapter and generation are configured by, and how weights are loaded: plain data with
+//! its checks.
 
 mod adapter_config;
 mod decoder_config;

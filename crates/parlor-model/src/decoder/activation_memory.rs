@@ -1,8 +1,8 @@
 //! How much memory passes take: the sizes of all buffers of [`Workspace`], in one table.
 //!
-//! The table forecasts the memory of a run, and reserves the buffers of a pass before it begins, so that running out of memory
-//! is an error before anything is computed. Leaves out: what kernels allocate within an operation, except the chunk of logits
-//! and some headroom.
+//! The table forecasts the memory of a run, and reserves the buffers of a pass before it begins, so that
+//! running out of memory is an error before anything is computed. Leaves out: what kernels allocate within an
+//! operation, except the chunk of logits and some headroom.
 
 use parlor_kernels::{Arithmetic, DType, Values, cross_entropy};
 
@@ -22,24 +22,24 @@ pub struct PassSize {
 }
 
 impl PassSize {
-    /// The larger of two, in each number.
+    /// The larger of each number.
     pub fn max(self, other: Self) -> Self {
         Self { tokens: self.tokens.max(other.tokens), rows: self.rows.max(other.rows) }
     }
 }
 
-/// Bytes that must be left beside activations and logits when a pass begins.
+/// Bytes that must be free in addition to activations and logits when a pass begins.
 const HEADROOM: usize = 32 << 20;
 
 /// A buffer of a pass.
 enum Buffer<'a> {
     Plain(&'a mut Vec<f32>),
-    /// Inputs of products.
+    /// Inputs of matrix products, in the format that these read.
     Inputs(&'a mut Values),
 }
 
 impl Buffer<'_> {
-    /// Bytes of so many elements, and how many of them there are yet to be got.
+    /// Bytes of so many elements, and how many of them are not allocated yet.
     fn bytes(&self, arithmetic: Arithmetic, elements: usize) -> (usize, usize) {
         let (dtype, capacity) = match self {
             Buffer::Plain(buffer) => (DType::F32, buffer.capacity()),
@@ -48,7 +48,7 @@ impl Buffer<'_> {
         (dtype.bytes(elements), dtype.bytes(elements.saturating_sub(capacity)))
     }
 
-    /// Whether there is memory for so many elements, which then is reserved.
+    /// Reserves memory for so many elements; false when the system refuses.
     fn reserve(self, arithmetic: Arithmetic, elements: usize) -> bool {
         match self {
             Buffer::Plain(buffer) => buffer.try_reserve_exact(elements.saturating_sub(buffer.len())).is_ok(),
@@ -60,19 +60,19 @@ impl Buffer<'_> {
 /// A buffer, and the elements that it must hold.
 type Visit<'v> = dyn FnMut(Buffer<'_>, usize) + 'v;
 
-/// What a pass keeps, and in which precision.
+/// What a pass keeps, and in which number format.
 #[derive(Clone, Copy, Debug)]
 pub struct PassKind {
     /// Of the products.
     pub arithmetic: Arithmetic,
-    /// How a backward pass gets its activations; none when there is no backward.
+    /// How the backward pass gets its activations; `None` without a backward pass.
     pub backward: Option<Checkpointing>,
     /// Whether the inputs of linear layers are kept.
     pub keeps_inputs: bool,
 }
 
 impl PassKind {
-    /// That of passes over `decoder`.
+    /// The kind of a pass over `decoder`.
     pub fn of(decoder: &Decoder, arithmetic: Arithmetic, backward: Option<Checkpointing>) -> Self {
         Self { arithmetic, backward, keeps_inputs: decoder.keeps_inputs(arithmetic) }
     }
@@ -199,8 +199,9 @@ impl Workspace {
         *self = Self { arithmetic: self.arithmetic, free_memory: self.free_memory, ..Self::default() };
     }
 
-    /// Reserves the memory of a pass. Systems promise more memory than they have and end the process that uses it, so growing
-    /// first asks what is left; an allocation that the system refuses is the second line of defence.
+    /// Reserves the memory of a pass. Systems promise more memory than they have and end the process that
+    /// uses it, so growing first asks what is left; an allocation that the system refuses is the second line
+    /// of defence.
     ///
     /// # Errors
     /// [`DecoderError::OutOfMemory`]; the buffers stay as they were.
@@ -236,7 +237,8 @@ impl Workspace {
     }
 }
 
-/// Bytes of the activations and scratch of training passes of at most `train`, and evaluation passes of at most `eval`.
+/// Bytes of the activations and scratch of training passes of at most `train`, and evaluation passes of at
+/// most `eval`.
 pub fn activation_bytes(
     config: &DecoderConfig,
     kind: PassKind,

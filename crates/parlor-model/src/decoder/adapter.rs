@@ -1,7 +1,9 @@
-//! Adapters that are attached to a decoder: which parameters they add, and where they apply (LoRA, rsLoRA, DoRA).
+//! Adapters that are attached to a decoder: which parameters they add, and where they apply (LoRA, rsLoRA,
+//! DoRA).
 //!
-//! An adapter's parameters follow the model's in [`Decoder::parameters`](crate::Decoder::parameters). Which adapter applies
-//! to a row is the choice of its segment ([`crate::AdapterChoice`]), so one forward pass serves several adapters.
+//! An adapter's parameters follow the model's in [`Decoder::parameters`](crate::Decoder::parameters). Which
+//! adapter applies to a row is the choice of its segment ([`crate::AdapterChoice`]), so one forward pass
+//! serves several adapters.
 
 use std::ops::Range;
 
@@ -46,9 +48,9 @@ pub struct Adapter {
     pub(crate) config: AdapterConfig,
     /// By `layer * Site::COUNT + site`.
     pub(crate) low_rank: Vec<Option<LowRank>>,
-    /// Per parameter of the model: the parameter in force, which is the same or the adapter's replacement.
+    /// Per parameter of the model: the parameter that is used, which is the same or the adapter's replacement.
     pub(crate) resolved: Vec<ParameterId>,
-    /// The output head in force.
+    /// The output head that is used.
     pub(crate) head: ParameterId,
     pub(crate) tensors: Vec<AdapterTensor>,
     /// Its parameters.

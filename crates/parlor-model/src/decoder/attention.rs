@@ -1,4 +1,5 @@
-//! The attention half of a block, forward and backward: norm, queries, keys and values, rotation, attention, output.
+//! The attention half of a block, forward and backward: norm, queries, keys and values, rotation, attention,
+//! output.
 //!
 //! Source: `LlamaAttention` and `Qwen3Attention` in transformers, whose order of operations it follows.
 
@@ -54,8 +55,8 @@ pub(crate) fn forward(
     linear::forward(pass, layers.o, View::F32(&activations.attention), &activations.x, post_attention);
 }
 
-/// Turns the gradient of the stream after attention, in `state.d_stream`, into that of the block's input, in place. Without
-/// `needs_input` it stops at the linear layers' weights.
+/// Turns the gradient of the stream after attention, in `state.d_stream`, into that of the block's input, in
+/// place. Without `needs_input` it stops at the linear layers' weights.
 pub(crate) fn backward(context: &BlockContext<'_>, needs_input: bool, state: &mut BlockBackward<'_>) {
     let (pass, config, layers) = (context.pass, context.config(), context.layers());
     let rows = context.batch.len();
@@ -78,7 +79,7 @@ pub(crate) fn backward(context: &BlockContext<'_>, needs_input: bool, state: &mu
     );
     attention::backward(
         (&context.geometry(), context.attention_arithmetic()),
-        attention::Saved {
+        attention::ForwardResults {
             q: &activations.q,
             kv: KeyValues { keys: &activations.k, values: &activations.v },
             out: &activations.attention,

@@ -1,5 +1,6 @@
-//! The backward pass of the decoder, which mirrors `forward.rs`: from the gradients of log-probabilities to those of every
-//! trained parameter, block by block, from the activations that the forward pass kept or that are recomputed.
+//! The backward pass of the decoder, which mirrors `forward.rs`: from the gradients of log-probabilities to
+//! those of every trained parameter, block by block, from the activations that the forward pass kept or that
+//! are recomputed.
 
 use parlor_kernels::cross_entropy::{self, BackwardInputs};
 use parlor_kernels::embedding;
@@ -16,11 +17,12 @@ use super::pass::Pass;
 use super::workspace::{BlockActivations, BlockBackward, Workspace, resized, zeroed};
 
 impl Decoder {
-    /// Adds to `gradients` those of a loss whose derivative by the log-probability of row `t` is `d_logp[t]`, after
-    /// [`Self::logprobs`] of the same batch. Consumes the activations in `workspace`.
+    /// Adds to `gradients` those of a loss whose derivative by the log-probability of row `t` is `d_logp[t]`,
+    /// after [`Self::logprobs`] of the same batch. Consumes the activations in `workspace`.
     ///
     /// # Errors
-    /// [`DecoderError::Batch`] when no forward pass of this batch precedes, or the gradients are another decoder's.
+    /// [`DecoderError::Batch`] when no forward pass of this batch precedes, or the gradients are another
+    /// decoder's.
     pub fn backward(
         &self,
         d_logp: &[f32],
@@ -31,8 +33,8 @@ impl Decoder {
         self.backward_with(d_logp, batch, workspace, gradients, &mut |_, _| {})
     }
 
-    /// [`Self::backward`] that calls `after` with each block, from the last to the first, once nothing more is added to the
-    /// gradients of its parameters, those of adapters included. `after` may take them.
+    /// [`Self::backward`] that calls `after` with each block, from the last to the first, once nothing more
+    /// is added to the gradients of its parameters, those of adapters included. `after` may take them.
     ///
     /// # Errors
     /// Those of [`Self::backward`].
@@ -96,7 +98,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// From the gradients of log-probabilities to that of the residual stream after the last block, in `workspace.stream`.
+    /// From the gradients of log-probabilities to that of the residual stream after the last block, in
+    /// `workspace.stream`.
     fn head_backward(
         &self,
         pass: &Pass<'_>,

@@ -1,6 +1,7 @@
-//! The ragged batch: token ids, their positions, and which rows belong together. Never a padded token.
+//! The ragged batch: token ids, their positions, and which rows form a sequence. It never holds a padded
+//! token.
 //!
-//! Packing, prefill, decode and pairs that share a prompt are all this one type (the design's first idea).
+//! Packing, prefill, decode and pairs that share a prompt all use this one type.
 
 use std::ops::Range;
 
@@ -22,12 +23,12 @@ pub struct Segment {
 /// Which adapter applies to a [`Segment`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AdapterChoice {
-    /// The decoder's active one, if there is one.
+    /// The decoder's active adapter, if it has one.
     #[default]
     Active,
-    /// None.
+    /// None: the model alone.
     Base,
-    /// The one of this number.
+    /// The adapter of this index.
     Adapter(AdapterId),
 }
 
@@ -38,7 +39,7 @@ pub enum Context {
     None,
     /// The tokens in this sequence of the cache, which the segment's own tokens join.
     Cache(usize),
-    /// The rows of an earlier segment of the same batch (a prompt shared by several answers).
+    /// The rows of an earlier segment of the same batch (a prompt that several completions share).
     Parent(usize),
 }
 

@@ -6,7 +6,8 @@ use super::block_context::BlockContext;
 use super::workspace::{BlockActivations, BlockBackward, Scratch};
 use super::{attention, mlp};
 
-/// Takes the stream before the block from `stream` into `activations`, and leaves the stream after the block there.
+/// Takes the stream before the block from `stream` into `activations`, and leaves the stream after the block
+/// there.
 pub(crate) fn forward(
     context: &BlockContext<'_>,
     activations: &mut BlockActivations,
@@ -22,8 +23,8 @@ pub(crate) fn forward(
     *(if keeps_inputs { &mut activations.inputs } else { &mut scratch.inputs }) = inputs;
 }
 
-/// Turns the gradient of the block's output, in `state.d_stream`, into that of its input, in place. Without `needs_input`,
-/// what comes before the block's linear layers is left out.
+/// Turns the gradient of the block's output, in `state.d_stream`, into that of its input, in place. Without
+/// `needs_input`, what comes before the block's linear layers is left out.
 pub(crate) fn backward(context: &BlockContext<'_>, needs_input: bool, state: &mut BlockBackward<'_>) {
     mlp::backward(context, state);
     attention::backward(context, needs_input, state);

@@ -1,6 +1,6 @@
 //! What a block needs besides its own input: its layers, the batch, and the pass that it is part of.
 
-use parlor_kernels::attention::{self, Geometry, Source, Span};
+use parlor_kernels::attention::{self, Geometry, KeySource, Span};
 use parlor_kernels::{Arithmetic, View, rope};
 
 use super::batch::{Batch, Context, Segment};
@@ -39,8 +39,8 @@ impl<'a> BlockContext<'a> {
         self.pass.decoder.keeps_inputs(self.pass.arithmetic)
     }
 
-    /// Precision of attention's products: bf16 where the weights are prepacked, because their inputs are rounded to bf16 or
-    /// below.
+    /// Precision of attention's products: bf16 where the weights are prepacked, because their inputs are
+    /// rounded to bf16 or below.
     pub(crate) fn attention_arithmetic(&self) -> Arithmetic {
         let decoder = self.pass.decoder;
         let packed = decoder
@@ -61,7 +61,8 @@ impl<'a> BlockContext<'a> {
         }
     }
 
-    /// The batch's segments as attention sees them: for each, the keys that its queries may see, in order of position.
+    /// The batch's segments as attention sees them: for each, the keys that its queries may see, in order of
+    /// position.
     pub(crate) fn segments(&self) -> Vec<attention::Segment<'a>> {
         self.batch.segments.iter().map(|segment| self.segment(segment)).collect()
     }
@@ -72,16 +73,16 @@ impl<'a> BlockContext<'a> {
         // Ancestors are collected from the nearest outwards, and put in order of position below.
         while let Context::Parent(parent) = context {
             let parent = &self.batch.segments[parent];
-            spans.push(Span { source: Source::Rows(parent.rows.clone()), position: parent.start });
+            spans.push(Span { source: KeySource::Rows(parent.rows.clone()), position: parent.start });
             context = parent.context;
         }
         if let (Context::Cache(sequence), Some(cache)) = (context, self.cache) {
             let kv = cache.layer_kv(sequence, self.layer);
-            let source = Source::Cache { keys: kv.keys.view(), values: kv.values.view() };
+            let source = KeySource::Cache { keys: kv.keys.view(), values: kv.values.view() };
             spans.push(Span { source, position: 0 });
         }
         spans.reverse();
-        spans.push(Span { source: Source::Rows(segment.rows.clone()), position: segment.start });
+        spans.push(Span { source: KeySource::Rows(segment.rows.clone()), position: segment.start });
         attention::Segment { rows: segment.rows.clone(), position: segment.start, spans }
     }
 }

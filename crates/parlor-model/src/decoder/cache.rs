@@ -1,6 +1,6 @@
 //! Keys and values of the tokens seen so far, per sequence and block.
 //!
-//! Leaves out: paging, which comes with the scheduler that needs it.
+//! Leaves out: paging.
 
 use parlor_kernels::{BlockFormat, DType, Tensor, TensorError};
 
@@ -10,12 +10,13 @@ use crate::config::DecoderConfig;
 /// Number format of cached keys and values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CacheDtype {
-    /// As they were computed.
+    /// Unrounded.
     #[default]
     Float32,
     /// Rounded to bfloat16: half the memory.
     Bfloat16,
-    /// Rounded to 8 bits, a scale for every 32 (`Q8_0`): a quarter. Needs `num_key_value_heads * head_dim` to be a multiple of 32.
+    /// Quantized to `Q8_0`: a quarter of the memory. `num_key_value_heads * head_dim` must be a multiple of
+    /// 32.
     Int8,
 }
 
@@ -29,14 +30,16 @@ impl CacheDtype {
     }
 }
 
-/// Keys and values of one sequence in one block, `[tokens, kv_heads * head_dim]` each, rotated already.
+/// Keys and values of one sequence in one block, `[tokens, kv_heads * head_dim]` each. Keys are rotated
+/// already.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerKv {
     pub(crate) keys: Tensor,
     pub(crate) values: Tensor,
 }
 
-/// The cache of several sequences. A forward pass reads the sequences its segments name and appends to them.
+/// Keys and values of several sequences. A forward pass reads the sequences that its segments name, and
+/// appends to them.
 #[derive(Clone, Debug)]
 pub struct KvCache {
     /// Elements of a token's keys: `kv_heads * head_dim`.
@@ -96,7 +99,7 @@ impl KvCache {
         self.lengths.iter().all(|&length| length == 0)
     }
 
-    /// Forgets the tokens of `sequence` from the `tokens`-th on.
+    /// Keeps the first `tokens` tokens of `sequence`.
     pub fn truncate(&mut self, sequence: usize, tokens: usize) {
         let Some(length) = self.lengths.get_mut(sequence) else { return };
         *length = (*length).min(tokens);
@@ -116,7 +119,8 @@ impl KvCache {
         &self.layers[sequence][layer]
     }
 
-    /// Appends the keys and values `[tokens, kv_heads * head_dim]` of the batch's cached segments to block `layer`.
+    /// Appends the keys and values `[tokens, kv_heads * head_dim]` of the batch's cached segments to block
+    /// `layer`.
     pub(crate) fn append_layer(
         &mut self,
         batch: &Batch,

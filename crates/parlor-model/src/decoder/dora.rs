@@ -1,7 +1,8 @@
-//! Linear layers whose adapter trains direction and magnitude apart (DoRA, Liu et al., 2024):
-//! `y = m / |W + s B A| * (W + s B A) x + b`. The norm of each row is a constant in the backward pass (section 4.3).
+//! Linear layers whose adapter trains direction and magnitude apart (DoRA, Liu et al., 2024): `y = m / |W + s
+//! B A| * (W + s B A) x + b`. The norm of each row is a constant in the backward pass (section 4.3).
 //!
-//! Under dropout the adapted part sees what is left of the input, and the rest the whole of it, as PEFT computes it.
+//! Under dropout the adapted part sees what is left of the input, and the rest the whole of it, as PEFT
+//! computes it.
 
 use parlor_kernels::lora::{column_products, row_norms, scale_columns};
 use parlor_kernels::{View, Write, linear};
@@ -12,7 +13,8 @@ use super::layers::{InputGradient, LinearLayer, OutputGradient};
 use super::low_rank;
 use super::pass::Pass;
 
-/// Whether an adapter of this pass trains the layer's magnitudes: then this file computes the layer, for all rows.
+/// Whether an adapter of this pass trains the layer's magnitudes: then this file computes the layer, for all
+/// rows.
 pub(crate) fn applies(pass: &Pass<'_>, linear: &LinearLayer) -> bool {
     pass.low_rank(linear).any(|(_, update)| update.magnitude.is_some())
 }
@@ -76,7 +78,8 @@ pub(crate) fn forward(pass: &Pass<'_>, linear: &LinearLayer, x: &[f32], y: &mut 
     }
 }
 
-/// The gradient of the input, and those of the adapters, from the gradient of the output and the forward pass's input `x`.
+/// The gradient of the input, and those of the adapters, from the gradient of the output and the forward
+/// pass's input `x`.
 pub(crate) fn backward(
     pass: &Pass<'_>,
     output: OutputGradient<'_>,
@@ -87,7 +90,8 @@ pub(crate) fn backward(
     let OutputGradient { linear, dy } = output;
     let (linear, dy) = (&linear, &*dy.widened());
     let mut projections = low_rank::project(pass, View::F32(x), std::iter::once(linear));
-    // The gradient that reaches the base weight's product with the whole input, and the one that reaches the adapter.
+    // The gradient that reaches the base weight's product with the whole input, and the one that reaches the
+    // adapter.
     let (mut d_base, mut d_adapted) = (dy.to_vec(), dy.to_vec());
     // The gradients that go through dropout to the input, by rows.
     let mut masked = Vec::new();

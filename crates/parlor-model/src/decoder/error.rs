@@ -1,4 +1,4 @@
-//! Why a decoder cannot be assembled or cannot run a batch.
+//! Errors of assembling and running a decoder.
 
 /// Why a decoder cannot be assembled or cannot run a batch.
 #[derive(Debug, thiserror::Error)]
@@ -11,7 +11,7 @@ pub enum DecoderError {
         "parameter {index} should be `{expected}` {expected_shape:?}, but `{found}` {found_shape:?} was given"
     )]
     Parameters {
-        /// Place in the list.
+        /// Index in the list.
         index: usize,
         /// Role expected there.
         expected: String,
@@ -22,7 +22,7 @@ pub enum DecoderError {
         /// Shape found there.
         found_shape: Vec<usize>,
     },
-    /// There are too few or too many.
+    /// The number of parameters is wrong.
     #[error("{expected} parameters are needed, but {found} were given")]
     Count {
         /// Number needed.

@@ -25,7 +25,8 @@ enum Retain {
     All,
     /// One block's buffers serve all; no backward pass follows.
     None,
-    /// One block's buffers serve all, and the residual stream before every so many blocks is kept for a backward pass.
+    /// One block's buffers serve all, and the residual stream before every so many blocks is kept for a
+    /// backward pass.
     GroupInputs(usize),
 }
 
@@ -46,12 +47,12 @@ impl Retain {
 }
 
 impl Decoder {
-    /// Log-probability of `targets.ids[t]` at each row `t` with a weight, `[tokens]`; 0 at the others. Fills `workspace` for
-    /// [`Self::backward`].
+    /// Log-probability of `targets.ids[t]` at each row `t` with a weight, `[tokens]`; 0 at the others. Fills
+    /// `workspace` for [`Self::backward`].
     ///
     /// # Errors
-    /// [`DecoderError::Batch`] when the batch or the targets do not fit this decoder, [`DecoderError::OutOfMemory`] when
-    /// the activations do not fit in memory.
+    /// [`DecoderError::Batch`] when the batch or the targets do not fit this decoder,
+    /// [`DecoderError::OutOfMemory`] when the activations do not fit in memory.
     pub fn logprobs(
         &self,
         batch: &Batch,

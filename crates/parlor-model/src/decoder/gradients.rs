@@ -1,5 +1,5 @@
-//! One gradient per trained parameter, accumulated in place from micro-batch to micro-batch: f32, or bf16 where the parameter is
-//! that. A frozen parameter has none, and so costs neither the memory nor the product that would fill it.
+//! One gradient per trained parameter, accumulated in place from micro-batch to micro-batch: bf16 for a bf16
+//! parameter, f32 otherwise. A frozen parameter has none, so it costs neither memory nor a matrix product.
 
 use std::borrow::Cow;
 
@@ -11,16 +11,17 @@ use parlor_kernels::{Arithmetic, DType, Values, ValuesMut, View, Write};
 use super::network::Decoder;
 use super::parameters::{Parameter, ParameterId};
 
-/// Elements of a task, and of a sum.
+/// Elements of a parallel task.
 const CHUNK: usize = 1 << 16;
+/// Elements of a partial sum.
 const SUM: usize = 4096;
 
 /// Gradients in the order and shapes of [`Decoder::parameters`].
 #[derive(Clone, Debug)]
 pub struct Gradients {
     values: Vec<Option<Values>>,
-    /// Those that count as zero whatever their memory holds: the next product that fills one replaces it, which saves
-    /// writing zeros and reading them.
+    /// Per parameter: whether its gradient counts as zero whatever its memory holds. The next product that
+    /// fills it overwrites it, which saves writing zeros and reading them.
     pending_zero: Vec<bool>,
 }
 
@@ -44,12 +45,13 @@ impl Gradients {
         }
     }
 
-    /// As [`Self::zero`] before a backward pass, which writes them; until then they must not be read.
+    /// Sets all to zero without writing the zeros: the next backward pass does. Until then they must not be
+    /// read.
     pub fn zero_lazily(&mut self) {
         self.pending_zero.fill(true);
     }
 
-    /// Writes the zeros of one that nothing replaced.
+    /// Writes the zeros of a gradient that no product has overwritten.
     fn write_pending_zero(&mut self, id: ParameterId) {
         let pending_zero = self.pending_zero.get_mut(id).is_some_and(std::mem::take);
         if let (true, Some(values)) = (pending_zero, self.values.get_mut(id).and_then(Option::as_mut)) {
@@ -57,52 +59,53 @@ impl Gradients {
         }
     }
 
-    /// Ends a backward pass: what it did not fill is zero.
+    /// Ends a backward pass: gradients that it did not fill become zero.
     pub(crate) fn write_pending_zeros(&mut self) {
         (0..self.values.len()).for_each(|id| self.write_pending_zero(id));
     }
 
-    /// The gradient of parameter `id`, in f32; `None` when it is frozen, or there is none of that number.
+    /// The gradient of parameter `id`, converted to f32; `None` when it is frozen or does not exist.
     pub fn get(&self, id: ParameterId) -> Option<Cow<'_, [f32]>> {
         self.view(id).map(View::widened)
     }
 
-    /// As [`Self::get`], as it is.
+    /// The gradient of parameter `id`, unconverted; `None` as in [`Self::get`].
     pub fn view(&self, id: ParameterId) -> Option<View<'_>> {
         self.values.get(id)?.as_ref().map(Values::view)
     }
 
-    /// The gradient of parameter `id`, for accumulation; `None` as in [`Self::get`].
+    /// The gradient of parameter `id`, to accumulate into; `None` as in [`Self::get`].
     pub fn elements_mut(&mut self, id: ParameterId) -> Option<ValuesMut<'_>> {
         self.write_pending_zero(id);
         self.values.get_mut(id)?.as_mut().map(Values::view_mut)
     }
 
-    /// The same of a parameter that is f32, as a norm's, a bias and a part of an adapter always are; `None` of others.
+    /// [`Self::elements_mut`] of an f32 gradient, as those of norms, biases and adapters always are; `None`
+    /// for others.
     pub fn get_mut(&mut self, id: ParameterId) -> Option<&mut [f32]> {
         self.write_pending_zero(id);
         wide(self.values.get_mut(id)?)
     }
 
-    /// Takes the gradient of parameter `id` away; until it is [`Self::put`] back the parameter looks frozen.
+    /// Moves the gradient of parameter `id` out; until it is [`Self::put`] back, the parameter looks frozen.
     pub fn take(&mut self, id: ParameterId) -> Option<Values> {
         self.write_pending_zero(id);
         self.values.get_mut(id)?.take()
     }
 
-    /// The gradient of parameter `id`, and what a product that fills it does with what it holds.
+    /// The gradient of parameter `id`, and whether the product that fills it overwrites or accumulates.
     pub(crate) fn fill(&mut self, id: ParameterId) -> Option<(ValuesMut<'_>, Write)> {
         let write = self.first_write(id);
         Some((self.values.get_mut(id)?.as_mut()?.view_mut(), write))
     }
 
-    /// As [`Self::fill`], of one that is taken away as by [`Self::take`].
+    /// [`Self::fill`] that moves the gradient out, as [`Self::take`] does.
     pub(crate) fn take_to_fill(&mut self, id: ParameterId) -> Option<(Values, Write)> {
         let write = self.first_write(id);
         Some((self.values.get_mut(id)?.take()?, write))
     }
 
-    /// What the product that now fills a gradient does with what it holds.
+    /// Whether the product that fills a gradient next overwrites or accumulates.
     fn first_write(&mut self, id: ParameterId) -> Write {
         let pending_zero = self.pending_zero.get_mut(id).is_some_and(std::mem::take);
         if pending_zero { Write::Replace } else { Write::Accumulate }
@@ -115,7 +118,7 @@ impl Gradients {
         }
     }
 
-    /// Two different gradients at once, of parameters that are always f32.
+    /// The gradients of two different f32 parameters at once.
     pub(crate) fn pair_mut(
         &mut self,
         a: ParameterId,
@@ -129,7 +132,7 @@ impl Gradients {
         if a < b { (low, high) } else { (high, low) }
     }
 
-    /// The gradients that there are, in order, each with its parameter.
+    /// The gradients of all trained parameters in f32, in order.
     pub fn iter(&self) -> impl Iterator<Item = (ParameterId, Cow<'_, [f32]>)> {
         (0..self.values.len()).filter_map(|id| Some((id, self.get(id)?)))
     }
@@ -156,7 +159,7 @@ impl Gradients {
     }
 }
 
-/// A gradient that is f32.
+/// The gradient, if it is f32.
 fn wide(values: &mut Option<Values>) -> Option<&mut [f32]> {
     match values.as_mut()?.view_mut() {
         ValuesMut::F32(values) => Some(values),
@@ -184,7 +187,7 @@ fn squares_of_all<T: Element>(values: &[T]) -> f64 {
     sums.iter().sum()
 }
 
-/// Sums side by side, so that the processor need not wait for each addition before the next.
+/// Sixteen independent accumulators, so that additions do not wait for each other.
 fn squares_of<T: Element>(values: &[T]) -> f64 {
     let (lanes, rest) = values.as_chunks::<16>();
     let mut sums = [0.0f64; 16];

@@ -1,8 +1,9 @@
-//! Initial values of new parameters: normal with `initializer_range` for matrices, ones and zeros elsewhere, as
-//! HF's `_init_weights`. Projections that write to the residual stream are scaled by `1/sqrt(2 layers)` (GPT-2).
+//! Initial values of new parameters: normal with `initializer_range` for matrices, ones and zeros elsewhere,
+//! as HF's `_init_weights`. Projections that write to the residual stream are scaled by `1/sqrt(2 layers)`
+//! (GPT-2).
 //!
-//! Values come from ChaCha8 and Box-Muller in f64, written here because they must never change between versions
-//! of a crate: a seed names a model.
+//! Values come from ChaCha8 and Box-Muller in f64, written here because they must never change between
+//! versions of a crate: a seed names a model.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

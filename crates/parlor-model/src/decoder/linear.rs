@@ -1,5 +1,5 @@
-//! The one place where a layer's input meets a weight: `y = x W^T + b`, forward and backward, with the low-rank updates of
-//! adapters. Dense and quantized weights are used here, and nowhere else.
+//! The one place where a layer's input meets a weight: `y = x W^T + b`, forward and backward, with the
+//! low-rank updates of adapters. Dense and quantized weights are used here, and nowhere else.
 
 use parlor_kernels::linear::{self, Layer, Shape};
 use parlor_kernels::{View, Write};
@@ -56,7 +56,7 @@ pub(crate) fn forward_all(pass: &Pass<'_>, x: View<'_>, layers: &mut [LinearOutp
             let bias = linear.bias.map(|id| pass.vector(id));
             let weight = pass.weight(linear.weight);
             let beside = low_rank::fused(pass, &projections, linear);
-            products.push(Layer { weight, bias, y, write: Write::Replace, base: *base, beside });
+            products.push(Layer { weight, bias, y, write: Write::Replace, addend: *base, low_rank: beside });
         }
     }
     let shape = Shape { rows, inputs, outputs, arithmetic: pass.arithmetic };
@@ -111,7 +111,7 @@ pub(crate) fn backward_all(
         if let Some((dx, write)) = to {
             let fused = low_rank::fused_backward(pass, &mut projections, linear);
             let (shape, weight) = (linear.shape(pass.arithmetic, rows), pass.weight(linear.weight));
-            linear::backward_input_beside(*dy, (weight, fused), dx, write, shape);
+            linear::backward_input_low_rank(*dy, (weight, fused), dx, write, shape);
         }
     }
     let mut shared = Vec::with_capacity(of_weights.len());

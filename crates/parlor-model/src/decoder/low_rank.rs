@@ -1,12 +1,13 @@
 //! The low-rank update of linear layers, forward and backward: `y += B (scale * A x)` (LoRA: Hu et al., 2021).
 //!
-//! Where an adapter serves all rows of a batch, the product with `B` (in the backward pass: that with `A`) is fused into the
-//! weight's own product, as its epilogue; where it serves some of them, it follows. Layers that share an input have it
-//! prepared once for all their `A`s. Layers of one module (GPT-2's query, key and value) share `A`, and so one projection.
+//! Where an adapter serves all rows of a batch, the product with `B` (in the backward pass: that with `A`) is
+//! fused into the weight's own product, as its epilogue; where it serves some of them, it follows. Layers
+//! that share an input have it prepared once for all their `A`s. Layers of one module (GPT-2's query, key and
+//! value) share `A`, and so one projection.
 
 use std::ops::Range;
 
-use parlor_kernels::linear::{self, Beside, Layer, LayerGradient, Shape};
+use parlor_kernels::linear::{self, Layer, LayerGradient, LowRankUpdate, Shape};
 use parlor_kernels::lora::{self, Dropout};
 use parlor_kernels::{View, Write};
 
@@ -74,8 +75,8 @@ pub(crate) fn project<'a, 'l>(
             bias: None,
             y: &mut projection.h,
             write: Write::Replace,
-            base: None,
-            beside: None,
+            addend: None,
+            low_rank: None,
         });
         linear::forward_all(input, shape, &mut layers.collect::<Vec<_>>());
         group[0].dropped = dropped;
@@ -98,10 +99,10 @@ pub(crate) fn fused<'f>(
     pass: &Pass<'f>,
     projections: &'f [Projection<'_>],
     linear: &LinearLayer,
-) -> Option<Beside<'f>> {
+) -> Option<LowRankUpdate<'f>> {
     let (rows, update) = pass.low_rank(linear).next()?;
     let projection = projections.iter().find(|found| found.whole && found.is_of(&rows, update))?;
-    Some(Beside { h: View::F32(&projection.h), factor: b(pass, update), rank: update.rank })
+    Some(LowRankUpdate { h: View::F32(&projection.h), factor: b(pass, update), rank: update.rank })
 }
 
 /// Adds the products with `B` that are not fused.
@@ -140,20 +141,22 @@ pub(crate) fn gradients_of_b(
     }
 }
 
-/// The product with `A` that is fused into the gradient of the layer's input; the first of a module's layers has it.
+/// The product with `A` that is fused into the gradient of the layer's input; the first of a module's layers
+/// has it.
 pub(crate) fn fused_backward<'f>(
     pass: &Pass<'f>,
     projections: &'f mut [Projection<'_>],
     linear: &LinearLayer,
-) -> Option<Beside<'f>> {
+) -> Option<LowRankUpdate<'f>> {
     let (rows, update) = pass.low_rank(linear).next()?;
     let fusable = |found: &&mut Projection<'_>| found.whole && found.dropout.is_none() && !found.added;
     let projection = projections.iter_mut().filter(fusable).find(|found| found.is_of(&rows, update))?;
     projection.added = true;
-    Some(Beside { h: View::F32(&projection.h), factor: projection.a, rank: update.rank })
+    Some(LowRankUpdate { h: View::F32(&projection.h), factor: projection.a, rank: update.rank })
 }
 
-/// The gradients of the `A`s from the layers' input `x`, and the part of the gradient of `x` that is not fused.
+/// The gradients of the `A`s from the layers' input `x`, and the part of the gradient of `x` that is not
+/// fused.
 pub(crate) fn gradients_of_a(
     pass: &Pass<'_>,
     projections: &mut [Projection<'_>],
@@ -199,7 +202,8 @@ impl Projection<'_> {
         linear::forward(&self.h, b(pass, update), None, y, Write::Accumulate, shape);
     }
 
-    /// Whether it is the projection of `update` for these rows. Updates of one module differ in their part of `B` alone.
+    /// Whether it is the projection of `update` for these rows. Updates of one module differ in their part of
+    /// `B` alone.
     fn is_of(&self, rows: &Range<usize>, update: &LowRank) -> bool {
         self.rows == *rows && self.update.a == update.a
     }

@@ -4,7 +4,7 @@ use super::gradients::Gradients;
 use super::network::Decoder;
 use super::parameters::{Role, Site};
 
-/// The end of a backward pass.
+/// Where a backward pass ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LowestTrained {
     /// First block with a trained parameter; the number of blocks when there is none.

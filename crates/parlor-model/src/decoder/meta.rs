@@ -1,4 +1,5 @@
-//! Decoders whose weights are not in memory yet: of shapes alone, or in mapped files, and how they get there.
+//! Decoders whose weights are not in memory: meta models, which have shapes alone, and mapped files; and how
+//! weights get into memory.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use super::parameters::{Kind, Parameter, ParameterSpec, parameter_specs};
 use crate::config::DecoderConfig;
 
 impl Decoder {
-    /// A decoder of zeros that take no memory: for counting before computing.
+    /// A meta model: a decoder of zeros that take no memory, for planning a run.
     ///
     /// # Errors
     /// When the configuration is inconsistent.
@@ -22,7 +23,7 @@ impl Decoder {
         let specs = parameter_specs(&config);
         let largest = specs.iter().map(|spec| spec.len() * size_of::<f32>()).max().unwrap_or(0);
         let failed = |error: String| DecoderError::Config(vec![error]);
-        // All share the same zeros.
+        // All parameters share the same zeros.
         let zeros = Arc::new(MappedFile::zeros(largest).map_err(|error| failed(error.to_string()))?);
         let parameter = |spec: ParameterSpec| {
             let bytes = 0..spec.len() * size_of::<f32>();
@@ -34,8 +35,8 @@ impl Decoder {
         Self::new(config, parameters)
     }
 
-    /// The same with every parameter in memory of its own, which training needs, matrices in `dtype`, what is small f32; each
-    /// mapped one is let go of once it is copied.
+    /// The decoder with every parameter in memory of its own, as training needs it: matrices in `dtype`, norm
+    /// weights and biases in f32. Releases the pages of each mapped tensor once it is copied.
     pub fn into_owned(mut self, dtype: DType) -> Self {
         for Parameter { spec, tensor } in &mut self.parameters {
             let dtype = if spec.kind == Kind::Matrix { dtype } else { DType::F32 };
@@ -48,7 +49,7 @@ impl Decoder {
         self
     }
 
-    /// Lets go of what was read of mapped files; it is read again when it is needed.
+    /// Releases the resident pages of mapped weights; they are read again when they are needed.
     pub fn release(&self) {
         self.parameters.iter().for_each(|parameter| parameter.tensor.release());
     }

@@ -26,7 +26,8 @@ pub(crate) fn forward(
     linear::forward(context.pass, down, inputs.down.view(), &activations.post_attention, out);
 }
 
-/// Turns the gradient of the block's output, in `state.d_stream`, into that of the stream after attention, in place.
+/// Turns the gradient of the block's output, in `state.d_stream`, into that of the stream after attention, in
+/// place.
 pub(crate) fn backward(context: &BlockContext<'_>, state: &mut BlockBackward<'_>) {
     let (pass, layers) = (context.pass, context.layers());
     let keeps_inputs = context.keeps_inputs();

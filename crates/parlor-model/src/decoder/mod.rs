@@ -1,7 +1,7 @@
 //! The network: a decoder-only transformer, its adapters, and its passes forward and backward.
 //!
-//! Read downward: [`network`] is the decoder; [`forward`] and [`backward`] run it over a ragged [`batch`]; [`block`] is one
-//! block of [`attention`] and [`mlp`], which compute with [`linear`] and [`norm`].
+//! Read downward: [`network`] is the decoder; [`forward`] and [`backward`] run it over a ragged [`batch`];
+//! [`block`] is one block of [`attention`] and [`mlp`], which compute with [`linear`] and [`norm`].
 
 pub(crate) mod activation_memory;
 pub(crate) mod adapter;

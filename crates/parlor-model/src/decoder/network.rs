@@ -1,4 +1,5 @@
-//! The decoder: its parameters, and the layers that each block finds them in. `forward.rs` and `backward.rs` run it.
+//! The decoder: its parameters, and the layers that each block finds them in. `forward.rs` and `backward.rs`
+//! run it.
 
 use parlor_kernels::parallel::threads;
 use parlor_kernels::{Arithmetic, DType, Tensor, ValuesMut, View, activation};
@@ -26,11 +27,11 @@ pub struct Decoder {
     pub(crate) head: ParameterId,
     /// Inverse frequencies of the rotary embeddings, one table for each different one.
     pub(crate) rope_tables: Vec<Vec<f32>>,
-    /// Per parameter: whether training leaves it as it is.
+    /// Per parameter: whether training leaves it unchanged.
     frozen: Vec<bool>,
     pub(crate) adapters: Vec<Adapter>,
     pub(crate) active: Option<AdapterId>,
-    /// Parameters before those of adapters.
+    /// How many of the parameters are the model's own; those of adapters follow.
     pub(crate) model_parameter_count: usize,
 }
 
@@ -141,8 +142,8 @@ impl Decoder {
         })
     }
 
-    /// A decoder with new f32 weights: matrices normal with `initializer_range`, norms one, biases zero; the
-    /// same for the same seed on every machine.
+    /// A decoder with new f32 weights: matrices normal with `initializer_range`, norms one, biases zero. The
+    /// same seed gives the same weights on every machine.
     ///
     /// # Errors
     /// When the configuration is inconsistent.
@@ -164,7 +165,7 @@ impl Decoder {
         Self::new(config, parameters)
     }
 
-    /// The shape.
+    /// Its shape.
     pub fn config(&self) -> &DecoderConfig {
         &self.config
     }
@@ -179,11 +180,11 @@ impl Decoder {
         self.parameters[id].tensor.as_f32().unwrap_or_default()
     }
 
-    /// Puts weights of bf16 and of few bits into the order in which their products read them, one after the other: the inputs
-    /// of such layers are rounded to bf16, or to 8 bits, from then on. For answering, not for training.
+    /// Prepacks bf16 and quantized weights for the matrix products. The inputs of such layers are then
+    /// rounded to bf16, or to 8 bits. For inference, not for training.
     pub fn optimize_for_inference(&mut self) {
         for (id, parameter) in self.parameters.iter_mut().enumerate() {
-            // A table that rows are looked up in is best left as it is.
+            // An embedding table is read by rows, and stays as it is.
             let table = (id == self.embedding || Some(id) == self.positions) && id != self.head;
             if parameter.spec.kind == Kind::Matrix
                 && !table
@@ -194,8 +195,9 @@ impl Decoder {
         }
     }
 
-    /// Packs weights of [`Self::optimize_for_inference`] that wait in a file, on the calling thread, in the order of their use, as
-    /// long as `more` says so before each. The head is left: it takes as long as several blocks.
+    /// Prepacks mapped weights ahead of their first use, after [`Self::optimize_for_inference`], on the
+    /// calling thread and in the order of use, while `more` returns true. Leaves out the head, which takes as
+    /// long as several blocks.
     pub(crate) fn pack_while(&self, more: impl Fn() -> bool) {
         let parameters = self.parameters.iter().enumerate().filter(|(id, _)| *id != self.head);
         for (_, parameter) in parameters.take_while(|_| more()) {
@@ -208,17 +210,17 @@ impl Decoder {
         &self.parameters
     }
 
-    /// The numbers of parameter `id` for writing; `None` when they are not owned f32 (see [`Self::to_dtype`]).
+    /// The values of parameter `id`, mutable; `None` when they are not owned f32 (see [`Self::to_dtype`]).
     pub fn values_mut(&mut self, id: ParameterId) -> Option<&mut [f32]> {
         self.parameters.get_mut(id)?.tensor.as_f32_mut()
     }
 
-    /// As [`Self::values_mut`], where they may be bf16 too.
+    /// [`Self::values_mut`] for f32 and bf16.
     pub fn elements_mut(&mut self, id: ParameterId) -> Option<ValuesMut<'_>> {
         self.parameters.get_mut(id)?.tensor.values_mut()
     }
 
-    /// Adds parameters after those that there are.
+    /// Appends parameters.
     pub(crate) fn extend(&mut self, parameters: Vec<Parameter>) {
         self.frozen.resize(self.frozen.len() + parameters.len(), false);
         self.parameters.extend(parameters);
@@ -229,8 +231,9 @@ impl Decoder {
         self.blocks.get(layer)?.linear(site)
     }
 
-    /// Whether the inputs of linear layers are kept for the backward pass, which needs them for the weights' gradients. In
-    /// bf16 they are small compared with what is kept anyway; in f32 they are cheaper to recompute.
+    /// Whether the inputs of linear layers are kept for the backward pass, which needs them for the weights'
+    /// gradients. In bf16 they are small compared with what is kept anyway; in f32 they are cheaper to
+    /// recompute.
     pub(crate) fn keeps_inputs(&self, arithmetic: Arithmetic) -> bool {
         let down = self.blocks.first().map(|block| block.mlp.down.weight);
         arithmetic == Arithmetic::Bf16 && down.is_some_and(|weight| self.is_trained(weight))
@@ -249,7 +252,7 @@ impl Decoder {
         self.frozen.get(id) == Some(&false)
     }
 
-    /// Trains the parameters that `chosen` names, and freezes the others.
+    /// Trains the parameters that `chosen` accepts, and freezes the others.
     pub fn train_only(&mut self, chosen: impl Fn(&ParameterSpec) -> bool) {
         self.frozen = self.parameters.iter().map(|parameter| !chosen(&parameter.spec)).collect();
     }
@@ -260,8 +263,7 @@ impl Decoder {
         trained.map(|id| self.parameters[id].spec.len()).sum()
     }
 
-    /// The same decoder with its matrices in `dtype` (norm weights and biases stay f32), all in memory of its
-    /// own.
+    /// A copy with its matrices in `dtype`, all in memory of its own. Norm weights and biases stay f32.
     pub fn to_dtype(&self, dtype: DType) -> Self {
         let mut copy = self.clone();
         for Parameter { spec, tensor } in &mut copy.parameters {
@@ -280,8 +282,8 @@ impl Decoder {
         &self.adapters
     }
 
-    /// Chooses the adapter that segments without a choice of their own use. The first adapter that is attached becomes
-    /// the active one by itself.
+    /// Chooses the adapter that segments without a choice of their own use. The first adapter that is
+    /// attached becomes the active one by itself.
     pub fn activate(&mut self, adapter: Option<AdapterId>) {
         self.active = adapter.filter(|&adapter| adapter < self.adapters.len());
     }
@@ -291,8 +293,8 @@ impl Decoder {
         self.train_only(|spec| spec.owner == Owner::Adapter(adapter));
     }
 
-    /// How many parameters are trained, of how many, as PEFT counts them: an adapter that trains biases replaces the
-    /// model's, and each is counted once.
+    /// How many parameters are trained, of how many, as PEFT counts them: an adapter that trains biases
+    /// replaces the model's, and each is counted once.
     pub fn trainable_parameters(&self) -> TrainableParameters {
         let copied_bias = |parameter: &&Parameter| {
             parameter.spec.kind == Kind::Bias && parameter.spec.owner != Owner::Model

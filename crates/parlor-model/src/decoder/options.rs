@@ -10,8 +10,8 @@ pub enum Checkpointing {
     /// Every block's activations.
     #[default]
     None,
-    /// The residual stream before every so many blocks. The backward pass recomputes the blocks of one such group at a
-    /// time. One block in a group takes the least memory.
+    /// The residual stream before every so many blocks. The backward pass recomputes the blocks of one such
+    /// group at a time. One block in a group takes the least memory.
     Every(NonZeroUsize),
 }
 

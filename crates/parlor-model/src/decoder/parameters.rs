@@ -1,4 +1,4 @@
-//! The parameters of a decoder: which there are, in a fixed order, and what each is for.
+//! The parameters of a decoder, in a fixed order, and the role of each.
 //!
 //! A [`Role`] names a parameter independently of any vendor; `arch/` maps roles to the tensor names of a
 //! checkpoint. Matrices are `[out, in]`, as PyTorch's `nn.Linear` stores them.
@@ -28,7 +28,7 @@ impl ParameterPart {
     }
 }
 
-/// A parameter's place within a block.
+/// A layer within a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Site {
     /// Norm before attention.
@@ -55,7 +55,7 @@ pub enum Site {
     DownProj,
 }
 
-/// What a parameter is for.
+/// The role of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Token embedding `[vocab, hidden]`; also the head when tied.
@@ -75,18 +75,19 @@ pub enum Role {
     FinalNorm(ParameterPart),
     /// Output head `[vocab, hidden]`, when it is not tied.
     Head,
-    /// A part of a low-rank adapter. Where several linear layers are one tensor on disk, `site` is the first of them.
+    /// A factor of a low-rank adapter. Where several linear layers are one tensor on disk, `site` is the
+    /// first of them.
     LowRank {
         /// Block number from 0.
         layer: usize,
         /// Which linear layer of the block.
         site: Site,
-        /// Which part.
+        /// Which factor.
         factor: Factor,
     },
 }
 
-/// A part of a low-rank adapter (Hu et al., 2021), with PEFT's names.
+/// A factor of a low-rank adapter (Hu et al., 2021), with PEFT's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Factor {
     /// `lora_A` `[r, in]`.
@@ -108,13 +109,13 @@ impl Factor {
     }
 }
 
-/// Whose a parameter is.
+/// What a parameter belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Owner {
-    /// The model's.
+    /// The model.
     #[default]
     Model,
-    /// That of the adapter of this number: a factor, or its own version of a parameter of the model.
+    /// The adapter of this index: a factor, or the replacement of a parameter of the model.
     Adapter(usize),
 }
 
@@ -122,7 +123,7 @@ impl Site {
     /// Number of sites in a block.
     pub(crate) const COUNT: usize = Site::DownProj as usize + 1;
 
-    /// Whether it is a linear layer, rather than a norm.
+    /// Whether it is a linear layer; the others are norms.
     pub(crate) fn is_linear(self) -> bool {
         use Site::{DownProj, GateProj, KProj, OProj, QProj, UpProj, VProj};
         matches!(self, QProj | KProj | VProj | OProj | GateProj | UpProj | DownProj)
@@ -163,7 +164,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// What kind of array a parameter is: decides its initial values and whether weight decay applies.
+/// The kind of a parameter, which decides its initial values and whether weight decay applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A matrix: normal initial values, decayed.
@@ -172,20 +173,20 @@ pub enum Kind {
     NormWeight,
     /// A bias (of a linear layer or a norm): zeros, not decayed.
     Bias,
-    /// A part of a low-rank adapter: f32, decayed.
+    /// A factor of a low-rank adapter: f32, decayed.
     LowRank,
 }
 
 /// One parameter of a decoder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParameterSpec {
-    /// What it is for.
+    /// Its role.
     pub role: Role,
     /// `[out, in]`, `[rows, hidden]` or `[n]`.
     pub shape: Vec<usize>,
-    /// Matrix, norm weight, bias or part of an adapter.
+    /// Matrix, norm weight, bias or low-rank factor.
     pub kind: Kind,
-    /// Whose it is.
+    /// What it belongs to.
     pub owner: Owner,
 }
 
@@ -220,16 +221,16 @@ pub enum TensorLayout {
     Plain,
     /// `[in, out]`.
     Transposed,
-    /// `[out, in]` with the rows of each head interleaved: the two halves of a head alternate, so that the rows that
-    /// are rotated together are neighbours.
+    /// `[out, in]` with the rows of each head interleaved: the two halves of a head alternate, so that the
+    /// rows that are rotated together are neighbours.
     Interleaved {
         /// Number of heads.
         heads: usize,
     },
 }
 
-/// All parameters of a decoder of this shape, in the order in which [`crate::Decoder`] holds them; those of adapters
-/// come after them.
+/// All parameters of a decoder of this shape, in the order in which [`crate::Decoder`] holds them; those of
+/// adapters come after them.
 pub fn parameter_specs(config: &DecoderConfig) -> Vec<ParameterSpec> {
     let mut specs = Vec::new();
     let mut push = |role, shape: Vec<usize>, kind| {

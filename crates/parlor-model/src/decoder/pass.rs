@@ -1,4 +1,5 @@
-//! Which parameters a pass uses for which rows: the model's, and those of the adapters that the batch's segments choose.
+//! Which parameters a pass uses for which rows: the model's, and those of the adapters that the batch's
+//! segments choose.
 
 use std::ops::Range;
 
@@ -15,7 +16,7 @@ use super::parameters::ParameterId;
 /// A pass over one batch.
 pub(crate) struct Pass<'a> {
     pub(crate) decoder: &'a Decoder,
-    /// Rows, in order, with the adapter that applies to them.
+    /// Ranges of rows, in order, each with the adapter that applies to it.
     spans: Vec<(Range<usize>, &'a Adapter)>,
     /// The adapter that replaces parameters of the model, for all rows.
     replacing: Option<&'a Adapter>,
@@ -29,7 +30,8 @@ impl<'a> Pass<'a> {
     /// Resolves the segments' choices.
     ///
     /// # Errors
-    /// When a segment chooses an adapter that is not attached, or adapters that cannot share a batch meet in it.
+    /// When a segment chooses an adapter that is not attached, or adapters that cannot share a batch meet in
+    /// it.
     pub(crate) fn new(
         decoder: &'a Decoder,
         batch: &Batch,
@@ -88,12 +90,12 @@ impl<'a> Pass<'a> {
         Ok(pass)
     }
 
-    /// The parameter in force for parameter `id` of the model.
+    /// The parameter that is used for parameter `id` of the model: the same, or the adapter's replacement.
     pub(crate) fn resolve(&self, id: ParameterId) -> ParameterId {
         self.replacing.and_then(|adapter| adapter.resolved.get(id)).copied().unwrap_or(id)
     }
 
-    /// The output head in force.
+    /// The output head that is used.
     pub(crate) fn head(&self) -> ParameterId {
         self.replacing.map_or(self.decoder.head, |adapter| adapter.head)
     }

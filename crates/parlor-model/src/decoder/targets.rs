@@ -1,8 +1,9 @@
-//! What each row of a batch is asked to predict, and how much that counts. Masks are weights.
+//! What each row of a batch must predict, and the weight of each prediction. A loss mask is a weight of 0.
 
 use super::batch::Batch;
 
-/// `[tokens]` targets and weights: row `t` predicts `ids[t]`, and counts `weights[t]`; zero is not computed.
+/// `[tokens]` targets and weights: row `t` predicts `ids[t]` with weight `weights[t]`. Rows of weight 0 are
+/// not computed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Targets {
     /// Id to predict at each row.
@@ -13,7 +14,7 @@ pub struct Targets {
 
 impl Targets {
     /// Next-token targets: `predicted[t]` is the weight of *being predicted* of the batch's token `t` (as HF's
-    /// labels, before they are shifted). The first token of a segment is predicted by nobody.
+    /// labels, before they are shifted). No row predicts the first token of a segment.
     pub fn next_token(batch: &Batch, predicted: &[f32]) -> Self {
         let mut targets = Self { ids: vec![0; batch.len()], weights: vec![0.0; batch.len()] };
         for segment in &batch.segments {

@@ -1,9 +1,10 @@
 //! Buffers of passes, reused from step to step: what the backward pass needs, and scratch.
 //!
-//! Kept per block: its input; rotated queries, keys and values; the attention output; the residual stream after attention;
-//! gate and up. Norm outputs and the MLP's product are cheap, so the backward pass recomputes them, unless they are bf16 and
-//! the weights that read them are trained. What only matrix products read is kept in the format in which they read it
-//! ([`Values`]): rounded to bf16 once where they round to bf16.
+//! Kept per block: its input; rotated queries, keys and values; the attention output; the residual stream
+//! after attention; gate and up. Norm outputs and the MLP's product are cheap, so the backward pass
+//! recomputes them, unless they are bf16 and the weights that read them are trained. What only matrix
+//! products read is kept in the format in which they read it ([`Values`]): rounded to bf16 once where they
+//! round to bf16.
 
 use parlor_kernels::cross_entropy::Logits;
 use parlor_kernels::norm::RowMoments;
@@ -21,14 +22,14 @@ pub(crate) struct NormStats {
     pub(crate) moments: Vec<RowMoments>,
 }
 
-/// The inputs of a block's linear layers, as the products read them.
+/// The inputs of a block's linear layers, in the format that their products read.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LayerInputs {
     /// Of queries, keys and values.
     pub(crate) attention: Values,
-    /// Of gate and up.
+    /// Of the gate and up projections.
     pub(crate) mlp: Values,
-    /// Of the layer down.
+    /// Of the down projection.
     pub(crate) down: Values,
 }
 
@@ -65,7 +66,8 @@ pub(crate) struct HeadActivations {
     pub(crate) targets: Vec<u32>,
     pub(crate) lse: Vec<f32>,
     pub(crate) logits: Logits,
-    /// Gradient of each row's log-probability by `normed`; empty unless the head is frozen and a backward follows.
+    /// Head gradient: of each row's log-probability by `normed`. Empty unless the head is frozen and a
+    /// backward pass follows.
     pub(crate) head_gradient: Vec<f32>,
 }
 
@@ -74,7 +76,7 @@ pub(crate) struct HeadActivations {
 pub(crate) struct Scratch {
     /// Inputs of linear layers, where blocks do not keep them.
     pub(crate) inputs: LayerInputs,
-    /// Gate and up as the products leave them, where they are kept rounded.
+    /// Gate and up in f32, where they are kept rounded.
     pub(crate) raw_gate: Vec<f32>,
     pub(crate) raw_up: Vec<f32>,
     pub(crate) d_normed: Vec<f32>,
@@ -88,8 +90,8 @@ pub(crate) struct Scratch {
 /// Activations and scratch of a decoder's passes. Starts empty and grows to what the largest batch needs.
 #[derive(Clone, Debug, Default)]
 pub struct Workspace {
-    /// Precision of the products of linear layers and of the head, and so the format of the buffers that hold their inputs.
-    /// Everything else is f32.
+    /// Precision of the products of linear layers and of the head, and so the format of the buffers that hold
+    /// their inputs. Everything else is f32.
     pub arithmetic: Arithmetic,
     /// Asked, before buffers grow, whether there is memory for it.
     pub free_memory: FreeMemory,
@@ -115,7 +117,7 @@ pub(crate) struct CompletedForward {
     pub(crate) options: PassOptions,
 }
 
-/// The first `len` elements of a reused buffer; their content is whatever it was.
+/// The buffer with `len` elements; their values are unspecified.
 pub(crate) fn resized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
     buffer.resize(len, 0.0);
     buffer

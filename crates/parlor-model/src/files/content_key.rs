@@ -3,8 +3,9 @@
 //! The key is SHA-256 over the bytes of every small file that loading reads (configs, tokenizer, template,
 //! index), and, of each weight file, its header's bytes, length, modification time and, on Unix, device and
 //! inode. The tensors' own bytes are not read: that would cost as much as loading. So a file that is
-//! replaced, grown, shrunk or rewritten changes the key; a program that rewrites weights in place and then sets
-//! the clock back is not noticed. Copies of a directory have keys of their own. A GGUF file is taken like a weight file.
+//! replaced, grown, shrunk or rewritten changes the key; a program that rewrites weights in place and then
+//! sets the clock back is not noticed. Copies of a directory have keys of their own. A GGUF file is treated
+//! like a weight file.
 
 use std::io::Read;
 use std::path::Path;
@@ -13,7 +14,8 @@ use sha2::{Digest, Sha256};
 
 use crate::error::ModelLoadError;
 
-/// Identifies what a model directory or file holds. See the module for what it covers.
+/// Identifies the content of a model directory or file: small files whole, weights by header, length, time
+/// and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ContentKey([u8; 32]);
 
@@ -33,7 +35,7 @@ const BEGINNING: u64 = 1 << 16;
 ///
 /// # Errors
 /// When the directory or a file in it cannot be read.
-pub fn content_key(dir: &Path) -> Result<ContentKey, ModelLoadError> {
+pub(crate) fn content_key(dir: &Path) -> Result<ContentKey, ModelLoadError> {
     if dir.is_file() {
         return file_key(dir).map_err(|error| ModelLoadError::reading(dir, &error));
     }

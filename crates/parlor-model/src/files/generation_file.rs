@@ -1,5 +1,5 @@
-//! Reading `generation_config.json` as leniently as transformers does: a file that is empty or no JSON counts as absent,
-//! and the numbers that Python's `json` writes beyond JSON (`-Infinity` as a bias, say) are read.
+//! Reading `generation_config.json` as leniently as transformers does: a file that is empty or no JSON counts
+//! as absent, and the numbers that Python's `json` writes beyond JSON (`-Infinity` as a bias, say) are read.
 
 use std::path::Path;
 
@@ -10,16 +10,16 @@ use crate::error::ModelLoadError;
 
 /// The contents of a generation config.
 pub(crate) struct GenerationFile {
-    /// Its keys; `None` when there is no file that can be read.
+    /// Its keys; `None` when there is no readable file.
     pub(crate) map: Option<Map<String, Value>>,
-    /// Why a file that is there counts as absent.
+    /// Why a file that exists counts as absent.
     pub(crate) warning: Option<String>,
 }
 
 /// Reads the file at `path`.
 ///
 /// # Errors
-/// When the file is there, and the system cannot read it.
+/// When the file exists and cannot be read.
 pub(crate) fn read(path: &Path) -> Result<GenerationFile, ModelLoadError> {
     if !path.is_file() {
         return Ok(GenerationFile { map: None, warning: None });
@@ -47,7 +47,8 @@ pub(crate) fn read(path: &Path) -> Result<GenerationFile, ModelLoadError> {
     }
 }
 
-/// `text` with Python's `NaN` as null and its infinities as the largest doubles, which become infinite as floats.
+/// `text` with Python's `NaN` as null and its infinities as the largest doubles, which become infinite as
+/// floats.
 fn finite(text: &str) -> String {
     const WORDS: [(&str, &str); 3] =
         [("-Infinity", "-1.7976931348623157e308"), ("Infinity", "1.7976931348623157e308"), ("NaN", "null")];

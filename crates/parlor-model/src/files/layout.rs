@@ -1,13 +1,15 @@
-//! Between a checkpoint's tensors and the decoder's parameters: transposing, splitting, joining, ordering rows.
+//! Converts between a checkpoint's tensors and the decoder's parameters: transposes, splits, concatenates,
+//! reorders rows.
 //!
-//! [`split`] and [`join`] are each other's inverse, bit for bit: widening to f32 and narrowing back is exact, and rows in
-//! blocks are moved whole.
+//! [`split`] and [`join`] are each other's inverse, bit for bit: widening to f32 and narrowing back is exact,
+//! and rows of quantized blocks are moved whole.
 
 use parlor_kernels::{DType, Tensor, TensorError};
 
+use crate::config::WeightStorage;
 use crate::decoder::{ParameterSpec, Role, TensorLayout};
 
-/// The shape that a checkpoint's tensor must have to hold the parameters `specs`, which are in its order.
+/// The shape of a checkpoint's tensor that holds the parameters `specs`, in this order.
 pub(crate) fn disk_shape(layout: TensorLayout, specs: &[&ParameterSpec]) -> Vec<usize> {
     let outputs = specs.iter().map(|spec| spec.shape.first().copied().unwrap_or(0)).sum();
     let rest = specs.first().map(|spec| spec.shape.get(1..).unwrap_or_default()).unwrap_or_default();
@@ -17,17 +19,17 @@ pub(crate) fn disk_shape(layout: TensorLayout, specs: &[&ParameterSpec]) -> Vec<
     }
 }
 
-/// Whether the tensor is, as it lies on disk, the one parameter in it.
+/// Whether the stored tensor equals the one parameter in it.
 pub(crate) fn is_direct(layout: TensorLayout, roles: &[Role]) -> bool {
     layout == TensorLayout::Plain && roles.len() == 1
 }
 
-/// Whether the parameters in a tensor are rows of it as they lie there, so that they may stay in its file.
+/// Whether the parameters are rows of the stored tensor, so that they can stay in the mapped file.
 pub(crate) fn is_rows(layout: TensorLayout) -> bool {
     layout == TensorLayout::Plain
 }
 
-/// Where row `row` of a parameter lies on disk, whose heads' rows alternate between their halves.
+/// The stored row of row `row` of a parameter in the interleaved layout.
 fn interleaved(row: usize, outputs: usize, heads: usize) -> usize {
     let width = outputs / heads.max(1);
     let half = (width / 2).max(1);
@@ -35,14 +37,14 @@ fn interleaved(row: usize, outputs: usize, heads: usize) -> usize {
     head * width + within % half * 2 + within / half
 }
 
-/// The parameters `specs` out of a checkpoint's tensor of [`disk_shape`], each in `dtype`: as a part of the tensor's file
-/// where `stays` and that is possible, owned where not.
+/// The parameters `specs` of a checkpoint's tensor of [`disk_shape`], each in `dtype`: mapped where `storage`
+/// and the layout allow it, owned otherwise.
 pub(crate) fn split(
     tensor: &Tensor,
     layout: TensorLayout,
     specs: &[&ParameterSpec],
     dtype: DType,
-    stays: bool,
+    storage: WeightStorage,
 ) -> Result<Vec<Tensor>, TensorError> {
     let total: usize = specs.iter().map(|spec| spec.shape.first().copied().unwrap_or(0)).sum();
     let values = if layout == TensorLayout::Transposed { tensor.to_f32_vec() } else { Vec::new() };
@@ -66,13 +68,13 @@ pub(crate) fn split(
             }
         };
         offset += outputs;
-        let done = part.dtype() == dtype && (stays || part.owned_bytes() > 0);
+        let done = part.dtype() == dtype && (storage == WeightStorage::Mapped || part.owned_bytes() > 0);
         parts.push(if done { part } else { part.to_dtype(dtype) });
     }
     Ok(parts)
 }
 
-/// Rows as they are, or widened where blocks run across their ends.
+/// Some rows of a tensor; widened to f32 where quantized blocks cross their boundary.
 fn rows_of(
     tensor: &Tensor,
     rows: std::ops::Range<usize>,
@@ -89,7 +91,7 @@ fn rows_of(
     }
 }
 
-/// A checkpoint's tensor out of the parameters in it, in `dtype`.
+/// The checkpoint's tensor that holds these parameters, in `dtype`.
 pub(crate) fn join(layout: TensorLayout, parts: &[&Tensor], dtype: DType) -> Result<Tensor, TensorError> {
     let outputs: usize = parts.iter().map(|part| part.shape().first().copied().unwrap_or(0)).sum();
     let rest = parts.first().map(|part| part.shape().get(1..).unwrap_or_default()).unwrap_or_default();
@@ -123,7 +125,7 @@ pub(crate) fn join(layout: TensorLayout, parts: &[&Tensor], dtype: DType) -> Res
     Ok(if dtype == DType::F32 { joined } else { joined.to_dtype(dtype) })
 }
 
-/// The specifications of a tensor's parameters, in its order; `None` when the decoder has no such role.
+/// The specifications of a tensor's parameters, in order; `None` when the decoder lacks a role.
 pub(crate) fn specs_of<'a>(
     roles: &[Role],
     find: impl Fn(Role) -> Option<&'a ParameterSpec>,

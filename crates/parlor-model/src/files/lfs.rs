@@ -19,7 +19,7 @@ pub(crate) fn refuse(path: &Path, bytes: &[u8]) -> Result<(), ModelLoadError> {
     if is_lfs_pointer(bytes) { Err(error(path)) } else { Ok(()) }
 }
 
-/// The same of a file that another crate will read.
+/// [`refuse`] for a file that another crate reads.
 ///
 /// # Errors
 /// Those of [`refuse`].

@@ -3,7 +3,7 @@
 //! Headers are parsed by the `safetensors` crate, files are mapped, and nothing is trusted: an index must name
 //! exactly the tensors of its shards, and exactly the shards that are there.
 //! Source: the safetensors README, and `model.safetensors.index.json` as transformers writes it.
-//! Leaves out: pickled `.bin`/`.pt` weights, which are refused with advice; GGUF, which is in `gguf.rs`.
+//! Leaves out: pickled `.bin`/`.pt` weights, which are refused with advice; GGUF, which is in `gguf/`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -34,7 +34,7 @@ impl WeightFiles {
         let single = dir.join(SINGLE_FILE);
         let index = dir.join(INDEX_FILE);
         if single.exists() {
-            Self::of_file(&single)
+            Self::open_file(&single)
         } else if index.exists() {
             Self::open_sharded(dir, &index)
         } else {
@@ -97,16 +97,6 @@ impl WeightFiles {
                 "index and shards are of different downloads; get all of them again",
             ));
         }
-        Ok(files)
-    }
-
-    /// Opens one file.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
-    pub(crate) fn of_file(path: &Path) -> Result<Self, ModelLoadError> {
-        let mut files = Self::default();
-        files.add(path)?;
         Ok(files)
     }
 
@@ -188,7 +178,7 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelLoadError> {
             let what = format!("`weight_map.{tensor}` should be a file name, but is {shard}");
             return Err(ModelLoadError::corrupt(path, what, RESTORE));
         };
-        // A shard lies beside its index; anything else could reach out of the directory.
+        // A shard is in the directory of its index; anything else could reach out of it.
         let inside = shard.trim_start_matches("./");
         if Path::new(inside).file_name().is_none_or(|name| name != inside) {
             let what = format!("`weight_map.{tensor}` should be a file name, but is the path `{shard}`");
@@ -209,7 +199,7 @@ pub(crate) fn is_shard_name(name: &str) -> bool {
     middle.and_then(|text| text.split_once("-of-")).is_some_and(|(n, of)| digits(n) && digits(of))
 }
 
-/// The shards that lie in `dir`.
+/// The shards in `dir`.
 pub(crate) fn shard_files(dir: &Path) -> Result<Vec<String>, ModelLoadError> {
     let entries = std::fs::read_dir(dir).map_err(|error| ModelLoadError::reading(dir, &error))?;
     let mut names: Vec<String> = entries

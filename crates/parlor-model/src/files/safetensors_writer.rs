@@ -1,6 +1,7 @@
-//! Tensors -> one safetensors file, each converted when its turn comes, so that a conversion holds one tensor at a time.
+//! Writes tensors to one safetensors file, and converts them one at a time, so that only one is in memory
+//! twice.
 //!
-//! Written here because the `safetensors` crate wants all bytes of all tensors at once.
+//! Own code because the `safetensors` crate needs the bytes of all tensors at once.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,9 +12,9 @@ use parlor_kernels::{DType, Tensor};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use super::layout::join;
+use super::synced_file::at;
 use crate::decoder::TensorLayout;
 use crate::error::SaveError;
-use crate::staged::at;
 
 /// A tensor to write.
 pub(crate) struct TensorToWrite<'a> {
@@ -50,7 +51,7 @@ impl TensorToWrite<'_> {
 pub(crate) fn write_safetensors(path: &Path, tensors: &[TensorToWrite<'_>]) -> Result<(), SaveError> {
     let disk_dtype = |dtype: DType| match dtype {
         DType::F32 => Dtype::F32,
-        // Blocks are widened on their way: see `DType::plain`.
+        // Quantized blocks are widened: see `DType::plain`.
         DType::Bf16 | DType::Block(_) => Dtype::BF16,
         DType::F16 => Dtype::F16,
     };

@@ -1,5 +1,5 @@
-//! Tokenizer and chat template files of a model, byte for byte, so that a saved model has exactly those of the model it
-//! came from.
+//! Tokenizer and chat template files of a model, byte for byte, so that a saved model has exactly those of
+//! the model it came from.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,8 @@ type Files = Vec<(String, Vec<u8>)>;
 #[derive(Clone, Debug, Default)]
 pub struct TextFiles {
     files: Files,
-    /// Where there are none: what they are made of when someone asks, which takes longer than loading a model.
+    /// For a model without such files: what they are made of on first use, which takes longer than loading
+    /// the model.
     source: Option<Source>,
 }
 
@@ -64,20 +65,20 @@ impl TextFiles {
         match &self.source {
             None => &self.files,
             Some(source) => source.made.get_or_init(|| {
-                // A vocabulary that was built can be written.
+                // A tokenizer that was built can be written.
                 files_of(&source.tokenizer, source.template.as_ref()).unwrap_or_default()
             }),
         }
     }
 
-    /// Those of a model whose text side is not in files of its own.
+    /// The files of a model whose tokenizer is not in files of its own.
     pub(crate) fn of_text_artifacts(tokenizer: &Tokenizer, template: Option<&ChatTemplate>) -> Self {
         let source =
             Source { tokenizer: tokenizer.clone(), template: template.cloned(), made: Arc::default() };
         Self { files: Vec::new(), source: Some(source) }
     }
 
-    /// An error when one of those in `dir` is the pointer that Git LFS leaves for a file that was not fetched.
+    /// An error when a file in `dir` is the pointer that Git LFS leaves for a file that was not fetched.
     ///
     /// # Errors
     /// `NotFound`, naming the file.
@@ -85,7 +86,7 @@ impl TextFiles {
         NAMES.iter().try_for_each(|name| lfs::refuse_file(&dir.join(name)))
     }
 
-    /// Those of `dir` that exist.
+    /// The files in `dir`.
     ///
     /// # Errors
     /// When one exists and cannot be read.
@@ -129,16 +130,17 @@ impl TextFiles {
 }
 
 impl TextFiles {
-    /// Those of a new model, written for Parlor and for transformers 4 and 5.
+    /// The files of a new model, for Parlor and for transformers 4 and 5.
     ///
     /// # Errors
-    /// When the vocabulary cannot be written down.
+    /// When the vocabulary cannot be written.
     pub fn of_new(tokenizer: &Tokenizer, template: Option<&ChatTemplate>) -> Result<Self, TokenizerError> {
         Ok(Self { files: files_of(tokenizer, template)?, source: None })
     }
 
-    /// The files as they are saved: as they are, but for a `tokenizer_class` that transformers 4 cannot load, and for
-    /// several chat templates, which go into `tokenizer_config.json` as a list that transformers 4 and 5 read.
+    /// The files as they are saved: unchanged, except that a `tokenizer_class` that transformers 4 cannot
+    /// load is replaced, and that several chat templates become a list in `tokenizer_config.json`, which
+    /// transformers 4 and 5 read.
     pub(crate) fn for_saving(&self) -> Vec<(&str, Cow<'_, [u8]>)> {
         if let Some(config) = self.config_with_templates() {
             let others = self.iter().filter(|(name, _)| *name != CONFIG && template_name(name).is_none());
@@ -149,7 +151,7 @@ impl TextFiles {
         self.iter().map(|(name, bytes)| (name, portable(name, bytes))).collect()
     }
 
-    /// `tokenizer_config.json` with all chat templates, when there are some beside the default one.
+    /// `tokenizer_config.json` with all chat templates, when there are others than the default one.
     fn config_with_templates(&self) -> Option<Vec<u8>> {
         let templates: Vec<(&str, &[u8])> =
             self.iter().filter_map(|(name, bytes)| Some((template_name(name)?, bytes))).collect();

@@ -1,6 +1,6 @@
-//! The tensors of a model by name, wherever they lie: in safetensors files or in one GGUF file.
+//! The tensors of a model by name, in safetensors files or in one GGUF file.
 //!
-//! What both kinds have in common for the loader: a place in a mapped file, a shape, a type of numbers.
+//! The loader sees both containers alike: a range of a mapped file, a shape, a dtype.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,9 +14,9 @@ use crate::error::{LoadErrorKind, ModelLoadError};
 pub(crate) const DOWNLOAD_AGAIN: &str =
     "copy or download the file again, and compare its size with the original's";
 
-/// What kind of file tensors lie in: decides their names and what describes the model.
+/// The kind of file that holds the tensors, which decides their names and what describes the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Container {
+pub(crate) enum Container {
     /// Files in Hugging Face layout, described by config.json.
     #[default]
     Safetensors,
@@ -25,7 +25,7 @@ pub enum Container {
 }
 
 impl Container {
-    /// What gives the tensors' shapes.
+    /// Where the tensors' shapes are described.
     pub(crate) fn description(self) -> &'static str {
         match self {
             Container::Safetensors => "config.json",
@@ -46,12 +46,12 @@ impl Container {
     }
 }
 
-/// Type of the numbers of a stored tensor.
+/// The dtype of a stored tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoredDtype {
-    /// One that weights can have.
+pub(crate) enum StoredDtype {
+    /// One that Parlor reads.
     Weight(DType),
-    /// One that is not read, by its name.
+    /// One that Parlor does not read, by name.
     Other(String),
 }
 
@@ -91,7 +91,7 @@ impl TensorEntry {
         format!("{}: tensor `{name}`", self.path().display())
     }
 
-    /// Its dtype, where it is one that weights can have.
+    /// Its dtype, if Parlor reads it.
     pub fn weight_dtype(&self) -> Option<DType> {
         match self.dtype {
             StoredDtype::Weight(dtype) => Some(dtype),
@@ -99,12 +99,12 @@ impl TensorEntry {
         }
     }
 
-    /// Its bytes, as they lie in the file.
+    /// Its bytes in the file.
     pub fn bytes(&self) -> &[u8] {
         self.file.bytes().get(self.bytes.clone()).unwrap_or_default()
     }
 
-    /// The tensor, lying in the mapped file, after checking dtype and shape.
+    /// The mapped tensor, after checking dtype and shape.
     ///
     /// # Errors
     /// `Incompatible` for a dtype that is not read; `Corrupt` for another shape.
@@ -160,7 +160,7 @@ pub struct WeightFiles {
 }
 
 impl WeightFiles {
-    /// None yet, in `file`.
+    /// No tensors yet, of one file.
     pub(crate) fn of_container(container: Container, file: &Path) -> Self {
         Self { container, files: vec![file.to_owned()], ..Self::default() }
     }
@@ -168,7 +168,7 @@ impl WeightFiles {
     /// Adds a tensor.
     ///
     /// # Errors
-    /// `Corrupt` when one of that name is there.
+    /// `Corrupt` for a name that is taken.
     pub(crate) fn insert(&mut self, name: &str, entry: TensorEntry) -> Result<(), ModelLoadError> {
         if let Some(first) = self.tensors.get(name) {
             let (what, help) = match self.container {
@@ -184,13 +184,13 @@ impl WeightFiles {
         Ok(())
     }
 
-    /// Notes that a file was opened.
+    /// Records a file that was opened.
     pub(crate) fn add_file(&mut self, path: &Path) {
         self.files.push(path.to_owned());
     }
 
-    /// What kind of file they lie in.
-    pub fn container(&self) -> Container {
+    /// The kind of file that holds them.
+    pub(crate) fn container(&self) -> Container {
         self.container
     }
 

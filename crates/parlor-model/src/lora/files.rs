@@ -2,33 +2,34 @@
 //!
 //! Every tensor is accounted for, or it is an error. Leaves out: pickled `adapter_model.bin`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use parlor_files::atomic_dir::{self, Update};
 use parlor_kernels::DType;
 use serde_json::Value;
 
 use super::modules::{ends_with, modules};
 use super::plan::AdapterPlan;
 use crate::arch::Architecture;
-use crate::config::{AdapterConfig, Head};
+use crate::config::{AdapterConfig, Head, WeightStorage};
 use crate::decoder::{AdapterId, AdapterTensor, Decoder, ParameterSpec};
 use crate::error::{LoadErrorKind, ModelLoadError, SaveError};
 use crate::files::{
     TensorEntry, TensorToWrite, TextFiles, WeightFiles, disk_shape, read_object, split, write_safetensors,
 };
-use crate::staged::{write_file, write_json, write_staged};
+use crate::files::{write_file, write_json};
 
 /// The file that says what an adapter is.
 pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";
-/// The file that holds its numbers.
+/// The file that holds its values.
 pub(crate) const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
-/// What stands before every tensor's name.
+/// The prefix of every tensor's name.
 const PREFIX: &str = "base_model.model.";
 
 /// An adapter that was loaded.
 #[derive(Clone, Debug)]
 pub struct AdapterInfo {
-    /// Its number in the decoder.
+    /// Its index in the decoder.
     pub id: AdapterId,
     /// What the user should know.
     pub warnings: Vec<String>,
@@ -85,95 +86,114 @@ pub fn load_adapter(
             "save the adapter with `safe_serialization=True`; pickled `adapter_model.bin` files are not read",
         ));
     }
-    let files = WeightFiles::of_file(&path)?;
-    let along = along(&files, &config, decoder.config().head);
-    let tied = decoder.config().head == Head::Tied && !along.is_empty();
-    let twins = if tied { Twins::EitherIsBoth } else { Twins::Apart };
+    let files = WeightFiles::open_file(&path)?;
+    let vocabulary_modules = unnamed_vocabulary_modules(&files, &config, decoder.config().head);
+    let tied = decoder.config().head == Head::Tied && !vocabulary_modules.is_empty();
+    let vocabulary = if tied { VocabularyModules::Tied } else { VocabularyModules::Separate };
     let own = modules(architecture, decoder.config());
     let is_there = |name: &String| own.iter().any(|module| ends_with(&module.path, name));
-    config.modules_to_save.extend(along.into_iter().filter(is_there));
+    config.modules_to_save.extend(vocabulary_modules.into_iter().filter(is_there));
     let mut plan = AdapterPlan::new(decoder, architecture, config).map_err(|error| ModelLoadError {
         place: dir.join(ADAPTER_CONFIG).display().to_string(),
         help: format!("correct `{ADAPTER_CONFIG}`; {other_base}"),
         ..error
     })?;
-    let values = read_values(&plan, (&files, twins), &other_base, &path)?;
+    let source = AdapterSource { files, vocabulary, path, other_base };
+    let values = source.read_values(&plan)?;
     let warnings = std::mem::take(&mut plan.warnings);
     let id = decoder.attach(plan, values)?;
     Ok(AdapterInfo { id, warnings })
 }
 
-fn read_values(
-    plan: &AdapterPlan,
-    (files, twins): (&WeightFiles, Twins),
-    other_base: &str,
-    path: &Path,
-) -> Result<Vec<Vec<f32>>, ModelLoadError> {
-    let mut values: Vec<Vec<f32>> = Vec::with_capacity(plan.specs().len());
-    let mut missing = Vec::new();
-    for tensor in plan.tensors() {
-        let name = format!("{PREFIX}{}", tensor.name);
-        let twin = || {
-            vocabulary_module(&name).filter(|_| twins == Twins::EitherIsBoth)?;
-            files.iter().find(|(other, _)| vocabulary_module(other).is_some()).map(|(_, entry)| entry)
-        };
-        let Some(entry) = files.get(&name).or_else(twin) else {
-            missing.push(name);
-            continue;
-        };
-        let specs: Vec<&ParameterSpec> = plan.specs()[tensor.parameters.clone()].iter().collect();
-        let shape = disk_shape(tensor.layout, &specs);
-        if let Some(error) = resized(&name, entry, &shape).filter(|_| tensor.is_replacement()) {
-            return Err(error);
-        }
-        if entry.shape() != shape {
-            return Err(ModelLoadError::new(
-                LoadErrorKind::Incompatible,
-                entry.place(&name),
-                format!(
-                    "beside this model the tensor would be {shape:?}, but its shape is {:?}",
-                    entry.shape()
-                ),
-                other_base,
-            ));
-        }
-        let parts = split(&entry.tensor(&name, &shape)?, tensor.layout, &specs, DType::F32, false)
-            .map_err(|error| ModelLoadError::corrupt(path, error.to_string(), "copy the file again"))?;
-        values.extend(parts.iter().map(parlor_kernels::Tensor::to_f32_vec));
-    }
-    let shown = |names: &[String]| {
-        let first: Vec<String> = names.iter().take(4).map(|name| format!("`{name}`")).collect();
-        let more = names.len().saturating_sub(first.len());
-        format!("{}{}", first.join(", "), if more > 0 { format!(" and {more} more") } else { String::new() })
-    };
-    if !missing.is_empty() {
-        let what = format!(
-            "tensors that `{ADAPTER_CONFIG}` asks for beside this model are missing ({} of {}): {}",
-            missing.len(),
-            plan.tensors().len(),
-            shown(&missing)
-        );
-        return Err(ModelLoadError::new(LoadErrorKind::Incompatible, path.display(), what, other_base));
-    }
-    let known = |name: &str| {
-        let own = name.strip_prefix(PREFIX).unwrap_or(name);
-        plan.tensors().iter().any(|tensor| own == tensor.name || is_copy_of(own, tensor, name, files))
-    };
-    let unused: Vec<String> =
-        files.iter().map(|(name, _)| name.to_owned()).filter(|name| !known(name)).collect();
-    if !unused.is_empty() {
-        let what =
-            format!("tensors that have no place beside this model ({}): {}", unused.len(), shown(&unused));
-        return Err(ModelLoadError::new(LoadErrorKind::Incompatible, path.display(), what, other_base));
-    }
-    Ok(values)
+/// The file that an adapter's values are read from.
+struct AdapterSource {
+    files: WeightFiles,
+    vocabulary: VocabularyModules,
+    path: PathBuf,
+    /// What to do when the file does not fit the model.
+    other_base: String,
 }
 
-/// Whether an embedding that the file holds stands for the head as well, or the other way round.
+impl AdapterSource {
+    /// The values of each planned parameter; every tensor of the file is accounted for.
+    fn read_values(&self, plan: &AdapterPlan) -> Result<Vec<Vec<f32>>, ModelLoadError> {
+        let Self { files, vocabulary, path, other_base } = self;
+        let mut values: Vec<Vec<f32>> = Vec::with_capacity(plan.specs().len());
+        let mut missing = Vec::new();
+        for tensor in plan.tensors() {
+            let name = format!("{PREFIX}{}", tensor.name);
+            let tied = || {
+                vocabulary_module(&name).filter(|_| *vocabulary == VocabularyModules::Tied)?;
+                files.iter().find(|(other, _)| vocabulary_module(other).is_some()).map(|(_, entry)| entry)
+            };
+            let Some(entry) = files.get(&name).or_else(tied) else {
+                missing.push(name);
+                continue;
+            };
+            let specs: Vec<&ParameterSpec> = plan.specs()[tensor.parameters.clone()].iter().collect();
+            let shape = disk_shape(tensor.layout, &specs);
+            if let Some(error) = resized(&name, entry, &shape).filter(|_| tensor.is_replacement()) {
+                return Err(error);
+            }
+            if entry.shape() != shape {
+                return Err(ModelLoadError::new(
+                    LoadErrorKind::Incompatible,
+                    entry.place(&name),
+                    format!(
+                        "for this model the tensor must be {shape:?}, but its shape is {:?}",
+                        entry.shape()
+                    ),
+                    other_base,
+                ));
+            }
+            let parts =
+                split(&entry.tensor(&name, &shape)?, tensor.layout, &specs, DType::F32, WeightStorage::Owned)
+                    .map_err(|error| {
+                        ModelLoadError::corrupt(path, error.to_string(), "copy the file again")
+                    })?;
+            values.extend(parts.iter().map(parlor_kernels::Tensor::to_f32_vec));
+        }
+        let shown = |names: &[String]| {
+            let first: Vec<String> = names.iter().take(4).map(|name| format!("`{name}`")).collect();
+            let more = names.len().saturating_sub(first.len());
+            format!(
+                "{}{}",
+                first.join(", "),
+                if more > 0 { format!(" and {more} more") } else { String::new() }
+            )
+        };
+        if !missing.is_empty() {
+            let what = format!(
+                "tensors that `{ADAPTER_CONFIG}` asks for are missing for this model ({} of {}): {}",
+                missing.len(),
+                plan.tensors().len(),
+                shown(&missing)
+            );
+            return Err(ModelLoadError::new(LoadErrorKind::Incompatible, path.display(), what, other_base));
+        }
+        let known = |name: &str| {
+            let own = name.strip_prefix(PREFIX).unwrap_or(name);
+            plan.tensors().iter().any(|tensor| own == tensor.name || is_copy_of(own, tensor, name, files))
+        };
+        let unused: Vec<String> =
+            files.iter().map(|(name, _)| name.to_owned()).filter(|name| !known(name)).collect();
+        if !unused.is_empty() {
+            let what = format!(
+                "tensors that an adapter of this model does not have ({}): {}",
+                unused.len(),
+                shown(&unused)
+            );
+            return Err(ModelLoadError::new(LoadErrorKind::Incompatible, path.display(), what, other_base));
+        }
+        Ok(values)
+    }
+}
+
+/// Whether embedding and head are tied, so that a file that holds one of them holds both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Twins {
-    Apart,
-    EitherIsBoth,
+enum VocabularyModules {
+    Separate,
+    Tied,
 }
 
 /// The embedding or the head that this name of a tensor means.
@@ -182,9 +202,10 @@ fn vocabulary_module(name: &str) -> Option<&'static str> {
     ["embed_tokens", "wte", "lm_head"].into_iter().find(|module| ends_with(path, module))
 }
 
-/// Modules whose weights PEFT saves along when the vocabulary was resized, without naming them in `modules_to_save`: PEFT
-/// puts them in place of the model's, so they are part of what the adapter changes. Of a tied model either is both.
-fn along(files: &WeightFiles, config: &AdapterConfig, head: Head) -> Vec<String> {
+/// Modules that PEFT saves when the vocabulary was resized, without naming them in `modules_to_save`. PEFT
+/// replaces the model's modules by them, so they belong to the adapter. In a tied model either stands for
+/// both.
+fn unnamed_vocabulary_modules(files: &WeightFiles, config: &AdapterConfig, head: Head) -> Vec<String> {
     let named = |module: &str| config.modules_to_save.iter().any(|name| module.ends_with(name.as_str()));
     let mut found: Vec<&str> = files
         .iter()
@@ -197,8 +218,8 @@ fn along(files: &WeightFiles, config: &AdapterConfig, head: Head) -> Vec<String>
     found.into_iter().map(str::to_owned).collect()
 }
 
-/// Whether `own` is a second copy of an adapter's version of a tensor, or the model's one: PEFT saves them as well when the
-/// vocabulary was resized.
+/// Whether `own` is a second copy of a replacement, or a copy of the model's tensor: PEFT saves these too
+/// when the vocabulary was resized.
 fn is_copy_of(own: &str, tensor: &AdapterTensor, name: &str, files: &WeightFiles) -> bool {
     let without = |part: &str| own.replacen(part, ".", 1) == tensor.name;
     let bytes = |name: &str| files.get(name).map(TensorEntry::bytes);
@@ -207,8 +228,8 @@ fn is_copy_of(own: &str, tensor: &AdapterTensor, name: &str, files: &WeightFiles
             || (without(".modules_to_save.") && bytes(name) == bytes(&format!("{PREFIX}{}", tensor.name))))
 }
 
-/// The error for an embedding or head whose number of rows is another than the model's, which PEFT loads only into a model
-/// that was resized before.
+/// The error for an embedding or head whose number of rows is another than the model's, which PEFT loads only
+/// into a model that was resized before.
 fn resized(name: &str, entry: &TensorEntry, shape: &[usize]) -> Option<ModelLoadError> {
     let (&[rows, width], &[own_rows, own_width]) = (entry.shape(), shape) else { return None };
     (rows != own_rows && width == own_width).then(|| {
@@ -257,7 +278,8 @@ pub fn save_adapter(
         })
         .collect();
     let config = Value::Object(adapter.config.to_json());
-    write_staged(dir, ADAPTER_CONFIG, &|_| false, &|staging| {
+    let update = Update { directory: dir, last: ADAPTER_CONFIG, is_stale: &|_| false };
+    atomic_dir::update(&update, &|staging| {
         for (name, bytes) in text_files.for_saving() {
             write_file(&staging.join(name), &bytes)?;
         }

@@ -1,5 +1,5 @@
-//! An adapter worked into the weights: `W + scale B A`, and for DoRA each row brought to its magnitude; versions of the
-//! model's own parameters take their places. The result has no adapter, and the same outputs.
+//! Merges an adapter into the weights: `W + scale B A`, and for DoRA each row scaled to its magnitude.
+//! Replacements take the place of the model's parameters. The result has no adapter, and the same outputs.
 
 use parlor_kernels::linear::{self, Shape};
 use parlor_kernels::lora;
@@ -11,8 +11,9 @@ use crate::decoder::{
     Site,
 };
 
-/// A decoder without adapters whose weights are `decoder`'s with adapter `id` in them, in the dtypes that they have, or
-/// in bf16 where they are in blocks. Where the adapter has its own head or its own embedding and the model ties the two, they are tied no longer.
+/// A decoder without adapters whose weights are `decoder`'s with adapter `id` merged into them, in their
+/// dtypes, or in bf16 where they are quantized. An adapter that replaces the head or the embedding of a tied
+/// model unties them.
 ///
 /// # Errors
 /// [`DecoderError::Batch`] when there is no such adapter.

@@ -1,8 +1,8 @@
-//! Low-rank adapters in PEFT's format and arithmetic: choosing modules, creating, loading, saving and merging (LoRA, rsLoRA,
-//! DoRA).
+//! Low-rank adapters in PEFT's format and arithmetic: choosing modules, creating, loading, saving and merging
+//! (LoRA, rsLoRA, DoRA).
 //!
-//! The passes over an adapter that is attached are in `decoder/`. Leaves out: adapters of embeddings, of the output head, and
-//! of convolutions.
+//! The passes over an adapter that is attached are in `decoder/`. Leaves out: adapters of embeddings, of the
+//! output head, and of convolutions.
 
 mod files;
 mod merge;

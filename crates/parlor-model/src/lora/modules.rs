@@ -1,4 +1,4 @@
-//! The modules of a model under the names that transformers gives them, and which of them a PEFT configuration means.
+//! The modules of a model under transformers' names, and which of them a PEFT configuration selects.
 //!
 //! Source: `check_target_module_exists`, `get_pattern_key` and `ModulesToSaveWrapper` in PEFT 0.21.
 
@@ -8,7 +8,7 @@ use crate::arch::{Architecture, CheckpointTensor, TIED_HEAD};
 use crate::config::{ALL_LINEAR, AdapterBias, AdapterConfig, DecoderConfig, Head, TargetModules};
 use crate::decoder::{ParameterPart, Role, Site, TensorLayout};
 
-/// A module: what transformers calls it, and the tensors in it.
+/// A module of transformers, and the tensors in it.
 #[derive(Clone, Debug)]
 pub(crate) struct Module {
     /// `model.layers.0.self_attn.q_proj`.
@@ -18,7 +18,7 @@ pub(crate) struct Module {
 }
 
 impl Module {
-    /// The linear layers that its weight holds, when it is one that can be adapted: block and site of each.
+    /// Block and sites of the linear layers in its weight, when it can be adapted.
     pub(crate) fn linear(&self) -> Option<(usize, Vec<Site>)> {
         let (_, weight) = self.tensors.iter().find(|(name, _)| name == "weight")?;
         let site = |role: &Role| match *role {
@@ -56,12 +56,12 @@ pub(crate) fn modules(architecture: Architecture, config: &DecoderConfig) -> Vec
     modules
 }
 
-/// What a configuration means of a model.
+/// The modules of a model that a configuration selects.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Chosen {
-    /// Linear modules that are adapted.
+    /// Linear modules that get low-rank factors.
     pub(crate) adapted: Vec<Module>,
-    /// Tensors of which the adapter has its own version, with PEFT's name of each (without its prefix).
+    /// Tensors that the adapter replaces, with PEFT's name of each (without its prefix).
     pub(crate) own: Vec<(String, CheckpointTensor)>,
     /// What the user should know.
     pub(crate) warnings: Vec<String>,
@@ -84,7 +84,7 @@ pub(crate) fn ends_with(path: &str, name: &str) -> bool {
     path == name || path.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
 }
 
-/// Whether the value of the key `key` means the module.
+/// Whether the value of the key `key` selects the module.
 fn means(key: &str, target: &TargetModules, path: &str) -> Result<bool, String> {
     match target {
         TargetModules::Names(names) => Ok(names.iter().any(|name| ends_with(path, name))),
@@ -122,7 +122,7 @@ pub(crate) fn fits_any(pattern: &str, modules: &[Module]) -> Result<bool, String
     Ok(false)
 }
 
-/// Chooses among the modules of a model.
+/// Selects modules of a model.
 ///
 /// # Errors
 /// When nothing is adapted, a module that is named cannot be, or a pattern is no regular expression.

@@ -1,4 +1,5 @@
-//! From a configuration to the parameters that an adapter of a given model has, and to an adapter that is attached.
+//! Plans an adapter: from its configuration to its parameters for a given model, their initial values, and
+//! attaching it.
 
 use std::ops::Range;
 
@@ -21,18 +22,21 @@ pub struct AdapterPlan {
     config: AdapterConfig,
     tensors: Vec<AdapterTensor>,
     specs: Vec<ParameterSpec>,
-    /// Block, sites and output widths of each adapted module, with its rank and scale, and its first parameter.
+    /// The modules with low-rank factors.
     modules: Vec<PlannedModule>,
     /// What the user should know.
     pub warnings: Vec<String>,
 }
 
+/// A module with low-rank factors.
 #[derive(Clone, Debug)]
 struct PlannedModule {
     layer: usize,
+    /// The linear layers in it, each with its rows of `B`.
     sites: Vec<(Site, Range<usize>)>,
     rank: usize,
     scale: f32,
+    /// Its first parameter, counted from the adapter's first.
     first: usize,
 }
 
@@ -132,7 +136,7 @@ impl AdapterPlan {
         Ok(Self { config, tensors, specs, modules, warnings })
     }
 
-    /// What the adapter is.
+    /// The adapter's configuration.
     pub fn config(&self) -> &AdapterConfig {
         &self.config
     }
@@ -147,8 +151,8 @@ impl AdapterPlan {
         &self.specs
     }
 
-    /// Values of a new adapter, which changes nothing of the model: `A` drawn, `B` zero, magnitudes the row norms of
-    /// the weights, versions of the model's parameters equal to them.
+    /// Values of a new adapter, which does not change the model's output: `A` random, `B` zero, magnitudes
+    /// equal to the row norms of the weights, replacements equal to the model's parameters.
     pub fn initial_values(&self, decoder: &Decoder, seed: u64) -> Vec<Vec<f32>> {
         let values = |(index, spec): (usize, &ParameterSpec)| match spec.role {
             Role::LowRank { factor: Factor::A, .. } => {
@@ -201,12 +205,12 @@ impl AdapterPlan {
 }
 
 impl Decoder {
-    /// Attaches the planned adapter with these values, one list per specification; the first that is attached becomes
-    /// the active one. All its parameters are trained from now on when the model's are; see
+    /// Attaches the planned adapter with these values, one list per specification; the first that is attached
+    /// becomes the active one. All its parameters are trained from now on when the model's are; see
     /// [`Decoder::train_adapter`].
     ///
     /// # Errors
-    /// `Corrupt` when the values are not those of the plan.
+    /// `Corrupt` when the values do not match the plan.
     pub fn attach(&mut self, plan: AdapterPlan, values: Vec<Vec<f32>>) -> Result<AdapterId, ModelLoadError> {
         let AdapterPlan { config, tensors, specs, modules, .. } = plan;
         let misfit = |what: String| {

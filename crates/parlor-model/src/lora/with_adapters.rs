@@ -1,7 +1,7 @@
-//! A model with adapters: a base directory, and PEFT directories that are attached to it.
+//! Loads a model with adapters: a base directory, and PEFT directories that are attached to it.
 //!
-//! The directory of an adapter names its base, so it can stand for both. What it says of the text side (tokenizer, chat
-//! template) is what the adapter was trained with, and counts before the base's.
+//! The directory of an adapter names its base, so it can stand for both. Its tokenizer and chat template are
+//! those that the adapter was trained with, and take precedence over the base's.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::config::LoadOptions;
 use crate::error::{LoadErrorKind, ModelLoadError};
 use crate::files::{TextFiles, is_gguf};
 
-/// The base model's directory, and the adapters that `dir` and `adapters` mean together.
+/// The base model's directory, and the adapters that `dir` and `adapters` name together.
 ///
 /// # Errors
 /// `NotFound` when `dir` is an adapter whose base is not here, or one of `adapters` is none.
@@ -39,14 +39,14 @@ pub fn locate_with_adapters(
         ));
     };
     let found = locate_model(&base, cache_dir).or_else(|error| {
-        // A relative path may be meant from the adapter's directory.
-        let beside = dir.join(&base);
-        match Path::new(&base).is_relative() && (beside.is_dir() || is_gguf(&beside)) {
-            true => Ok(beside),
+        // A relative path may be relative to the adapter's directory.
+        let relative = dir.join(&base);
+        match Path::new(&base).is_relative() && (relative.is_dir() || is_gguf(&relative)) {
+            true => Ok(relative),
             false => Err(ModelLoadError {
                 what: format!(
                     "this is an adapter of `{base}`, and that model is not found: there is neither {base} nor {}",
-                    beside.display()
+                    relative.display()
                 ),
                 place: dir.display().to_string(),
                 help: help(&format!("`{base}`")),
@@ -65,8 +65,8 @@ pub fn locate_with_adapters(
     Ok((found, all))
 }
 
-/// What to say when the name in an adapter's configuration and the model's directory end differently. Directories of a Hub
-/// cache are called after a commit, which says nothing.
+/// A warning for an adapter whose configuration names another model than the base's directory. Directories of
+/// a Hub cache are named after a commit, which cannot be compared.
 fn another_base(named: &str, base: &Path) -> Option<String> {
     let name = Path::new(named).file_name()?;
     let whole = base.canonicalize().unwrap_or_else(|_| base.to_owned());
@@ -74,13 +74,25 @@ fn another_base(named: &str, base: &Path) -> Option<String> {
     let is_commit = own.len() == 40 && own.as_encoded_bytes().iter().all(u8::is_ascii_hexdigit);
     (name != own && !is_commit).then(|| {
         format!(
-            "this adapter was made for `{named}`, and the model is {}: if that is another one, its answers mean nothing",
+            "this adapter was made for `{named}`, and the model is {}: if that is another model, the output is meaningless",
             base.display()
         )
     })
 }
 
 /// Loads the model in `base` and attaches `adapters`, the first of which is active.
+///
+/// ```no_run
+/// use std::path::Path;
+///
+/// use parlor_model::{LoadOptions, load_with_adapters, locate_with_adapters};
+///
+/// // An adapter's directory names its base.
+/// let (base, adapters) = locate_with_adapters(Path::new("runs/my-adapter"), &[], None)?;
+/// let model = load_with_adapters(&base, &adapters, &LoadOptions::default())?;
+/// assert_eq!(model.decoder.adapters().len(), 1);
+/// # Ok::<(), parlor_model::ModelLoadError>(())
+/// ```
 ///
 /// # Errors
 /// See [`ModelLoadError`].

@@ -1,4 +1,5 @@
-//! The life cycle of a model: the `model:` section of the configuration, and the manager that loads what it names.
+//! The life cycle of a model: the `model:` section of the configuration, and the manager that loads what it
+//! names.
 
 mod model_config;
 mod model_info;

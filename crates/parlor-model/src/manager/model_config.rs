@@ -111,7 +111,7 @@ impl Default for ModelConfig {
 }
 
 impl ModelConfig {
-    /// The format that the blocks' linear layers are held in, when it is one of few bits.
+    /// The quantized format of the blocks' linear layers, if they are quantized.
     pub fn quantization(&self) -> Option<BlockFormat> {
         match (self.load_in_4bit, self.bnb_4bit_quant_type, self.bnb_4bit_use_double_quant) {
             (false, ..) => self.load_in_8bit.then_some(BlockFormat::Q8_0),
@@ -121,7 +121,7 @@ impl ModelConfig {
         }
     }
 
-    /// How a model of this section is loaded, its weights where they cost the least.
+    /// The load options of this section, with mapped weights.
     pub fn load_options(&self, max_length: MaxLength) -> LoadOptions {
         LoadOptions {
             dtype: self.torch_dtype,
@@ -131,12 +131,12 @@ impl ModelConfig {
         }
     }
 
-    /// `chat_template_kwargs` as a template takes them.
+    /// `chat_template_kwargs` as the argument of a template.
     pub fn template_kwargs(&self) -> Map<String, Value> {
         self.chat_template_kwargs.clone().into_iter().collect()
     }
 
-    /// Keys that contradict each other, each with what is wrong and what to do.
+    /// Keys that contradict each other, each with a message that says what is wrong and what to do.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         if self.load_in_8bit && self.load_in_4bit {
@@ -158,7 +158,7 @@ impl ModelConfig {
     }
 }
 
-/// What is wrong with names of template variables, if one is set by other means.
+/// The problem of a template variable that cannot be set this way, if one of `names` is such.
 pub fn reserved_template_variable<'a>(mut names: impl Iterator<Item = &'a String>) -> Option<String> {
     let reserved = [
         ("messages", "the conversation is given as messages"),

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use parlor_kernels::DType;
 use serde::Serialize;
 
 use crate::checkpoint::LoadedModel;
-use crate::config::{DecoderConfig, Head};
-use crate::decoder::{Adapter, Decoder, Role, Site};
+use crate::config::Head;
+use crate::decoder::{Adapter, Decoder, KvCache, Role, Site};
 
 /// Number of parameters of each part. The parts add up to the total; a tied head counts as embedding.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -82,14 +81,9 @@ impl MemoryEstimate {
                 .iter()
                 .map(|parameter| parameter.tensor.dtype().bytes(parameter.tensor.len()) as u64)
                 .sum(),
-            kv_cache_per_1k_tokens: 1000 * cache_bytes_per_token(decoder.config()),
+            kv_cache_per_1k_tokens: 1000 * KvCache::bytes_per_token(decoder.config()),
         }
     }
-}
-
-/// Bytes of keys and values that one token takes in the cache, in float32.
-fn cache_bytes_per_token(config: &DecoderConfig) -> u64 {
-    DType::F32.bytes(2 * config.num_hidden_layers() * config.key_value_size()) as u64
 }
 
 /// What a model is, in numbers.

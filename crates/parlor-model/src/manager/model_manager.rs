@@ -1,4 +1,4 @@
-//! The life cycle of a model: resolve, load once, hand out, measure, unload. No arithmetic.
+//! [`ModelManager`]: resolves, loads once, shares, measures and unloads a model. No arithmetic.
 //!
 //! Loaded models are shared by all managers of the process: the cache is keyed by the directory's content and
 //! the load options, and holds a model only as long as someone uses it.
@@ -63,12 +63,22 @@ type CacheKey = (Vec<ContentKey>, LoadOptions);
 
 static CACHE: LazyLock<Mutex<HashMap<CacheKey, Weak<LoadedModel>>>> = LazyLock::new(Mutex::default);
 
-/// A lock whose holder panicked still guards sound data here: every write is a single insertion.
+/// Locks even after a panic: every write is a single insertion, so the data stay consistent.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Owns the life cycle of the model that a [`ModelConfig`] names.
+/// Owns the life cycle of the model that a [`ModelConfig`] names. Managers share loaded models.
+///
+/// ```no_run
+/// use parlor_model::{ModelConfig, ModelManager};
+///
+/// let config = ModelConfig { name: "models/my-model".to_owned(), ..ModelConfig::default() };
+/// let manager = ModelManager::new(config);
+/// let model = manager.load_model()?;
+/// println!("{} parameters", model.decoder.parameter_count());
+/// # Ok::<(), parlor_model::ModelLoadError>(())
+/// ```
 #[derive(Debug)]
 pub struct ModelManager {
     config: ModelConfig,
@@ -79,20 +89,20 @@ pub struct ModelManager {
 }
 
 impl ModelManager {
-    /// A manager for the model of `config`, which is not loaded yet. `max_length` is taken as someone's choice: it
-    /// must not be over the model's limit.
+    /// A manager for the model of `config`, which it does not load yet. `max_length` must not be over the
+    /// model's limit.
     pub fn new(config: ModelConfig) -> Self {
         let options = config.load_options(MaxLength::Exactly(config.max_length));
         Self::with_options(config, options)
     }
 
-    /// The same with load options of your own, which decide over `config`'s `torch_dtype` and `max_length`: to
-    /// train, or when nobody chose `max_length` and it should follow the model ([`MaxLength::AtMost`]).
+    /// A manager with explicit load options, which override `torch_dtype` and `max_length` of `config`: to
+    /// train, or to let `max_length` follow the model ([`MaxLength::AtMost`]).
     pub fn with_options(config: ModelConfig, options: LoadOptions) -> Self {
         Self { config, options, adapters: Vec::new(), loaded: Mutex::default(), metrics: Mutex::default() }
     }
 
-    /// The same with adapters to attach, directories in PEFT's layout; the first is the active one.
+    /// Attaches adapters, which are directories in PEFT's layout; the first becomes the active one.
     pub fn with_adapters(self, adapters: Vec<PathBuf>) -> Self {
         Self { adapters, ..self }
     }
@@ -199,7 +209,7 @@ impl ModelManager {
         }
     }
 
-    /// What to tell the user when `model.model_type` and the checkpoint disagree; the checkpoint's counts.
+    /// A warning when `model.model_type` differs from the checkpoint's family, which is the one that is used.
     pub fn model_type_warning(&self, model: &LoadedModel) -> Option<String> {
         let asked = &self.config.model_type;
         let found = model.architecture;
@@ -216,7 +226,7 @@ impl ModelManager {
         locked(&self.loaded).clone()
     }
 
-    /// Lets go of the model. Its memory is free once nobody else uses it. Whether there was one.
+    /// Drops the model; its memory is freed once nothing else uses it. Returns whether one was loaded.
     pub fn unload(&self) -> bool {
         locked(&self.loaded).take().is_some()
     }

@@ -1,5 +1,5 @@
-//! Low-rank adapters against PEFT 0.21 in f32 (`fixtures/make/adapters.py`), and what must be equal whichever way it is
-//! computed: merged and beside, packed and alone, switched off and never attached.
+//! Low-rank adapters against PEFT 0.21 in f32 (`fixtures/make/adapters.py`), and equalities: merged =
+//! attached, packed = alone, switched off = never attached.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use safetensors::SafeTensors;
 
 use crate::fixture::{Expected, load, relative};
 
-/// As in `parity.rs`; merging rounds once more, which its fixtures show to be of the same size.
+/// The tolerance of `parity.rs`; merging rounds once more, by as much as its fixtures show.
 const LOGITS: f64 = 1e-5;
 const GRADIENTS: f64 = 2e-5;
 
@@ -160,7 +160,8 @@ fn switched_off_is_never_attached() {
     }
 }
 
-/// Two adapters of one base in one batch: every segment is answered as by a model with only its own, or with none.
+/// Two adapters of one base in one batch: every segment has the logits of a model with only its own adapter,
+/// or with none.
 #[test]
 fn segments_choose_their_adapters() {
     for (base, first, second) in [("qwen2", "plain", "ranks"), ("qwen3", "dora", "all_linear")] {
@@ -194,7 +195,8 @@ fn segments_choose_their_adapters() {
     }
 }
 
-/// Beside another adapter in its batch, an adapter has the gradients of its own segment: whichever of the two is DoRA's.
+/// With another adapter in its batch, an adapter has the gradients of its own segment, whichever of the two
+/// is DoRA's.
 #[test]
 fn segments_leave_each_other_s_gradients_alone() {
     let mut both = adapted("dora", "qwen3");
@@ -268,7 +270,8 @@ fn factors_are_drawn_as_peft_draws_them() {
         let a = &values[0];
         assert_eq!(plan.specs()[0].shape, [64, expected("inputs") as usize]);
         let variance = a.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / a.len() as f64;
-        // 2048 draws: the variance of a sample is within 15% (more than four deviations). PEFT's is of 200 times as many.
+        // 2048 draws: the variance of a sample is within 15% (more than four deviations). PEFT's is of 200
+        // times as many.
         let want = expected("variance");
         assert!((variance / want - 1.0).abs() < 0.15, "{init:?}: {variance:e}, want {want:e}");
         let largest = a.iter().fold(0.0f64, |max, &x| max.max(f64::from(x).abs()));
@@ -305,7 +308,8 @@ fn dropout_has_the_gradients_of_its_mask() {
         options.seed = Some(5);
         let ids: Vec<usize> = found.iter().map(|(id, _)| id).collect();
         for &id in ids.iter().step_by(5) {
-            // DoRA holds the norms of its rows constant, which a difference cannot: only magnitudes are compared there.
+            // DoRA holds the norms of its rows constant, which a difference cannot: only magnitudes are
+            // compared there.
             let name = model.decoder.parameters()[id].spec.role.to_string();
             if dora && !name.ends_with("lora_magnitude_vector") {
                 continue;
@@ -313,8 +317,8 @@ fn dropout_has_the_gradients_of_its_mask() {
             let gradient = found.get(id).unwrap().to_vec();
             let largest = gradient.iter().fold(0.0f32, |max, g| max.max(g.abs()));
             let at = gradient.iter().position(|g| g.abs() == largest).unwrap();
-            // The loss, about 5, is the sum of f32 numbers with an error near 1e-6, of which a step of 3e-3 leaves 2e-4; its
-            // curvature moves the difference by 2e-3 of itself.
+            // The loss, about 5, is the sum of f32 numbers with an error near 1e-6, of which a step of 3e-3
+            // leaves 2e-4; its curvature moves the difference by 2e-3 of itself.
             let step = 3e-3;
             let mut moved = |by: f32| {
                 model.decoder.values_mut(id).unwrap()[at] += by;
@@ -357,16 +361,16 @@ fn what_does_not_fit_is_named() {
         plan("qwen2", &|c| c.modules_to_save = vec!["lm_heat".to_owned()])
     );
 
-    // Beside another model: another shape, other names, other tensors.
-    let beside = |adapter: &str, base: &str| {
+    // With another model: another shape, other names, other tensors.
+    let mismatch = |adapter: &str, base: &str| {
         let mut model = load(base);
         let error =
             load_adapter(&mut model.decoder, model.architecture, &path(adapter)).unwrap_err().to_string();
         error.replace(path(adapter).to_str().unwrap(), "DIR")
     };
-    insta::assert_snapshot!("other_shape", beside("plain", "llama"));
-    insta::assert_snapshot!("other_names", beside("conv1d", "qwen2"));
-    insta::assert_snapshot!("more_layers", beside("all_linear", "qwen2"));
+    insta::assert_snapshot!("other_shape", mismatch("plain", "llama"));
+    insta::assert_snapshot!("other_names", mismatch("conv1d", "qwen2"));
+    insta::assert_snapshot!("more_layers", mismatch("all_linear", "qwen2"));
 
     // A warning where a name means nothing but others do.
     let model = load("qwen2");
@@ -383,15 +387,15 @@ fn what_does_not_fit_is_named() {
     insta::assert_snapshot!("patterns_of_nothing", plan.warnings.join("\n"));
 }
 
-/// Of the same shape, but called otherwise.
+/// A model of the same shape under another name is a warning.
 #[test]
-fn an_adapter_of_another_model_is_said() {
-    let beside = |base: &str| {
+fn an_adapter_of_another_model_is_a_warning() {
+    let warnings_with = |base: &str| {
         let base = path("plain").join("../../models").join(base);
         load_with_adapters(&base, &[path("plain")], &LoadOptions::default()).unwrap().warnings
     };
-    assert_eq!(beside("qwen2"), Vec::<String>::new());
-    let warnings = beside("qwen2_chat");
+    assert_eq!(warnings_with("qwen2"), Vec::<String>::new());
+    let warnings = warnings_with("qwen2_chat");
     assert!(warnings[0].contains("made for `qwen2`") && warnings[0].contains("qwen2_chat"), "{warnings:?}");
 }
 

@@ -1,5 +1,6 @@
-//! Checkpoints as people have them: saved by other programs, with tensors of other purposes, and with files that are not
-//! what their names say. Each loads as transformers 5.23 loads it, or the error names the file and what to do.
+//! Checkpoints as they are published: saved by other programs, with unrelated tensors, and with files that
+//! are not what their names say. Each loads as transformers 5.23 loads it, or the error names the file and
+//! what to do.
 
 use std::fs;
 use std::path::Path;
@@ -26,7 +27,8 @@ fn loaded(dir: &Path) -> LoadedModel {
     load(dir).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Rewrites the weights: each tensor under the name that `name` gives it, those without one left out, and `extra`.
+/// Rewrites the weights: each tensor under the name that `name` gives it, those without one left out, and
+/// `extra`.
 fn rewrite(dir: &Path, name: impl Fn(&str) -> Option<String>, extra: &[(&str, Vec<usize>)]) {
     let bytes = fs::read(dir.join(SINGLE)).unwrap();
     let old = safetensors::SafeTensors::deserialize(&bytes).unwrap();
@@ -116,7 +118,7 @@ fn tensors_outside_the_model_are_a_warning() {
     assert!(difference(&model, "llama") < LOGITS);
 }
 
-/// They were part of what the model computed, so leaving them out would be another model.
+/// They were part of the computation, so leaving them out would make another model.
 #[test]
 fn tensors_inside_the_model_that_its_config_does_not_know_are_an_error() {
     for name in [
@@ -290,7 +292,7 @@ fn rewrite_adapter(dir: &Path, copies: &[&str], rows: usize) {
     fs::write(dir.join(ADAPTER), bytes).unwrap();
 }
 
-/// PEFT saves the embedding along when the vocabulary was resized, whether or not `modules_to_save` names it.
+/// PEFT saves the embedding when the vocabulary was resized, whether or not `modules_to_save` names it.
 #[test]
 fn an_adapter_that_brings_its_embedding_along() {
     let base = fixture("qwen2");
@@ -306,7 +308,8 @@ fn an_adapter_that_brings_its_embedding_along() {
     };
     let named = adapter("own_embedding");
     assert!(difference(&named) < LOGITS);
-    // Unnamed, it takes the place of the model's, which is tied to the head. The numbers are PEFT 0.21's, in f32.
+    // Unnamed, it takes the place of the model's, which is tied to the head. The numbers are PEFT 0.21's, in
+    // f32.
     let unnamed = adapter("own_embedding");
     edit_json(unnamed.path(), "adapter_config.json", |map| {
         map.insert("modules_to_save".to_owned(), Value::Null);
@@ -352,9 +355,9 @@ fn a_pattern_that_is_none_names_its_key() {
     }
 }
 
-/// A base that is named by a relative path may lie beside the adapter.
+/// A base that is named by a relative path may be in the adapter's directory.
 #[test]
-fn the_base_of_an_adapter_beside_it() {
+fn the_base_of_an_adapter_in_its_directory() {
     let dir = adapter("plain");
     let named = |base: &str| {
         edit_json(dir.path(), "adapter_config.json", |map| {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::directories::{copy, edit_json, fixture, text};
 
-/// What loading a damaged copy of the fixture `name` says.
+/// The error of loading a damaged copy of the fixture `name`.
 fn damaged(name: &str, damage: impl FnOnce(&Path)) -> String {
     with_options(name, &LoadOptions::default(), damage)
 }
@@ -23,7 +23,7 @@ fn with_options(name: &str, options: &LoadOptions, damage: impl FnOnce(&Path)) -
     }
 }
 
-/// What loading `name` with other keys in `config.json` says.
+/// The error of loading `name` with other keys in `config.json`.
 fn configured(name: &str, edit: impl FnOnce(&mut serde_json::Map<String, Value>)) -> String {
     damaged(name, |dir| edit_json(dir, "config.json", edit))
 }

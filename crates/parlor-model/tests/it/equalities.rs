@@ -1,5 +1,4 @@
-//! What must be equal whichever way it is computed: packed and alone, cached and whole, shared prompt and
-//! repeated prompt, kept and recomputed.
+//! Equalities: packed = alone, cached = whole, shared prompt = repeated prompt, kept = recomputed activations.
 
 use std::num::NonZeroUsize;
 
@@ -12,7 +11,7 @@ use parlor_model::{
 use crate::directories::fixture;
 use crate::fixture::{Expected, F32_MODELS, load, relative};
 
-/// Equal but for the order of sums.
+/// Equal except for the order of sums.
 const ROUNDING: f64 = 2e-6;
 
 #[test]
@@ -97,7 +96,8 @@ fn noise_on_embeddings_is_within_its_bound_and_differentiable() {
         };
         let (above, below) = (sum(step), sum(-2.0 * step));
         let difference = (above - below) / f64::from(2.0 * step);
-        // The sum, about 100, carries an error near 1e-5, of which the step leaves 5e-3; curvature adds the like.
+        // The sum, about 100, carries an error near 1e-5, of which the step leaves 5e-3; curvature adds the
+        // like.
         let error = (difference - f64::from(largest.copysign(gradient[at]))).abs();
         assert!(error < 1e-2 * f64::from(largest), "{name}: {difference} and {}", gradient[at]);
     }
@@ -177,7 +177,7 @@ fn a_shared_prompt_equals_a_repeated_one() {
             .flat_map(|(_, values)| values.into_owned())
             .fold(0.0f32, |max, x| max.max(x.abs()));
         for (id, parameter) in decoder.parameters().iter().enumerate() {
-            // Beside rounding of its own size, a gradient may carry noise of all gradients' size: a key bias
+            // In addition to rounding of its own size, a gradient may carry noise of all gradients' size: a key bias
             // without rotation has none in theory.
             let own = repeated.get(id).unwrap().iter().fold(0.0f32, |max, x| max.max(x.abs()));
             let allowed = 10.0 * ROUNDING * f64::from(own) + ROUNDING * f64::from(largest);
@@ -233,10 +233,11 @@ fn recomputed_equals_kept() {
     }
 }
 
-/// With products in bf16 the inputs of trained layers are kept, and computed again with checkpointing: the same bits. A restarted
-/// gradient forgets what it held, and two passes add up. What is near is the gradient in f32.
+/// In bf16 the inputs of trained layers are kept, and recomputed with checkpointing: the same bits. A
+/// gradient that is zeroed lazily forgets its contents, and two passes add up. The result is close to the f32
+/// gradient.
 #[test]
-fn gradients_in_bf16_are_the_same_kept_or_computed_again_and_near_those_in_f32() {
+fn gradients_in_bf16_are_the_same_kept_or_recomputed_and_close_to_those_in_f32() {
     for name in ["llama", "gpt2", "qwen3"] {
         let decoder = load_directory(&fixture(name), &LoadOptions::for_training()).unwrap().decoder;
         let expected = Expected::read(name);
@@ -266,8 +267,9 @@ fn gradients_in_bf16_are_the_same_kept_or_computed_again_and_near_those_in_f32()
         assert!(difference < ROUNDING, "{name}: two passes are {difference:e} from twice one");
         let mut wide = Gradients::zeros(&decoder);
         pass(Arithmetic::F32, Checkpointing::None, &mut wide);
-        // Some 20 products lie on the way through these blocks and back, each with two operands that are off by up to 2^-9:
-        // independent errors add up to about six of these, and the worst of all elements to some more.
+        // Some 20 products lie on the way through these blocks and back, each with two operands that are off
+        // by up to 2^-9: independent errors add up to about six of these, and the worst of all elements to
+        // some more.
         let difference = relative(&once, &all(&wide));
         assert!(difference < 16.0 * 2f64.powi(-9), "{name}: {difference:e} from f32");
     }

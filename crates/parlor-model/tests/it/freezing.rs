@@ -1,4 +1,5 @@
-//! Frozen parameters: no gradient of theirs exists, and those of the others are what they are without freezing, to rounding.
+//! Frozen parameters have no gradient, and the gradients of the others equal those without freezing, to
+//! rounding.
 
 use parlor_model::{Gradients, Kind, ParameterSpec, PassOptions, Workspace};
 
@@ -28,8 +29,9 @@ fn check(name: &str, what: &str, trained: impl Fn(&ParameterSpec) -> bool) {
         let want = trained(&parameter.spec).then(|| all.get(id).unwrap());
         assert_eq!(some.get(id).is_some(), want.is_some(), "{name}, {what}: {}", parameter.spec.role);
         if let (Some(got), Some(want)) = (some.get(id), &want) {
-            // A frozen head adds the same terms in another order (see `cross_entropy`): what f32 sums of so many may differ by. Some
-            // gradients are sums of which nothing is left (those of GPT-2's key biases), so the largest of all is the measure.
+            // A frozen head adds the same terms in another order (see `cross_entropy`): what f32 sums of so
+            // many may differ by. Some gradients are sums of which nothing is left (those of GPT-2's key
+            // biases), so the largest of all is the measure.
             let off =
                 got.iter().zip(want.iter()).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max) / largest;
             assert!(off < 5e-6, "{name}, {what}: {}, {off:e}", parameter.spec.role);

@@ -1,4 +1,4 @@
-//! Whatever the files hold, loading returns: it never panics.
+//! Loading never panics, whatever the files hold.
 
 use std::fs;
 use std::path::Path;

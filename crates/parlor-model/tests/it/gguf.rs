@@ -1,4 +1,5 @@
-//! GGUF files: the same models as in Hugging Face layout, weights of every type, vocabularies, and files that are damaged.
+//! GGUF files: the same models as in Hugging Face layout, weights of every type, vocabularies, and files that
+//! are damaged.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -64,7 +65,8 @@ fn weights_of_every_type_are_what_they_unpack_to() {
     let expected = Expected::of_directory(&gguf("mixed"));
     let model = open("mixed/model.gguf", &LoadOptions::default());
     let difference = relative(&logits(&model.decoder, &expected.batch), &expected.tensors["logits"]);
-    // The reference's own f32 numbers are 1e-6 from f64 here; ours may be as far, on the other side, in other orders.
+    // The reference's own f32 numbers are 1e-6 from f64 here; ours may be as far, on the other side, in other
+    // orders.
     assert!(difference < 1e-5, "logits differ by {difference:e}");
     let types: std::collections::BTreeSet<&str> =
         model.decoder.parameters().iter().map(|p| p.tensor.dtype().name()).collect();
@@ -79,7 +81,7 @@ fn weights_of_every_type_are_what_they_unpack_to() {
         let difference = relative(&logits(&model.decoder, &expected.batch), &expected.tensors["logits"]);
         assert!(difference < 1e-5, "logits differ by {difference:e}");
     }
-    // In the order of integer products inputs are rounded to 8 bits, see `optimized.rs`; weights stay as they are.
+    // With prepacked weights inputs are rounded to 8 bits, see `optimized.rs`; the weights keep their values.
     let (stored, layout) = (model, WeightLayout::Prepacked);
     let model = open("mixed/model.gguf", &LoadOptions { layout, ..LoadOptions::default() });
     let packed = model.decoder.parameters().iter().filter(|p| matches!(p.tensor.view(), View::Packed(_)));
@@ -88,8 +90,9 @@ fn weights_of_every_type_are_what_they_unpack_to() {
         assert!(packed.tensor.to_f32_vec() == stored.tensor.to_f32_vec(), "{}", packed.spec.role);
     }
     let difference = relative(&logits(&model.decoder, &expected.batch), &expected.tensors["logits"]);
-    // 14 layers, each with inputs that are off by up to 1 / 254 of the largest of 32, evenly: a deviation of 1 / sqrt(3) of that.
-    // Independent errors add up to sqrt(14) times it, and the worst of n logits is off by sqrt(2 ln n) deviations.
+    // 14 layers, each with inputs that are off by up to 1 / 254 of the largest of 32, evenly: a deviation of
+    // 1 / sqrt(3) of that. Independent errors add up to sqrt(14) times it, and the worst of n logits is off
+    // by sqrt(2 ln n) deviations.
     let n = expected.tensors["logits"].len() as f64;
     let bound = (2.0 * n.ln()).sqrt() * (14f64 / 3.0).sqrt() / 254.0;
     assert!(difference > 0.0 && difference < bound, "logits differ by {difference:e}");
@@ -105,7 +108,7 @@ fn weights_stay_in_the_file() {
     for name in ["qwen2_bf16.gguf", "qwen3.gguf", "gpt2.gguf", "qwen2_chat.gguf"] {
         assert_eq!(owned(&open(name, &LoadOptions::default())), [], "{name}");
     }
-    // Rows of queries and keys are in another order there, and are copied as the blocks that they are.
+    // Rows of queries and keys are interleaved there, and are copied as whole blocks.
     let copied = owned(&open("mixed/model.gguf", &LoadOptions::default()));
     let names: Vec<&str> = copied.iter().map(|(name, _)| name.as_str()).collect();
     let qk = [
@@ -170,7 +173,7 @@ fn parts_of_a_tensor_of_blocks_stay_where_they_are() {
     }
     // Both embeddings, and of each block all but the projection down, whose rows are no whole blocks.
     assert_eq!(parts, 2 + 2 * 5);
-    // Rows in the order of integer products lie in memory of their own.
+    // Prepacked rows are in memory of their own.
     let layout = WeightLayout::Prepacked;
     let packed = open("gpt2_q8_0.gguf", &LoadOptions { layout, ..LoadOptions::default() });
     for (ours, theirs) in packed.decoder.parameters().iter().zip(model.decoder.parameters()) {
@@ -225,12 +228,12 @@ fn changed(name: &str, change: impl Fn(&mut Vec<u8>)) -> (tempfile::TempDir, Pat
     (dir, path)
 }
 
-/// Where `word` begins.
+/// The offset of `word`.
 fn find(bytes: &[u8], word: &str) -> usize {
     bytes.windows(word.len()).position(|window| window == word.as_bytes()).unwrap()
 }
 
-/// Loading says all of `words`, and the file.
+/// The error of loading contains all of `words`, and the file.
 fn refused(name: &str, kind: LoadErrorKind, words: &[&str], change: impl Fn(&mut Vec<u8>)) {
     let (_dir, path) = changed(name, change);
     let error =
@@ -247,7 +250,7 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     bytes[at..at + value.len()].copy_from_slice(value);
 }
 
-/// Adds numbers to the metadata. What they take is filled up to whole multiples of the alignment of tensors.
+/// Adds numbers to the metadata, padded to a multiple of the tensors' alignment.
 fn with_numbers(bytes: &mut Vec<u8>, numbers: &[(&str, f32)]) {
     let key = |name: &str, kind: u32| {
         let mut out = (name.len() as u64).to_le_bytes().to_vec();

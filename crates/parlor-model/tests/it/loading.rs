@@ -1,4 +1,4 @@
-//! Every committed model loads, with every tensor in its place.
+//! Every committed model loads, and every tensor is the right parameter.
 
 use parlor_kernels::DType;
 use parlor_model::{

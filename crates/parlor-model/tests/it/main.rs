@@ -1,4 +1,5 @@
-//! The decoder against the reference's numbers and the equalities it must keep; models on disk, sound and damaged.
+//! The decoder against the reference's numbers and the equalities it must keep; models on disk, sound and
+//! damaged.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod adapters;

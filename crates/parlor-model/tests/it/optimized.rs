@@ -1,5 +1,5 @@
-//! Weights of bf16 and of few bits in the order of their products: close to what they are as stored, the same however a sequence is
-//! cut, and never in the way of what is trained.
+//! Prepacked bf16 and quantized weights: close to the stored ones, the same however a sequence is cut into
+//! passes, and without effect on what is trained.
 
 use parlor_kernels::{BlockFormat, DType, View};
 use parlor_model::{ArchitectureBlock, Batch, Context, Decoder, Kind, KvCache, ModelPreset, Workspace};
@@ -34,19 +34,21 @@ fn check(dtype: DType) {
         assert_eq!(packed, parameter.spec.kind == Kind::Matrix, "{}", parameter.spec.role);
         let before = stored.parameters().iter().find(|p| p.spec.role == parameter.spec.role).unwrap();
         let (now, before) = (parameter.tensor.to_f32_vec(), before.tensor.to_f32_vec());
-        // Levels of NF4 are rounded to whole 112ths of the scale, which is no more than the largest of all; the others stay as they are.
+        // Levels of NF4 are rounded to whole 112ths of the scale, which is no more than the largest of all;
+        // the others stay as they are.
         let largest = before.iter().fold(0.0f32, |most, x| most.max(x.abs()));
         let bound = if dtype == DType::Block(BlockFormat::Nf4) { 0.5001 / 112.0 * largest } else { 0.0 };
         assert!(now.iter().zip(before).all(|(now, before)| (now - before).abs() <= bound), "{dtype:?}");
     }
     let ids: Vec<u32> = (0..40).map(|n| n * 37 % 100).collect();
     let (exact, rounded) = (logits(&stored, &ids), logits(&optimized, &ids));
-    // An input is off by at most 1/254 of the largest of its block, or by 1/512 of itself in bf16; what is off adds up over the
-    // layers as noise does.
+    // An input is off by at most 1/254 of the largest of its block, or by 1/512 of itself in bf16; what is
+    // off adds up over the layers as noise does.
     let difference = relative(&rounded, &exact);
     assert!(difference > 0.0 && difference < 0.02, "{dtype:?}: {difference:e}");
 
-    // Token by token; attention sums in another order, and an input at the edge of a step then falls on its other side.
+    // Token by token; attention sums in another order, and an input at the edge of a step then falls on its
+    // other side.
     let mut cache = KvCache::new(optimized.config(), 1);
     let mut workspace = Workspace::default();
     let mut decoded = Vec::new();

@@ -1,8 +1,8 @@
-//! Logits, every gradient, and greedy answers, against `transformers` in f32.
+//! Logits, every gradient, and greedy completions, against `transformers` in f32.
 //!
 //! Tolerance: `meta.json` of each fixture holds how far the reference's own f32 numbers are from f64 (at most
 //! 8e-7 for logits, 2.6e-6 for gradients). Two f32 computations in different orders may differ by the sum of
-//! their errors; 1e-5 and 2e-5 allow four times that, and are well inside the 1e-4 that is asked for.
+//! their errors; 1e-5 and 2e-5 allow four times that, and are well below the required 1e-4.
 
 use std::borrow::Cow;
 
@@ -19,7 +19,7 @@ fn logits(decoder: &Decoder, batch: &Batch) -> Vec<f32> {
     decoder.logits(batch, &rows, None, &mut Workspace::default()).unwrap()
 }
 
-/// The gradient of a tensor as the checkpoint lays it out.
+/// The gradient of a tensor in the checkpoint's layout.
 fn on_disk(decoder: &Decoder, gradients: &Gradients, tensor: &CheckpointTensor) -> Vec<f32> {
     let parts: Vec<(Cow<'_, [f32]>, &[usize])> = tensor
         .roles

@@ -1,4 +1,4 @@
-//! What is saved loads again, equal.
+//! A saved model loads again, equal.
 
 use std::fs;
 use std::path::Path;

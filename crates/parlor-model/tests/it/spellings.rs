@@ -1,4 +1,4 @@
-//! Keys of `config.json` that say one thing in two ways: each resolves as in transformers 5.23, or is refused by name.
+//! Keys of `config.json` with several spellings: each resolves as in transformers 5.23, or is refused by name.
 
 use std::path::Path;
 
@@ -83,7 +83,7 @@ fn rotary_settings_resolve_as_in_transformers() {
     }
 }
 
-/// The length before stretching stands inside, outside, or is the longest sequence.
+/// The original length is in the section, at the top level, or is the longest sequence.
 #[test]
 fn the_original_length_has_three_places() {
     let length = |inside: Value, outside: Value| {

@@ -1,27 +1,13 @@
-//! Which files there are, by file, directory or pattern, and what format each has by the end of its name.
+//! The data files that a path stands for: a file, a directory, or a pattern.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::compression::Compression;
-use super::document::Kind;
-use super::{DataError, DataReport};
-
-/// Formats that are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
-    JsonLines,
-    Json,
-    Text,
-    Csv,
-    Tsv,
-    Parquet,
-    Arrow,
-    Document(Kind),
-}
+use super::formats::{Compression, format};
+use super::report::{DataError, DataReport};
 
 const READ: &str = ".jsonl, .json, .csv, .tsv, .parquet, .arrow, .txt, .md, .html, .pdf and .docx";
-/// Formats that users have, and what to do with them.
+/// Other formats, and what to do with their files.
 const OTHERS: &[(&str, &str)] = &[
     ("xlsx", "save it as .csv"),
     ("xls", "save it as .csv"),
@@ -33,32 +19,12 @@ const OTHERS: &[(&str, &str)] = &[
     ("tar", "unpack it"),
     ("tgz", "unpack it"),
 ];
-/// What libraries write about data beside it.
-const ABOUT: &[&str] = &["dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"];
+/// Metadata files that libraries write beside data.
+const METADATA: &[&str] = &["dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"];
 
-pub(super) fn format(path: &Path) -> Option<Format> {
-    let compressed = Compression::of(path) != Compression::None;
-    let name = if compressed { Path::new(path.file_stem()?) } else { path };
-    let format = match name.extension()?.to_str()?.to_ascii_lowercase().as_str() {
-        "jsonl" | "ndjson" => Format::JsonLines,
-        "json" => Format::Json,
-        "txt" | "md" => Format::Text,
-        "html" | "htm" => Format::Document(Kind::Html),
-        "pdf" => Format::Document(Kind::Pdf),
-        "docx" => Format::Document(Kind::Docx),
-        "csv" => Format::Csv,
-        "tsv" => Format::Tsv,
-        // These compress inside.
-        "parquet" if !compressed => Format::Parquet,
-        "arrow" | "feather" if !compressed => Format::Arrow,
-        _ => return None,
-    };
-    Some(format)
-}
-
-/// The files to read, sorted; those of other formats go to the report. `path` is a file, a directory that is read
-/// whole, or a pattern (`data/**/*.jsonl.gz`) of such.
-pub(super) fn list(path: &Path, report: &mut DataReport) -> Result<Vec<PathBuf>, DataError> {
+/// The files to read, sorted; files of other formats go to the report. `path` is a file, a directory that is
+/// read whole, or a pattern (`data/**/*.jsonl.gz`) of either.
+pub(crate) fn list(path: &Path, report: &mut DataReport) -> Result<Vec<PathBuf>, DataError> {
     let mut found = Found { files: Vec::new(), report };
     match (std::fs::metadata(path), path.to_str()) {
         (Ok(metadata), _) if !metadata.is_dir() => {
@@ -101,7 +67,7 @@ struct Found<'a> {
 impl Found<'_> {
     fn file(&mut self, path: PathBuf) {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if format(&path).is_some() && !ABOUT.contains(&name) {
+        if format(&path).is_some() && !METADATA.contains(&name) {
             self.files.push(path);
         } else {
             self.report.ignored.push(path);
@@ -118,7 +84,7 @@ impl Found<'_> {
                     continue;
                 }
                 let path = entry.path();
-                // Links to files are followed, links to directories are not: they may lead in a circle.
+                // Links to files are followed, links to directories are not: they may form a cycle.
                 let kind = entry.file_type().map_err(|cause| error(&path, cause.to_string()))?;
                 if kind.is_dir() {
                     directories.push(path);

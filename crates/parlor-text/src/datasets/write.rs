@@ -1,12 +1,11 @@
-//! Rows to files: `.jsonl` and `.json`, also compressed. The file appears whole or not at all.
+//! Writes rows to `.jsonl` and `.json` files, also compressed. A file appears whole or not at all.
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::compression::Compression;
-use super::files::{Format, format};
+use super::formats::{Compression, Format, format};
 
 /// Writes rows to a new file whose name says its format, and returns its size in bytes.
 ///

@@ -109,7 +109,7 @@ fn every_kind_is_recognised() {
 }
 
 #[test]
-fn judged_answers_that_cannot_be_used_are_named() {
+fn preferences_that_cannot_be_used_are_named() {
     let says = |text: &str| format!(r#"[{{"role": "assistant", "content": "{text}"}}]"#);
     let asks = r#"[{"role": "user", "content": "a"}]"#;
     let (empty, full) = (says(" "), says("b"));

@@ -125,7 +125,7 @@ fn what_trains_nothing_is_refused() {
     insta::assert_snapshot!(run(conversation(), 4).unwrap_err(), @"no token of the 1 rows would be trained (1 rows without an assistant's answer, 1 cut at `data.max_length` = 4, 0 left out there): check that the rows hold answers, raise `data.max_length`, or train on all tokens with `training.sft.train_on: all`");
     let text = |t: &str| Content::Text(t.to_owned());
     let pair = Row::Preference { prompt: text("a"), chosen: text("b"), rejected: text("c") };
-    insta::assert_snapshot!(run(pair, 100).unwrap_err(), @"data.jsonl:3: a row with judged answers (`chosen` and `rejected`, or `label`) is for `training.training_type: dpo`");
+    insta::assert_snapshot!(run(pair, 100).unwrap_err(), @"data.jsonl:3: preference data (`chosen` and `rejected`, or `label`) trains with `training.training_type: dpo`");
 }
 
 #[test]

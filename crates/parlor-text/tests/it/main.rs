@@ -15,7 +15,7 @@ mod preference;
 mod row_encoding;
 mod row_layouts;
 mod snippets;
-mod survey;
+mod statistics;
 mod template_parity;
 mod templates;
 mod tokenizers;

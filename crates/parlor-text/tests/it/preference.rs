@@ -1,4 +1,4 @@
-//! Rows with judged answers: the ids of TRL's trainers (`fixtures/trl/rows.json`), and what is refused.
+//! Preference data: the ids of TRL's trainers (`fixtures/trl/rows.json`), and what is refused.
 
 use parlor_text::{
     ChatTemplate, EncodeOptions, EncodeReport, OnBadRow, OnLongRow, PreferenceOptions, SourcedRow, Tokenizer,
@@ -75,7 +75,7 @@ fn pairs_have_the_ids_of_trl() {
 #[test]
 fn unpaired_rows_have_the_ids_of_trl() {
     let cases = json("trl/rows.json");
-    for case in list(&cases["judged"]) {
+    for case in list(&cases["unpaired"]) {
         let (tokenizer, template) = text_side(case);
         let options = options(case["max_length"].as_u64().unwrap() as usize);
         let group = case["group"].as_u64().unwrap() as usize;
@@ -171,10 +171,10 @@ fn rows_of_another_kind_say_so() {
     let name =
         |error: parlor_text::EncodeError| error.to_string().rsplit_once("rows.jsonl").unwrap().1.to_owned();
     let error = encode_preference(&one, &tokenizer, Some(&template), &options(100)).unwrap_err();
-    insta::assert_snapshot!(name(error), @r#":1: this row is of kind `unpaired`, and this `training.dpo.loss_type` takes pairs: {"prompt": ..., "chosen": ..., "rejected": ...}; correct the data, or choose another `training.training_type` (`sft` takes rows without a verdict)"#);
+    insta::assert_snapshot!(name(error), @r#":1: this row is of kind `unpaired`, and this `training.dpo.loss_type` takes pairs: {"prompt": ..., "chosen": ..., "rejected": ...}; correct the data, or choose another `training.training_type` (`sft` takes rows without preferences)"#);
     let one = rows(&[json!({"prompt": "a", "completion": "b"})]);
     let error = encode_unpaired(&one, &tokenizer, Some(&template), &options(100), 2).unwrap_err();
-    insta::assert_snapshot!(name(error), @r#":1: this row is of kind `prompt_completion`, and this `training.dpo.loss_type` takes single answers: {"prompt": ..., "completion": ..., "label": true}, or pairs; correct the data, or choose another `training.training_type` (`sft` takes rows without a verdict)"#);
+    insta::assert_snapshot!(name(error), @r#":1: this row is of kind `prompt_completion`, and this `training.dpo.loss_type` takes single answers: {"prompt": ..., "completion": ..., "label": true}, or pairs; correct the data, or choose another `training.training_type` (`sft` takes rows without preferences)"#);
     let chat = json!([{"role": "user", "content": "a"}]);
     let answer = |text: &str| json!([{"role": "assistant", "content": text}]);
     let one = rows(&[json!({"prompt": chat, "chosen": answer("b"), "rejected": answer("c")})]);

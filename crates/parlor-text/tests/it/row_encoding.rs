@@ -202,7 +202,7 @@ fn rows_that_cannot_be_rendered_are_listed_or_left_out() {
 }
 
 #[test]
-fn judged_rows_that_cannot_be_rendered_are_listed_or_left_out() {
+fn preference_rows_that_cannot_be_rendered_are_listed_or_left_out() {
     let (tokenizer, _) = chat_model();
     let template = template(STRICT, &tokenizer);
     let turn = |role: &str, text: &str| json!([{"role": role, "content": text}]);

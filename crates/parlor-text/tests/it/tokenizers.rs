@@ -1,7 +1,7 @@
 //! Tokenizers against the reference's encodings; streams against whole decodings; training; saving.
 
 use parlor_text::{
-    BpeOptions, SpecialTokens, Spelling, StreamDecoder, TokenKind, Tokenizer, Vocabulary, train_bpe,
+    BpeKind, BpeOptions, SpecialTokens, StreamDecoder, TokenKind, Tokenizer, Vocabulary, train_bpe,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -200,11 +200,11 @@ fn older_byte_level_files_are_read() {
 
 #[test]
 fn vocabularies_that_contradict_themselves() {
-    let refuse = |tokens: &[&str], spelling: Spelling, words: &str| {
+    let refuse = |tokens: &[&str], bpe: BpeKind, words: &str| {
         let vocabulary = Vocabulary {
             tokens: tokens.iter().copied().collect(),
             kinds: vec![TokenKind::Normal; tokens.len()],
-            spelling,
+            bpe,
             special: Vec::new(),
             add_bos: false,
             add_eos: false,
@@ -214,12 +214,12 @@ fn vocabularies_that_contradict_themselves() {
     };
     let bytes = |left: &str, right: &str| {
         let merges = [&*format!("{left} {right}")].into_iter().collect();
-        Spelling::Bytes { words: &["."], nfc: false, whole_words: false, merges }
+        BpeKind::ByteLevel { words: &["."], nfc: false, whole_words: false, merges }
     };
     refuse(&["a", "b"], bytes("a", "b"), "`a` and `b`");
     refuse(&["a", "b", "abc"], bytes("a", "b"), "`ab`");
     refuse(&["a", "ab"], bytes("a", "b"), "`b`");
-    let pieces = |scores: usize| Spelling::Pieces { scores: vec![0.0; scores], space_prefix: true };
+    let pieces = |scores: usize| BpeKind::SentencePiece { scores: vec![0.0; scores], space_prefix: true };
     refuse(&["a", "b"], pieces(3), "3 scores");
     refuse(&["a", &"a".repeat(2000)], pieces(2), "2000 bytes");
 }
@@ -255,7 +255,7 @@ fn large_vocabulary(seed: u64, whole_words: bool, nfc: bool) -> Vocabulary {
     Vocabulary {
         kinds,
         tokens: tokens.iter().map(String::as_str).collect(),
-        spelling: Spelling::Bytes {
+        bpe: BpeKind::ByteLevel {
             words: &[r"\s?\w+|\s+|[^\s\w]+"],
             nfc,
             whole_words,
@@ -351,7 +351,7 @@ fn large_pieces(bytes: bool, space_prefix: bool) -> Vocabulary {
     Vocabulary {
         tokens: tokens.iter().map(String::as_str).collect(),
         kinds,
-        spelling: Spelling::Pieces { scores, space_prefix },
+        bpe: BpeKind::SentencePiece { scores, space_prefix },
         special: vec![("unk_token", 0), ("bos_token", 1), ("eos_token", 2)],
         add_bos: true,
         add_eos: false,

@@ -1,8 +1,8 @@
 //! MLflow's rules for keys and values, enforced by changing what breaks them rather than refusing it.
 //!
-//! A key is letters, digits, `_ - . / :` and space, at most 250 of them, and must be a path that normalises to
-//! itself, since it becomes one. Only ASCII letters are kept: what counts as a letter differs between readers, and
-//! 250 of them must fit a file name.
+//! A key is letters, digits, `_ - . / :` and space, at most 250 of them, and must be a path that normalises
+//! to itself, since it becomes one. Only ASCII letters are kept: what counts as a letter differs between
+//! readers, and 250 of them must fit a file name.
 
 /// Longest key.
 pub(crate) const MAX_KEY: usize = 250;
@@ -13,7 +13,7 @@ pub(crate) const MAX_TAG: usize = 8000;
 /// Longest name of an experiment, in characters.
 pub(crate) const MAX_EXPERIMENT: usize = 500;
 
-/// The nearest allowed key; the same one when it is allowed already.
+/// The key itself if it is allowed, else a similar one that is.
 pub(crate) fn sanitised_key(key: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "_-. /".contains(c) || (c == ':' && !cfg!(windows));
     let clean: String = key.chars().take(MAX_KEY).map(|c| if allowed(c) { c } else { '_' }).collect();
@@ -25,7 +25,7 @@ pub(crate) fn sanitised_key(key: &str) -> String {
     if parts.is_empty() { "_".to_owned() } else { parts.join("/") }
 }
 
-/// At most `most` characters; the cut is marked.
+/// `text` cut to `most` characters, with a mark at the cut.
 pub(crate) fn cut(value: &str, most: usize) -> String {
     if value.chars().count() <= most {
         return value.to_owned();

@@ -1,7 +1,7 @@
 //! The `meta.yaml` files of experiments and runs.
 //!
-//! Written with every text as a JSON string: that is YAML as well, and no reader takes it for a number, a date or a
-//! truth value, whichever version of YAML it follows. Read with a YAML parser, because MLflow writes them too.
+//! Every text is written as a JSON string, which is YAML too and no reader of any YAML version mistakes for a
+//! number, a date or a boolean. Read with a YAML parser, because MLflow writes these files too.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::whole_file;
 
 pub(crate) const META: &str = "meta.yaml";
 
-/// What is needed of an experiment's file.
+/// The fields of an experiment's file that are used.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ExperimentMeta {
     pub(crate) experiment_id: Value,

@@ -1,4 +1,4 @@
-//! One run in the store: found or made, appended to, ended.
+//! One run in the store: creating, resuming, appending, ending.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -27,7 +27,7 @@ const ARTIFACTS: &str = "artifacts";
 /// Larger files are not copied: weights belong to the output directory.
 const MAX_ARTIFACT_BYTES: u64 = 16 << 20;
 
-/// Which run of which store; what `run.json` keeps so that a resumed run goes on with it.
+/// Identifies a run of a store. `run.json` keeps this, so that a resumed run continues it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MlflowRun {
     /// The store's directory, absolute.
@@ -51,7 +51,7 @@ pub struct MlflowFileStore {
 }
 
 impl MlflowFileStore {
-    /// Makes a run, and its experiment when there is none of that name.
+    /// Creates a run, and its experiment if there is none of that name.
     ///
     /// # Errors
     /// When `tracking_uri` is not a directory, the experiment is deleted, or the store cannot be written.
@@ -85,15 +85,15 @@ impl MlflowFileStore {
         let mut store = Self::open(run, directory, meta, clock);
         store.write_tags(info)?;
         store.write_params(info)?;
-        // Last, so that no reader meets half a run.
+        // Last, so that no reader sees an incomplete run.
         store.write_meta(RunStatus::Running)?;
         Ok(store)
     }
 
-    /// Goes on with a run of which `step` steps are done: points of later steps are taken out.
+    /// Resumes a run after `step` steps: points of later steps are removed.
     ///
     /// # Errors
-    /// When the run is not there, was deleted, or cannot be written.
+    /// When the run does not exist, was deleted, or cannot be written.
     pub fn resume(run: MlflowRun, info: &RunInfo, step: u64, clock: Clock) -> Result<Self, TrackError> {
         check_run_id(&run.run_id)?;
         check_run_id(&run.experiment_id)?;
@@ -139,7 +139,7 @@ impl MlflowFileStore {
         tags.iter().try_for_each(|(key, value)| self.write_value(TAGS, key, value, MAX_TAG))
     }
 
-    /// Parameters are written once: one that is there stays as it is.
+    /// Writes parameters once: existing ones stay unchanged.
     fn write_params(&mut self, info: &RunInfo) -> Result<(), TrackError> {
         for (key, value) in &info.params {
             let text = match value {
@@ -165,11 +165,12 @@ impl MlflowFileStore {
         if short != value {
             tracing::warn!("MLflow takes {most} characters; the value of `{key}` in {kind} is cut");
         }
-        // Written in place: before `meta.yaml` is there nobody reads them, and syncing hundreds of them would be slow.
+        // Written in place: before `meta.yaml` is there nobody reads them, and syncing hundreds of them would
+        // be slow.
         fs::write(&path, short).map_err(|source| TrackError::write(&path, source))
     }
 
-    /// The file of a key, its directories made. Two keys never share one.
+    /// The file of a key; creates its directories. Two keys never share a file.
     fn path(&mut self, kind: &str, key: &str) -> Result<PathBuf, TrackError> {
         let base = self.directory.join(kind);
         let known = format!("{kind}/{key}");
@@ -189,7 +190,7 @@ impl MlflowFileStore {
         }
         let path = base.join(&file);
         if let Some(parent) = path.parent().filter(|parent| *parent != base) {
-            // `base` itself is not made anew: where it is gone, so is the run.
+            // `base` itself is not created again: when it is gone, the run is gone.
             if base.is_dir() {
                 fs::create_dir_all(parent).map_err(|source| TrackError::write(parent, source))?;
             }
@@ -205,7 +206,7 @@ impl MlflowFileStore {
             let keep = |line: &&str| line.ends_with('\n') && step_of(line).is_some_and(|at| at <= step);
             let kept: String = text.split_inclusive('\n').filter(keep).collect();
             if kept.is_empty() {
-                // MLflow takes an empty file for a broken one.
+                // MLflow treats an empty file as corrupt.
                 fs::remove_file(&path).map_err(|source| TrackError::write(&path, source))?;
             } else if kept != text {
                 whole_file::write(&path, &self.directory, kept.as_bytes())?;
@@ -266,7 +267,7 @@ fn root(config: &MlflowConfig) -> Result<PathBuf, TrackError> {
 
 fn find_or_create_experiment(root: &Path, name: &str, run_id: &str, now: i64) -> Result<String, TrackError> {
     let name = cut(printable(name).trim(), MAX_EXPERIMENT);
-    // Two runs that start at once must not both make the experiment. Not every system can lock a directory.
+    // Two runs that start at once must not both create the experiment. Not every system can lock a directory.
     let lock = File::open(root).and_then(|directory| directory.lock().map(|()| directory));
     if !root.join("0").join(META).exists() {
         create_experiment(root, "0", "Default", now)?;
@@ -284,7 +285,7 @@ fn find_or_create_experiment(root: &Path, name: &str, run_id: &str, now: i64) ->
                     Value::String(id) => id,
                     other => other.to_string(),
                 };
-                // MLflow passes over a directory that does not bear its experiment's id.
+                // MLflow skips a directory that is not named by its experiment's id.
                 if directory.file_name().is_some_and(|name| *name == *id) {
                     return Ok(id);
                 }
@@ -350,7 +351,7 @@ fn files_under(directory: &Path) -> Result<Vec<PathBuf>, TrackError> {
     Ok(files)
 }
 
-/// Whether a file of that name cannot be: it is a directory, or a part of its path is a file.
+/// Whether no file can have this path: it is a directory, or a part of it is a file.
 fn blocked(base: &Path, file: &str) -> bool {
     let path = base.join(file);
     path.is_dir() || path.ancestors().skip(1).take_while(|part| *part != base).any(|part| part.is_file())
@@ -379,7 +380,7 @@ fn cut_bytes(ascii: &str, most: usize) -> &str {
     ascii.get(..most).unwrap_or(ascii)
 }
 
-/// MLflow's rule for ids; also what keeps them from being paths.
+/// MLflow's rule for ids, which also keeps them from being paths.
 fn check_run_id(id: &str) -> Result<(), TrackError> {
     let word = id.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     if word && id.len() <= 256 && id.starts_with(|c: char| c.is_ascii_alphanumeric()) {

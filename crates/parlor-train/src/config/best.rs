@@ -1,11 +1,11 @@
 //! Which evaluation is the best: `training.metric_for_best_model` and `training.greater_is_better`.
 
-use super::TrainingConfig;
+use super::training::TrainingConfig;
 
 /// The metric that decides which evaluation is the best, and so what `best/` holds and when early stopping stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BestMetric<'a> {
-    /// Its name, less `eval_`.
+    /// Name of the metric, without `eval_`.
     pub name: &'a str,
     /// Whether higher values are better.
     pub greater_is_better: bool,

@@ -6,9 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::hyperparameters::training_section;
-use crate::objectives::{KtoWeights, Preference, PreferenceLoss};
 
-/// The loss on judged answers (TRL's names).
+/// The loss on preference data (TRL's names).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DpoLoss {
@@ -23,9 +22,9 @@ pub enum DpoLoss {
     Robust,
     /// Sigmoid of length-averaged log-probabilities less `simpo_gamma`, without a reference.
     Simpo,
-    /// Likelihood of the chosen answer and odds ratio of both, without a reference.
+    /// Likelihood of the chosen completion and odds ratio of both, without a reference.
     Orpo,
-    /// Single answers with a verdict: rows with `completion` and `label`.
+    /// Unpaired preferences: rows with `completion` and `label`.
     Kto,
 }
 
@@ -52,28 +51,20 @@ impl DpoLoss {
     }
 }
 
-/// The loss that a section describes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum JudgedLoss {
-    /// On pairs.
-    Pairs(Preference),
-    /// On single answers.
-    Single(KtoWeights),
-}
-
 training_section! {
-    /// Training on judged answers, of which one is better than another or each is wanted or not: of an adapter when
-    /// `training.lora.enabled` is true, of every weight when it is false.
+    /// Training on preference data, either pairs or completions with a label. Trains an adapter when
+    /// `training.lora.enabled` is true, every weight when it is false.
     DpoConfig {
         num_train_epochs: 1,
         per_device_train_batch_size: 2,
         learning_rate: 1e-6,
-        /// Loss on the answers. Of pairs (`prompt`, `chosen`, `rejected`): `sigmoid`, `hinge`, `ipo`, `robust` measure
-        /// against a reference model, `simpo` and `orpo` do without. `kto` takes single answers (`prompt`,
-        /// `completion`, `label`), or the two of a pair as one wanted and one not.
+        /// Loss on the completions. For pairs (`prompt`, `chosen`, `rejected`): `sigmoid`, `hinge`, `ipo` and
+        /// `robust` measure against a reference model, `simpo` and `orpo` need none. `kto` takes unpaired
+        /// preferences (`prompt`, `completion`, `label`), or a pair as one desirable and one undesirable
+        /// completion.
         loss_type: DpoLoss = DpoLoss::Sigmoid,
-        /// Strength of the pull towards the reference model; lower moves further away from it. Of `simpo` the scale of
-        /// the margin (2 and more are usual), of `orpo` the weight of the odds ratio.
+        /// Strength of the pull towards the reference model; a lower value moves further away from it. For
+        /// `simpo` the scale of the margin (2 and more are usual), for `orpo` the weight of the odds ratio.
         #[schemars(extend("exclusiveMinimum" = 0))]
         beta: f64 = 0.1,
         /// Assumed share of pairs whose labels are swapped; for `sigmoid`, `robust` (below 0.5) and `simpo`.
@@ -81,50 +72,30 @@ training_section! {
         label_smoothing: f64 = 0.0,
         /// Margin that `simpo` aims at.
         simpo_gamma: f64 = 0.5,
-        /// Weight of wanted answers in `kto`; raise it when they are fewer.
+        /// Weight of desirable completions in `kto`; raise it when they are fewer.
         #[schemars(range(min = 0))]
         desirable_weight: f64 = 1.0,
-        /// Weight of unwanted answers in `kto`.
+        /// Weight of undesirable completions in `kto`.
         #[schemars(range(min = 0))]
         undesirable_weight: f64 = 1.0,
-        /// Longest prompt with an answer, in tokens; null takes `data.max_length`. Longer ones lose their end, and rows
-        /// whose prompt leaves no room for an answer are left out.
+        /// Longest prompt with a completion, in tokens; null takes `data.max_length`. Longer ones lose their
+        /// end, and rows whose prompt leaves no room for a completion are left out.
         #[schemars(range(min = 2))]
         max_length: Option<usize> = None,
         /// Longest prompt, in tokens; longer ones lose their beginning. Null leaves prompts whole.
         #[schemars(range(min = 1))]
         max_prompt_length: Option<usize> = None,
-        /// Model to measure against; null is the model as it was before training. It must have the same tokenizer.
+        /// Model to measure against; null is the model before training. It must have the same tokenizer.
         reference_model_path: Option<PathBuf> = None,
-        /// Train an adapter without its `lora_dropout`, so that it differs from the reference by what it has learned only.
+        /// Train an adapter without its `lora_dropout`, so that it differs from the reference only by what it
+        /// has learned.
         disable_dropout: bool = true,
-        /// Leave the reference out of the losses on pairs, as if it found all answers equally likely.
+        /// Leave the reference out of the losses on pairs, as if it found all completions equally likely.
         reference_free: bool = false,
     }
 }
 
 impl DpoConfig {
-    /// The loss.
-    pub fn loss(&self) -> JudgedLoss {
-        let (beta, label_smoothing) = (self.beta, self.label_smoothing);
-        let loss = match self.loss_type {
-            DpoLoss::Sigmoid => PreferenceLoss::Sigmoid { label_smoothing },
-            DpoLoss::Robust => PreferenceLoss::Robust { label_smoothing },
-            DpoLoss::Hinge => PreferenceLoss::Hinge,
-            DpoLoss::Ipo => PreferenceLoss::Ipo,
-            DpoLoss::Simpo => PreferenceLoss::Simpo { gamma: self.simpo_gamma, label_smoothing },
-            DpoLoss::Orpo => PreferenceLoss::Orpo,
-            DpoLoss::Kto => {
-                return JudgedLoss::Single(KtoWeights {
-                    beta,
-                    desirable: self.desirable_weight,
-                    undesirable: self.undesirable_weight,
-                });
-            }
-        };
-        JudgedLoss::Pairs(Preference { loss, beta })
-    }
-
     /// Whether the loss measures against a reference model.
     pub fn needs_reference(&self) -> bool {
         self.loss_type.has_reference() && !self.reference_free
@@ -174,14 +145,11 @@ impl DpoConfig {
         }
         if self.reference_model_path.is_some() && !self.needs_reference() {
             let because = if self.reference_free { "`reference_free: true`" } else { "this `loss_type`" };
-            wrong(
-                "reference_model_path",
-                format!("{because} does without a reference model; set it to null"),
-            );
+            wrong("reference_model_path", format!("{because} needs no reference model; set it to null"));
         }
         if self.loss_type == DpoLoss::Kto && self.per_device_train_batch_size < 2 {
             let message = format!(
-                "it is {}, but `loss_type: kto` compares with the answers of other examples in a pass; take at least 2",
+                "it is {}, but `loss_type: kto` compares with the completions of other examples in a pass; take at least 2",
                 self.per_device_train_batch_size
             );
             wrong("per_device_train_batch_size", message);

@@ -19,8 +19,8 @@ training_section! {
         /// Tokens in the vocabulary of a tokenizer that is trained here. Small data may fill fewer.
         #[schemars(range(min = 257))]
         vocab_size: usize = 4096,
-        /// A `tokenizer.json`, or a directory that holds one, to use. Null trains a byte-level BPE on the training
-        /// data.
+        /// A `tokenizer.json`, or a directory that holds one, to use. Null trains a byte-level BPE on the
+        /// training data.
         tokenizer: Option<PathBuf> = None,
     }
 }

@@ -1,4 +1,4 @@
-//! `training.gradient_checkpointing`: HF's switch, and how many blocks are computed again at a time.
+//! `training.gradient_checkpointing`: HF's switch, and how many blocks are recomputed at a time.
 
 use std::borrow::Cow;
 use std::num::NonZeroUsize;

@@ -1,4 +1,4 @@
-//! The keys that every training type has, declared once.
+//! The keys that all training types share, declared once.
 //!
 //! Each training type is a section of its own, with its own defaults, so that a file may hold several. serde's
 //! `flatten` does not work with `deny_unknown_fields`; a macro writes the shared keys into each section instead.
@@ -58,7 +58,7 @@ macro_rules! training_section {
             #[schemars(range(min = 1))]
             pub per_device_eval_batch_size: usize,
             /// Passes whose gradients are summed into one optimizer step. Every trained token of the step weighs
-            /// the same, however the examples are divided.
+            /// the same however the examples are divided.
             #[schemars(range(min = 1))]
             pub gradient_accumulation_steps: usize,
             /// Peak learning rate, reached after the warm-up. Must be above 0.
@@ -87,13 +87,13 @@ macro_rules! training_section {
             /// Log every this many steps (and the first and the last).
             #[schemars(range(min = 1))]
             pub logging_steps: u64,
-            /// Evaluate every this many steps, when there is evaluation data; 0 evaluates at the end of each epoch.
-            /// The end of training is always evaluated.
+            /// Evaluate every this many steps, when there is evaluation data; 0 evaluates at the end of each
+            /// epoch. The end of training is always evaluated.
             pub eval_steps: u64,
-            /// Save a checkpoint every this many steps; 0 saves at the end only. A checkpoint holds
-            /// what is trained in f32, and the optimizer's state: three times the model with AdamW on every weight.
+            /// Save a checkpoint every this many steps; 0 saves at the end only. A checkpoint holds what is
+            /// trained in f32, and the optimizer's state: three times the model with AdamW on every weight.
             pub save_steps: u64,
-            /// Checkpoints to keep: the newest this many, and the best one besides. Null keeps all.
+            /// Number of checkpoints to keep: the newest ones, and the best one in addition. Null keeps all.
             #[schemars(range(min = 1))]
             pub save_total_limit: Option<usize>,
             /// Stop after this many evaluations in a row without a lower loss. Null never stops early.

@@ -1,4 +1,5 @@
-//! `training.optimizer`, `training.optim_args` and `training.param_groups`: the rule that turns gradients into updates.
+//! `training.optimizer`, `training.optim_args` and `training.param_groups`: the rule that turns gradients
+//! into updates.
 
 use regex::Regex;
 use schemars::JsonSchema;
@@ -19,10 +20,11 @@ pub enum OptimizerName {
     Adamw8bit,
     /// Adafactor with a given learning rate: next to nothing for a matrix. `adam_*` keys are not read.
     Adafactor,
-    /// Lion: 4 bytes a parameter. Takes a learning rate three to ten times lower than AdamW's, and `adam_beta1` and
-    /// `adam_beta2` as its decays, for which its authors use 0.9 and 0.99.
+    /// Lion: 4 bytes a parameter. Takes a learning rate three to ten times lower than AdamW's, and
+    /// `adam_beta1` and `adam_beta2` as its decays, for which its authors use 0.9 and 0.99.
     Lion,
-    /// Muon for the matrices of the blocks, 4 bytes a parameter, and AdamW for embeddings, head, norms and biases.
+    /// Muon for the matrices of the blocks, 4 bytes a parameter, and AdamW for embeddings, head, norms and
+    /// biases.
     Muon,
 }
 
@@ -77,7 +79,7 @@ pub struct OptimArgs {
 }
 
 impl OptimArgs {
-    /// Those that are set, as JSON.
+    /// The settings that are not null, as JSON.
     pub fn set(&self) -> serde_json::Map<String, Value> {
         match serde_json::to_value(self) {
             Ok(Value::Object(map)) => map.into_iter().filter(|(_, value)| !value.is_null()).collect(),
@@ -85,7 +87,7 @@ impl OptimArgs {
         }
     }
 
-    /// What is wrong with them under `optimizer`: the key and a sentence each.
+    /// Problems under `optimizer`: a key and a sentence each.
     pub(super) fn problems(&self, optimizer: OptimizerName) -> Vec<(String, String)> {
         let taken = optimizer.args();
         let takes = match taken {
@@ -119,20 +121,21 @@ pub struct ParamGroup {
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub learning_rate: Option<f64>,
-    /// Weight decay of these parameters, biases and norm weights among them too. Null: the training type's, of matrices.
+    /// Weight decay of these parameters, biases and norm weights among them too. Null: the training type's,
+    /// of matrices.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub weight_decay: Option<f64>,
 }
 
-/// What is wrong with the groups as such: the key below `training.` and a sentence each.
+/// Problems of the groups themselves: a key below `training.` and a sentence each.
 pub(super) fn group_problems(groups: &[ParamGroup]) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for (index, group) in groups.iter().enumerate() {
         let mut wrong =
             |key: &str, message: String| found.push((format!("param_groups.{index}.{key}"), message));
         if let Err(error) = Regex::new(&group.pattern) {
-            // The last line of several is what is wrong.
+            // The last line of the message names the problem.
             let error = error.to_string();
             let error = error.lines().next_back().unwrap_or_default().trim_start_matches("error: ");
             wrong("pattern", format!("it is not a regular expression: {error}"));

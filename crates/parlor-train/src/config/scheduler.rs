@@ -1,4 +1,5 @@
-//! `training.lr_scheduler_type` and `training.lr_scheduler_kwargs`: HF's schedules, with HF's names for their settings.
+//! `training.lr_scheduler_type` and `training.lr_scheduler_kwargs`: HF's schedules, with HF's names for their
+//! settings.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,24 +9,24 @@ use serde_json::Value;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SchedulerName {
-    /// Straight down to 0 at the last step.
+    /// Linear decay to 0 at the last step.
     Linear,
     /// Half a cosine down to 0 at the last step.
     #[default]
     Cosine,
-    /// It stays, from the first step; warm-up keys are not read (as in HF).
+    /// Constant from the first step; warm-up keys are not read (as in HF).
     Constant,
-    /// It rises through the warm-up, then stays.
+    /// Constant after the warm-up.
     ConstantWithWarmup,
     /// `num_cycles` half cosines, each from the peak down to 0.
     CosineWithRestarts,
-    /// Down to `lr_end` at the last step, by the power `power` of what is left of the run.
+    /// Decay to `lr_end` at the last step, as the remaining share of the run to the power `power`.
     Polynomial,
-    /// With the root of the steps done; the same however long the run is.
+    /// Inverse square root of the steps done; independent of the length of the run.
     InverseSqrt,
     /// Half a cosine down to `min_lr`, or to the share `min_lr_rate` of the peak.
     CosineWithMinLr,
-    /// A plateau, then down over the last `num_decay_steps` steps.
+    /// A plateau, then decay over the last `num_decay_steps` steps.
     WarmupStableDecay,
 }
 
@@ -65,10 +66,10 @@ impl SchedulerName {
     }
 }
 
-/// The way from one rate to another.
+/// Shape of the change from one rate to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Ramp {
-    /// Straight.
+    /// Linear.
     #[serde(rename = "linear")]
     Linear,
     /// Half a cosine.
@@ -93,8 +94,8 @@ pub struct LrSchedulerKwargs {
     /// `polynomial`: the rate at the end, below the learning rate; 1e-7 when null.
     #[schemars(range(min = 0))]
     pub lr_end: Option<f64>,
-    /// `inverse_sqrt`: steps after which the rate is down to the share 1/√2; the warm-up, or 10000 without one, when
-    /// null.
+    /// `inverse_sqrt`: steps after which the rate is down to the share 1/√2; the warm-up, or 10000 without
+    /// one, when null.
     #[schemars(range(min = 1))]
     pub timescale: Option<u64>,
     /// `cosine_with_min_lr`: the lowest rate. This or `min_lr_rate` is needed.
@@ -118,7 +119,7 @@ pub struct LrSchedulerKwargs {
 }
 
 impl LrSchedulerKwargs {
-    /// Those that are set, as JSON, in the order above: `{"min_lr":1e-6}`.
+    /// The settings that are not null, as JSON, in the order above: `{"min_lr":1e-6}`.
     pub fn set(&self) -> serde_json::Map<String, Value> {
         match serde_json::to_value(self) {
             Ok(Value::Object(map)) => map.into_iter().filter(|(_, value)| !value.is_null()).collect(),
@@ -126,7 +127,7 @@ impl LrSchedulerKwargs {
         }
     }
 
-    /// What is wrong with them under schedule `kind` and peak rate `learning_rate`: the key and a sentence each.
+    /// Problems under schedule `kind` and peak rate `learning_rate`: a key and a sentence each.
     pub(super) fn problems(&self, kind: SchedulerName, learning_rate: f64) -> Vec<(String, String)> {
         let mut found: Vec<(String, String)> = Vec::new();
         let mut wrong = |key: &str, message: String| found.push((key.to_owned(), message));

@@ -16,15 +16,24 @@ pub enum TrainOn {
     All,
 }
 
+impl From<TrainOn> for parlor_text::TrainOn {
+    fn from(rule: TrainOn) -> Self {
+        match rule {
+            TrainOn::AssistantOnly => parlor_text::TrainOn::AssistantOnly,
+            TrainOn::All => parlor_text::TrainOn::All,
+        }
+    }
+}
+
 training_section! {
-    /// Supervised fine-tuning of the model that `model.name` names: of an adapter when `training.lora.enabled` is true, of
-    /// every weight when it is false.
+    /// Supervised fine-tuning of the model that `model.name` names. Trains an adapter when
+    /// `training.lora.enabled` is true, every weight when it is false.
     SftConfig {
         num_train_epochs: 3,
         per_device_train_batch_size: 4,
         learning_rate: 2e-5,
-        /// Which tokens are trained: `assistant_only` (of dialogues, the assistant's turns; of prompt and completion,
-        /// the completion; of plain text, all) or `all`.
+        /// Which tokens are trained: `assistant_only` (of dialogues, the assistant's turns; of prompt and
+        /// completion, the completion; of plain text, all) or `all`.
         train_on: TrainOn = TrainOn::AssistantOnly,
     }
 }

@@ -1,9 +1,9 @@
-//! Which rank a process is, as the environment of its launcher says: `torchrun` and its like (`RANK`, `WORLD_SIZE`), Open
-//! MPI, MPICH and Intel MPI, Slurm.
+//! The rank of a process, from the environment variables of its launcher: `torchrun` and its like (`RANK`,
+//! `WORLD_SIZE`), Open MPI, MPICH and Intel MPI, Slurm.
 
 use std::fmt;
 
-/// Who started the ranks.
+/// What started the ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Launcher {
     /// Open MPI's `mpirun`.
@@ -27,14 +27,14 @@ impl fmt::Display for Launcher {
     }
 }
 
-/// Place of this process among those that were started together.
+/// Rank of this process among those that were launched together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launch {
-    /// Who says so.
+    /// The launcher.
     pub launcher: Launcher,
     /// Number of this rank, from 0.
     pub rank: usize,
-    /// How many ranks there are.
+    /// Number of ranks.
     pub world_size: usize,
     /// Ranks on this machine, which share its cores; 1 when the launcher does not say.
     pub local_world_size: usize,
@@ -42,8 +42,8 @@ pub struct Launch {
     pub master: Option<String>,
 }
 
-/// Variables for the rank, the number of ranks and of those on the same machine. Of Slurm's, those of a step of `srun`: a
-/// batch script has `SLURM_NTASKS` too, and is one process.
+/// Variables of the rank, the number of ranks, and the number of ranks on this machine. Slurm's are those of
+/// a step of `srun`, because a batch script has `SLURM_NTASKS` too and is one process.
 const VARIABLES: [(Launcher, &str, &str, &str); 4] = [
     (Launcher::OpenMpi, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"),
     (Launcher::Mpich, "PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS"),
@@ -52,7 +52,7 @@ const VARIABLES: [(Launcher, &str, &str, &str); 4] = [
 ];
 
 impl Launch {
-    /// What the variables say, which `variable` looks up; none when they name no rank.
+    /// Reads the variables through `variable`; none when they name no rank.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let number = |name: &str| {
             let value = variable(name)?;

@@ -1,6 +1,7 @@
 //! MPI as the engine (rsmpi over the system's library), found at build time through `mpicc`.
 //!
-//! MPI itself ends all ranks, with a message of its launcher, when one of them dies: its calls know no other error.
+//! MPI itself ends all ranks, with a message of its launcher, when one of them dies: its calls know no other
+//! error.
 
 use std::sync::Mutex;
 
@@ -16,7 +17,7 @@ use super::{Collective, DistributedError};
 pub(crate) struct Mpi {
     rank: usize,
     world_size: usize,
-    // Only kept, and for whoever drops it last.
+    // Kept so that MPI is finalized when the last owner drops it.
     _universe: Mutex<Universe>,
 }
 
@@ -30,7 +31,7 @@ impl Mpi {
     /// Starts MPI, once in a process.
     pub(crate) fn start() -> Result<Self, DistributedError> {
         let engine = |text: &str| DistributedError::Engine(text.to_owned());
-        // One thread at a time calls it: the loop's, or while that computes the one that sums gradients.
+        // One thread at a time calls MPI: the loop's, or during its backward pass the one that sums gradients.
         let (universe, threading) = mpi::initialize_with_threading(Threading::Serialized)
             .ok_or_else(|| engine("it was started before in this process"))?;
         if threading < Threading::Serialized {
@@ -43,7 +44,7 @@ impl Mpi {
     }
 }
 
-/// Elements of one call: counts are 32-bit in MPI.
+/// Most elements of one call, since counts are 32-bit in MPI.
 const AT_ONCE: usize = 1 << 28;
 
 impl Collective for Mpi {

@@ -1,5 +1,5 @@
-//! Summing gradients over the ranks while the backward pass goes on: as soon as a block's gradients are complete they are
-//! gathered in a bucket, and a full bucket is summed by a thread of its own (Li et al., 2020: PyTorch DDP).
+//! All-reduce of gradients, overlapped with the backward pass: a block's gradients enter a bucket once they
+//! are complete, and a separate thread sums full buckets (Li et al., 2020: PyTorch DDP).
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -11,20 +11,20 @@ use super::Collective;
 /// Elements of a bucket: DDP's 25 MB.
 const BUCKET: usize = 25 * 1024 * 1024 / 4;
 
-/// Gradients on their way: taken from where they belong, and put back when they are summed.
+/// Gradients that are moved out until they are summed.
 type Bucket = Vec<(ParameterId, Values)>;
 
-/// The sending side of a step's sums.
-pub(crate) struct Overlap {
-    /// Parameters by block; those of none come last.
+/// Collects gradients in buckets, and sends full buckets to be summed.
+pub(crate) struct GradientBuckets {
+    /// Parameters by block; those outside the blocks are sent last.
     by_block: Vec<Vec<ParameterId>>,
     open: Bucket,
     elements: usize,
     full: Sender<Bucket>,
 }
 
-impl Overlap {
-    /// One for gradients of parameters with these roles, and where its buckets arrive.
+impl GradientBuckets {
+    /// Buckets for parameters with these roles, and the receiver of full ones.
     fn new(roles: impl Iterator<Item = Role>) -> (Self, Receiver<Bucket>) {
         let mut by_block: Vec<Vec<ParameterId>> = Vec::new();
         for (id, role) in roles.enumerate() {
@@ -37,14 +37,14 @@ impl Overlap {
         (Self { by_block, open: Bucket::new(), elements: 0, full }, arriving)
     }
 
-    /// Sends the gradients of a block, which are complete.
+    /// Adds the complete gradients of a block.
     pub(crate) fn block(&mut self, layer: usize, gradients: &mut Gradients) {
         for id in self.by_block.get(layer).cloned().unwrap_or_default() {
             self.add(id, gradients);
         }
     }
 
-    /// Sends all that is left.
+    /// Sends all remaining gradients.
     fn rest(mut self, gradients: &mut Gradients) {
         for id in 0..gradients.len() {
             self.add(id, gradients);
@@ -63,24 +63,24 @@ impl Overlap {
 
     fn send(&mut self) {
         self.elements = 0;
-        // The receiver outlives this, unless its thread panicked, which ends the step too.
+        // Fails only when the receiving thread panicked, which ends the step too.
         let _ = self.full.send(std::mem::take(&mut self.open));
     }
 }
 
-/// Runs `work`, and sums over the ranks the gradients that it hands over, and after it all others.
-pub(crate) fn summed<T>(
+/// Runs `backward`, and sums over the ranks the gradients that it puts into buckets, then all others.
+pub(crate) fn sum_overlapped<T>(
     collective: &dyn Collective,
     decoder: &Decoder,
     gradients: &mut Gradients,
-    work: impl FnOnce(&mut Gradients, &mut Overlap) -> T,
+    backward: impl FnOnce(&mut Gradients, &mut GradientBuckets) -> T,
 ) -> T {
-    let (mut overlap, arriving) =
-        Overlap::new(decoder.parameters().iter().map(|parameter| parameter.spec.role));
+    let (mut buckets, arriving) =
+        GradientBuckets::new(decoder.parameters().iter().map(|parameter| parameter.spec.role));
     std::thread::scope(|scope| {
         let summing = scope.spawn(move || sum_arriving(collective, &arriving));
-        let result = work(gradients, &mut overlap);
-        overlap.rest(gradients);
+        let result = backward(gradients, &mut buckets);
+        buckets.rest(gradients);
         match summing.join() {
             Ok(buckets) => buckets.into_iter().flatten().for_each(|(id, values)| gradients.put(id, values)),
             Err(panic) => std::panic::resume_unwind(panic),
@@ -89,7 +89,7 @@ pub(crate) fn summed<T>(
     })
 }
 
-/// Sums what arrives, a bucket at a time, until the sender is done.
+/// Sums arriving buckets until the sender is done.
 fn sum_arriving(collective: &dyn Collective, arriving: &Receiver<Bucket>) -> Vec<Bucket> {
     let mut flat = Vec::new();
     let mut done = Vec::new();

@@ -1,4 +1,5 @@
-//! Which rank keeps the optimizer state of which parameter: the largest first, each to the rank that has least.
+//! Partition of the optimizer state over the ranks: the largest parameters first, each to the rank with the
+//! smallest load.
 
 use parlor_model::{Decoder, ParameterId};
 
@@ -10,7 +11,7 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// Those of `decoder`, as `rank` of `world_size` sees them.
+    /// The partition for `decoder`, as seen by `rank` of `world_size`.
     pub fn new(decoder: &Decoder, rank: usize, world_size: usize) -> Self {
         let mut ids: Vec<ParameterId> =
             (0..decoder.parameters().len()).filter(|&id| decoder.is_trained(id)).collect();
@@ -27,12 +28,12 @@ impl Shards {
         Self { owners, rank }
     }
 
-    /// Who keeps the state of parameter `id`.
+    /// The rank that keeps the state of parameter `id`.
     pub fn owner(&self, id: ParameterId) -> usize {
         self.owners.get(id).copied().unwrap_or(0)
     }
 
-    /// Whether this rank does.
+    /// Whether this rank keeps the state of parameter `id`.
     pub fn is_own(&self, id: ParameterId) -> bool {
         self.owner(id) == self.rank
     }

@@ -1,10 +1,10 @@
-//! Weighted cross-entropy on the next token: the objective of `from_scratch` and `sft`, which differ in the
-//! weights that the data carries.
+//! Weighted cross-entropy on the next token: the objective of `from_scratch`, `sft` and `lora`, which differ
+//! in the weights that their examples carry.
 
 use parlor_model::{Batch, PassSize, Targets};
 
 use crate::objective::{Loss, LossKind, MicroBatch, Objective};
-use crate::sequence::{Sequence, identifying};
+use crate::tokens::{Sequence, fingerprint};
 
 /// `-sum(weight * logp)`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,6 +49,6 @@ impl Objective for CrossEntropy {
     }
 
     fn fingerprint(&self, example: &Sequence, add: &mut dyn FnMut(&[u8])) {
-        add(&identifying(example.ids(), &example.weights()));
+        add(&fingerprint(example.ids(), &example.weights()));
     }
 }

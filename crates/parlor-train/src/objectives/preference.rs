@@ -1,85 +1,43 @@
-//! Preference pairs: a loss on the log-probabilities of two completions to one prompt, and the metrics that TRL logs.
+//! Preference pairs: a loss on the log-probabilities of two completions of one prompt, and the metrics that
+//! TRL logs.
 //!
-//! Rewards are `beta` times a completion's log-ratio to the reference; of the losses without one, `beta` times its mean
-//! log-probability, and `logps/*` are means then, as in TRL. `kl` is the estimator of Schulman (2020) called k2,
-//! half the square of a token's log-ratio, averaged over the tokens of both completions: never negative, and 0 only where both
-//! models agree. Since the completions are the data's and not the model's own, it says how far the model has moved on them;
-//! k3, `exp(-d) - 1 + d`, would be ruled by the few tokens that the model has learned to avoid. Left out of TRL's metrics
-//! are those that take more than the log-probabilities of targets: `logits/*`, `entropy`, `mean_token_accuracy`.
+//! Rewards are `beta` times a completion's log-ratio to the reference; for the losses without a reference,
+//! `beta` times its mean log-probability, and `logps/*` are means then, as in TRL. `kl` is the k2 estimator
+//! of Schulman (2020), half the square of a token's log-ratio, averaged over the tokens of both completions:
+//! never negative, and 0 only where both models agree. The completions come from the data and not from the
+//! model, so `kl` says how far the model has moved on them; k3, `exp(-d) - 1 + d`, would be dominated by the
+//! few tokens that the model has learned to avoid. Leaves out those of TRL's metrics that need more than the
+//! log-probabilities of targets: `logits/*`, `entropy`, `mean_token_accuracy`.
 
 use std::ops::Range;
 
-use super::hinge::hinge_loss;
-use super::ipo::ipo_loss;
-use super::orpo::orpo_loss;
-use super::pair::{CompletionLogps, Pair, PairLoss};
-use super::prompted::{CompletionPair, CompletionRows, PromptTokens, collate_completions};
-use super::robust::robust_loss;
-use super::sigmoid::sigmoid_loss;
-use super::simpo::simpo_loss;
+use super::completions::{CompletionPair, CompletionRows, PromptTokens, collate_completions};
+use super::pair_losses::{CompletionLogps, Pair, PreferenceLoss};
+use crate::config::DpoConfig;
 use crate::objective::{Loss, LossKind, Metric, MicroBatch, Objective};
 
-/// Which loss, with the settings that it has besides `beta`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[expect(missing_docs, reason = "the settings are documented in each loss's file")]
-pub enum PreferenceLoss {
-    Sigmoid { label_smoothing: f64 },
-    Robust { label_smoothing: f64 },
-    Hinge,
-    Ipo,
-    Simpo { gamma: f64, label_smoothing: f64 },
-    Orpo,
-}
-
-/// The objective.
+/// The objective on preference pairs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Preference {
-    /// The loss.
+    /// Which loss.
     pub loss: PreferenceLoss,
-    /// Its strength; see the loss.
+    /// Strength of the loss; see each loss.
     pub beta: f64,
 }
 
-/// What the loss of a pass needs besides.
+/// Per-pass data of [`Preference`]: rows and reference log-probabilities of each pair.
 #[derive(Clone, Debug, Default)]
 pub struct PreferenceSide {
     pairs: Vec<(CompletionRows, Vec<f32>)>,
-    /// What a token of prompt and better completion weighs in a likelihood term: pairs over tokens, of the whole step.
+    /// What a token of prompt and chosen completion weighs in a likelihood term: pairs over tokens, of the
+    /// whole step.
     token_weight: f64,
 }
 
-impl PreferenceLoss {
-    /// Whether it measures completions by mean log-probabilities, without a reference.
-    fn is_of_means(self) -> bool {
-        matches!(self, Self::Simpo { .. } | Self::Orpo)
-    }
-}
-
 impl Preference {
-    fn of_pair(&self, pair: &Pair<'_>, token_weight: f64, metrics: &mut Vec<Metric>) -> PairLoss {
-        let beta = self.beta;
-        match self.loss {
-            PreferenceLoss::Sigmoid { label_smoothing } => sigmoid_loss(pair, beta, label_smoothing),
-            PreferenceLoss::Robust { label_smoothing } => robust_loss(pair, beta, label_smoothing),
-            PreferenceLoss::Hinge => hinge_loss(pair, beta),
-            PreferenceLoss::Ipo => ipo_loss(pair, beta),
-            PreferenceLoss::Simpo { gamma, label_smoothing } => {
-                simpo_loss(pair, beta, gamma, label_smoothing)
-            }
-            PreferenceLoss::Orpo => {
-                let found = orpo_loss(pair, beta, token_weight);
-                metrics.extend([
-                    Metric { name: "nll_loss", sum: token_weight * found.nll, weight: 1.0 },
-                    Metric { name: "log_odds_chosen", sum: found.log_odds, weight: 1.0 },
-                    Metric {
-                        name: "log_odds_ratio",
-                        sum: super::logistic::log_sigmoid(found.log_odds),
-                        weight: 1.0,
-                    },
-                ]);
-                found.loss
-            }
-        }
+    /// The objective that `training.dpo` names; none for KTO, which takes unpaired completions.
+    pub fn of(config: &DpoConfig) -> Option<Self> {
+        PreferenceLoss::of(config).map(|loss| Self { loss, beta: config.beta })
     }
 
     fn metrics(&self, pair: &Pair<'_>, metrics: &mut Vec<Metric>) {
@@ -140,7 +98,7 @@ impl Objective for Preference {
                 chosen: CompletionLogps { logp: of(chosen), reference: first },
                 rejected: CompletionLogps { logp: of(rejected), reference: second },
             };
-            let found = self.of_pair(&pair, micro.side.token_weight, &mut loss.metrics);
+            let found = self.loss.of_pair(&pair, self.beta, micro.side.token_weight, &mut loss.metrics);
             self.metrics(&pair, &mut loss.metrics);
             loss.sum += found.value;
             loss.weight += 1.0;

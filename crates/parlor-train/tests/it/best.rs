@@ -5,14 +5,14 @@ use std::fs;
 use parlor_train::config::TrainingType;
 use parlor_train::{Start, TrainError};
 
-use crate::run::{Desk, run};
-use crate::tiny::{self, Run};
+use crate::run::{Project, run};
+use crate::tiny::{self, LoopTest};
 
 #[test]
 fn the_metric_that_is_named_decides() {
     let best = |metric: Option<&str>, greater: Option<bool>| {
         let dir = tempfile::tempdir().unwrap();
-        let mut run = Run::new(dir.path());
+        let mut run = LoopTest::new(dir.path());
         run.eval = tiny::examples(3);
         run.hyper.eval_steps = 2;
         run.training.metric_for_best_model = metric.map(str::to_owned);
@@ -38,7 +38,7 @@ fn the_metric_that_is_named_decides() {
 #[test]
 fn early_stopping_follows_the_metric() {
     let dir = tempfile::tempdir().unwrap();
-    let mut run = Run::new(dir.path());
+    let mut run = LoopTest::new(dir.path());
     run.eval = tiny::examples(3);
     run.hyper.eval_steps = 1;
     run.hyper.early_stopping_patience = Some(2);
@@ -51,7 +51,7 @@ fn early_stopping_follows_the_metric() {
 #[test]
 fn a_metric_that_there_is_not_is_an_error_that_names_those_there_are() {
     let dir = tempfile::tempdir().unwrap();
-    let mut run = Run::new(dir.path());
+    let mut run = LoopTest::new(dir.path());
     run.eval = tiny::examples(3);
     run.training.metric_for_best_model = Some("eval_rewards/margins".to_owned());
     let error = run.go(&mut tiny::decoder()).0.unwrap_err();
@@ -60,17 +60,17 @@ fn a_metric_that_there_is_not_is_an_error_that_names_those_there_are() {
 
 #[test]
 fn a_run_ends_with_the_best_model_when_asked() {
-    let desk = Desk::new();
+    let project = Project::new();
     let request = |name: &str| {
-        let mut request = desk.request(name);
+        let mut request = project.request(name);
         request.training.load_best_model_at_end = true;
         // The losses fall: so the best by this rule is the first of steps 4, 8 and 12.
         request.training.greater_is_better = Some(true);
         request
     };
     let summary = run(request("out"), None).0.unwrap();
-    assert_eq!((summary.steps, summary.model_step, &summary.model_dir), (12, 4, &desk.path("out")));
-    let bytes = |path: &str| fs::read(desk.path(path)).unwrap();
+    assert_eq!((summary.steps, summary.model_step, &summary.model_dir), (12, 4, &project.path("out")));
+    let bytes = |path: &str| fs::read(project.path(path)).unwrap();
     for file in ["model.safetensors", "config.json", "tokenizer.json"] {
         assert!(bytes(&format!("out/{file}")) == bytes(&format!("out/best/{file}")), "{file}");
     }
@@ -81,9 +81,9 @@ fn a_run_ends_with_the_best_model_when_asked() {
     rest.start = Start::Resume;
     assert_eq!(run(rest, None).0.unwrap().model_step, 4);
     assert!(bytes("part/model.safetensors") == bytes("out/model.safetensors"));
-    // A run that goes on elsewhere has no such directory.
+    // A run that resumes in another directory has no `best/`.
     let mut elsewhere = request("elsewhere");
-    elsewhere.start = Start::ResumeFrom(desk.path("part/checkpoint-7"));
+    elsewhere.start = Start::ResumeFrom(project.path("part/checkpoint-7"));
     let (summary, events) = run(elsewhere, None);
     assert_eq!(summary.unwrap().model_step, 12);
     assert!(events.iter().any(|event| format!("{event:?}").contains("the model is that of the last step")));
@@ -91,15 +91,15 @@ fn a_run_ends_with_the_best_model_when_asked() {
 
 #[test]
 fn the_best_of_nothing_is_refused() {
-    let desk = Desk::new();
-    let mut request = desk.request("out");
+    let project = Project::new();
+    let mut request = project.request("out");
     request.training.load_best_model_at_end = true;
-    request.data.eval_data_path = desk.path("absent").to_string_lossy().into_owned();
+    request.data.eval_data_path = project.path("absent").to_string_lossy().into_owned();
     let error = run(request, None).0.unwrap_err();
     assert!(matches!(&error, TrainError::Config(found) if found[0].key.ends_with("load_best_model_at_end")));
-    let mut request = desk.request("out");
+    let mut request = project.request("out");
     request.training.metric_for_best_model = Some("accuracy".to_owned());
     let error = run(request, None).0.unwrap_err();
     assert!(error.before_start() && error.to_string().contains("metric_for_best_model"), "{error}");
-    assert_eq!(desk.request("out").training.training_type, TrainingType::FromScratch);
+    assert_eq!(project.request("out").training.training_type, TrainingType::FromScratch);
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use parlor_train::checkpoint::{list_checkpoints, newest_checkpoint, open_checkpoint, remove_temporaries};
 use serde_json::Value;
 
-use crate::tiny::{self, Run};
+use crate::tiny::{self, LoopTest};
 
 fn names(directory: &Path) -> Vec<u64> {
     list_checkpoints(directory).into_iter().map(|(step, _)| step).collect()
@@ -14,7 +14,7 @@ fn names(directory: &Path) -> Vec<u64> {
 
 fn trained(save_steps: u64, limit: Option<usize>) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let mut run = Run::new(dir.path());
+    let mut run = LoopTest::new(dir.path());
     run.hyper.save_steps = save_steps;
     run.hyper.save_total_limit = limit;
     run.go(&mut tiny::decoder()).0.unwrap();
@@ -28,7 +28,7 @@ fn the_last_ones_and_the_best_are_kept() {
     assert_eq!(names(trained(0, None).path()), [10]);
 
     let dir = tempfile::tempdir().unwrap();
-    let mut run = Run::new(dir.path());
+    let mut run = LoopTest::new(dir.path());
     run.eval = vec![tiny::example(vec![1, 9, 4, 22, 7, 3], vec![1.0; 6], 1)];
     run.hyper.num_train_epochs = 12;
     run.hyper.eval_steps = 1;

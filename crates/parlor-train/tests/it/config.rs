@@ -103,7 +103,7 @@ fn optimizer_settings_that_cannot_work_are_refused() {
 }
 
 #[test]
-fn settings_of_judged_answers_that_cannot_work_are_refused() {
+fn preference_settings_that_cannot_work_are_refused() {
     let check = |dpo: serde_json::Value| {
         let config: TrainingConfig = serde_json::from_value(json!({"dpo": dpo})).unwrap();
         problems(&config).iter().map(|p| format!("{}: {}\n", p.key, p.message)).collect::<String>()

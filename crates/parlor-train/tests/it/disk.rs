@@ -3,11 +3,11 @@
 use std::fs;
 use std::process::Command;
 
+use parlor_files::WriteError;
 use parlor_train::TrainError;
 use parlor_train::checkpoint::{list_checkpoints, open_checkpoint};
-use parlor_train::storage::StorageError;
 
-use crate::tiny::{self, Run};
+use crate::tiny::{self, LoopTest};
 
 const DIRECTORY: &str = "PARLOR_TEST_FULL_DISK";
 
@@ -31,20 +31,20 @@ fn run_limited(directory: &std::path::Path, blocks: u64) -> String {
 fn limited_child() {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return };
     let directory = std::path::PathBuf::from(directory);
-    let mut run = Run::new(&directory);
+    let mut run = LoopTest::new(&directory);
     run.hyper.num_train_epochs = 3;
     run.hyper.save_steps = 7;
     run.resume = Some(open_checkpoint(&directory.join("checkpoint-5")).unwrap());
     let mut decoder = tiny::load_model(&directory.join("checkpoint-5"));
     let error = run.go(&mut decoder).0.unwrap_err();
-    assert!(matches!(error, TrainError::Storage(StorageError::Full { .. })), "{error:?}");
+    assert!(matches!(error, TrainError::Storage(WriteError::Full { .. })), "{error:?}");
     println!("ERROR: {error}");
 }
 
 #[test]
 fn a_full_disk_ends_the_run_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let mut run = Run::new(dir.path());
+    let mut run = LoopTest::new(dir.path());
     run.hyper.num_train_epochs = 3;
     run.stop_after = Some(5);
     run.go(&mut tiny::decoder()).0.unwrap();

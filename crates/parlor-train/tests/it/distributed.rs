@@ -1,5 +1,5 @@
-//! Ranks that train together, here threads of one process: two equal one with twice the accumulation, their state is
-//! divided, and a run goes on with another number of ranks.
+//! Ranks that train together, here threads of one process: two equal one with twice the accumulation, their
+//! state is divided, and a run resumes with another number of ranks.
 
 use std::path::Path;
 use std::sync::{Arc, Barrier, Mutex};
@@ -12,7 +12,7 @@ use parlor_train::distributed::{
 };
 use parlor_train::{Finished, OtherStates};
 
-use crate::tiny::{self, Rows, Run, bits};
+use crate::tiny::{self, LoopTest, Rows, bits};
 
 /// Ranks as threads.
 #[derive(Debug)]
@@ -85,8 +85,8 @@ impl Collective for Threads {
 }
 
 /// One examples set, batches of two; `accumulation` times `ranks` of them are a step.
-fn run<'a>(directory: &'a Path, collective: &'a dyn Collective, accumulation: usize) -> Run<'a> {
-    let mut run = Run::new(directory);
+fn run(directory: &Path, collective: Arc<dyn Collective>, accumulation: usize) -> LoopTest<'_> {
+    let mut run = LoopTest::new(directory);
     run.eval = tiny::examples(3);
     run.hyper.per_device_train_batch_size = 2;
     run.hyper.gradient_accumulation_steps = accumulation;
@@ -109,7 +109,7 @@ fn ranks(directory: &Path, size: usize, accumulation: usize, resume: Option<&Che
                         Some(checkpoint) => tiny::load_model(&checkpoint.path),
                         None => tiny::decoder(),
                     };
-                    let mut run = run(directory, &collective, accumulation);
+                    let mut run = run(directory, Arc::new(collective), accumulation);
                     run.resume = resume.cloned();
                     let (finished, rows, _) = run.go(&mut decoder);
                     (finished.unwrap(), rows, decoder)
@@ -138,7 +138,7 @@ fn two_ranks_are_one_with_twice_the_accumulation() {
     let (one, two, three) =
         (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut decoder = tiny::decoder();
-    let (finished, rows, _) = run(one.path(), &Alone, 6).go(&mut decoder);
+    let (finished, rows, _) = run(one.path(), Arc::new(Alone), 6).go(&mut decoder);
     let finished = finished.unwrap();
     for (directory, size) in [(&two, 2), (&three, 3)] {
         let ended = ranks(directory.path(), size, 6 / size, None);
@@ -155,7 +155,7 @@ fn two_ranks_are_one_with_twice_the_accumulation() {
 fn the_ranks_divide_the_optimizers_state_and_a_checkpoint_holds_all_of_it() {
     for optimizer in [OptimizerName::AdamwTorch, OptimizerName::Muon, OptimizerName::Adamw8bit] {
         let directory = tempfile::tempdir().unwrap();
-        let (mut whole, mut run) = (tiny::decoder(), run(directory.path(), &Alone, 2));
+        let (mut whole, mut run) = (tiny::decoder(), run(directory.path(), Arc::new(Alone), 2));
         run.training.optimizer = optimizer;
         let alone = parlor_train::Optimizer::new(&run.training, &run.hyper, &whole).unwrap();
         let path = directory.path().join("state.safetensors");
@@ -180,7 +180,7 @@ fn ranks_with(directory: &Path, optimizer: OptimizerName) {
     std::thread::scope(|scope| {
         for collective in Threads::world(2) {
             scope.spawn(move || {
-                let mut run = run(directory, &collective, 1);
+                let mut run = run(directory, Arc::new(collective), 1);
                 run.training.optimizer = optimizer;
                 run.go(&mut tiny::decoder()).0.unwrap();
             });
@@ -192,7 +192,7 @@ fn ranks_with(directory: &Path, optimizer: OptimizerName) {
 fn a_run_goes_on_with_another_number_of_ranks() {
     let whole = tempfile::tempdir().unwrap();
     let mut decoder = tiny::decoder();
-    let (finished, rows, _) = run(whole.path(), &Alone, 2).go(&mut decoder);
+    let (finished, rows, _) = run(whole.path(), Arc::new(Alone), 2).go(&mut decoder);
     finished.unwrap();
     let two = tempfile::tempdir().unwrap();
     ranks(two.path(), 2, 1, None);
@@ -210,7 +210,7 @@ fn a_run_goes_on_with_another_number_of_ranks() {
 fn ranks_without_an_example_of_their_own_take_part() {
     // One example in the whole run, four ranks.
     let (one, four) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut alone = run(one.path(), &Alone, 4);
+    let mut alone = run(one.path(), Arc::new(Alone), 4);
     alone.train.truncate(1);
     let (finished, rows, _) = alone.go(&mut tiny::decoder());
     finished.unwrap();
@@ -220,7 +220,7 @@ fn ranks_without_an_example_of_their_own_take_part() {
             .map(|collective| {
                 let directory = four.path();
                 scope.spawn(move || {
-                    let mut run = run(directory, &collective, 1);
+                    let mut run = run(directory, Arc::new(collective), 1);
                     run.train.truncate(1);
                     let (finished, rows, _) = run.go(&mut tiny::decoder());
                     finished.unwrap();

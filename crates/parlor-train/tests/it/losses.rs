@@ -1,4 +1,4 @@
-//! Each loss on judged answers: its derivative against finite differences, and what it makes of extremes.
+//! Each preference loss: its derivative against finite differences, and its values at extremes.
 
 use parlor_train::objectives::{
     CompletionLogps, KtoWeights, Pair, PairLoss, hinge_loss, ipo_loss, kto_kl, kto_loss, orpo_loss,
@@ -33,8 +33,8 @@ impl Logps {
     }
 
     fn of<T>(&self, loss: impl Fn(&Pair<'_>) -> T) -> T {
-        let answer = |[logp, reference]: &'_ [Vec<f32>; 2]| (logp.clone(), reference.clone());
-        let ((a, b), (c, d)) = (answer(&self.chosen), answer(&self.rejected));
+        let completion = |[logp, reference]: &'_ [Vec<f32>; 2]| (logp.clone(), reference.clone());
+        let ((a, b), (c, d)) = (completion(&self.chosen), completion(&self.rejected));
         loss(&Pair {
             prompt: &self.prompt,
             chosen: CompletionLogps { logp: &a, reference: &b },
@@ -110,7 +110,7 @@ fn the_hinge_is_flat_beyond_its_margin() {
 }
 
 #[test]
-fn derivatives_of_single_answers_are_those_of_finite_differences() {
+fn derivatives_of_unpaired_completions_are_those_of_finite_differences() {
     for seed in 0..60 {
         let Logps { chosen: [logp, reference], .. } = Logps::new(seed);
         for (desirable, kl) in [(true, 0.0), (false, 0.0), (true, 1.3), (false, 0.4)] {
@@ -133,8 +133,8 @@ fn derivatives_of_single_answers_are_those_of_finite_differences() {
 
 #[test]
 fn the_divergence_is_a_mean_and_never_negative() {
-    let answer = |logp, reference| CompletionLogps { logp, reference };
-    let (up, down) = (answer(&[-1.0, -1.0], &[-2.0, -3.0]), answer(&[-4.0], &[-3.0]));
+    let completion = |logp, reference| CompletionLogps { logp, reference };
+    let (up, down) = (completion(&[-1.0, -1.0], &[-2.0, -3.0]), completion(&[-4.0], &[-3.0]));
     assert_eq!(kto_kl([up, down].into_iter()), 1.0);
     assert_eq!(kto_kl([down, down].into_iter()), 0.0);
     assert_eq!(kto_kl(std::iter::empty()), 0.0);

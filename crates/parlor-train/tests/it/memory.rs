@@ -1,5 +1,5 @@
-//! Memory that runs out: smaller passes, more of them, the same result. The limit is what the run is told is left, or the
-//! shell's `ulimit -v` in a process of its own.
+//! Memory that runs out: smaller passes, more of them, the same result. The limit is what `FreeMemory`
+//! reports, or the shell's `ulimit -v` in a process of its own.
 
 use std::cell::Cell;
 use std::process::Command;
@@ -11,13 +11,13 @@ use parlor_train::checkpoint::{list_checkpoints, open_checkpoint};
 use parlor_train::objectives::CrossEntropy;
 use parlor_train::{Loss, LossKind, MicroBatch, Objective, Outcome, Sequence, TrainEvent};
 
-use crate::tiny::{self, Run};
+use crate::tiny::{self, LoopTest};
 
 const LIMITED: &str = "PARLOR_TEST_LIMITED_MEMORY";
 
 /// One step over 256 examples of 512 tokens: about 250 MB of activations in one pass.
 fn run(directory: &std::path::Path) -> (f64, Vec<String>, parlor_model::Decoder) {
-    let mut run = Run::new(directory);
+    let mut run = LoopTest::new(directory);
     run.train = (0..256)
         .map(|n| {
             let ids: Vec<u32> = (0..512).map(|i| ((n * 3 + i) % 29) as u32).collect();
@@ -91,10 +91,10 @@ thread_local! {
     static LEFT: Cell<u64> = const { Cell::new(u64::MAX) };
 }
 
-/// What a run is told is left: room for a pass of `tokens`, and no more.
+/// Reports enough free memory for a pass of `tokens`, and no more.
 fn room_for(tokens: usize, checkpointing: Checkpointing) -> FreeMemory {
     let size = PassSize { tokens, rows: tokens };
-    // Beside activations must be left: 32 MiB, and the logits of this small vocabulary.
+    // A pass also needs 32 MiB in reserve, and the logits of this small vocabulary.
     let logits = logits_bytes(&tiny::config(), tokens);
     let kind = PassKind { arithmetic: Arithmetic::F32, backward: Some(checkpointing), keeps_inputs: false };
     let activations = activation_bytes(&tiny::config(), kind, size, None);
@@ -105,7 +105,7 @@ fn room_for(tokens: usize, checkpointing: Checkpointing) -> FreeMemory {
 /// Loss, rows and warnings of two epochs over 20 examples in passes of `batch_size`.
 fn told(batch_size: usize, free_memory: FreeMemory) -> (f64, tiny::Rows, Vec<String>) {
     let directory = tempfile::tempdir().unwrap();
-    let mut run = Run::new(directory.path());
+    let mut run = LoopTest::new(directory.path());
     run.hyper.per_device_train_batch_size = batch_size;
     run.free_memory = free_memory;
     let (result, rows, events) = run.go(&mut tiny::decoder());
@@ -173,7 +173,7 @@ impl Objective for Whole {
 fn what_cannot_be_divided_is_computed_again_first() {
     let said = |tokens| {
         let directory = tempfile::tempdir().unwrap();
-        let mut run = Run::new(directory.path());
+        let mut run = LoopTest::new(directory.path());
         run.hyper.per_device_train_batch_size = 20;
         run.free_memory = room_for(tokens, Checkpointing::None);
         let (result, _, events) = run.go_with(&Whole, &mut tiny::decoder());
@@ -189,7 +189,7 @@ fn what_cannot_be_divided_is_computed_again_first() {
 fn a_run_that_no_change_makes_fit_is_kept() {
     // The sixth example is longer than those before it.
     let run = |directory| {
-        let mut run = Run::new(directory);
+        let mut run = LoopTest::new(directory);
         run.hyper.per_device_train_batch_size = 1;
         let sixth = parlor_text::epoch_order(run.train.len(), run.training.seed, 0)[5];
         run.train[sixth] = tiny::example((0..25).collect(), vec![1.0; 25], sixth + 1);
@@ -209,7 +209,7 @@ fn a_run_that_no_change_makes_fit_is_kept() {
     let [(5, path)] = &list_checkpoints(directory.path())[..] else { panic!("one checkpoint is expected") };
     insta::assert_snapshot!(error.to_string());
 
-    // Where there is more, it goes on to the same end.
+    // With more memory the resumed run ends the same.
     let mut again = run(directory.path());
     again.resume = Some(open_checkpoint(path).unwrap());
     let mut decoder = tiny::load_model(path);

@@ -121,8 +121,8 @@ fn check(name: OptimizerName, args: serde_json::Value, reference: &str, toleranc
     assert!(largest < tolerance, "{reference}: {largest:e}");
 }
 
-/// Numbers below 1 moved six times: each move rounds by 2^-25 at most, and so does the fixture; the moves themselves
-/// are 1e-2 of an update that is exact to a few 1e-7.
+/// Numbers below 1 moved six times: each move rounds by 2^-25 at most, and so does the fixture; the moves
+/// themselves are 1e-2 of an update that is exact to a few 1e-7.
 const ROUNDING: f64 = 3e-7;
 
 #[test]
@@ -152,12 +152,12 @@ fn eight_bit_adamw_follows_bitsandbytes() {
 
 #[test]
 fn muon_follows_torch() {
-    // Five iterations raise a small singular value, and its rounding, by up to 3.4^5 = 480; an update's elements are
-    // about 0.2, and the rate 1e-2.
+    // Five iterations raise a small singular value, and its rounding, by up to 3.4^5 = 480; an update's
+    // elements are about 0.2, and the rate 1e-2.
     check(OptimizerName::Muon, json!({}), "muon", 2e-6);
     check(OptimizerName::Muon, json!({"adjust_lr_fn": "original"}), "muon_original", 2e-6);
-    // PyTorch's own iteration is in bfloat16, whose fifteen products round by 2^-9 each: about a hundredth of an update.
-    // The updates' rates add up to 4e-2, their elements are about 0.2.
+    // PyTorch's own iteration is in bfloat16, whose fifteen products round by 2^-9 each: about a hundredth of
+    // an update. The updates' rates add up to 4e-2, their elements are about 0.2.
     let (_, mean) = distances(&training(OptimizerName::Muon, json!({})), &hyper(), "muon_bfloat16");
     assert!(mean < 8e-5, "{mean:e}");
 }

@@ -7,7 +7,7 @@ use parlor_train::config::SchedulerName;
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
-use crate::tiny::{self, Run};
+use crate::tiny::{self, LoopTest};
 
 pub(crate) fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
@@ -61,7 +61,7 @@ fn check(directory: &Path, batch_size: usize) {
     let meta: Meta = serde_json::from_slice(&read("meta.json")).unwrap();
     let mut decoder = load_directory(directory, &LoadOptions::for_training()).unwrap().decoder;
     let output = tempfile::tempdir().unwrap();
-    let mut run = Run::new(output.path());
+    let mut run = LoopTest::new(output.path());
     run.train = examples(directory);
     run.training.lr_scheduler_type = SchedulerName::Constant;
     run.hyper.per_device_train_batch_size = batch_size;

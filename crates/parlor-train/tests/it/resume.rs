@@ -8,12 +8,12 @@ use parlor_train::Outcome;
 use parlor_train::checkpoint::{newest_checkpoint, open_checkpoint};
 use parlor_train::config::OptimizerName;
 
-use crate::tiny::{self, Rows, Run, bits};
+use crate::tiny::{self, LoopTest, Rows, bits};
 
 const STEPS: u64 = 10;
 
-fn run(directory: &Path) -> Run<'_> {
-    let mut run = Run::new(directory);
+fn run(directory: &Path) -> LoopTest<'_> {
+    let mut run = LoopTest::new(directory);
     run.eval = tiny::examples(3);
     run.hyper.eval_steps = 3;
     run.hyper.warmup_steps = 2;

@@ -9,17 +9,17 @@ use parlor_text::DataConfig;
 use parlor_track::{MlflowConfig, MonitoringConfig};
 use parlor_train::config::{TrainOn, TrainingType};
 use parlor_train::{
-    EvaluateRequest, Flow, Outcome, Start, TrainError, TrainEvent, TrainRequest, TrainSummary,
-    TrainingConfig, evaluate, prepare,
+    EvaluateRequest, Flow, Outcome, Run, Start, TrainError, TrainEvent, TrainHooks, TrainRequest,
+    TrainSummary, TrainingConfig, evaluate,
 };
 use serde_json::{Map, Value};
 
 /// A directory with data, and the request that trains on it.
-pub(crate) struct Desk {
+pub(crate) struct Project {
     home: tempfile::TempDir,
 }
 
-impl Desk {
+impl Project {
     pub(crate) fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         let row = |n: usize| {
@@ -107,7 +107,7 @@ pub(crate) fn run(
     stop_after: Option<u64>,
 ) -> (Result<TrainSummary, TrainError>, Vec<TrainEvent>) {
     let mut events = Vec::new();
-    let prepared = match prepare(request) {
+    let prepared = match Run::prepare(request) {
         Ok(prepared) => prepared,
         Err(error) => return (Err(error), events),
     };
@@ -116,7 +116,7 @@ pub(crate) fn run(
         events.push(event);
         if step.is_some() && step == stop_after { Flow::Stop } else { Flow::Continue }
     };
-    let result = prepared.run(&mut observer, &AtomicBool::new(false));
+    let result = prepared.train(TrainHooks::new(&mut observer, &AtomicBool::new(false)));
     (result, events)
 }
 
@@ -150,10 +150,10 @@ pub(crate) fn refused(request: TrainRequest) -> TrainError {
 
 #[test]
 fn a_run_leaves_a_model_checkpoints_and_its_record() {
-    let desk = Desk::new();
-    let (summary, events) = run(desk.request("out"), None);
+    let project = Project::new();
+    let (summary, events) = run(project.request("out"), None);
     let summary = summary.unwrap();
-    let out = desk.path("out");
+    let out = project.path("out");
     assert_eq!((summary.outcome, summary.steps, &summary.model_dir), (Outcome::Completed, 12, &out));
     insta::assert_snapshot!(names(&out).join("\n"));
     insta::assert_snapshot!(names(&out.join("checkpoint-12")).join("\n"));
@@ -168,24 +168,24 @@ fn a_run_leaves_a_model_checkpoints_and_its_record() {
     );
 
     // The model reads back, with its tokenizer and template, to the loss that training measured.
-    let again = desk.evaluate(&out);
+    let again = project.evaluate(&out);
     assert!((again.loss - summary.eval_loss.unwrap()).abs() < 1e-6, "{again:?} {summary:?}");
     assert!(again.loss < 5.0, "{again:?}");
     assert_eq!(again.perplexity, again.loss.exp());
-    let last = desk.evaluate(&out.join("checkpoint-12"));
+    let last = project.evaluate(&out.join("checkpoint-12"));
     assert_eq!(last.loss, again.loss);
 }
 
 #[test]
 fn resumed_through_files_the_model_is_the_same_byte_for_byte() {
-    let desk = Desk::new();
-    run(desk.request("whole"), None).0.unwrap();
-    let model = fs::read(desk.path("whole/model.safetensors")).unwrap();
+    let project = Project::new();
+    run(project.request("whole"), None).0.unwrap();
+    let model = fs::read(project.path("whole/model.safetensors")).unwrap();
     for stop in [1, 4, 5, 11] {
         let name = format!("part-{stop}");
-        let (first, _) = run(desk.request(&name), Some(stop));
+        let (first, _) = run(project.request(&name), Some(stop));
         assert_eq!(first.unwrap().outcome, Outcome::Interrupted);
-        let mut request = desk.request(&name);
+        let mut request = project.request(&name);
         request.start = Start::Resume;
         let (summary, events) = run(request, None);
         assert_eq!(summary.unwrap().outcome, Outcome::Completed);
@@ -193,26 +193,26 @@ fn resumed_through_files_the_model_is_the_same_byte_for_byte() {
             |event| matches!(event, TrainEvent::Started { resumed_at, .. } if *resumed_at == Some(stop)),
         );
         assert!(resumed, "{events:?}");
-        assert!(fs::read(desk.path(&name).join("model.safetensors")).unwrap() == model, "stop at {stop}");
-        assert_eq!(metrics(&desk.path(&name)), metrics(&desk.path("whole")), "stop at {stop}");
-        let best = |name: &str| fs::read(desk.path(name).join("best/model.safetensors")).unwrap();
+        assert!(fs::read(project.path(&name).join("model.safetensors")).unwrap() == model, "stop at {stop}");
+        assert_eq!(metrics(&project.path(&name)), metrics(&project.path("whole")), "stop at {stop}");
+        let best = |name: &str| fs::read(project.path(name).join("best/model.safetensors")).unwrap();
         assert!(best(&name) == best("whole"), "best after a stop at {stop}");
     }
 }
 
 #[test]
 fn a_kill_between_checkpoints_resumes_from_the_one_before() {
-    let desk = Desk::new();
-    run(desk.request("whole"), None).0.unwrap();
+    let project = Project::new();
+    run(project.request("whole"), None).0.unwrap();
     // What a kill after step 5 leaves: the checkpoint of step 3, rows up to step 5 with half of one, a temporary.
-    let out = desk.path("killed");
-    run(desk.request("killed"), Some(5)).0.unwrap();
+    let out = project.path("killed");
+    run(project.request("killed"), Some(5)).0.unwrap();
     fs::remove_dir_all(out.join("checkpoint-5")).unwrap();
     fs::create_dir(out.join(".tmp-checkpoint-6-1")).unwrap();
     let mut text = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
     text.push_str("{\"step\": 6, \"lo");
     fs::write(out.join("metrics.jsonl"), text).unwrap();
-    let mut request = desk.request("killed");
+    let mut request = project.request("killed");
     request.start = Start::Resume;
     let (summary, events) = run(request, None);
     assert_eq!(summary.unwrap().steps, 12);
@@ -222,19 +222,19 @@ fn a_kill_between_checkpoints_resumes_from_the_one_before() {
     );
     assert!(
         fs::read(out.join("model.safetensors")).unwrap()
-            == fs::read(desk.path("whole/model.safetensors")).unwrap()
+            == fs::read(project.path("whole/model.safetensors")).unwrap()
     );
-    assert_eq!(metrics(&out), metrics(&desk.path("whole")));
+    assert_eq!(metrics(&out), metrics(&project.path("whole")));
 }
 
 #[test]
 fn a_kill_before_the_first_checkpoint_resumes_from_the_beginning() {
-    let desk = Desk::new();
-    let out = desk.path("out");
+    let project = Project::new();
+    let out = project.path("out");
     fs::create_dir(&out).unwrap();
     fs::write(out.join("metrics.jsonl"), "{\"step\": 1, \"loss\": 9}\n").unwrap();
     fs::write(out.join("run.json"), "{\"status\": \"running\"}").unwrap();
-    let mut request = desk.request("out");
+    let mut request = project.request("out");
     request.start = Start::Resume;
     let (summary, events) = run(request, None);
     assert_eq!(summary.unwrap().steps, 12);
@@ -246,19 +246,19 @@ fn a_kill_before_the_first_checkpoint_resumes_from_the_beginning() {
 
 #[test]
 fn a_directory_that_holds_a_run_is_refused_unless_told() {
-    let desk = Desk::new();
-    let first = run(desk.request("out"), None).0.unwrap();
-    fs::write(desk.path("out/notes.txt"), "mine").unwrap();
-    let error = refused(desk.request("out"));
+    let project = Project::new();
+    let first = run(project.request("out"), None).0.unwrap();
+    fs::write(project.path("out/notes.txt"), "mine").unwrap();
+    let error = refused(project.request("out"));
     assert!(matches!(error, TrainError::Occupied { .. }), "{error:?}");
     assert!(error.to_string().contains("--overwrite"), "{error}");
 
-    let mut request = desk.request("out");
+    let mut request = project.request("out");
     request.start = Start::Overwrite;
     request.max_steps = Some(2);
     let second = run(request, None).0.unwrap();
     assert_eq!((first.steps, second.steps), (12, 2));
-    let names = names(&desk.path("out"));
+    let names = names(&project.path("out"));
     assert!(
         names.contains(&"checkpoint-2".to_owned()) && !names.contains(&"checkpoint-12".to_owned()),
         "{names:?}"
@@ -268,35 +268,35 @@ fn a_directory_that_holds_a_run_is_refused_unless_told() {
 
 #[test]
 fn a_directory_in_use_is_refused() {
-    let desk = Desk::new();
-    let held = prepare(desk.request("out")).unwrap();
-    assert!(matches!(refused(desk.request("out")), TrainError::Locked { .. }));
+    let project = Project::new();
+    let held = Run::prepare(project.request("out")).unwrap();
+    assert!(matches!(refused(project.request("out")), TrainError::Locked { .. }));
     drop(held);
-    run(desk.request("out"), None).0.unwrap();
+    run(project.request("out"), None).0.unwrap();
 }
 
 #[test]
 fn a_changed_config_is_refused_with_the_differences() {
-    let desk = Desk::new();
-    run(desk.request("out"), Some(4)).0.unwrap();
-    let mut request = desk.request("out");
+    let project = Project::new();
+    run(project.request("out"), Some(4)).0.unwrap();
+    let mut request = project.request("out");
     request.start = Start::Resume;
     request.training.seed = 1;
     request.training.from_scratch.learning_rate = 2e-2;
     request.training.from_scratch.num_train_epochs = 3;
-    let message = refused(request).to_string().replace(&desk.path("").to_string_lossy().into_owned(), "");
+    let message = refused(request).to_string().replace(&project.path("").to_string_lossy().into_owned(), "");
     insta::assert_snapshot!(message);
 
     // What changes no number may change; a row that is added may not.
-    let mut request = desk.request("out");
+    let mut request = project.request("out");
     request.start = Start::Resume;
     request.training.from_scratch.logging_steps = 5;
     request.training.from_scratch.save_steps = 0;
-    assert!(prepare(request).is_ok());
-    let mut text = fs::read_to_string(desk.path("train.jsonl")).unwrap();
+    assert!(Run::prepare(request).is_ok());
+    let mut text = fs::read_to_string(project.path("train.jsonl")).unwrap();
     text.push_str("{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"b\"}]}\n");
-    fs::write(desk.path("train.jsonl"), text).unwrap();
-    let mut request = desk.request("out");
+    fs::write(project.path("train.jsonl"), text).unwrap();
+    let mut request = project.request("out");
     request.start = Start::Resume;
     let message = refused(request).to_string();
     assert!(message.contains("training data"), "{message}");
@@ -304,11 +304,11 @@ fn a_changed_config_is_refused_with_the_differences() {
 
 #[test]
 fn a_damaged_newest_checkpoint_falls_back_and_says_so() {
-    let desk = Desk::new();
-    run(desk.request("out"), None).0.unwrap();
-    let whole = fs::read(desk.path("out/model.safetensors")).unwrap();
-    fs::write(desk.path("out/checkpoint-12/optimizer.safetensors"), b"x").unwrap();
-    let mut request = desk.request("out");
+    let project = Project::new();
+    run(project.request("out"), None).0.unwrap();
+    let whole = fs::read(project.path("out/model.safetensors")).unwrap();
+    fs::write(project.path("out/checkpoint-12/optimizer.safetensors"), b"x").unwrap();
+    let mut request = project.request("out");
     request.start = Start::Resume;
     let (summary, events) = run(request, None);
     assert_eq!(summary.unwrap().steps, 12);
@@ -316,39 +316,39 @@ fn a_damaged_newest_checkpoint_falls_back_and_says_so() {
         .iter()
         .any(|e| matches!(e, TrainEvent::Warning(text) if text.contains("optimizer.safetensors")));
     assert!(said, "{events:?}");
-    assert!(fs::read(desk.path("out/model.safetensors")).unwrap() == whole);
+    assert!(fs::read(project.path("out/model.safetensors")).unwrap() == whole);
 }
 
 #[test]
 fn fine_tuning_starts_from_the_trained_model() {
-    let desk = Desk::new();
-    run(desk.request("base"), None).0.unwrap();
-    let mut request = desk.request("tuned");
+    let project = Project::new();
+    run(project.request("base"), None).0.unwrap();
+    let mut request = project.request("tuned");
     request.training.training_type = TrainingType::Sft;
     request.training.sft.learning_rate = 5e-3;
     request.training.sft.num_train_epochs = 4;
-    request.model.name = desk.path("base").to_string_lossy().into_owned();
+    request.model.name = project.path("base").to_string_lossy().into_owned();
     let summary = run(request.clone(), None).0.unwrap();
     let before = {
         let mut other = request.clone();
-        other.training.output_dir = desk.path("one");
+        other.training.output_dir = project.path("one");
         other.max_steps = Some(1);
         run(other, None).0.unwrap().train_loss
     };
     assert!(summary.train_loss < before, "{summary:?} {before}");
     // The base model's own directory is never an output.
-    request.training.output_dir = desk.path("base");
+    request.training.output_dir = project.path("base");
     request.start = Start::Overwrite;
     let error = refused(request);
     assert!(error.to_string().contains("model.name"), "{error}");
-    assert!(desk.path("base/model.safetensors").exists());
+    assert!(project.path("base/model.safetensors").exists());
 }
 
 #[test]
 fn bad_requests_are_refused_before_anything_starts() {
-    let desk = Desk::new();
+    let project = Project::new();
     let check = |change: &dyn Fn(&mut TrainRequest), expected: &str| {
-        let mut request = desk.request("out");
+        let mut request = project.request("out");
         change(&mut request);
         let message = refused(request).to_string();
         assert!(message.contains(expected), "{message}\n\nexpected {expected}");
@@ -364,23 +364,23 @@ fn bad_requests_are_refused_before_anything_starts() {
     check(&|r| r.start = Start::ResumeFrom("no/such/checkpoint".into()), "no checkpoint to resume");
     check(&|r| r.training.output_dir = "/proc/nowhere".into(), "/proc/nowhere");
     check(&|r| r.max_steps = Some(0), "--max-steps");
-    let mut text = fs::read_to_string(desk.path("train.jsonl")).unwrap();
+    let mut text = fs::read_to_string(project.path("train.jsonl")).unwrap();
     text.push_str("{\"messages\": 3}\n");
-    fs::write(desk.path("bad.jsonl"), text).unwrap();
-    let bad = desk.path("bad.jsonl").to_string_lossy().into_owned();
+    fs::write(project.path("bad.jsonl"), text).unwrap();
+    let bad = project.path("bad.jsonl").to_string_lossy().into_owned();
     check(&|r| r.data.train_data_path = bad.clone(), "bad.jsonl:25");
     // With `skip` the same file trains.
-    let mut request = desk.request("skipped");
+    let mut request = project.request("skipped");
     request.data.train_data_path = bad;
     request.data.on_bad_row = parlor_text::OnBadRow::Skip;
     request.max_steps = Some(1);
-    assert!(prepare(request).unwrap().warnings().iter().any(|warning| warning.contains("bad.jsonl:25")));
+    assert!(Run::prepare(request).unwrap().warnings().iter().any(|warning| warning.contains("bad.jsonl:25")));
 }
 
 #[test]
 fn missing_default_evaluation_data_is_a_warning() {
-    let desk = Desk::new();
-    let mut request = desk.request("out");
+    let project = Project::new();
+    let mut request = project.request("out");
     request.data.eval_data_path = "no/such/eval".to_owned();
     request.max_steps = Some(1);
     let (summary, events) = run(request, None);
@@ -390,22 +390,22 @@ fn missing_default_evaluation_data_is_a_warning() {
             .iter()
             .any(|e| matches!(e, TrainEvent::Warning(text) if text.contains("nothing is evaluated")))
     );
-    assert!(!desk.path("out/best").exists());
+    assert!(!project.path("out/best").exists());
 }
 
 #[test]
 fn an_evaluation_that_is_made_again_is_recorded_once() {
-    let desk = Desk::new();
-    run(desk.request("whole"), None).0.unwrap();
+    let project = Project::new();
+    run(project.request("whole"), None).0.unwrap();
     // Interrupted where an evaluation was due, resumed, and killed after it but before the next checkpoint.
-    run(desk.request("out"), Some(4)).0.unwrap();
+    run(project.request("out"), Some(4)).0.unwrap();
     let resume = |stop| {
-        let mut request = desk.request("out");
+        let mut request = project.request("out");
         request.start = Start::Resume;
         run(request, stop).0.unwrap()
     };
     resume(Some(5));
-    fs::remove_dir_all(desk.path("out/checkpoint-5")).unwrap();
+    fs::remove_dir_all(project.path("out/checkpoint-5")).unwrap();
     resume(None);
-    assert_eq!(metrics(&desk.path("out")), metrics(&desk.path("whole")));
+    assert_eq!(metrics(&project.path("out")), metrics(&project.path("whole")));
 }

@@ -4,19 +4,19 @@ use std::fs;
 use std::sync::atomic::AtomicBool;
 
 use parlor_train::{
-    Flow, SAMPLES_FILE, SampleGenerator, Start, TrainEvent, TrainRequest, TrainSummary, prepare,
+    Flow, Run, SAMPLES_FILE, SampleGenerator, Start, TrainEvent, TrainHooks, TrainRequest, TrainSummary,
 };
 use serde_json::Value;
 
-use crate::run::Desk;
+use crate::run::Project;
 
-/// Runs with a sampler that answers with the prompt and a number that the weights decide.
+/// Runs with a generator that returns the prompt and a number from the weights.
 fn run(request: TrainRequest, stop_after: Option<u64>) -> (TrainSummary, Vec<TrainEvent>) {
-    let answer = |decoder: &parlor_model::Decoder, prompt: &str| match prompt {
+    let generate = |decoder: &parlor_model::Decoder, prompt: &str| match prompt {
         "Fail!" => Err("it failed".into()),
         _ => Ok(format!("{prompt} {:?}", decoder.parameters()[0].tensor.to_f32_vec()[0])),
     };
-    let prepared = prepare(request).unwrap().with_sampler(SampleGenerator::new(answer));
+    let prepared = Run::prepare(request).unwrap();
     assert!(prepared.sample_template().is_some());
     let mut events = Vec::new();
     let mut observer = |event: TrainEvent| {
@@ -24,18 +24,23 @@ fn run(request: TrainRequest, stop_after: Option<u64>) -> (TrainSummary, Vec<Tra
         events.push(event);
         if stop { Flow::Stop } else { Flow::Continue }
     };
-    let summary = prepared.run(&mut observer, &AtomicBool::new(false)).unwrap();
+    let hooks = TrainHooks {
+        observer: &mut observer,
+        stop: &AtomicBool::new(false),
+        samples: Some(SampleGenerator::new(generate)),
+    };
+    let summary = prepared.train(hooks).unwrap();
     (summary, events)
 }
 
-fn request(desk: &Desk, name: &str) -> TrainRequest {
-    let mut request = desk.request(name);
+fn request(project: &Project, name: &str) -> TrainRequest {
+    let mut request = project.request(name);
     request.training.sample_prompts = ["One?", "Fail!", "Two?"].map(str::to_owned).to_vec();
     request
 }
 
-fn samples(desk: &Desk, name: &str) -> Vec<(u64, String, String)> {
-    let text = fs::read_to_string(desk.path(name).join(SAMPLES_FILE)).unwrap();
+fn samples(project: &Project, name: &str) -> Vec<(u64, String, String)> {
+    let text = fs::read_to_string(project.path(name).join(SAMPLES_FILE)).unwrap();
     let row = |line: &str| {
         let row: Value = serde_json::from_str(line).unwrap();
         let text = |key: &str| row[key].as_str().unwrap().to_owned();
@@ -46,9 +51,9 @@ fn samples(desk: &Desk, name: &str) -> Vec<(u64, String, String)> {
 
 #[test]
 fn every_evaluation_is_followed_by_samples() {
-    let desk = Desk::new();
-    let (_, events) = run(request(&desk, "out"), None);
-    let written = samples(&desk, "out");
+    let project = Project::new();
+    let (_, events) = run(request(&project, "out"), None);
+    let written = samples(&project, "out");
     let places: Vec<(u64, &str)> = written.iter().map(|row| (row.0, row.1.as_str())).collect();
     assert_eq!(places, [4, 8, 12].map(|step| [(step, "One?"), (step, "Two?")]).concat());
     let told: Vec<(u64, String, String)> = events
@@ -59,7 +64,7 @@ fn every_evaluation_is_followed_by_samples() {
         })
         .collect();
     assert_eq!(told, written);
-    // A sample that fails is told of and ends nothing.
+    // A failed sample is a warning, and the run continues.
     let failed =
         |event: &&TrainEvent| matches!(event, TrainEvent::Warning(text) if text.contains("it failed"));
     assert_eq!(events.iter().filter(failed).count(), 3);
@@ -67,48 +72,48 @@ fn every_evaluation_is_followed_by_samples() {
 
 #[test]
 fn a_resumed_run_leaves_the_same_samples() {
-    let desk = Desk::new();
-    run(request(&desk, "whole"), None);
+    let project = Project::new();
+    run(request(&project, "whole"), None);
     for stop in [3, 4, 9] {
         let name = format!("part-{stop}");
-        run(request(&desk, &name), Some(stop));
+        run(request(&project, &name), Some(stop));
         if stop == 9 {
             // As a kill after the evaluation of step 12 would leave it: half a row more.
-            let path = desk.path(&name).join(SAMPLES_FILE);
+            let path = project.path(&name).join(SAMPLES_FILE);
             let more = "{\"step\":12,\"prompt\":\"One?\",\"text\":\"x\"}\n{\"step\":12,\"pro";
             fs::write(&path, fs::read_to_string(&path).unwrap() + more).unwrap();
         }
-        let mut rest = request(&desk, &name);
+        let mut rest = request(&project, &name);
         rest.start = Start::Resume;
         run(rest, None);
-        assert_eq!(samples(&desk, &name), samples(&desk, "whole"), "stop at {stop}");
+        assert_eq!(samples(&project, &name), samples(&project, "whole"), "stop at {stop}");
     }
 }
 
 #[test]
 fn samples_need_no_evaluation_data() {
-    let desk = Desk::new();
-    let mut request = request(&desk, "out");
-    request.data.eval_data_path = desk.path("absent").to_string_lossy().into_owned();
+    let project = Project::new();
+    let mut request = request(&project, "out");
+    request.data.eval_data_path = project.path("absent").to_string_lossy().into_owned();
     let (summary, _) = run(request, None);
     assert_eq!(summary.eval_loss, None);
-    assert_eq!(samples(&desk, "out").len(), 6);
+    assert_eq!(samples(&project, "out").len(), 6);
 }
 
 #[test]
-fn plain_text_is_gone_on_with_and_nobody_to_answer_is_said() {
-    let desk = Desk::new();
-    fs::write(desk.path("train.txt"), "Once upon a time there was a text. ".repeat(40)).unwrap();
-    let mut request = request(&desk, "out");
-    request.data.train_data_path = desk.path("train.txt").to_string_lossy().into_owned();
-    let prepared = prepare(request).unwrap();
+fn plain_text_has_no_template_and_a_missing_generator_is_a_warning() {
+    let project = Project::new();
+    fs::write(project.path("train.txt"), "Once upon a time there was a text. ".repeat(40)).unwrap();
+    let mut request = request(&project, "out");
+    request.data.train_data_path = project.path("train.txt").to_string_lossy().into_owned();
+    let prepared = Run::prepare(request).unwrap();
     assert!(prepared.sample_template().is_none());
     let mut warnings = Vec::new();
     let mut observer = |event: TrainEvent| {
         warnings.extend(if let TrainEvent::Warning(text) = event { Some(text) } else { None });
         Flow::Continue
     };
-    prepared.run(&mut observer, &AtomicBool::new(false)).unwrap();
+    prepared.train(TrainHooks::new(&mut observer, &AtomicBool::new(false))).unwrap();
     assert!(warnings.iter().any(|text| text.contains("sample_prompts")), "{warnings:?}");
-    assert!(!desk.path("out").join(SAMPLES_FILE).exists());
+    assert!(!project.path("out").join(SAMPLES_FILE).exists());
 }

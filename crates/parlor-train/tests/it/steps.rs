@@ -1,7 +1,7 @@
 //! Counts of steps, and the order of examples.
 
 use parlor_text::epoch_order;
-use parlor_train::steps::StepPlan;
+use parlor_train::StepPlan;
 use proptest::prelude::*;
 
 use crate::tiny;

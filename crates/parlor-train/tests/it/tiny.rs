@@ -11,13 +11,13 @@ use parlor_model::{
     RopeScaling,
 };
 use parlor_text::{Example, RowSource};
+use parlor_train::checkpoint::{Checkpoint, Identity};
 use parlor_train::distributed::{Alone, Collective};
-use parlor_train::identity::Identity;
 use parlor_train::objectives::CrossEntropy;
 use parlor_train::{
-    ExampleSource, Finished, Flow, Hyperparameters, Job, Objective, Sequence, TrainError, TrainEvent, train,
+    ExampleSource, Finished, Flow, Hyperparameters, LoopConfig, LoopExamples, LoopHooks, Objective, Sequence,
+    TrainError, TrainEvent, TrainingConfig, train,
 };
-use parlor_train::{TrainingConfig, checkpoint::Checkpoint};
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use serde_json::{Map, Value};
 
@@ -87,10 +87,7 @@ pub(crate) fn hyper() -> Hyperparameters {
 }
 
 /// Writes all parameters into `model.safetensors`, under their roles.
-pub(crate) fn save_model(
-    decoder: &Decoder,
-    directory: &Path,
-) -> Result<(), parlor_train::storage::FillError> {
+pub(crate) fn save_model(decoder: &Decoder, directory: &Path) -> Result<(), parlor_files::FillError> {
     let views = decoder.parameters().iter().map(|p| {
         let dtype = if p.tensor.dtype() == DType::Bf16 { Dtype::BF16 } else { Dtype::F32 };
         let view = TensorView::new(dtype, p.tensor.shape().to_vec(), p.tensor.bytes()).unwrap();
@@ -122,7 +119,7 @@ pub(crate) fn bits(decoder: &Decoder) -> Vec<u32> {
 }
 
 /// One run of the loop.
-pub(crate) struct Run<'a> {
+pub(crate) struct LoopTest<'a> {
     pub(crate) train: Vec<Example>,
     pub(crate) eval: Vec<Example>,
     pub(crate) hyper: Hyperparameters,
@@ -133,11 +130,11 @@ pub(crate) struct Run<'a> {
     pub(crate) stop_after: Option<u64>,
     /// Ask for a checkpoint after this many steps.
     pub(crate) save_after: Option<u64>,
-    pub(crate) collective: &'a dyn Collective,
+    pub(crate) collective: Arc<dyn Collective>,
     pub(crate) free_memory: FreeMemory,
 }
 
-impl<'a> Run<'a> {
+impl<'a> LoopTest<'a> {
     pub(crate) fn new(directory: &'a Path) -> Self {
         Self {
             train: examples(20),
@@ -148,7 +145,7 @@ impl<'a> Run<'a> {
             resume: None,
             stop_after: None,
             save_after: None,
-            collective: &Alone,
+            collective: Arc::new(Alone),
             free_memory: FreeMemory::default(),
         }
     }
@@ -174,26 +171,25 @@ impl<'a> Run<'a> {
                 _ => Flow::Continue,
             }
         };
-        let result = train(
-            decoder,
-            Job {
-                objective,
-                train: ExampleSource::InMemory(&sequences(self.train.clone())),
-                eval: &sequences(self.eval.clone()),
-                hyper: &self.hyper,
-                training: &self.training,
-                output_dir: self.directory,
-                identity: &Identity::default(),
-                save_model: &save_model,
-                collective: self.collective,
-                recorder: &mut rows,
-                sample: &mut |_, _, _| Ok(None),
-                observer: &mut observer,
-                free_memory: self.free_memory,
-                stop: &AtomicBool::new(false),
-                resume: self.resume,
-            },
-        );
+        let config = LoopConfig {
+            training: TrainingConfig { output_dir: self.directory.to_owned(), ..self.training },
+            hyper: self.hyper,
+            identity: Identity::default(),
+            collective: self.collective,
+            free_memory: self.free_memory,
+            resume: self.resume,
+        };
+        let (train_examples, eval) = (sequences(self.train), sequences(self.eval));
+        let examples =
+            LoopExamples { objective, train: ExampleSource::InMemory(&train_examples), eval: &eval };
+        let hooks = LoopHooks {
+            save_model: &save_model,
+            recorder: &mut rows,
+            samples: None,
+            observer: &mut observer,
+            stop: &AtomicBool::new(false),
+        };
+        let result = train(decoder, &config, examples, hooks);
         (result, rows, events)
     }
 }

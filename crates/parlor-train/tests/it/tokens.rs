@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parlor_text::{Example, RowSource};
-use parlor_train::identity::examples_sha256;
+use parlor_train::examples_sha256;
 use parlor_train::objectives::CrossEntropy;
-use parlor_train::{Sequence, Start, TokenFile, TokenFileWriter, TrainEvent, prepare_observed};
+use parlor_train::{Run, Sequence, Start, TokenFile, TokenFileWriter, TrainEvent};
 use proptest::prelude::*;
 
-use crate::run::{Desk, run};
+use crate::run::{Project, run};
 use crate::tiny;
 
 fn write(path: &Path, examples: &[Example]) -> TokenFile {
@@ -22,7 +22,7 @@ fn write(path: &Path, examples: &[Example]) -> TokenFile {
 fn back(file: TokenFile) -> Vec<Example> {
     let example =
         |one: &Sequence| Example { ids: one.ids().to_vec(), weights: one.weights(), source: one.source() };
-    let sequences = file.sequences();
+    let sequences = Sequence::all_of(file);
     for one in &sequences {
         assert_eq!(one.tokens(), one.ids().len());
         assert_eq!(one.targets(), one.weights().iter().skip(1).filter(|&&weight| weight != 0.0).count());
@@ -70,13 +70,13 @@ proptest! {
     }
 }
 
-/// Trains anew in `out`; what was noted, warned of, and the weights.
-fn train(desk: &Desk, vocab_size: usize) -> (Vec<String>, Vec<String>, Vec<u8>) {
-    let mut request = desk.request("out");
+/// Trains from the start in `out`; returns notes, warnings and weights.
+fn train(project: &Project, vocab_size: usize) -> (Vec<String>, Vec<String>, Vec<u8>) {
+    let mut request = project.request("out");
     request.training.from_scratch.vocab_size = vocab_size;
     request.start = Start::Overwrite;
     let mut notes = Vec::new();
-    let prepared = prepare_observed(request.clone(), &mut |event| {
+    let prepared = Run::prepare_observed(request.clone(), &mut |event| {
         if let TrainEvent::Note(text) = event {
             notes.push(text);
         }
@@ -84,19 +84,19 @@ fn train(desk: &Desk, vocab_size: usize) -> (Vec<String>, Vec<String>, Vec<u8>) 
     let warnings = prepared.unwrap().warnings().to_vec();
     run(request, None).0.unwrap();
     let clean = |texts: Vec<String>| {
-        let home = desk.path("").display().to_string();
+        let home = project.path("").display().to_string();
         texts.into_iter().map(|text| text.replace(&home, "")).collect()
     };
-    (clean(notes), clean(warnings), fs::read(desk.path("out/model.safetensors")).unwrap())
+    (clean(notes), clean(warnings), fs::read(project.path("out/model.safetensors")).unwrap())
 }
 
 #[test]
 fn a_second_run_uses_the_tokens_of_the_first_and_ends_the_same() {
-    let desk = Desk::new();
-    let (notes, warnings, first) = train(&desk, 300);
+    let project = Project::new();
+    let (notes, warnings, first) = train(&project, 300);
     assert_eq!((notes, warnings), (Vec::new(), Vec::new()));
-    let file = fs::read(desk.path("out/tokens/train.tokens")).unwrap();
-    let (notes, warnings, second) = train(&desk, 300);
+    let file = fs::read(project.path("out/tokens/train.tokens")).unwrap();
+    let (notes, warnings, second) = train(&project, 300);
     assert_eq!(
         notes,
         [
@@ -105,24 +105,24 @@ fn a_second_run_uses_the_tokens_of_the_first_and_ends_the_same() {
         ]
     );
     assert!(warnings.is_empty() && first == second);
-    assert_eq!(fs::read(desk.path("out/tokens/train.tokens")).unwrap(), file);
+    assert_eq!(fs::read(project.path("out/tokens/train.tokens")).unwrap(), file);
 }
 
 #[test]
 fn tokens_of_another_tokenizer_or_text_are_made_anew_and_that_is_said() {
-    let desk = Desk::new();
-    let (_, _, expected) = train(&desk, 300);
-    train(&desk, 270);
-    let (notes, warnings, weights) = train(&desk, 300);
+    let project = Project::new();
+    let (_, _, expected) = train(&project, 300);
+    train(&project, 270);
+    let (notes, warnings, weights) = train(&project, 300);
     assert!(notes.is_empty() && weights == expected);
     insta::assert_snapshot!(warnings.join("\n"), @r"
     out/tokens/train.tokens: these tokens were made with another tokenizer; the text is tokenised anew
     out/tokens/eval.tokens: these tokens were made with another tokenizer; the text is tokenised anew
     ");
-    let mut rows = fs::read_to_string(desk.path("train.jsonl")).unwrap();
+    let mut rows = fs::read_to_string(project.path("train.jsonl")).unwrap();
     rows = rows.lines().rev().map(|row| format!("{row}\n")).collect();
-    fs::write(desk.path("train.jsonl"), rows).unwrap();
-    let (notes, warnings, weights) = train(&desk, 300);
+    fs::write(project.path("train.jsonl"), rows).unwrap();
+    let (notes, warnings, weights) = train(&project, 300);
     assert_eq!(notes, ["using the tokens of out/tokens/eval.tokens (4 examples)"]);
     assert!(weights != expected, "other rows, another model");
     insta::assert_snapshot!(warnings.join("\n"), @"out/tokens/train.tokens: these tokens were made with other files; the text is tokenised anew");
@@ -130,15 +130,15 @@ fn tokens_of_another_tokenizer_or_text_are_made_anew_and_that_is_said() {
 
 #[test]
 fn damaged_tokens_are_made_anew_and_that_is_said() {
-    let desk = Desk::new();
-    let (_, _, expected) = train(&desk, 300);
-    let path = desk.path("out/tokens/train.tokens");
+    let project = Project::new();
+    let (_, _, expected) = train(&project, 300);
+    let path = project.path("out/tokens/train.tokens");
     let whole = fs::read(&path).unwrap();
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 4;
     for damaged in [whole[..whole.len() - 5].to_vec(), whole[..10].to_vec(), Vec::new(), flipped] {
         fs::write(&path, damaged).unwrap();
-        let (notes, warnings, weights) = train(&desk, 300);
+        let (notes, warnings, weights) = train(&project, 300);
         assert!(weights == expected);
         assert_eq!(notes.len(), 1, "those to evaluate on are whole");
         assert!(
@@ -154,16 +154,16 @@ fn damaged_tokens_are_made_anew_and_that_is_said() {
 fn rows_that_are_read_in_pieces_are_the_rows_that_are_held() {
     let check = |val_size: f64| {
         let weights = ["", &"x".repeat(1 << 20)].map(|padding| {
-            let desk = Desk::new();
+            let project = Project::new();
             let rows = (0..40).map(|n| {
                 let row = serde_json::json!({"prompt": format!("{n} and one"), "completion": format!("is {}", n + 1), "about": padding});
                 format!("{row}\n")
             });
-            fs::write(desk.path("train.jsonl"), rows.collect::<String>()).unwrap();
-            let mut request = desk.request("out");
+            fs::write(project.path("train.jsonl"), rows.collect::<String>()).unwrap();
+            let mut request = project.request("out");
             request.data.val_size = val_size;
             let (summary, _) = run(request, None);
-            (summary.unwrap().eval_loss, fs::read(desk.path("out/model.safetensors")).unwrap())
+            (summary.unwrap().eval_loss, fs::read(project.path("out/model.safetensors")).unwrap())
         });
         assert!(weights[0] == weights[1], "val_size {val_size}");
     };

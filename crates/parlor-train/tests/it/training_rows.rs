@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use parlor_text::{Columns, DataConfig, DatasetConfig, Row, StoppingStrategy};
-use parlor_train::training_rows::read_training_rows;
+use parlor_train::read_training_rows;
 
 /// Writes `a.jsonl` (6 rows), `b.csv` (4 rows under their own names) and returns the rows of `change`d settings.
 fn check(change: &dyn Fn(&Path, &mut DataConfig)) -> Result<(Vec<String>, Vec<String>), String> {

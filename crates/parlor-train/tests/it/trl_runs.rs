@@ -2,24 +2,25 @@
 //! at every step.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use parlor_model::memory::FreeMemory;
 use parlor_model::{AdapterChoice, Decoder, LoadOptions, ModelConfig, ModelManager, Workspace, load_adapter};
 use parlor_text::epoch_order;
+use parlor_train::checkpoint::Identity;
 use parlor_train::config::{DpoLoss, TrainingType};
 use parlor_train::distributed::Alone;
-use parlor_train::identity::Identity;
 use parlor_train::objectives::{CompletionPair, Preference};
 use parlor_train::{
-    ExampleSet, ExampleSource, Examples, Flow, Job, Objective, TrainRequest, TrainingConfig, prepare,
-    train as train_loop,
+    ExampleSet, ExampleSource, Examples, Flow, LoopConfig, LoopExamples, LoopHooks, Objective, Run,
+    TrainRequest, TrainingConfig, train as train_loop,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::run::{Desk, metrics, run};
+use crate::run::{Project, metrics, run};
 use crate::tiny::Rows;
 
 #[derive(Deserialize)]
@@ -35,7 +36,7 @@ struct Fixture {
 
 #[derive(Deserialize)]
 struct Expected {
-    /// A loss on judged answers, or `sft`.
+    /// A preference loss, or `sft`.
     loss_type: String,
     lora: bool,
     learning_rate: f64,
@@ -70,18 +71,18 @@ fn set<T: Serialize + DeserializeOwned>(section: &mut T, settings: &Map<String, 
     *section = serde_json::from_value(Value::Object(values)).unwrap();
 }
 
-/// A desk with the fixture's rows, and the request for one of its runs.
-fn request(fixture: &Fixture, expected: &Expected, desk: &Desk) -> TrainRequest {
+/// A project with the fixture's rows, and the request for one of its runs.
+fn request(fixture: &Fixture, expected: &Expected, project: &Project) -> TrainRequest {
     let rows = match expected.loss() {
         None => &fixture.conversations,
         Some(DpoLoss::Kto) => &fixture.singles,
         Some(_) => &fixture.pairs,
     };
     let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
-    std::fs::write(desk.path("rows.jsonl"), text).unwrap();
-    let mut request = desk.request("out");
+    std::fs::write(project.path("rows.jsonl"), text).unwrap();
+    let mut request = project.request("out");
     request.model.name = fixtures().join("models").join(&fixture.model).to_string_lossy().into_owned();
-    request.data.train_data_path = desk.path("rows.jsonl").to_string_lossy().into_owned();
+    request.data.train_data_path = project.path("rows.jsonl").to_string_lossy().into_owned();
     request.data.eval_data_path = "no/such/file".to_owned();
     request.data.max_length = 512;
     let mut settings = fixture.settings.clone();
@@ -107,8 +108,8 @@ fn request(fixture: &Fixture, expected: &Expected, desk: &Desk) -> TrainRequest 
     request
 }
 
-/// Sums of dozens of log-probabilities, each with f32's rounding, and steps of AdamW, which enlarge that of small gradients;
-/// of numbers of the size of 1 and, below it, of 1.
+/// Sums of dozens of log-probabilities, each with f32's rounding, and steps of AdamW, which enlarge that of
+/// small gradients; of numbers of the size of 1 and, below it, of 1.
 const CLOSE: f64 = 2e-4;
 
 fn check(name: &str, found: &[Map<String, Value>], expected: &Expected) {
@@ -134,12 +135,12 @@ fn runs_of_all_weights_are_those_of_trl() {
     assert_eq!(epoch_order(fixture.order.len(), 42, 0), fixture.order, "ORDER in fixtures/make/trl_runs.py");
     for expected in fixture.runs.iter().filter(|run| !run.lora) {
         let name = format!("{} {:?}", expected.loss_type, expected.own);
-        let desk = Desk::new();
-        run(request(&fixture, expected, &desk), None).0.unwrap();
-        check(&name, &metrics(&desk.path("out")), expected);
+        let project = Project::new();
+        run(request(&fixture, expected, &project), None).0.unwrap();
+        check(&name, &metrics(&project.path("out")), expected);
         // The same steps in passes of one example.
-        let desk = Desk::new();
-        let mut request = request(&fixture, expected, &desk);
+        let project = Project::new();
+        let mut request = request(&fixture, expected, &project);
         let passes = expected.own.get("gradient_accumulation_steps").and_then(Value::as_u64).unwrap_or(1);
         let Value::Object(halved) =
             json!({"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2 * passes})
@@ -153,23 +154,23 @@ fn runs_of_all_weights_are_those_of_trl() {
             None => set(&mut request.training.sft, &halved),
         }
         run(request, None).0.unwrap();
-        check(&name, &metrics(&desk.path("out")), expected);
+        check(&name, &metrics(&project.path("out")), expected);
     }
 }
 
 #[test]
 fn runs_of_an_adapter_are_those_of_trl() {
     let fixture = read();
-    let (mut judged, mut tuned) = (0, 0);
+    let (mut preferences, mut tuned) = (0, 0);
     for expected in fixture.runs.iter().filter(|run| run.lora) {
-        let desk = Desk::new();
-        let request = request(&fixture, expected, &desk);
+        let project = Project::new();
+        let request = request(&fixture, expected, &project);
         let (training, model) = (request.training.clone(), request.model.clone());
         let mut decoder = adapted(&model);
-        let out = desk.path("out");
-        let rows = match prepare(request).unwrap().data().examples.clone() {
+        let out = project.path("out");
+        let rows = match Run::prepare(request).unwrap().data().examples.clone() {
             Examples::Pairs(ExampleSet { objective, mut train, .. }) => {
-                judged += 1;
+                preferences += 1;
                 measure(&decoder, &objective, &mut train);
                 steps(&mut decoder, &objective, &train, &training, &out)
             }
@@ -181,7 +182,7 @@ fn runs_of_an_adapter_are_those_of_trl() {
         };
         check(&expected.loss_type, &rows, expected);
     }
-    assert_eq!((judged, tuned), (2, 1));
+    assert_eq!((preferences, tuned), (2, 1));
 }
 
 /// The model with the fixture's adapter, which is trained.
@@ -218,23 +219,22 @@ fn steps<O: Objective>(
     output_dir: &Path,
 ) -> Rows {
     let mut rows = Rows::new();
-    let job = Job {
-        objective,
-        train: ExampleSource::InMemory(train),
-        eval: &[],
-        hyper: &training.hyperparameters(),
-        training,
-        output_dir,
-        identity: &Identity::default(),
-        save_model: &|_, _| Ok(()),
-        collective: &Alone,
-        recorder: &mut rows,
-        sample: &mut |_, _, _| Ok(None),
-        observer: &mut |_| Flow::Continue,
+    let config = LoopConfig {
+        training: TrainingConfig { output_dir: output_dir.to_owned(), ..training.clone() },
+        hyper: training.hyperparameters(),
+        identity: Identity::default(),
+        collective: Arc::new(Alone),
         free_memory: FreeMemory::default(),
-        stop: &AtomicBool::new(false),
         resume: None,
     };
-    train_loop(decoder, job).unwrap();
+    let examples = LoopExamples { objective, train: ExampleSource::InMemory(train), eval: &[] };
+    let hooks = LoopHooks {
+        save_model: &|_, _| Ok(()),
+        recorder: &mut rows,
+        samples: None,
+        observer: &mut |_| Flow::Continue,
+        stop: &AtomicBool::new(false),
+    };
+    train_loop(decoder, &config, examples, hooks).unwrap();
     rows
 }

@@ -3,12 +3,12 @@
 use parlor_train::checkpoint::{list_checkpoints, newest_checkpoint};
 use parlor_train::{Outcome, TrainError};
 
-use crate::tiny::{self, Run, bits};
+use crate::tiny::{self, LoopTest, bits};
 
 #[test]
 fn a_loss_that_stays_high_stops_the_run() {
     let dir = tempfile::tempdir().unwrap();
-    let mut run = Run::new(dir.path());
+    let mut run = LoopTest::new(dir.path());
     // The first losses are near ln 29 = 3.37.
     run.training.loss_watchdog_threshold = Some(2.0);
     run.training.loss_watchdog_patience = 4;
@@ -29,7 +29,7 @@ fn a_loss_that_stays_high_stops_the_run() {
 #[test]
 fn a_loss_that_falls_in_time_does_not() {
     let dir = tempfile::tempdir().unwrap();
-    let mut run = Run::new(dir.path());
+    let mut run = LoopTest::new(dir.path());
     run.hyper.num_train_epochs = 6;
     let (_, rows, _) = run.go(&mut tiny::decoder());
     let losses: Vec<f64> = rows.iter().filter_map(|row| row["loss"].as_f64()).collect();
@@ -43,7 +43,7 @@ fn a_loss_that_falls_in_time_does_not() {
     });
     let watched = |patience| {
         let dir = tempfile::tempdir().unwrap();
-        let mut run = Run::new(dir.path());
+        let mut run = LoopTest::new(dir.path());
         run.hyper.num_train_epochs = 6;
         run.training.loss_watchdog_threshold = Some(threshold);
         run.training.loss_watchdog_patience = patience;
@@ -57,7 +57,7 @@ fn a_loss_that_falls_in_time_does_not() {
 fn the_count_of_high_losses_survives_an_interruption() {
     let dir = tempfile::tempdir().unwrap();
     let make = || {
-        let mut run = Run::new(dir.path());
+        let mut run = LoopTest::new(dir.path());
         run.training.loss_watchdog_threshold = Some(2.0);
         run.training.loss_watchdog_patience = 4;
         run.hyper.learning_rate = 1e-6;
@@ -79,19 +79,19 @@ fn the_count_of_high_losses_survives_an_interruption() {
 fn a_checkpoint_is_written_when_asked_for_and_the_run_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let mut whole = tiny::decoder();
-    Run::new(dir.path()).go(&mut whole).0.unwrap();
+    LoopTest::new(dir.path()).go(&mut whole).0.unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let mut run = Run::new(dir.path());
+    let mut run = LoopTest::new(dir.path());
     run.save_after = Some(4);
     let mut decoder = tiny::decoder();
     assert_eq!(run.go(&mut decoder).0.unwrap().outcome, Outcome::Completed);
     assert_eq!(bits(&decoder), bits(&whole));
     let steps: Vec<u64> = list_checkpoints(dir.path()).into_iter().map(|(step, _)| step).collect();
     assert_eq!(steps, [4, 10]);
-    // It is one to go on from.
+    // The checkpoint can be resumed.
     let checkpoint = parlor_train::checkpoint::open_checkpoint(&dir.path().join("checkpoint-4")).unwrap();
     let mut resumed = tiny::load_model(&checkpoint.path);
-    let mut rest = Run::new(dir.path());
+    let mut rest = LoopTest::new(dir.path());
     rest.resume = Some(checkpoint);
     rest.go(&mut resumed).0.unwrap();
     assert_eq!(bits(&resumed), bits(&whole));

@@ -16,7 +16,7 @@ pub const ENVIRONMENT: &[EnvName] = &[
     sets("TRAINING_TYPE", "training.training_type"),
     sets("OUTPUT_DIR", "training.output_dir"),
     sets("LOGGING_DIR", "training.logging_dir"),
-    // Keys of the training type in force, which is known only after all layers have spoken.
+    // Keys of the training type in force, which is known only after all layers are merged.
     resolves("PER_DEVICE_BATCH_SIZE", |config| of_training_type(config, "per_device_train_batch_size")),
     resolves("LEARNING_RATE", |config| of_training_type(config, "learning_rate")),
     resolves("NUM_TRAIN_EPOCHS", |config| of_training_type(config, "num_train_epochs")),
@@ -47,7 +47,7 @@ const fn resolves(name: &'static str, key: fn(&Value) -> String) -> EnvName {
     EnvName { name, target: EnvTarget::Resolved(key) }
 }
 
-/// `key` in the sub-section of the training type in force. Of a type that is none, validation speaks.
+/// `key` in the section of the training type in force. Validation reports an unknown type.
 fn of_training_type(config: &Value, key: &str) -> String {
     let found = config.pointer("/training/training_type").and_then(Value::as_str).unwrap_or_default();
     let known = ["from_scratch", "sft", "dpo", "lora"];

@@ -1,10 +1,11 @@
-//! What the types of the sections cannot say: other names of values, secrets, and checks across keys.
+//! The rules that the types of the sections cannot express: aliases, secrets, and validation across keys.
 
 use parlor_config::{Alias, ConfigError, ConfigManager, Problem, Rules, SeedKeys, Sources};
 
-use super::{Config, ENVIRONMENT};
+use super::environment::ENVIRONMENT;
+use super::root::Config;
 
-/// Other names of values, each understood as the canonical one.
+/// Other spellings of values, each used as the canonical one.
 pub const ALIASES: &[Alias] = &[
     alias("serving.backend_type", "native", "pytorch"),
     alias("training.optimizer", "adamw", "adamw_torch"),

@@ -1,4 +1,4 @@
-//! `parlor config`: what the configuration is, whether it is right, and where each value comes from.
+//! `parlor config`: shows, validates and explains the configuration.
 
 use parlor::configuration::{Explanation, Problem, SaveMode, json_schema, markdown_reference};
 use parlor::{Config, ConfigManager};
@@ -45,7 +45,7 @@ fn validate(context: &Context) -> Result<(), Failure> {
     let files = context.sources().files;
     let problems = match parlor::load_config(context.sources()) {
         Ok(manager) => {
-            // Sound, but asking for what comes later: `train` would stop, so it is worth a word here.
+            // Valid, but it needs a feature that is not supported yet, so `train` would stop: warn.
             let config = manager.get();
             for missing in parlor::train::config::unsupported(&config.training) {
                 note(&format!("note: `{}`: {}", missing.key, missing.message));
@@ -87,7 +87,7 @@ fn row(problem: &Problem) -> Value {
     })
 }
 
-/// A value as a shell wants it: texts without quotes.
+/// A value for shells: texts without quotes.
 fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -96,7 +96,7 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// The kind of a key that holds others.
+/// The type of a section.
 const SECTION: &str = "a section";
 
 /// The keys of a section, a line each.

@@ -1,4 +1,4 @@
-//! `parlor info`: what a model is.
+//! `parlor info`: describes a model.
 
 use indicatif::HumanBytes;
 use parlor::model::{ModelInfo, TrainableParameters};

@@ -1,4 +1,4 @@
-//! `parlor init`: a commented config file to begin with.
+//! `parlor init`: writes a commented config file.
 
 use std::fs::File;
 use std::io::Write;
@@ -23,8 +23,8 @@ const HEADER: &str = "\
 
 ";
 
-/// What the file says where the defaults are not the best beginning: train a small model on one's own data,
-/// and write no files for trackers that nobody asked for.
+/// Values that differ from the defaults in the file: it trains a small model on the user's own data, and
+/// enables no tracker.
 fn choices() -> Vec<(&'static str, Value)> {
     vec![
         ("training.training_type", json!("from_scratch")),

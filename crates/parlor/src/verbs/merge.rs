@@ -1,4 +1,4 @@
-//! `parlor merge`: adapters worked into the weights, as a model directory of its own.
+//! `parlor merge`: merges adapters into the weights, and writes a model directory.
 
 use std::path::PathBuf;
 
@@ -36,7 +36,7 @@ pub(super) fn run(context: &Context, args: &MergeArgs) -> Result<(), Failure> {
         ));
     }
     let options = section.load_options(MaxLength::default());
-    // The text side is the only adapter's, or the base's under several.
+    // Tokenizer and template come from the adapter if there is only one, else from the base.
     let mut model = load_with_adapters(&base, &adapters[..1], &options)?;
     model.decoder = merged(&model)?;
     for adapter in &adapters[1..] {

@@ -1,4 +1,4 @@
-//! Files of messages and tools, as `render` and `generate` take them.
+//! Files with messages and tools, for `render` and `generate`.
 
 use std::path::Path;
 
@@ -55,12 +55,12 @@ fn json_file(path: &Path) -> Result<Value, Failure> {
         .map_err(|error| Failure::input(format!("{}: not valid JSON: {error}", path.display())))
 }
 
-/// Reads a file whole.
+/// Reads a file.
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|error| Failure::input(format!("{}: {error}", path.display())))
 }
 
-/// Reads a UTF-8 file whole, less a byte-order mark.
+/// Reads a UTF-8 file, without a byte-order mark.
 pub(super) fn read_text(path: &Path) -> Result<String, Failure> {
     let text = String::from_utf8(read_file(path)?).map_err(|error| {
         let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()]

@@ -39,7 +39,7 @@ struct Counts {
 }
 
 pub(super) fn run(context: &Context, args: &PlanArgs) -> Result<(), Failure> {
-    // A plan is made on one machine; the ranks of a run each hold the same.
+    // The plan is for one machine; each rank of a run needs the same.
     let collective: Arc<dyn Collective> = Arc::new(Alone);
     let asked = Asked { start: Start::Overwrite, max_steps: args.max_steps, collective: &collective };
     let mut planned = plan(request(context, &asked)?).map_err(|error| context.run_failure(error))?;
@@ -128,7 +128,7 @@ fn row(name: &str, bytes: u64) -> String {
     format!("  {name:<12}{:>10}\n", size(bytes))
 }
 
-/// As `info` writes sizes.
+/// A size in the format of `info`.
 fn size(bytes: u64) -> String {
     HumanBytes(bytes).to_string()
 }

@@ -1,4 +1,4 @@
-//! `parlor render`: a conversation through the chat template, and which tokens are the assistant's.
+//! `parlor render`: renders a conversation by the chat template, and marks the assistant's tokens.
 
 use parlor::text::{MaskError, RenderOptions, SpecialTokens, encode_conversation};
 use serde_json::json;
@@ -7,7 +7,7 @@ use super::messages::{read, read_tools};
 use crate::cli::RenderArgs;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::model::{TextSide, template_kwargs};
+use crate::model::{TextModel, template_kwargs};
 use crate::output::note;
 
 pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<(), Failure> {
@@ -15,7 +15,7 @@ pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<(), Failure> {
     if let Some(path) = &args.tools {
         conversation.tools = Some(read_tools(path)?);
     }
-    let side = TextSide::read(context, &args.model)?;
+    let side = TextModel::read(context, &args.model)?;
     let template = side.template()?.with_kwargs(&template_kwargs(context, &args.template)?);
     let options = RenderOptions {
         tools: conversation.tools.clone(),
@@ -26,7 +26,7 @@ pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<(), Failure> {
     let ids = side.tokenizer.encode(&text, SpecialTokens::Omit)?;
     let whole = RenderOptions { add_generation_prompt: false, ..options };
     let mask = match encode_conversation(&side.tokenizer, &template, &conversation.messages, &whole) {
-        // The generation prompt adds tokens at the end; nothing of it is said by the assistant yet.
+        // The generation prompt adds tokens at the end, none of which are the assistant's.
         Ok(encoded) if ids.starts_with(&encoded.ids) => {
             let mut mask: Vec<u8> = encoded.assistant_mask.iter().map(|&mine| u8::from(mine)).collect();
             mask.resize(ids.len(), 0);

@@ -1,4 +1,4 @@
-//! `parlor score`: natural-log probability of each token given those before it.
+//! `parlor score`: the natural-log probability of each token, given those before it.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::model::{load, tokenizer};
 
-/// Rows of logits that are held at a time for `--top`.
+/// Rows of logits in memory at a time for `--top`.
 const TOP_ROWS: usize = 64;
 
 #[derive(Debug, Serialize)]
@@ -49,7 +49,7 @@ pub(super) fn run(context: &Context, args: &ScoreArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The ids of every row, all of them checked before the first is scored.
+/// The ids of every row. All are checked before the first is scored.
 fn rows(args: &ScoreArgs, model: &LoadedModel) -> Result<Vec<Vec<u32>>, Failure> {
     let encode = |text: &str| -> Result<Vec<u32>, Failure> {
         Ok(tokenizer(model)?.encode(text, SpecialTokens::Include)?)
@@ -105,7 +105,7 @@ fn score(model: &LoadedModel, ids: Vec<u32>, top: usize, saved: &mut Workspace) 
             model.why_not_finite()
         )));
     }
-    // Row t predicts token t + 1; nothing predicts the first.
+    // Row t predicts token t + 1; the first token has no prediction.
     let mut logprobs = vec![None];
     logprobs.extend(logp.iter().take(ids.len() - 1).map(|&value| Some(value)));
     let top = if top == 0 {
@@ -116,15 +116,15 @@ fn score(model: &LoadedModel, ids: Vec<u32>, top: usize, saved: &mut Workspace) 
         for rows in rows.chunks(TOP_ROWS) {
             let logits = model.decoder.logits(&batch, rows, None, saved).map_err(failed)?;
             let vocab = logits.len() / rows.len();
-            all.extend(logits.chunks(vocab).map(|logits| likeliest(logits, top)));
+            all.extend(logits.chunks(vocab).map(|logits| most_likely(logits, top)));
         }
         Some(all)
     };
     Ok(Score { ids, logprobs, top })
 }
 
-/// The `count` likeliest tokens, the likeliest first, the lower id first on a tie.
-fn likeliest(logits: &[f32], count: usize) -> Vec<Likely> {
+/// The `count` most likely tokens, the most likely first; on a tie the lower id first.
+fn most_likely(logits: &[f32], count: usize) -> Vec<Likely> {
     let max = logits.iter().fold(f32::NEG_INFINITY, |max, &logit| max.max(logit));
     let sum: f64 = logits.iter().map(|&logit| f64::from(logit - max).exp()).sum();
     let mut order: Vec<usize> = (0..logits.len()).collect();

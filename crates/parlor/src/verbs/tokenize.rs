@@ -1,4 +1,4 @@
-//! `parlor tokenize`: text to ids, as the model sees a plain text (framing tokens included).
+//! `parlor tokenize`: encodes plain text, with the tokens that frame it.
 
 use parlor::text::SpecialTokens;
 use serde_json::json;
@@ -7,14 +7,14 @@ use super::messages::read_text;
 use crate::cli::TokenizeArgs;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::model::TextSide;
+use crate::model::TextModel;
 
 pub(super) fn run(context: &Context, args: &TokenizeArgs) -> Result<(), Failure> {
     let text = match (&args.what.text, &args.what.file) {
         (_, Some(path)) => read_text(path)?,
         (text, None) => text.clone().unwrap_or_default(),
     };
-    let side = TextSide::read(context, &args.model)?;
+    let side = TextModel::read(context, &args.model)?;
     let ids = side.tokenizer.encode(&text, SpecialTokens::Include)?;
     let tokens: Vec<String> = ids.iter().map(|&id| side.tokenizer.token(id).unwrap_or_default()).collect();
     context.output.result(&json!({ "ids": ids, "tokens": tokens }), || {

@@ -1,4 +1,4 @@
-//! `parlor train`: runs what the config says, shows how it goes, and ends in an orderly way.
+//! `parlor train`: trains as configured, shows progress, and shuts down in order.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parlor::configuration::SaveMode;
 use parlor::train::distributed::{Collective, setup_distributed_training};
 use parlor::train::{
-    Fix, Flow, Outcome, Prepared, Start, TrainError, TrainEvent, TrainRequest, TrainSummary, prepare_observed,
+    Fix, Flow, Outcome, Run, Start, TrainError, TrainEvent, TrainHooks, TrainRequest, TrainSummary,
 };
 
 use crate::cli::TrainArgs;
@@ -17,7 +17,7 @@ use crate::model::max_length;
 use crate::output::note;
 use crate::progress::{Progress, grouped, steps_text};
 use crate::ranks;
-use crate::sampler::answering;
+use crate::sampler::sample_generator;
 
 const STOPPING: &str = "\nFinishing this step and saving. Ctrl-C again stops at once.";
 
@@ -36,9 +36,9 @@ fn train(context: &Context, args: &TrainArgs, collective: &Arc<dyn Collective>) 
     };
     let asked = Asked { start, max_steps: args.max_steps, collective };
     let leads = collective.rank() == 0;
-    let shown = if leads { Shown::All } else { Shown::Warnings };
+    let shown = if leads { Visibility::All } else { Visibility::Warnings };
     let progress = progress(context, shown);
-    let prepare = |request| prepare_observed(request, &mut |event| progress.event(&event));
+    let prepare = |request| Run::prepare_observed(request, &mut |event| progress.event(&event));
     let fitted = || match prepare(request(context, &asked)?) {
         Err(TrainError::TooLarge(refused)) if args.fit && !refused.fixes.is_empty() => {
             let settings = refused.fixes.first().map(Fix::settings).unwrap_or_default();
@@ -48,13 +48,13 @@ fn train(context: &Context, args: &TrainArgs, collective: &Arc<dyn Collective>) 
         }
         result => result.map_err(|error| context.run_failure(error)),
     };
-    let prepared = fitted();
+    let run = fitted();
     progress.finish();
-    let prepared = prepared?;
+    let run = run?;
     if leads {
-        prepared.notes().iter().for_each(|sentence| note(sentence));
+        run.notes().iter().for_each(|sentence| note(sentence));
     }
-    let summary = watch(context, prepared, shown, &mut |_| {})?;
+    let summary = watch(context, run, shown, &mut |_| {})?;
     let interrupted = summary.outcome == Outcome::Interrupted;
     if !leads {
         return if interrupted { Err(Failure::interrupted()) } else { Ok(()) };
@@ -70,7 +70,7 @@ fn train(context: &Context, args: &TrainArgs, collective: &Arc<dyn Collective>) 
     Ok(())
 }
 
-/// What is asked for beside the configuration.
+/// Options besides the configuration.
 pub(super) struct Asked<'a> {
     pub(super) start: Start,
     pub(super) max_steps: Option<u64>,
@@ -80,7 +80,7 @@ pub(super) struct Asked<'a> {
 /// The run that the configuration describes.
 pub(super) fn request(context: &Context, asked: &Asked<'_>) -> Result<TrainRequest, Failure> {
     let config = context.config()?;
-    // Evaluation data that someone named must exist; the default's may be missing.
+    // Configured evaluation data must exist; the default path may be missing.
     let eval_data_path =
         context.chosen("data.eval_data_path")?.then(|| PathBuf::from(&config.data.eval_data_path));
     Ok(TrainRequest {
@@ -97,38 +97,37 @@ pub(super) fn request(context: &Context, asked: &Asked<'_>) -> Result<TrainReque
     })
 }
 
-/// What of a run is shown.
+/// How much of a run is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shown {
-    /// How it goes.
+pub(super) enum Visibility {
+    /// Progress.
     All,
-    /// What the user should know: of a rank beside the one that shows the rest.
+    /// Warnings only: of a rank other than the one that shows progress.
     Warnings,
 }
 
-/// Runs with a progress display; Ctrl-C ends it in order. `also` sees every event.
+/// Runs with a progress display; Ctrl-C ends it in order. `also` gets every event.
 pub(super) fn watch(
     context: &Context,
-    prepared: Prepared,
-    shown: Shown,
+    run: Run,
+    shown: Visibility,
     also: &mut dyn FnMut(&TrainEvent),
 ) -> Result<TrainSummary, Failure> {
     interrupt::watch(OnInterrupt::Finish(STOPPING));
     let progress = progress(context, shown);
-    let result = answering(prepared).run(
-        &mut |event| {
-            progress.event(&event);
-            also(&event);
-            if interrupt::take_save() { Flow::Save } else { Flow::Continue }
-        },
-        &STOP,
-    );
+    let samples = sample_generator(&run);
+    let mut observer = |event| {
+        progress.event(&event);
+        also(&event);
+        if interrupt::take_save() { Flow::Save } else { Flow::Continue }
+    };
+    let result = run.train(TrainHooks { observer: &mut observer, stop: &STOP, samples });
     progress.finish();
     Ok(result?)
 }
 
-fn progress(context: &Context, shown: Shown) -> Progress {
-    Progress::new(context.global.quiet || shown == Shown::Warnings)
+fn progress(context: &Context, shown: Visibility) -> Progress {
+    Progress::new(context.global.quiet || shown == Visibility::Warnings)
 }
 
 fn text(summary: &TrainSummary) -> String {

@@ -1,14 +1,13 @@
-//! SIGKILL at twenty moments of a run; going on each time ends with the model of the run that was never killed.
+//! SIGKILL at many moments of a run: resuming each time ends with the model of the run that was never killed.
 
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use crate::program::{command, parlor};
+use crate::program::{command, parlor, thorough};
 use crate::tiny::workplace;
 use crate::train::metrics;
 
-const KILLS: u64 = 20;
 const LAST_KILL: u64 = 80;
 /// A checkpoint every three steps, so that many kills fall into the writing of one.
 const RUN: [&str; 7] = [
@@ -56,23 +55,25 @@ fn kill_at(mut child: Child, output: &Path, target: u64, more: Duration) -> bool
 }
 
 #[test]
-fn killed_twenty_times_it_ends_as_if_never_killed() {
+fn killed_again_and_again_it_ends_as_if_never_killed() {
+    let kills: u64 = if thorough() { 20 } else { 5 };
     let whole = workplace();
     parlor(whole.path(), &RUN).ok();
     let directory = workplace();
     let output = directory.path().join("out");
     let mut random = Random(20);
     let mut killed = 0;
-    for number in 0..KILLS {
+    for number in 0..kills {
         // Targets rise through the run; the first ones fall into its beginning, before any step is done.
-        let target = number * LAST_KILL / KILLS;
+        let target = number * LAST_KILL / kills;
         let resume: &[&str] = if number == 0 { &[] } else { &["--resume"] };
         let mut command = command(directory.path(), &[&RUN[..], resume].concat());
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let more = Duration::from_micros(random.below(12_000));
         killed += u64::from(kill_at(child, &output, target, more));
     }
-    assert!(killed >= KILLS - 2, "only {killed} of {KILLS} kills met a running program");
+    // A kill may come just after the program has ended.
+    assert!(killed >= kills - kills.div_ceil(10), "only {killed} of {kills} kills met a running program");
     parlor(directory.path(), &[&RUN[..], &["--resume"]].concat()).ok();
     let weights = |directory: &Path| std::fs::read(directory.join("out/model.safetensors")).unwrap();
     assert!(weights(directory.path()) == weights(whole.path()), "not the same bytes");

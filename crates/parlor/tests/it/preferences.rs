@@ -1,4 +1,4 @@
-//! Training on judged answers through the program: what is said, left behind and refused.
+//! Preference training through the program: its output, its files, and what is refused.
 
 use std::path::Path;
 

@@ -5,6 +5,11 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+/// Whether to run every repetition of slow tests: with `PARLOR_TESTS=all`, which `cargo xtask test --all` sets.
+pub(crate) fn thorough() -> bool {
+    std::env::var_os("PARLOR_TESTS").is_some_and(|tests| tests == "all")
+}
+
 /// How a run of the program ended.
 pub(crate) struct Ended {
     pub(crate) code: i32,

@@ -1,38 +1,40 @@
-//! The kernel in plain Rust: f32 panels, a tile of 6 x 16, which compilers turn into vector code of any width.
-//!
-//! `body` functions are inlined into functions that are compiled for one instruction set (see `path.rs`).
+//! The microkernel in plain Rust, MR x NR = 6 x 16 f32, which the compiler vectorizes for the target's baseline instruction set.
 
-use super::kernel::{BUNDLE, Kernel, Panels, Rounding, Rows, Tile};
-use crate::cpu::simd::multiply_add;
-use crate::cpu::simd::round_to_bf16;
+use super::microkernel::{Microkernel, OutputTile, PACK_LANES, PanelLayout, Rounding, StridedRows};
+use crate::cpu::simd::{multiply_add, round_to_bf16};
 
-const ROWS: usize = 6;
-const COLUMNS: usize = 16;
+const MR: usize = 6;
+const NR: usize = 16;
 
-/// For every machine.
+/// For every processor.
 pub(crate) struct Portable;
 
-impl Kernel for Portable {
+impl Microkernel for Portable {
     type Element = f32;
-    const ROWS: usize = ROWS;
-    const LEFT: usize = BUNDLE;
-    const COLUMNS: usize = COLUMNS;
-    const GROUP: usize = 1;
-    const NEAR: usize = 8;
+    const MR: usize = MR;
+    const A_LANES: usize = PACK_LANES;
+    const NR: usize = NR;
+    const K_PER_LANE: usize = 1;
+    const RESIDENT_PANELS: usize = 8;
 
-    unsafe fn tile(steps: usize, left: *const f32, right: *const f32, tile: Tile) {
+    unsafe fn compute(steps: usize, a: *const f32, b: *const f32, tile: OutputTile) {
         // SAFETY: the contract of the caller.
-        unsafe { tile_body(steps, left, right, tile) }
+        unsafe { tile_body(steps, a, b, tile) }
     }
 
-    unsafe fn pack_across(rows: Rows<'_>, layout: Panels, rounding: Rounding, out: &mut [f32]) {
+    unsafe fn pack_k_contiguous(
+        rows: StridedRows<'_>,
+        layout: PanelLayout,
+        rounding: Rounding,
+        out: &mut [f32],
+    ) {
         pack_across_body(rows, layout, rounding, out);
     }
 
-    unsafe fn pack_along(
-        rows: Rows<'_>,
+    unsafe fn pack_mn_contiguous(
+        rows: StridedRows<'_>,
         first_step: usize,
-        layout: Panels,
+        layout: PanelLayout,
         rounding: Rounding,
         out: &mut [f32],
     ) {
@@ -41,27 +43,28 @@ impl Kernel for Portable {
 }
 
 /// # Safety
-/// As [`Kernel::tile`].
+/// As [`Microkernel::compute`].
 #[inline(always)]
-pub(crate) unsafe fn tile_body(steps: usize, left: *const f32, right: *const f32, tile: Tile) {
+pub(crate) unsafe fn tile_body(steps: usize, a: *const f32, b: *const f32, tile: OutputTile) {
     // SAFETY: both panels hold `steps` steps.
-    let (left, right) = unsafe {
-        (std::slice::from_raw_parts(left, steps * BUNDLE), std::slice::from_raw_parts(right, steps * COLUMNS))
+    let (a, b) = unsafe {
+        (std::slice::from_raw_parts(a, steps * PACK_LANES), std::slice::from_raw_parts(b, steps * NR))
     };
-    let mut sums = [[0.0f32; COLUMNS]; ROWS];
-    for (left, right) in left.chunks_exact(BUNDLE).zip(right.chunks_exact(COLUMNS)) {
-        for row in 0..ROWS {
-            for column in 0..COLUMNS {
-                sums[row][column] = multiply_add(left[row], right[column], sums[row][column]);
+    let mut sums = [[0.0f32; NR]; MR];
+    for (a, b) in a.chunks_exact(PACK_LANES).zip(b.chunks_exact(NR)) {
+        for row in 0..MR {
+            for column in 0..NR {
+                sums[row][column] = multiply_add(a[row], b[column], sums[row][column]);
             }
         }
     }
     for (row, sums) in sums.iter().enumerate().take(tile.rows) {
         let mut sums = *sums;
-        if !tile.from.is_null() {
-            // SAFETY: the row lies in what the tile is added to.
-            let from = unsafe { std::slice::from_raw_parts(tile.from.add(row * tile.stride), tile.columns) };
-            sums.iter_mut().zip(from).for_each(|(sum, from)| *sum += from);
+        if !tile.addend.is_null() {
+            // SAFETY: the row lies in the addend.
+            let addend =
+                unsafe { std::slice::from_raw_parts(tile.addend.add(row * tile.stride), tile.columns) };
+            sums.iter_mut().zip(addend).for_each(|(sum, addend)| *sum += addend);
         }
         // SAFETY: the row lies in the tile, which is ours.
         let to = unsafe { std::slice::from_raw_parts_mut(tile.to.add(row * tile.stride), tile.columns) };
@@ -72,7 +75,12 @@ pub(crate) unsafe fn tile_body(steps: usize, left: *const f32, right: *const f32
 }
 
 #[inline(always)]
-pub(crate) fn pack_across_body(rows: Rows<'_>, layout: Panels, rounding: Rounding, out: &mut [f32]) {
+pub(crate) fn pack_across_body(
+    rows: StridedRows<'_>,
+    layout: PanelLayout,
+    rounding: Rounding,
+    out: &mut [f32],
+) {
     let panels = out.chunks_exact_mut(layout.len()).take(rows.count.div_ceil(layout.used));
     for (index, panel) in panels.enumerate() {
         for lane in 0..layout.stride {
@@ -93,9 +101,9 @@ pub(crate) fn pack_across_body(rows: Rows<'_>, layout: Panels, rounding: Roundin
 
 #[inline(always)]
 pub(crate) fn pack_along_body(
-    rows: Rows<'_>,
+    rows: StridedRows<'_>,
     first_step: usize,
-    layout: Panels,
+    layout: PanelLayout,
     rounding: Rounding,
     out: &mut [f32],
 ) {

@@ -1,4 +1,5 @@
-//! The metadata keys of a GGUF file that describe a model: typed reading, with errors that name the key and the file.
+//! The metadata keys of a GGUF file that describe a model: typed reading, with errors that name the key and
+//! the file.
 
 use crate::arch::hf_config::LARGEST_CONTEXT;
 use crate::error::{LoadErrorKind, ModelLoadError};

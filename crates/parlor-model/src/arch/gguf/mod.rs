@@ -1,7 +1,7 @@
 //! What GGUF files call the supported families: metadata keys, tensor names, vocabularies.
 //!
-//! Sources: `gguf-py/gguf/constants.py` and `conversion/` in llama.cpp. Leaves out: mixtures of experts, rotation of
-//! parts of heads, YaRN.
+//! Sources: `gguf-py/gguf/constants.py` and `conversion/` in llama.cpp. Leaves out: mixtures of experts,
+//! rotation of parts of heads, YaRN.
 
 mod keys;
 mod names;

@@ -1,36 +1,36 @@
 //! How a byte-level vocabulary cuts text into words, by the name in `tokenizer.ggml.pre`.
 //!
-//! Expressions are those of the models' own tokenizer.json; for `default`, which no model has, those of llama.cpp's
-//! `llama-vocab.cpp`. Leaves out: names of models that are of no supported family.
+//! Expressions are those of the models' own tokenizer.json; for `default`, which no model has, those of
+//! llama.cpp's `llama-vocab.cpp`. Leaves out: names of models that are of no supported family.
 
 use parlor_text::ONE_DIGIT_WORDS;
 
-/// Words of GPT-2.
+/// GPT-2's words.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-/// One digit a word.
+/// Qwen2's words, with one digit each.
 const QWEN2: &str = ONE_DIGIT_WORDS;
-/// Up to three digits a word.
+/// Llama 3's words, with up to three digits each.
 const LLAMA3: &str = concat!(
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|",
     r"\s*[\r\n]+|\s+(?!\S)|\s+"
 );
-/// Words end where small letters are followed by capitals.
+/// Tekken's words, which end before a capital that follows a small letter.
 const TEKKEN: &str = concat!(
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|",
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}|",
     r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 );
 
-/// What a name means.
+/// A pre-tokenizer.
 pub(super) struct PreTokenizer {
     pub(super) name: &'static str,
     /// Applied one after the other.
     pub(super) words: &'static [&'static str],
-    /// Whether the model's tokenizer brings text into NFC.
+    /// Whether the tokenizer normalises text to NFC.
     pub(super) nfc: bool,
-    /// Whether a word that is a token is that token, whatever the merges.
+    /// Whether a word that is a token becomes that token, whatever the merges.
     pub(super) whole_words: bool,
-    /// Whether texts begin with a token for that, in files that do not say.
+    /// Whether texts start with the BOS token, in files that do not say.
     pub(super) add_bos: bool,
 }
 
@@ -42,7 +42,7 @@ const fn llama3(name: &'static str) -> PreTokenizer {
     PreTokenizer { whole_words: true, add_bos: true, ..plain(name, &[LLAMA3]) }
 }
 
-/// All names that are known.
+/// All known pre-tokenizers.
 pub(super) const ALL: &[PreTokenizer] = &[
     plain(
         "default",

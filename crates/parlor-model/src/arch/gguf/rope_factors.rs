@@ -1,13 +1,15 @@
-//! From the factors that a GGUF file divides frequencies by back to the settings that they were computed from.
+//! Recovers a `llama3` scaling from the frequency factors of a GGUF file.
 //!
-//! llama.cpp's converter turns a `llama3` scaling into one factor per frequency and drops the settings. The published ones
-//! have the frequency factors 1 and 4 and an original context that is a power of two; whichever of those gives the
-//! same factors is the scaling. Leaves out: factors of any other origin, which are refused.
+//! llama.cpp's converter turns a `llama3` scaling into one factor per frequency and drops the settings. The
+//! published ones have the frequency factors 1 and 4 and an original context that is a power of two;
+//! whichever of those gives the same factors is the scaling. Leaves out: factors of any other origin, which
+//! are refused.
 
 use crate::config::RopeScaling;
 use crate::decoder::scaled;
 
-/// Projection are f32 and were computed in f32 from a frequency with a rounded exponent: 1e-7 times a few operations.
+/// Factors are f32 and were computed in f32 from a frequency with a rounded exponent: 1e-7 times a few
+/// operations.
 const TOLERANCE: f64 = 1e-5;
 
 /// The scaling that divides the frequencies of `theta` and `head_dim` by `factors`.

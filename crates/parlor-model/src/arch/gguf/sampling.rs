@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::error::ModelLoadError;
 use crate::files::Metadata;
 
-/// Keys after `general.sampling.`, and what transformers calls the same.
+/// Keys after `general.sampling.`, and transformers' names.
 const SAME: [(&str, &str); 5] = [
     ("temp", "temperature"),
     ("top_k", "top_k"),
@@ -15,11 +15,11 @@ const SAME: [(&str, &str); 5] = [
     ("penalty_repeat", "repetition_penalty"),
 ];
 
-/// Keys that Parlor has no setting for, the value that asks for nothing, and what other values ask for.
+/// Keys that Parlor has no setting for: the neutral value, and what others mean.
 const OTHERS: [(&str, f64, &str); 2] =
     [("mirostat", 0.0, "mirostat sampling"), ("xtc_probability", 0.0, "exclusion of top choices")];
 
-/// The settings by transformers' names (none: the file has none), and what they ask for and does not apply.
+/// The settings by transformers' names, and warnings about those that Parlor does not have.
 pub(super) fn sampling(metadata: &Metadata) -> Result<(Map<String, Value>, Vec<String>), ModelLoadError> {
     let mut settings = Map::new();
     for (key, name) in SAME {
@@ -50,7 +50,7 @@ fn full(key: &str) -> String {
     format!("general.sampling.{key}")
 }
 
-/// A number of either kind.
+/// An integer or a float.
 fn number(metadata: &Metadata, key: &str) -> Result<Option<f64>, ModelLoadError> {
     match metadata.integer(key) {
         Ok(value) => Ok(value.map(|value| value as f64)),

@@ -1,9 +1,9 @@
 //! The vocabulary in a GGUF file's metadata, `tokenizer.ggml.*`.
 //!
 //! Source: `llama-vocab.cpp` in llama.cpp, for what absent keys mean. Leaves out: WordPiece, Unigram and RWKV
-//! vocabularies, which no supported family has; templates beside the one for conversations.
+//! vocabularies, which no supported family has; chat templates other than the default one.
 
-use parlor_text::{Spelling, Texts, TokenKind, Vocabulary, merge_halves};
+use parlor_text::{BpeKind, Texts, TokenKind, Vocabulary, merge_halves};
 use serde_json::Map;
 
 use super::pre_tokenizers::{self, PreTokenizer};
@@ -18,7 +18,7 @@ const TOKENS: &str = "tokenizer.ggml.tokens";
 const KINDS: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
 const SCORES: &str = "tokenizer.ggml.scores";
-/// A token of the embedding that is no token of the vocabulary.
+/// The type of an embedding row without a token.
 const UNUSED: f32 = 5.0;
 
 /// HF's names of special tokens and the keys of their ids.
@@ -28,7 +28,7 @@ const SPECIAL: [(&str, &str); 4] = [
     ("unk_token", "tokenizer.ggml.unknown_token_id"),
     ("pad_token", "tokenizer.ggml.padding_token_id"),
 ];
-/// Keys of tokens that end an answer.
+/// Keys of tokens that end a completion.
 const ENDS: [&str; 3] =
     ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"];
 
@@ -51,19 +51,19 @@ pub(crate) fn vocabulary(
     as_many(KINDS, kinds.len(), count)?;
     // An embedding may have more rows than the vocabulary has tokens.
     let used = kinds.iter().rposition(|kind| *kind != UNUSED).map_or(0, |last| last + 1);
-    let (spelling, add_bos) = match model {
+    let (bpe, add_bos) = match model {
         "gpt2" => {
             let pre = pre_tokenizer(metadata, warnings)?;
             let merges = metadata.texts(MERGES)?.ok_or_else(|| metadata.missing(MERGES))?;
             let (words, nfc, whole_words) = (pre.words, pre.nfc, pre.whole_words);
-            (Spelling::Bytes { words, nfc, whole_words, merges: pairs(metadata, merges)? }, pre.add_bos)
+            (BpeKind::ByteLevel { words, nfc, whole_words, merges: pairs(metadata, merges)? }, pre.add_bos)
         }
         "llama" => {
             let mut scores = metadata.numbers(SCORES)?.ok_or_else(|| metadata.missing(SCORES))?;
             as_many(SCORES, scores.len(), count)?;
             scores.truncate(used);
             let space_prefix = metadata.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
-            (Spelling::Pieces { scores, space_prefix }, true)
+            (BpeKind::SentencePiece { scores, space_prefix }, true)
         }
         other => {
             return Err(metadata.problem(
@@ -85,14 +85,14 @@ pub(crate) fn vocabulary(
     Ok(Some(Vocabulary {
         tokens: tokens.into_iter().collect(),
         kinds,
-        spelling,
+        bpe,
         special,
         add_bos: metadata.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(add_bos),
         add_eos: metadata.flag("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
     }))
 }
 
-/// The special tokens that answering needs, their ids those of the vocabulary, and the sampling settings.
+/// The special tokens and the sampling settings.
 pub(crate) fn generation(metadata: &Metadata, rows: usize) -> Result<GenerationConfig, ModelLoadError> {
     let (settings, warnings) = sampling(metadata)?;
     let none = Map::new();
@@ -113,7 +113,7 @@ pub(crate) fn generation(metadata: &Metadata, rows: usize) -> Result<GenerationC
     Ok(generation)
 }
 
-/// An id below `count`. The largest number of all is how some converters say "none".
+/// A token id below `count`. Some converters write `u32::MAX` for "none".
 fn token_id(metadata: &Metadata, key: &str, count: usize) -> Result<Option<u32>, ModelLoadError> {
     match metadata.integer(key)?.filter(|id| *id != u64::from(u32::MAX)) {
         None => Ok(None),
@@ -157,7 +157,7 @@ fn pre_tokenizer(
     })
 }
 
-/// `left right` each.
+/// The merges, each `left right`.
 fn pairs(metadata: &Metadata, merges: Vec<&str>) -> Result<Texts, ModelLoadError> {
     match merges.iter().all(|merge| merge_halves(merge).is_some()) {
         true => Ok(merges.into_iter().collect()),

@@ -1,4 +1,4 @@
-//! Reading a header from its beginning to its end: every step says what it was about to read when the file ends there.
+//! Reads a header from start to end; an error at the end of the file says what was to be read.
 
 use std::ops::Range;
 use std::path::Path;
@@ -62,7 +62,7 @@ impl<'a> Cursor<'a> {
         Ok(u64::from_le_bytes(self.array(what)?))
     }
 
-    /// How many things of at least `least` bytes follow: more than the file has room for are refused.
+    /// A count of entries of at least `least` bytes each; an error when the file is too short for them.
     pub(super) fn count(&mut self, least: usize, what: &str) -> Result<usize, ModelLoadError> {
         let at = self.at;
         let count = self.u64(what)?;

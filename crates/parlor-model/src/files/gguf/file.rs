@@ -1,9 +1,10 @@
-//! One GGUF file, which holds a whole model: what its metadata says, and its tensors, lying in the mapped file.
+//! One GGUF file, which holds a whole model: its metadata and its mapped tensors.
 //!
-//! Versions 2 and 3, little-endian. Source: `docs/gguf.md` of ggml. Nothing is trusted: every count and size is held against
-//! the bytes that there are before anything is allocated, and tensors must not overlap. Own code, because the crates that
-//! read the format either bring an engine of their own (`candle-core`) or read from a stream and trust its counts; the
-//! format itself is a page. Leaves out: models split over several files, big-endian files, nested arrays.
+//! Versions 2 and 3, little-endian. Source: `docs/gguf.md` of ggml. Nothing is trusted: every count and size
+//! is checked against the length of the file before anything is allocated, and tensors must not overlap. Own
+//! code, because the crates that read the format either bring an engine of their own (`candle-core`) or read
+//! from a stream and trust its counts; the format itself is a page. Leaves out: models split over several
+//! files, big-endian files, nested arrays.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ pub(crate) struct Gguf {
     pub(crate) weights: WeightFiles,
 }
 
-/// Whether a path means a GGUF file rather than a directory: by its name, or by how it begins.
+/// Whether a path is a GGUF file: by its extension, or by its first bytes.
 pub(crate) fn is_gguf(path: &Path) -> bool {
     let begins = || {
         use std::io::Read;
@@ -42,8 +43,8 @@ impl Gguf {
     /// Maps a file and reads its header.
     ///
     /// # Errors
-    /// `NotFound` when it cannot be read; `Corrupt` when it is damaged; `Incompatible` for another version or a part of a
-    /// split model.
+    /// `NotFound` when it cannot be read; `Corrupt` when it is damaged; `Incompatible` for another version or
+    /// a part of a split model.
     pub(crate) fn open(path: &Path) -> Result<Self, ModelLoadError> {
         let file = Arc::new(MappedFile::open(path).map_err(|error| ModelLoadError::reading(path, &error))?);
         lfs::refuse(path, file.bytes())?;

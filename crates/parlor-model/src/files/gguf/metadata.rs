@@ -1,4 +1,5 @@
-//! The keys and values at the beginning of a GGUF file, typed as they are asked for. Texts and lists stay in the file.
+//! The keys and values at the beginning of a GGUF file, typed as they are asked for. Texts and lists stay in
+//! the file.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -11,12 +12,12 @@ use super::cursor::Cursor;
 use super::damage::{at, damaged};
 use crate::error::{LoadErrorKind, ModelLoadError};
 
-/// Bytes that a key with its value takes at least.
+/// Fewest bytes of a key with its value.
 pub(super) const LEAST_BYTES: usize = 8 + 1 + 4 + 1;
 const TEXT: u32 = 8;
 const LIST: u32 = 9;
 
-/// A value, by what it can be asked for.
+/// A value by kind; lists and texts by their range in the file.
 #[derive(Clone, Debug)]
 enum Value {
     Integer(i128),
@@ -34,7 +35,7 @@ pub(crate) struct Metadata {
     values: HashMap<String, Value>,
 }
 
-/// Bytes of a number of this type; none for others.
+/// Bytes of a number of this type; `None` for other types.
 fn size(kind: u32) -> Option<usize> {
     match kind {
         0 | 1 | 7 => Some(1),
@@ -45,7 +46,7 @@ fn size(kind: u32) -> Option<usize> {
     }
 }
 
-/// The number that `bytes`, as many as its type has, spell.
+/// The number in `bytes`, of which there are as many as its type has.
 fn number(kind: u32, bytes: &[u8]) -> Option<Value> {
     let signed = |value: i64| Some(Value::Integer(i128::from(value)));
     match (kind, bytes) {
@@ -98,14 +99,14 @@ impl Metadata {
         ModelLoadError::new(kind, at(self.path(), &format!("key `{key}`")), what, help)
     }
 
-    /// What to say when a key that a model needs is not there.
+    /// The error for a required key that is missing.
     pub(crate) fn missing(&self, key: &str) -> ModelLoadError {
         let help =
             "the file was written by another kind of converter, or cut; convert or download the model again";
         self.problem(LoadErrorKind::Corrupt, key, "this key is missing, and the model needs it", help)
     }
 
-    /// What to say when a value is of another type or out of its range.
+    /// The error for a value of another type or out of range.
     pub(crate) fn wrong(&self, key: &str, expected: &str) -> ModelLoadError {
         let found = match self.values.get(key) {
             None => "missing".to_owned(),
@@ -152,7 +153,7 @@ impl Metadata {
         })
     }
 
-    /// Yes or no.
+    /// A boolean.
     pub(crate) fn flag(&self, key: &str) -> Result<Option<bool>, ModelLoadError> {
         self.ask(key, "true or false", |value| match value {
             Value::Flag(value) => Some(*value),
@@ -204,7 +205,7 @@ impl Metadata {
     }
 }
 
-/// A value of any type. Lists are measured, not read.
+/// Reads a value of any type. Lists are skipped, not read.
 fn value(cursor: &mut Cursor<'_>, what: &str) -> Result<Value, ModelLoadError> {
     let place = format!("byte {}", cursor.position());
     let unknown =

@@ -1,4 +1,4 @@
-//! The table of tensors of a GGUF file, and where each lies.
+//! The tensor table of a GGUF file: name, shape, dtype and byte range of each.
 
 use std::ops::Range;
 use std::path::Path;
@@ -12,12 +12,12 @@ use super::metadata::Metadata;
 use crate::error::ModelLoadError;
 use crate::files::weight_files::{Container, StoredDtype, TensorEntry, WeightFiles};
 
-/// Bytes that an entry takes at least: a name, one dimension, type and offset.
+/// Fewest bytes of an entry: a name, one dimension, type and offset.
 pub(super) const LEAST_BYTES: usize = 8 + 1 + 4 + 8 + 4 + 8;
 const MOST_DIMENSIONS: u32 = 4;
 const LARGEST_ALIGNMENT: u64 = 1 << 16;
 
-/// What ggml's number of a type means.
+/// The dtype of ggml's type number.
 fn stored_dtype(id: u32) -> StoredDtype {
     let block = |format| StoredDtype::Weight(DType::Block(format));
     let other = |name: &str| StoredDtype::Other(name.to_owned());
@@ -46,15 +46,15 @@ fn stored_dtype(id: u32) -> StoredDtype {
     }
 }
 
-/// A tensor as the table has it; its bytes are counted from the beginning of the data.
-struct Row<'a> {
+/// A row of the table; byte offsets are relative to the start of the data.
+struct TensorRow<'a> {
     name: &'a str,
     shape: Vec<usize>,
     dtype: StoredDtype,
     bytes: Range<u64>,
 }
 
-fn row<'a>(cursor: &mut Cursor<'a>, alignment: u64) -> Result<Row<'a>, ModelLoadError> {
+fn row<'a>(cursor: &mut Cursor<'a>, alignment: u64) -> Result<TensorRow<'a>, ModelLoadError> {
     let name = cursor.name("a tensor's name")?;
     let (path, place) = (cursor.path, format!("tensor `{name}`"));
     let dimensions = cursor.u32("a number of dimensions")?;
@@ -62,7 +62,7 @@ fn row<'a>(cursor: &mut Cursor<'a>, alignment: u64) -> Result<Row<'a>, ModelLoad
         let what = format!("it has {dimensions} dimensions, and 1 to {MOST_DIMENSIONS} are allowed");
         return Err(damaged(path, &place, what));
     }
-    // Fastest first in the file.
+    // The file lists the fastest dimension first.
     let mut shape = Vec::new();
     let mut elements = 1usize;
     for _ in 0..dimensions {
@@ -95,13 +95,13 @@ fn row<'a>(cursor: &mut Cursor<'a>, alignment: u64) -> Result<Row<'a>, ModelLoad
             }
             dtype.bytes(elements) as u64
         }
-        // Of a type that is not read, only the name matters.
+        // A dtype that is not read: only its name matters.
         StoredDtype::Other(_) => 0,
     };
     let end = offset
         .checked_add(size)
         .ok_or_else(|| damaged(path, &place, format!("it begins at byte {offset} of the data")))?;
-    Ok(Row { name, shape, dtype, bytes: offset..end })
+    Ok(TensorRow { name, shape, dtype, bytes: offset..end })
 }
 
 pub(super) fn read(
@@ -129,11 +129,11 @@ pub(super) fn read(
     Ok(weights)
 }
 
-/// Every tensor lies in the file, and none in another one.
-fn check_places(rows: &[Row<'_>], data: u64, file: u64, path: &Path) -> Result<(), ModelLoadError> {
-    let mut order: Vec<&Row<'_>> = rows.iter().collect();
+/// Checks that every tensor is within the file, and that none overlap.
+fn check_places(rows: &[TensorRow<'_>], data: u64, file: u64, path: &Path) -> Result<(), ModelLoadError> {
+    let mut order: Vec<&TensorRow<'_>> = rows.iter().collect();
     order.sort_by_key(|row| (row.bytes.start, row.bytes.end));
-    let mut previous: Option<&Row<'_>> = None;
+    let mut previous: Option<&TensorRow<'_>> = None;
     for row in order {
         let place = format!("tensor `{}`", row.name);
         if data.checked_add(row.bytes.end).is_none_or(|end| end > file) {

@@ -1,8 +1,8 @@
-//! `--against`: another program does the same work, in turn with Parlor in one run, so that both meet the same moods of the
-//! machine. What is compared is medians.
+//! `--against`: another program does the same work, alternating with Parlor in one run, so that both see the
+//! same load of the machine. Compares medians.
 //!
-//! llama.cpp reads the same GGUF file and is asked by its own `llama-bench` and `llama-batched-bench`; PyTorch gets the shape and makes
-//! its weights up. Neither comes with Parlor: `--peer` says where it is.
+//! llama.cpp reads the same GGUF file and is measured by its own `llama-bench` and `llama-batched-bench`;
+//! PyTorch gets the shape and draws random weights. Neither comes with Parlor: `--peer` names its location.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use parlor::kernels::parallel::threads;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::work::{Measured, Subject};
+use super::work::{Measurement, Subject};
 use crate::cli::{BenchPeer, BenchWork};
 use crate::failure::Failure;
 use crate::output::note;
@@ -26,7 +26,7 @@ pub(crate) struct Comparison {
     pub(crate) results: Vec<Compared>,
 }
 
-/// One work, done by both.
+/// A task with the results of both programs.
 #[derive(Debug, Serialize)]
 pub(crate) struct Compared {
     pub(crate) name: String,
@@ -56,7 +56,7 @@ fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// What both do.
+/// A task of both programs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Task {
     Prefill,
@@ -223,7 +223,7 @@ fn llama_cpp(directory: &Path, model: &Path, task: Task) -> Result<Option<f64>, 
     speed.map(Some).ok_or_else(|| unread(&said))
 }
 
-/// What a program prints on stdout, given this on stdin.
+/// Runs a program with this input; returns its stdout.
 fn said(mut command: Command, input: &str) -> Result<String, Failure> {
     let name = command.get_program().to_string_lossy().into_owned();
     let failed = |error: std::io::Error| Failure::failed(format!("{name} cannot be run: {error}"));
@@ -247,20 +247,21 @@ fn said(mut command: Command, input: &str) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// What both reached at one task, round by round.
+/// The results of both at one task, round by round.
 struct Series {
     task: Task,
-    measured: Option<Measured>,
+    measured: Option<Measurement>,
     own: Vec<f64>,
     peer: Vec<f64>,
 }
 
-/// Both do `tasks`, in turn, `rounds` times. `own` measures one; tasks that the peer does not have are left out.
+/// Measures `tasks` of both programs alternately, `rounds` times. `own` measures one of Parlor; tasks that
+/// the peer lacks are left out.
 pub(crate) fn compare(
     peer: &Peer,
     tasks: &[Task],
     rounds: usize,
-    mut own: impl FnMut(Task) -> Result<Measured, Failure>,
+    mut own: impl FnMut(Task) -> Result<Measurement, Failure>,
 ) -> Result<Comparison, Failure> {
     let start = |task: &Task| Series { task: *task, measured: None, own: Vec::new(), peer: Vec::new() };
     let mut series: Vec<Series> = tasks.iter().map(start).collect();

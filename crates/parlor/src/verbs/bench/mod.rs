@@ -1,4 +1,4 @@
-//! `parlor bench`: what this machine can do, and how much of it a model's work reaches.
+//! `parlor bench`: benchmarks this machine, and a model against the machine's limits.
 
 mod against;
 mod shapes;
@@ -21,9 +21,9 @@ use crate::model::load_in;
 use crate::output::note;
 use against::{Compared, Comparison, Peer, Task};
 use shapes::{DTYPES, SHAPES};
-use work::{Measured, Subject};
+use work::{Measurement, Subject};
 
-/// Memory over which reading is measured, at most: more than the caches of any processor.
+/// Largest buffer for measuring memory bandwidth: more than the caches of any processor.
 const READ: u64 = 1 << 30;
 
 #[derive(Debug, Serialize)]
@@ -32,7 +32,7 @@ struct Report {
     limits: Peaks,
     model: String,
     dtype: &'static str,
-    results: Vec<Measured>,
+    results: Vec<Measurement>,
     #[serde(skip_serializing_if = "Option::is_none")]
     against: Option<Comparison>,
 }
@@ -44,7 +44,7 @@ struct Machine {
     memory_bytes: Option<u64>,
 }
 
-/// [`Roofline`] in the units that people use.
+/// [`Roofline`] in customary units.
 #[derive(Debug, Serialize)]
 struct Peaks {
     read_gb_per_second: f64,
@@ -67,7 +67,7 @@ impl From<Roofline> for Peaks {
 
 pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<(), Failure> {
     let choice = Choice::of(args)?;
-    // Which instructions to measure with.
+    // The instruction set to measure with.
     context.config()?;
     interrupt::watch(OnInterrupt::Exit);
     note("measuring the machine");
@@ -105,9 +105,9 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<(), Failure> {
         return context.output.result(&report, || text(&report));
     }
     if wanted(BenchWork::Load) && args.model.is_some() {
-        results.push(Measured::new("load", start.elapsed().as_secs_f64(), "s", None));
+        results.push(Measurement::new("load", start.elapsed().as_secs_f64(), "s", None));
         subject.first_token()?;
-        results.push(Measured::new("load and first token", start.elapsed().as_secs_f64(), "s", None));
+        results.push(Measurement::new("load and first token", start.elapsed().as_secs_f64(), "s", None));
     }
     if wanted(BenchWork::Prefill) {
         note("measuring prefill");
@@ -135,7 +135,7 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<(), Failure> {
 enum Choice {
     /// A model on disk.
     Model { name: String, dtype: Option<DType> },
-    /// A shape with weights made up.
+    /// A shape with random weights.
     Shape { name: String, architecture: Architecture, config: Box<DecoderConfig>, dtype: DType },
 }
 
@@ -192,8 +192,8 @@ fn unknown(flag: &str, known: &[&str]) -> Failure {
     Failure::input_help(format!("there is no such `{flag}`"), format!("one of {}", known.join(", ")))
 }
 
-fn line(measured: &Measured) -> String {
-    let Measured { name, value, unit, limit, percent_of_limit, .. } = measured;
+fn line(measured: &Measurement) -> String {
+    let Measurement { name, value, unit, limit, percent_of_limit, .. } = measured;
     let beside = match (limit, percent_of_limit) {
         (Some(limit), Some(percent)) => format!("  of {limit:.1} at most, {percent:.0}%"),
         _ => String::new(),

@@ -1,4 +1,4 @@
-//! Models to measure that nobody has to download: well-known shapes with weights made on the fly.
+//! Models for benchmarks that need no download: well-known shapes with random weights.
 
 use parlor::kernels::{BlockFormat, DType, Tensor};
 use parlor::model::Architecture;
@@ -46,10 +46,10 @@ pub(crate) fn shape(name: &str) -> Option<(Architecture, DecoderConfig)> {
     Some((family, DecoderConfig { bias, ..config }))
 }
 
-/// A decoder of this shape whose matrices are in `dtype`, with weights as large as new ones: evenly spread instead of
-/// normal, which no kernel notices and which is made in seconds.
+/// A decoder of this shape with matrices in `dtype`, and random weights of the magnitude of initial ones:
+/// uniform instead of normal, which is faster and makes no difference to the kernels.
 pub(crate) fn decoder(config: DecoderConfig, dtype: DType) -> Result<Decoder, DecoderError> {
-    // The standard deviation of an even spread is its half width over the root of 3.
+    // The standard deviation of a uniform distribution is its half width over the root of 3.
     let width = config.initializer_range * 3f32.sqrt();
     let tensor = |index: usize, shape: &[usize], kind: Kind| {
         let len = shape.iter().product();
@@ -63,7 +63,7 @@ pub(crate) fn decoder(config: DecoderConfig, dtype: DType) -> Result<Decoder, De
     let mut parameters = Vec::new();
     for (index, spec) in parameter_specs(&config).into_iter().enumerate() {
         let mut tensor = tensor(index, &spec.shape, spec.kind)?;
-        // As GGUF files have it: the table and head in 8 bits where the blocks are in 4.
+        // As in GGUF files: embedding and head in 8 bits when the blocks are in 4.
         let own = match (spec.role, dtype) {
             (Role::TokenEmbedding | Role::Head, DType::Block(BlockFormat::Q4_0)) => {
                 DType::Block(BlockFormat::Q8_0)

@@ -1,4 +1,5 @@
-//! The work that is measured, each beside the machine's limit: the bytes it must read, or the products it must make.
+//! The measured work, each with the machine's limit for it: by the bytes that it must read, or its arithmetic
+//! operations.
 
 use std::time::Instant;
 
@@ -16,29 +17,29 @@ use crate::failure::Failure;
 
 /// Tokens of a prompt, and of a training step.
 const PROMPT: usize = 512;
-/// Tokens of the prompt that a first answer waits for.
+/// Tokens of the prompt for the time to the first token.
 const QUESTION: usize = 8;
-/// Tokens before those that decoding adds.
+/// Tokens in the cache before decoding is measured.
 const BEFORE: usize = 64;
-/// Shortest time of a measurement, in seconds, and fewest rounds.
+/// Minimum time of a measurement in seconds, and minimum number of rounds.
 const LONG_ENOUGH: f64 = 2.0;
 const ROUNDS: usize = 3;
 
 /// One line of the report.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Measured {
+pub(crate) struct Measurement {
     pub(crate) name: String,
     pub(crate) value: f64,
     pub(crate) unit: &'static str,
-    /// What the machine would reach if nothing but the necessary bytes and products took time.
+    /// The roofline: the value if only the necessary memory traffic and arithmetic took time.
     pub(crate) limit: Option<f64>,
     pub(crate) percent_of_limit: Option<f64>,
-    /// Pages of memory that a step had to ask the system for, once it had run before: 0 where nothing is allocated.
+    /// Page faults of a step after a warm-up: 0 when nothing is allocated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) page_faults: Option<f64>,
 }
 
-impl Measured {
+impl Measurement {
     pub(crate) fn new(name: impl Into<String>, value: f64, unit: &'static str, limit: Option<f64>) -> Self {
         let percent_of_limit = limit.map(|limit| 100.0 * value / limit);
         Self { name: name.into(), value, unit, limit, percent_of_limit, page_faults: None }
@@ -54,18 +55,18 @@ pub(crate) struct Subject {
     pub(crate) decoder: Decoder,
     pub(crate) architecture: Architecture,
     pub(crate) dtype: DType,
-    /// Bytes of memory to measure the machine's reading with.
+    /// Size in bytes of the buffer for measuring memory bandwidth.
     pub(crate) reading: usize,
 }
 
-/// What the machine can do, by the most of a measurement over so many bytes.
+/// The machine's roofline, by the best of several measurements over a buffer of this many bytes.
 pub(crate) fn limits(reading: usize) -> Result<Roofline, Failure> {
     roofline::measure(reading)
         .map_err(|error| Failure::failed(format!("there is no memory to read: {error}")))
 }
 
-/// What `work` measures, and what the machine can do just before or after it: others that share it change that within
-/// seconds.
+/// The result of `work`, and the machine's roofline just before and after it, which other users of a shared
+/// machine change within seconds.
 fn beside_limits<R>(
     reading: usize,
     work: impl FnOnce() -> Result<R, Failure>,
@@ -83,9 +84,9 @@ fn ids(count: usize, vocabulary: usize) -> Vec<u32> {
     (0..count).map(|n| (n * 7919 % vocabulary) as u32).collect()
 }
 
-/// The median of some rounds of `work`, which says how many seconds it took; and the page faults of a round.
+/// The median time of several rounds of `work`, which returns its seconds, and the page faults of a round.
 fn median(mut work: impl FnMut() -> Result<f64, Failure>) -> Result<(f64, Option<f64>), Failure> {
-    // Buffers are made and pages are touched the first time; the second time allocators have learned.
+    // Two warm-up rounds: the first allocates buffers and touches pages, the second settles allocators.
     work()?;
     work()?;
     let mut times = Vec::with_capacity(1 << 12);
@@ -99,16 +100,17 @@ fn median(mut work: impl FnMut() -> Result<f64, Failure>) -> Result<(f64, Option
     Ok((times[times.len() / 2], faults))
 }
 
-/// Minor page faults of this process so far, where the system says.
+/// Minor page faults of this process so far, if the system reports them.
 fn page_faults() -> Option<u64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // After the name, which may hold anything and ends with the last parenthesis: state, six numbers, and this one.
+    // After the name, which may hold anything and ends with the last parenthesis, come the state, six
+    // numbers, and this one.
     stat.rsplit_once(')')?.1.split_whitespace().nth(7)?.parse().ok()
 }
 
 impl Subject {
-    /// Bytes of all weights that a step reads: all but the embedding, of which a step reads some rows, unless it is
-    /// the head too.
+    /// Bytes of the weights that a step reads: all but the embedding, of which it reads some rows only,
+    /// unless that is also the head.
     fn bytes(&self) -> f64 {
         let tied = !self.decoder.parameters().iter().any(|parameter| parameter.spec.role == Role::Head);
         let read = |role: Role| role != Role::TokenEmbedding || tied;
@@ -116,7 +118,7 @@ impl Subject {
         read.map(|parameter| parameter.tensor.dtype().bytes(parameter.spec.len()) as f64).sum()
     }
 
-    /// Operations of a token's way through the blocks: two for each element of each matrix.
+    /// Operations per token in the blocks: two per element of each matrix.
     fn operations(&self) -> f64 {
         let block = |role: Role| matches!(role, Role::Block { .. });
         let matrices = self.decoder.parameters().iter().map(|parameter| &parameter.spec);
@@ -126,13 +128,13 @@ impl Subject {
             .sum()
     }
 
-    /// Operations of a token's way through the head.
+    /// Operations per token in the head.
     fn head_operations(&self) -> f64 {
         let config = self.decoder.config();
         2.0 * (config.hidden_size * config.vocab_size) as f64
     }
 
-    /// Operations per second of the fastest unit that takes these weights.
+    /// Peak operations per second for weights of this format.
     fn peak(&self, limits: Roofline) -> f64 {
         match self.dtype {
             DType::F32 => limits.f32,
@@ -141,7 +143,7 @@ impl Subject {
         }
     }
 
-    /// The answer's first token, after a prompt of a few.
+    /// Time to the first token, after a short prompt.
     pub(crate) fn first_token(&self) -> Result<(), Failure> {
         let ids = ids(QUESTION, self.decoder.config().vocab_size);
         let mut cache = KvCache::new(self.decoder.config(), 1);
@@ -153,7 +155,7 @@ impl Subject {
     }
 
     /// Tokens per second of a prompt.
-    pub(crate) fn prefill(&self) -> Result<Measured, Failure> {
+    pub(crate) fn prefill(&self) -> Result<Measurement, Failure> {
         let ids = ids(PROMPT, self.decoder.config().vocab_size);
         let mut saved = Workspace::default();
         let round = || {
@@ -167,7 +169,7 @@ impl Subject {
         let ((seconds, faults), limits) = beside_limits(self.reading, || median(round))?;
         let operations = PROMPT as f64 * self.operations() + self.head_operations();
         let limit = PROMPT as f64 * self.peak(limits) / operations;
-        Ok(Measured::new(
+        Ok(Measurement::new(
             format!("prefill, {PROMPT} tokens"),
             PROMPT as f64 / seconds,
             "tokens/s",
@@ -176,8 +178,8 @@ impl Subject {
         .with_faults(faults))
     }
 
-    /// Tokens per second of `sequences` answers at once.
-    pub(crate) fn decode(&self, sequences: usize) -> Result<Measured, Failure> {
+    /// Decoded tokens per second of `sequences` sequences at once.
+    pub(crate) fn decode(&self, sequences: usize) -> Result<Measurement, Failure> {
         let config = self.decoder.config();
         let (mut cache, mut saved) = (KvCache::new(config, sequences), Workspace::default());
         let ids = ids(BEFORE, config.vocab_size);
@@ -188,7 +190,7 @@ impl Subject {
         }
         let rows: Vec<usize> = (0..sequences).collect();
         let round = || {
-            // Always as many tokens before.
+            // Always with the same number of tokens in the cache.
             (0..sequences).for_each(|sequence| cache.truncate(sequence, BEFORE));
             let mut batch = Batch::default();
             for sequence in 0..sequences {
@@ -204,11 +206,11 @@ impl Subject {
         let limit = sequences as f64 * limits.read / bytes;
         let name = if sequences == 1 { "1 sequence".to_owned() } else { format!("{sequences} sequences") };
         let value = sequences as f64 / seconds;
-        Ok(Measured::new(format!("decode, {name}"), value, "tokens/s", Some(limit)).with_faults(faults))
+        Ok(Measurement::new(format!("decode, {name}"), value, "tokens/s", Some(limit)).with_faults(faults))
     }
 
-    /// Tokens per second of a training step on an adapter of rank 16, or on all weights.
-    pub(crate) fn train(mut self, lora: bool) -> Result<Measured, Failure> {
+    /// Tokens per second of a training step of a LoRA adapter of rank 16, or of all weights.
+    pub(crate) fn train(mut self, lora: bool) -> Result<Measurement, Failure> {
         let config = self.decoder.config().clone();
         let (name, arithmetic) = match lora {
             true => {
@@ -250,11 +252,11 @@ impl Subject {
             Ok(start.elapsed().as_secs_f64())
         };
         let ((seconds, faults), limits) = beside_limits(reading, || median(round))?;
-        // Forward, and twice that backward; frozen weights need no gradient of their own.
+        // Forward, and twice that backward; frozen weights need no weight gradient.
         let passes = if lora { 2.0 } else { 3.0 };
         let peak = if arithmetic == Arithmetic::F32 { limits.f32 } else { peak_of_bf16(limits) };
         let limit = peak / (passes * (self.operations() + self.head_operations()));
-        Ok(Measured::new(name, PROMPT as f64 / seconds, "tokens/s", Some(limit)).with_faults(faults))
+        Ok(Measurement::new(name, PROMPT as f64 / seconds, "tokens/s", Some(limit)).with_faults(faults))
     }
 }
 

@@ -1,11 +1,11 @@
-//! `parlor data inspect`: rows as training would see them, with what is trained marked or coloured.
+//! `parlor data inspect`: rows as training would see them, with trained tokens marked or coloured.
 
 use std::path::Path;
 
 use parlor::text::{DataReport, Dataset, SourcedRow, SpecialTokens, Tokenizer, read_with};
 use serde_json::{Value, json};
 
-use super::measure::{Measured, Part, measure, text_side};
+use super::encode::{EncodedRow, Sequence, encode_rows, text_model};
 use super::report::text;
 use super::used::used;
 use crate::cli::{ModelArgs, TemplateArgs};
@@ -16,10 +16,10 @@ use crate::progress::grouped;
 
 /// What is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shown {
-    /// What there is to say of all rows.
+pub(super) enum Detail {
+    /// The summary of all rows.
     Summary,
-    /// That, and the first rows.
+    /// The summary and the first rows.
     Rows,
 }
 
@@ -29,33 +29,33 @@ pub(super) fn run(
     args: &ModelArgs,
     template: &TemplateArgs,
     count: usize,
-    shown: Shown,
+    shown: Detail,
 ) -> Result<(), Failure> {
     let config = context.config()?;
     let Dataset { rows, mut report } = read_with(path, &config.data.read_options())?;
-    let side = text_side(context, args, template)?;
-    let (measured, findings) = measure(&config, &rows, &side, &mut report)?;
+    let side = text_model(context, args, template)?;
+    let (encoded, findings) = encode_rows(&config, &rows, &side, &mut report)?;
     let limit = config.data.max_length;
     if context.output.is_json() {
-        let mut value = value(&report, &measured, limit, &rows[..count.min(rows.len())]);
+        let mut value = value(&report, &encoded, limit, &rows[..count.min(rows.len())]);
         value["findings"] = json!(findings);
         value["template_date"] = json!(side.template_date());
         return output::json(&value);
     }
     let mut out = text(&report);
-    let (total, trained) = totals(&measured);
+    let (total, trained) = totals(&encoded);
     out.push_str(&format!(
         "{} examples, {} tokens, {} of them trained ({:.0}%)\n",
-        grouped(measured.len() as u64),
+        grouped(encoded.len() as u64),
         grouped(total as u64),
         grouped(trained as u64),
         100.0 * trained as f64 / total.max(1) as f64
     ));
-    let long = measured.iter().filter(|row| row.tokens() > limit).count();
+    let long = encoded.iter().filter(|row| row.tokens() > limit).count();
     if long > 0 {
         out.push_str(&format!("{} rows are longer than data.max_length ({limit})\n", grouped(long as u64)));
     }
-    let left_out = rows.len().saturating_sub(measured.len());
+    let left_out = rows.len().saturating_sub(encoded.len());
     if left_out > 0 {
         out.push_str(&format!("{left_out} rows are left out: no token would be trained\n"));
     }
@@ -67,12 +67,12 @@ pub(super) fn run(
             "the chat template reads the date: {date} here, in a run the day on which it began\n"
         ));
     }
-    if shown == Shown::Summary {
+    if shown == Detail::Summary {
         return output::line(&out);
     }
     let colours = Colours::of_stdout();
     let how = if colours == Colours::On { "coloured" } else { "in «»" };
-    for row in measured.iter().take(count) {
+    for row in encoded.iter().take(count) {
         out.push_str(&format!("\n{}, {} tokens (trained parts are {how})\n", row.source, row.tokens()));
         if let Some(sourced) = rows.iter().find(|sourced| sourced.source == row.source) {
             out.push_str(&format!("made of {}\n", used(sourced).join(", ")));
@@ -88,16 +88,16 @@ pub(super) fn run(
     output::line(&out)
 }
 
-fn totals(measured: &[Measured]) -> (usize, usize) {
-    (measured.iter().map(Measured::tokens).sum(), measured.iter().map(Measured::trained).sum())
+fn totals(encoded: &[EncodedRow]) -> (usize, usize) {
+    (encoded.iter().map(EncodedRow::tokens).sum(), encoded.iter().map(EncodedRow::trained).sum())
 }
 
 const TRAINED: &str = "\u{1b}[32m";
 const PARTLY: &str = "\u{1b}[33m";
 const PLAIN: &str = "\u{1b}[0m";
 
-/// A part's text, with what is trained in colour (green; yellow where it counts less than fully) or between «».
-fn marked(part: &Part, tokenizer: &Tokenizer, colours: Colours) -> Result<String, Failure> {
+/// The text of a sequence, with trained tokens in colour (green; yellow for a weight below 1) or between «».
+fn marked(part: &Sequence, tokenizer: &Tokenizer, colours: Colours) -> Result<String, Failure> {
     let mut out = String::new();
     let mut start = 0;
     while start < part.ids.len() {
@@ -109,7 +109,7 @@ fn marked(part: &Part, tokenizer: &Tokenizer, colours: Colours) -> Result<String
             (true, Colours::Off) => format!("«{text}»"),
             (true, Colours::On) => {
                 let colour = if weight < 1.0 { PARTLY } else { TRAINED };
-                // A terminal may end a colour with the line.
+                // A terminal may reset colours at the end of a line.
                 let lines: Vec<String> =
                     text.split('\n').map(|line| format!("{colour}{line}{PLAIN}")).collect();
                 lines.join("\n")
@@ -120,8 +120,8 @@ fn marked(part: &Part, tokenizer: &Tokenizer, colours: Colours) -> Result<String
     Ok(out)
 }
 
-fn value(report: &DataReport, measured: &[Measured], limit: usize, rows: &[SourcedRow]) -> Value {
-    let (total, trained) = totals(measured);
+fn value(report: &DataReport, encoded: &[EncodedRow], limit: usize, rows: &[SourcedRow]) -> Value {
+    let (total, trained) = totals(encoded);
     let made_of = |sourced: &SourcedRow| {
         let (source, kind) = (&sourced.source, sourced.row.kind());
         json!({ "file": source.file.as_ref(), "line": source.line, "kind": kind, "made_of": used(sourced) })
@@ -137,9 +137,9 @@ fn value(report: &DataReport, measured: &[Measured], limit: usize, rows: &[Sourc
         "ignored": report.ignored,
         "trained_tokens": trained,
         "total_tokens": total,
-        "examples": measured.len(),
-        "longer_than_max_length": measured.iter().filter(|row| row.tokens() > limit).count(),
+        "examples": encoded.len(),
+        "longer_than_max_length": encoded.iter().filter(|row| row.tokens() > limit).count(),
         "first_rows": rows.iter().map(made_of).collect::<Vec<_>>(),
-        "untrained": report.rows.saturating_sub(measured.len()),
+        "untrained": report.rows.saturating_sub(encoded.len()),
     })
 }

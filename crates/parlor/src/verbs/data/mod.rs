@@ -1,8 +1,8 @@
-//! `parlor data`: what is in data files, what is wrong with them, what training would see, and other shapes of them.
+//! `parlor data`: validates, inspects and converts data files.
 
 mod convert;
+mod encode;
 mod inspect;
-mod measure;
 mod report;
 mod used;
 mod validate;
@@ -15,7 +15,7 @@ pub(super) fn run(context: &Context, verb: &DataVerb) -> Result<(), Failure> {
     match verb {
         DataVerb::Validate { path, model } => validate::run(context, path, model),
         DataVerb::Inspect { path, model, template, rows, summary } => {
-            let shown = if *summary { inspect::Shown::Summary } else { inspect::Shown::Rows };
+            let shown = if *summary { inspect::Detail::Summary } else { inspect::Detail::Rows };
             inspect::run(context, path, model, template, *rows, shown)
         }
         DataVerb::Convert { input, output, to } => convert::run(context, input, output, *to),

@@ -1,4 +1,4 @@
-//! What a row was made of, column by column, as `inspect` shows it.
+//! The columns of a row that were used, as `inspect` shows them.
 
 use parlor::text::{Content, Message, Row, SourcedRow};
 

@@ -1,18 +1,18 @@
-//! `parlor data validate`: every problem with its place, and what the rows are like.
+//! `parlor data validate`: every problem with its place, and statistics of the rows.
 
 use std::path::Path;
 
 use parlor::text::{DataError, DataReport, Dataset, Duplicate, Lengths, characters, duplicates, read_with};
 use serde_json::json;
 
-use super::measure::{measure, text_side};
+use super::encode::{encode_rows, text_model};
 use super::report::{listed, text};
 use crate::cli::{ModelArgs, TemplateArgs};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::progress::grouped;
 
-/// What is known with a tokenizer only.
+/// Statistics that need a tokenizer.
 struct Tokens {
     total: usize,
     trained: usize,
@@ -24,7 +24,7 @@ pub(super) fn run(context: &Context, path: &Path, args: &ModelArgs) -> Result<()
     let config = context.config()?;
     let Dataset { rows, mut report } = match read_with(path, &config.data.read_options()) {
         Ok(dataset) => dataset,
-        // No usable row is a result of this verb, with the reasons as its problems.
+        // That no row is usable is a result of this verb, not a failure.
         Err(DataError::Empty { problems, .. }) if !problems.is_empty() => {
             let report =
                 DataReport { files: 1, problem_count: problems.len(), problems, ..DataReport::default() };
@@ -33,12 +33,12 @@ pub(super) fn run(context: &Context, path: &Path, args: &ModelArgs) -> Result<()
         Err(error) => return Err(error.into()),
     };
     let tokens = if args.model.is_some() && !rows.is_empty() {
-        let side = text_side(context, args, &TemplateArgs::default())?;
-        let (measured, _) = measure(&config, &rows, &side, &mut report)?;
-        let lengths: Vec<usize> = measured.iter().map(|row| row.tokens()).collect();
+        let side = text_model(context, args, &TemplateArgs::default())?;
+        let (encoded, _) = encode_rows(&config, &rows, &side, &mut report)?;
+        let lengths: Vec<usize> = encoded.iter().map(|row| row.tokens()).collect();
         Some(Tokens {
             total: lengths.iter().sum(),
-            trained: measured.iter().map(|row| row.trained()).sum(),
+            trained: encoded.iter().map(|row| row.trained()).sum(),
             too_long: lengths.iter().filter(|&&length| length > config.data.max_length).count(),
             lengths: Lengths::of(lengths),
         })

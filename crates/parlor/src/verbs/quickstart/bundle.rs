@@ -1,10 +1,10 @@
-//! The dialogues that are part of the program, so that `quickstart` needs nothing but the binary.
+//! The dialogues that are embedded in the program, so that `quickstart` needs only the binary.
 
 use std::path::Path;
 
 use include_dir::{Dir, include_dir};
+use parlor::files::atomic_file;
 use parlor::text::epoch_order;
-use parlor::train::storage::write_file;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -16,7 +16,7 @@ static EVAL: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../datasets/chat_eva
 /// Questions whose answers are shown after the training.
 pub(super) const SAMPLES: [&str; 3] = ["What is Parlor?", "How do I fine-tune a model?", "Hello!"];
 
-/// Messages after which a joined conversation is long enough.
+/// Number of messages of a joined conversation.
 const JOINED: usize = 8;
 
 /// Writes the dialogues below `directory`, as `train/` and `eval/`.
@@ -38,7 +38,7 @@ pub(super) fn write(directory: &Path) -> Result<(), Failure> {
 }
 
 fn put(path: &Path, contents: &[u8]) -> Result<(), Failure> {
-    write_file(path, contents)
+    atomic_file::write(path, contents)
         .map_err(|error| Failure::input(format!("cannot write {}: {error}", path.display())))
 }
 
@@ -49,8 +49,8 @@ fn dialogues(contents: &[u8]) -> Vec<Vec<Value>> {
     rows.filter_map(|row| row.get("messages")?.as_array().cloned()).collect()
 }
 
-/// The same dialogues once more, several in one conversation: most are a single question and its answer, and a bot
-/// that saw nothing else loses its head at the second question of a chat.
+/// The same dialogues, several joined into one conversation. Most are a single question with its answer, and
+/// a bot that is trained on nothing else fails at the second question of a chat.
 fn joined(dialogues: &[Vec<Value>]) -> String {
     let (mut out, mut conversation) = (String::new(), Vec::new());
     for index in epoch_order(dialogues.len(), 0, 0) {

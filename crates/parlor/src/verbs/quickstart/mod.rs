@@ -15,11 +15,11 @@ use parlor::configuration::{SaveMode, Sources};
 use parlor::engine::SamplingOverrides;
 use parlor::model::{LoadOptions, LoadedModel, MaxLength, load_directory};
 use parlor::text::Message;
-use parlor::train::{Outcome, Start, TrainRequest, TrainSummary, prepare};
+use parlor::train::{Outcome, Run, Start, TrainRequest, TrainSummary};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::train::{Shown, watch};
+use super::train::{Visibility, watch};
 use crate::answer::{answer, chat_prompt, sampling};
 use crate::cli::QuickstartArgs;
 use crate::context::Context;
@@ -57,12 +57,12 @@ pub(super) fn run(context: &Context, args: &QuickstartArgs) -> Result<(), Failur
     bundle::write(&directory.join("data"))?;
     let config_path = directory.join("config.yaml");
     let write_config = |max_steps: Option<u64>| {
-        parlor::train::storage::write_file(&config_path, config_text(directory, max_steps).as_bytes())
+        parlor::files::atomic_file::write(&config_path, config_text(directory, max_steps).as_bytes())
             .map_err(|error| Failure::input(error.to_string()))
     };
     write_config(None)?;
     let load = || -> Result<ConfigManager<Config>, Failure> {
-        // This directory's file alone: a config.yaml or an environment meant for other work must not get in.
+        // This directory's file alone: neither a config.yaml nor an environment for other work may apply.
         let sources = Sources {
             files: vec![config_path.clone()],
             set: context.global.set.clone(),
@@ -78,8 +78,8 @@ pub(super) fn run(context: &Context, args: &QuickstartArgs) -> Result<(), Failur
         write_config(Some(steps))?;
         manager = load()?;
     }
-    let prepared = prepare(request(&manager))?;
-    let summary = watch(context, prepared, Shown::All, &mut |_| {})?;
+    let prepared = Run::prepare(request(&manager))?;
+    let summary = watch(context, prepared, Visibility::All, &mut |_| {})?;
     if summary.outcome == Outcome::Interrupted {
         let config = config_path.display();
         note(&format!("interrupted; `parlor train -c {config} --resume` goes on"));
@@ -115,7 +115,7 @@ fn request(manager: &ConfigManager<Config>) -> TrainRequest {
     }
 }
 
-/// A second quickstart in the same directory has a model already, or a run to go on with.
+/// A second quickstart in the same directory finds a model, or a run to resume.
 fn refuse_finished(directory: &Path) -> Result<(), Failure> {
     let model = directory.join("model");
     let (shown, config) = (model.display(), directory.join("config.yaml"));
@@ -137,7 +137,7 @@ fn refuse_finished(directory: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The config that is written, and then trained with. `max_steps` replaces the epochs.
+/// The config that is written and trained with. `max_steps` replaces the epochs.
 fn config_text(directory: &Path, max_steps: Option<u64>) -> String {
     let path = |name: &str| Value::from(directory.join(name).to_string_lossy().into_owned()).to_string();
     let length = match max_steps {
@@ -153,7 +153,8 @@ fn config_text(directory: &Path, max_steps: Option<u64>) -> String {
     )
 }
 
-/// A model this small answers best with the likeliest token; the directory says so, for every program that reads it.
+/// A model this small answers best by greedy decoding, so the directory's generation settings say so for
+/// every program.
 fn prefer_likeliest(model: &Path) -> Result<(), Failure> {
     let path = model.join("generation_config.json");
     let failed = |error: &dyn std::fmt::Display| Failure::failed(format!("{}: {error}", path.display()));
@@ -165,7 +166,7 @@ fn prefer_likeliest(model: &Path) -> Result<(), Failure> {
     map.insert("do_sample".to_owned(), json!(false));
     map.insert("max_new_tokens".to_owned(), json!(128));
     let text = format!("{:#}\n", Value::Object(map));
-    parlor::train::storage::write_file(&path, text.as_bytes()).map_err(|error| failed(&error))
+    parlor::files::atomic_file::write(&path, text.as_bytes()).map_err(|error| failed(&error))
 }
 
 fn samples(model: &LoadedModel, params: &parlor::engine::SamplingParams) -> Result<Vec<Sample>, Failure> {

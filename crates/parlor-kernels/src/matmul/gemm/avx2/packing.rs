@@ -1,19 +1,18 @@
-//! Packing with 256-bit registers: squares of 8 by 8 elements exchanged where rows run along the depth, whole lines written
-//! where they run along the lanes.
+//! Packing with 256-bit registers: K-contiguous rows in transposed blocks of 8 x 8 elements, MN-contiguous rows as whole registers.
 
 use std::arch::x86_64::*;
 
 use half::bf16;
 
-use super::{OCTET, ROWS, tail_of_eight};
-use crate::matmul::gemm::kernel::{Panels, Rows};
+use crate::cpu::avx2::{LANES, lane_mask};
+use crate::matmul::gemm::microkernel::{PanelLayout, StridedRows};
 
-/// Values that are asked for ahead in a row that is read from one end to the other.
-const ALONG_A_ROW: usize = 128;
+/// Prefetch distance in values, along a row that is read from one end to the other.
+const PREFETCH_ALONG_ROW: usize = 128;
 /// Steps that are packed across all panels before the next.
-const STEPS_AT_ONCE: usize = 8;
+const STEPS_PER_PASS: usize = 8;
 
-/// To bf16 and back: as `round_to_bf16`.
+/// As `simd::round_to_bf16`.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn rounded(x: __m256) -> __m256 {
@@ -26,36 +25,36 @@ fn rounded(x: __m256) -> __m256 {
     _mm256_and_ps(bits, _mm256_castsi256_ps(_mm256_set1_epi32(0xFFFF_0000_u32.cast_signed())))
 }
 
-/// What a row is made of.
-pub(super) trait Octet: Sized {
-    /// The first eight of `values` in f32, zeros where there are none, rounded to bf16 where that is asked for.
+/// Element type of a row.
+pub(super) trait LoadVector: Sized {
+    /// The first eight of `values` in f32, zeros where there are fewer, rounded to bf16 if `ROUND`.
     ///
     /// # Safety
     /// AVX2 is there.
-    unsafe fn octet<const ROUND: bool>(values: &[Self]) -> __m256;
+    unsafe fn load<const ROUND: bool>(values: &[Self]) -> __m256;
 }
 
-impl Octet for f32 {
+impl LoadVector for f32 {
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn octet<const ROUND: bool>(values: &[f32]) -> __m256 {
+    unsafe fn load<const ROUND: bool>(values: &[f32]) -> __m256 {
         // SAFETY: all eight are there, or the mask leaves out what lies past the values.
         let x = unsafe {
-            match values.len() >= OCTET {
+            match values.len() >= LANES {
                 true => _mm256_loadu_ps(values.as_ptr()),
-                false => _mm256_maskload_ps(values.as_ptr(), tail_of_eight(values.len())),
+                false => _mm256_maskload_ps(values.as_ptr(), lane_mask(values.len())),
             }
         };
         if ROUND { rounded(x) } else { x }
     }
 }
 
-impl Octet for bf16 {
+impl LoadVector for bf16 {
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn octet<const ROUND: bool>(values: &[bf16]) -> __m256 {
-        let mut whole = [bf16::ZERO; OCTET];
-        let from = match values.len() >= OCTET {
+    unsafe fn load<const ROUND: bool>(values: &[bf16]) -> __m256 {
+        let mut whole = [bf16::ZERO; LANES];
+        let from = match values.len() >= LANES {
             true => values.as_ptr(),
             false => {
                 whole[..values.len()].copy_from_slice(values);
@@ -68,7 +67,7 @@ impl Octet for bf16 {
     }
 }
 
-/// Rows and columns of 8 x 8 exchanged.
+/// StridedRows and columns of 8 x 8 exchanged.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn transpose(rows: [__m256; 8]) -> [__m256; 8] {
@@ -100,18 +99,22 @@ fn transpose(rows: [__m256; 8]) -> [__m256; 8] {
     })
 }
 
-/// Packs squares of 8 lanes by 8 steps.
+/// Packs K-contiguous rows, 8 lanes by 8 steps at a time, into panels of which `MR` lanes are used in A.
 ///
 /// # Safety
-/// As [`Kernel::pack_across`](super::Kernel).
+/// As `Microkernel::pack_k_contiguous`.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn across<const ROUND: bool, T: Octet>(rows: Rows<'_, T>, layout: Panels, out: &mut [f32]) {
+pub(super) unsafe fn pack_k<const MR: usize, const ROUND: bool, T: LoadVector>(
+    rows: StridedRows<'_, T>,
+    layout: PanelLayout,
+    out: &mut [f32],
+) {
     let panels = out.chunks_exact_mut(layout.len()).take(rows.count.div_ceil(layout.used));
     for (index, panel) in panels.enumerate() {
         let end = ((index + 1) * layout.used).min(rows.count);
-        for first in (0..layout.stride).step_by(OCTET) {
+        for first in (0..layout.stride).step_by(LANES) {
             let row = (index * layout.used + first).min(end);
-            let own: [&[T]; OCTET] = std::array::from_fn(|lane| match row + lane < end {
+            let own: [&[T]; LANES] = std::array::from_fn(|lane| match row + lane < end {
                 true => rows.part(row + lane, 0, rows.width),
                 false => &[],
             });
@@ -119,70 +122,72 @@ pub(super) unsafe fn across<const ROUND: bool, T: Octet>(rows: Rows<'_, T>, layo
             // SAFETY: the contract of the caller.
             unsafe {
                 match end - row {
-                    ROWS => squares::<ROWS, ROUND, T>(own, (first, layout.stride), to),
-                    lanes if lanes >= OCTET => squares::<OCTET, ROUND, T>(own, (first, layout.stride), to),
-                    _ => squares::<0, ROUND, T>(own, (first, layout.stride), to),
+                    lanes if lanes == MR => transpose_rows::<MR, ROUND, T>(own, (first, layout.stride), to),
+                    lanes if lanes >= LANES => {
+                        transpose_rows::<LANES, ROUND, T>(own, (first, layout.stride), to)
+                    }
+                    _ => transpose_rows::<0, ROUND, T>(own, (first, layout.stride), to),
                 }
             }
         }
     }
 }
 
-/// Packs `rows` into eight lanes from `first` on. The first `LANES` are as long as the panel and the others empty, so that nothing
-/// is asked for each square; with 0 any of them may be.
+/// Packs `rows` into eight lanes from `first` on. The first `FULL` rows are as long as the panel and the others empty, which saves
+/// the length checks in the loop; with `FULL` = 0 the rows may have any length.
 ///
 /// # Safety
 /// AVX2 is there.
 #[target_feature(enable = "avx2")]
-unsafe fn squares<const LANES: usize, const ROUND: bool, T: Octet>(
-    rows: [&[T]; OCTET],
+unsafe fn transpose_rows<const FULL: usize, const ROUND: bool, T: LoadVector>(
+    rows: [&[T]; LANES],
     (first, stride): (usize, usize),
     panel: &mut [f32],
 ) {
     let width = panel.len() / stride;
-    assert!(rows[..LANES].iter().all(|row| row.len() == width), "rows of {width} values");
-    for (block, panel) in panel.chunks_mut(OCTET * stride).enumerate() {
-        let at = block * OCTET;
-        let mut values = [_mm256_setzero_ps(); OCTET];
-        if at + OCTET <= width && LANES > 0 {
-            for (value, row) in values.iter_mut().zip(&rows[..LANES]) {
+    assert!(rows[..FULL].iter().all(|row| row.len() == width), "rows of {width} values");
+    for (block, panel) in panel.chunks_mut(LANES * stride).enumerate() {
+        let at = block * LANES;
+        let mut values = [_mm256_setzero_ps(); LANES];
+        if at + LANES <= width && FULL > 0 {
+            for (value, row) in values.iter_mut().zip(&rows[..FULL]) {
                 let from = row.as_ptr().wrapping_add(at);
-                _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(ALONG_A_ROW).cast());
-                // SAFETY: the row is as long as the panel, which has this square.
-                *value = unsafe { T::octet::<ROUND>(std::slice::from_raw_parts(from, OCTET)) };
+                _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(PREFETCH_ALONG_ROW).cast());
+                // SAFETY: the row is as long as the panel, which has this block.
+                *value = unsafe { T::load::<ROUND>(std::slice::from_raw_parts(from, LANES)) };
             }
         } else {
             for (value, row) in values.iter_mut().zip(&rows) {
-                let part = &row[at.min(row.len())..(at + OCTET).min(row.len())];
+                let part = &row[at.min(row.len())..(at + LANES).min(row.len())];
                 // SAFETY: the contract of the caller.
-                *value = unsafe { T::octet::<ROUND>(part) };
+                *value = unsafe { T::load::<ROUND>(part) };
             }
         }
         for (step, value) in panel.chunks_exact_mut(stride).zip(transpose(values)) {
-            let lanes = &mut step[first..first + OCTET];
+            let lanes = &mut step[first..first + LANES];
             // SAFETY: the store fills these lanes.
             unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), value) };
         }
     }
 }
 
-/// Writes a step of each row, panel after panel.
+/// Packs MN-contiguous rows: each is a step of all panels.
 ///
 /// # Safety
-/// As [`Kernel::pack_along`](super::Kernel).
+/// As `Microkernel::pack_mn_contiguous`.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn along<const ROUND: bool, T: Octet>(
-    rows: Rows<'_, T>,
+pub(super) unsafe fn pack_mn<const ROUND: bool, T: LoadVector>(
+    rows: StridedRows<'_, T>,
     first_step: usize,
-    layout: Panels,
+    layout: PanelLayout,
     out: &mut [f32],
 ) {
-    let Rows { values, stride, count, width } = rows;
+    let StridedRows { values, stride, count, width } = rows;
     assert!(count == 0 || (count - 1) * stride + width <= values.len(), "{count} rows of {width} values");
-    // A few rows at a time across all panels: a row's lines are read once, from one end to the other. More rows than the
-    // nearest cache has ways would push each other out where rows are a power of two apart.
-    for first in (0..count).step_by(STEPS_AT_ONCE) {
-        let own = first..(first + STEPS_AT_ONCE).min(count);
+    // A few rows at a time across all panels: each row is read once, from one end to the other. More rows than L1 has ways would
+    // evict each other where rows are a power of two apart.
+    for first in (0..count).step_by(STEPS_PER_PASS) {
+        let own = first..(first + STEPS_PER_PASS).min(count);
         let panels = out.chunks_exact_mut(layout.len()).take(width.div_ceil(layout.used));
         for (index, panel) in panels.enumerate() {
             let at = index * layout.used;
@@ -190,19 +195,19 @@ pub(super) unsafe fn along<const ROUND: bool, T: Octet>(
             let lines = panel[(first_step + first) * layout.stride..].chunks_exact_mut(layout.stride);
             for (line, row) in lines.zip(own.clone()) {
                 let from = values.as_ptr().wrapping_add(row * stride + at);
-                // A task has a short part of each row: what is asked for ahead is that of the rows that come next.
-                _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(STEPS_AT_ONCE * stride).cast());
-                for (octet, lanes) in line.chunks_exact_mut(OCTET).enumerate() {
-                    // Lanes that a panel does not use may hold anything: no tile writes their sums.
+                // A task packs a short part of each row, so the prefetch is for the rows of the next pass.
+                _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(STEPS_PER_PASS * stride).cast());
+                for (vector, lanes) in line.chunks_exact_mut(LANES).enumerate() {
+                    // Unused lanes may hold anything: no tile writes their sums.
                     let values = match whole {
                         // SAFETY: rows lie within the values, and these within the row.
                         true => unsafe {
-                            std::slice::from_raw_parts(from.wrapping_add(octet * OCTET), OCTET)
+                            std::slice::from_raw_parts(from.wrapping_add(vector * LANES), LANES)
                         },
-                        false => rows.part(row, at + octet * OCTET, at + (octet + 1) * OCTET),
+                        false => rows.part(row, at + vector * LANES, at + (vector + 1) * LANES),
                     };
                     // SAFETY: the contract of the caller; the store fills these lanes.
-                    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), T::octet::<ROUND>(values)) };
+                    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), T::load::<ROUND>(values)) };
                 }
             }
         }
