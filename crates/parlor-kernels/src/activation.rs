@@ -2,10 +2,9 @@
 //!
 //! Inputs, output and gradients have one dtype: f32, or bf16 where only bf16 products read them. Arithmetic is in f32.
 
-use crate::parallel::ParallelExt as _;
-
 use crate::cpu::simd::{Element, dispatch, exp};
 use crate::memory::{ValuesMut, View};
+use crate::parallel::ParallelExt as _;
 
 /// The nonlinearity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

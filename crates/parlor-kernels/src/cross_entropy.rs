@@ -11,10 +11,9 @@ use std::ops::Range;
 
 use half::bf16;
 
-use crate::parallel::ParallelExt as _;
-
 use crate::cpu::simd::{dispatch, exp, max_of, round_into, sum_of};
 use crate::linear::{self, LayerGradient, Shape};
+use crate::parallel::ParallelExt as _;
 use crate::{Arithmetic, ValuesMut, View, Write};
 
 /// Largest rows and columns of a tile: 32 MiB of logits.
@@ -141,6 +140,20 @@ fn ranges(len: usize, step: usize) -> impl Iterator<Item = Range<usize>> + Clone
 ///
 /// # Panics
 /// When a target is not in the vocabulary: the caller checks.
+///
+/// ```
+/// use parlor_kernels::cross_entropy::{self, Head, Logits};
+/// use parlor_kernels::{Arithmetic, View};
+///
+/// let (vocab, hidden) = (4, 2);
+/// let weight = vec![0.0; vocab * hidden];
+/// let head = Head { weight: View::F32(&weight), vocab, hidden, arithmetic: Arithmetic::F32 };
+/// let (mut logp, mut lse) = ([0.0], [0.0]);
+/// let mut logits = Logits::default();
+/// cross_entropy::forward(head, (&[1.0, 2.0], &[3]), (&mut logp, &mut lse), &mut logits, None);
+/// // All logits are 0, so each of the four tokens has probability 1/4.
+/// assert!((logp[0] + 4f32.ln()).abs() < 1e-6);
+/// ```
 pub fn forward(
     head: Head<'_>,
     (x, targets): (&[f32], &[u32]),
@@ -312,11 +325,6 @@ impl RunningSoftmax {
     fn log(self) -> f32 {
         if self.max == f32::NEG_INFINITY { self.max } else { self.max + self.sum.ln() }
     }
-}
-
-/// `log(sum(exp(logits)))`, without overflow; NaN if any logit is.
-pub fn log_sum_exp(logits: &[f32]) -> f32 {
-    RunningSoftmax::of(logits).log()
 }
 
 /// Inputs of the backward: those of the forward, its result, and the gradient.

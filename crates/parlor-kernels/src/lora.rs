@@ -4,9 +4,8 @@
 //! Sources: LoRA (Hu et al., 2021); DoRA (Liu et al., 2024), section 4.3. A dropout mask is a function of seed and index
 //! alone, so the backward pass recomputes it.
 
-use crate::parallel::ParallelExt as _;
-
 use crate::View;
+use crate::parallel::ParallelExt as _;
 use crate::random::uniform;
 
 /// Elements of a task.

@@ -2,10 +2,9 @@
 //!
 //! The forward saves one or two statistics per row; the backward recomputes the normalised row from the input.
 
-use crate::parallel::ParallelExt as _;
-
 use crate::cpu::simd::{Element, dispatch, dot, sum_of};
 use crate::memory::ValuesMut;
+use crate::parallel::ParallelExt as _;
 
 /// Rows of a task: fixed, so that weight gradients are summed in the same order on any machine.
 const ROWS: usize = 64;
@@ -46,7 +45,7 @@ fn rms_forward_into<T: Element>(x: &[f32], weight: &[f32], eps: f32, y: &mut [T]
     );
 }
 
-/// `dx += ...`, `dweight += ...` (when asked for) from `dy`.
+/// `dx += ...` and, if given, `dweight += ...`, from `dy`.
 pub fn rms_backward(
     x: &[f32],
     weight: &[f32],
@@ -165,7 +164,7 @@ pub struct LayerNormGradients<'a> {
     pub bias: Option<&'a mut [f32]>,
 }
 
-/// `dx += ...` and the parameters' gradients (when asked for) from `dy`.
+/// `dx += ...` and the gradients of the parameters, if given, from `dy`.
 pub fn layer_backward(
     x: &[f32],
     weight: &[f32],

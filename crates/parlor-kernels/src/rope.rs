@@ -1,9 +1,8 @@
 //! Rotary position embedding (Su et al., 2021) in HF's layout: feature `i` of a head is rotated with feature
 //! `i + head_dim / 2`.
 
-use crate::parallel::ParallelExt as _;
-
 use crate::cpu::simd::dispatch;
+use crate::parallel::ParallelExt as _;
 
 /// Direction of the rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

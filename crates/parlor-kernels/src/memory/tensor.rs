@@ -67,6 +67,16 @@ pub(super) enum Storage {
 }
 
 /// A row-major, contiguous tensor.
+///
+/// ```
+/// use parlor_kernels::{DType, Tensor};
+///
+/// let tensor = Tensor::from_f32(&[2, 2], vec![1.0, 2.0, 3.0, 4.0])?;
+/// let narrow = tensor.to_dtype(DType::Bf16);
+/// assert_eq!((narrow.shape(), narrow.owned_bytes()), (&[2, 2][..], 8));
+/// assert_eq!(narrow.rows(1..2)?.to_f32_vec(), [3.0, 4.0]);
+/// # Ok::<(), parlor_kernels::TensorError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Tensor {
     pub(super) shape: Vec<usize>,
@@ -147,7 +157,7 @@ impl Tensor {
         self.view().len()
     }
 
-    /// Whether there is no element.
+    /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -3,10 +3,9 @@
 //! Source: `transformers.optimization.Adafactor` with `scale_parameter=False, relative_step=False`, as HF's `Trainer`
 //! configures it. Leaves out: the first moment, relative steps, scaling by the size of the parameter.
 
-use crate::parallel::ParallelExt as _;
-
 use super::parameter::CHUNK;
 use crate::cpu::simd::dispatch;
+use crate::parallel::ParallelExt as _;
 
 /// Added to squared gradients (HF's `eps[0]`).
 const EPSILON: f32 = 1e-30;

@@ -25,6 +25,17 @@ pub struct AdamW {
 
 /// One AdamW step over the moments `m` and `v`. `scale` multiplies the gradient first (clipping, and the division by
 /// the loss weight).
+///
+/// ```
+/// use parlor_kernels::optimizer::{AdamW, Parameter, adamw};
+///
+/// let (mut weight, gradient) = (vec![1.0; 4], vec![0.5; 4]);
+/// let (mut m, mut v) = (vec![0.0; 4], vec![0.0; 4]);
+/// let hyper = AdamW { lr: 0.01, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, step: 1 };
+/// adamw(Parameter::f32(&mut weight, &gradient), &mut m, &mut v, 1.0, &hyper);
+/// // The first step has the size of the learning rate.
+/// assert!((weight[0] - 0.99).abs() < 1e-6);
+/// ```
 pub fn adamw(parameter: Parameter<'_>, m: &mut [f32], v: &mut [f32], scale: f32, hyper: &AdamW) {
     let n = parameter.checked_len();
     assert!(m.len() == n && v.len() == n, "lengths of parameter and moments");

@@ -3,11 +3,10 @@
 //! Source: `bitsandbytes.optim.AdamW8bit`. The update uses the new moments before they are quantized. Weight decay comes
 //! before the update, as in PyTorch (bitsandbytes' GPU kernels apply it after).
 
-use crate::parallel::ParallelExt as _;
-
 use super::adamw::AdamW;
 use super::parameter::{CHUNK, Parameter};
 use crate::cpu::simd::dispatch;
+use crate::parallel::ParallelExt as _;
 use crate::quant::{DYNAMIC_MAP_BLOCK, DynamicMap, Sign};
 
 /// The moments of a parameter, for [`adamw_8bit`].

@@ -2,10 +2,9 @@
 //!
 //! Source: `bitsandbytes.optim.Lion` and `lion-pytorch`, in the same order of operations.
 
-use crate::parallel::ParallelExt as _;
-
 use super::parameter::{CHUNK, Parameter};
 use crate::cpu::simd::dispatch;
+use crate::parallel::ParallelExt as _;
 
 /// Hyperparameters of one Lion step.
 #[derive(Clone, Copy, Debug, PartialEq)]

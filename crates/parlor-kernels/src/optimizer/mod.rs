@@ -1,7 +1,7 @@
 //! Parameter updates, each one pass over parameter, gradient and state.
 //!
 //! Hyperparameters are f64 until they multiply an element, as in Python: `1 - 0.999` in f32 is wrong in the fifth
-//! digit. State is f32, or 8-bit blocks ([`adamw_8bit`]). Parameters and gradients are f32 or bf16 ([`Parameter`]).
+//! digit. State is f32, or 8-bit blocks ([`adamw_8bit()`]). Parameters and gradients are f32 or bf16 ([`Parameter`]).
 
 mod adafactor;
 mod adamw;

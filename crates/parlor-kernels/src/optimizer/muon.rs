@@ -3,11 +3,10 @@
 //! Source: `torch.optim.Muon`, whose iteration is in bf16; it is in f32 here. The learning rate scaling that matches
 //! AdamW's update size is from Liu et al. (2025), "Muon is Scalable for LLM Training".
 
-use crate::parallel::ParallelExt as _;
-
 use super::parameter::CHUNK;
 use crate::matmul::Write;
 use crate::matmul::gemm_crate::{Mat, MatMut, gemm};
+use crate::parallel::ParallelExt as _;
 
 /// Coefficients of the quintic iteration.
 const A: f32 = 3.4445;

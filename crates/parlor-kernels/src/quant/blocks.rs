@@ -14,6 +14,20 @@ use crate::parallel::ParallelExt as _;
 const BLOCKS_PER_TASK: usize = 1024;
 
 /// Owned numbers in blocks.
+///
+/// ```
+/// use parlor_kernels::{BlockFormat, Blocks};
+///
+/// let values: Vec<f32> = (0..64).map(|i| i as f32 - 32.0).collect();
+/// let blocks = Blocks::quantize(&values, BlockFormat::Q8_0);
+/// assert_eq!(blocks.data().len(), BlockFormat::Q8_0.bytes(values.len()));
+///
+/// let mut out = vec![0.0; values.len()];
+/// blocks.view().widen_into(&mut out);
+/// // Half a step of a 127th of the largest magnitude, and the rounding of the scale to f16.
+/// let bound = 32.0 * (0.5 / 127.0 + 1.0 / 2048.0);
+/// assert!(values.iter().zip(&out).all(|(x, out)| (x - out).abs() <= bound));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Blocks {
     format: BlockFormat,
@@ -71,7 +85,7 @@ impl Blocks {
         self.len
     }
 
-    /// Whether there is no element.
+    /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -181,7 +195,7 @@ impl<'a> BlockView<'a> {
         self.len
     }
 
-    /// Whether there is no element.
+    /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -116,14 +116,6 @@ impl DynamicMap {
         &self.values
     }
 
-    /// The quant of the value nearest to `x`, which is between -1 and 1. Where the distances to two values differ by less
-    /// than 2^-15 of the gap between them, either.
-    pub fn nearest(&self, x: f32) -> u8 {
-        let mut quant = [0];
-        self.quantize_group(&[x], 1.0, &mut quant);
-        quant[0]
-    }
-
     /// The quants nearest to `numbers` times `scale`.
     #[inline(always)]
     fn quantize_group<const N: usize>(&self, numbers: &[f32; N], scale: f32, quants: &mut [u8; N]) {
@@ -182,7 +174,8 @@ impl DynamicMap {
         }
     }
 
-    /// Quantizes `numbers` and returns their largest magnitude, the scale of the block.
+    /// Quantizes `numbers` to the nearest values and returns their largest magnitude, the scale of the block. Where the
+    /// distances to two values differ by less than 2^-15 of the gap between them, either is chosen.
     #[inline(always)]
     pub fn quantize(&self, numbers: &[f32], quants: &mut [u8]) -> f32 {
         let largest = max_of_magnitudes(numbers);

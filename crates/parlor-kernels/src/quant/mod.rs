@@ -1,5 +1,5 @@
-//! Quantized numbers in blocks that share a scale: GGUF's formats of 32 elements ([`legacy`]) and of 256
-//! ([`k_quants`]), NF4 ([`nf4`]), and the 8-bit map of optimizer moments ([`DynamicMap`]).
+//! Quantized numbers in blocks that share a scale: GGUF's formats of 32 elements (`legacy`) and of 256
+//! (`k_quants`), NF4 (`nf4`), and the 8-bit map of optimizer moments ([`DynamicMap`]).
 //!
 //! [`BlockFormat`] names a format, [`Blocks`] owns blocks, [`BlockView`] borrows a range of elements in them.
 

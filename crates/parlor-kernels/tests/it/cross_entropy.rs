@@ -1,4 +1,4 @@
-//! The fused head: log-probabilities and gradients, across chunk borders.
+//! The fused head: log-probabilities and gradients, across tile borders.
 
 use half::bf16;
 use parlor_kernels::cross_entropy::{self, BackwardInputs, Head, Logits};
@@ -43,10 +43,16 @@ fn check(rows: usize, vocab: usize, hidden: usize) {
         let loss = |x: &[f64], w: &[f64]| inner(&reference(x, w, &targets, hidden), &d);
         close("dx", &dx, &differences(&wide(&x), |x| loss(x, &wide(&w32))));
         close("dw", &dw, &differences(&wide(&w32), |w| loss(&wide(&x), w)));
-        let mut slope = vec![f32::NAN; x.len()];
-        cross_entropy::forward(head, (&x, &targets), (&mut logp, &mut lse), &mut logits, Some(&mut slope));
-        close("logp with slopes", &logp, &want);
-        cross_entropy::backward_frozen(&slope, &d, &mut dx);
+        let mut head_gradient = vec![f32::NAN; x.len()];
+        cross_entropy::forward(
+            head,
+            (&x, &targets),
+            (&mut logp, &mut lse),
+            &mut logits,
+            Some(&mut head_gradient),
+        );
+        close("logp with head gradient", &logp, &want);
+        cross_entropy::backward_frozen(&head_gradient, &d, &mut dx);
         close("dx of a frozen head", &dx, &differences(&wide(&x), |x| loss(x, &wide(&w32))));
     }
 }
@@ -59,8 +65,8 @@ fn head_matches_the_f64_reference() {
 }
 
 #[test]
-fn chunks_join_without_a_seam() {
-    // More rows than one chunk holds: the chunked result equals row-by-row results.
+fn tiles_of_rows_equal_row_by_row() {
+    // More rows than one tile has.
     let (rows, vocab, hidden) = (1030, 11, 3);
     let mut numbers = Numbers::new(8);
     let (x, w) = (numbers.vec(rows * hidden), numbers.vec(vocab * hidden));
@@ -73,11 +79,11 @@ fn chunks_join_without_a_seam() {
 }
 
 #[test]
-fn parts_of_a_large_vocabulary_join_without_a_seam() {
+fn tiles_of_a_large_vocabulary_equal_the_whole() {
     let (rows, vocab, hidden) = (5, 20_011, 3);
     let mut numbers = Numbers::new(10);
     let (x, d) = (numbers.vec(rows * hidden), numbers.vec(rows));
-    // Weights that grow along the vocabulary: the largest logit of a row is in the last part, or in the first.
+    // Weights that grow along the vocabulary: the largest logit of a row is in the last tile, or in the first.
     let w: Vec<f32> = numbers
         .vec(vocab * hidden)
         .iter()
@@ -101,22 +107,28 @@ fn parts_of_a_large_vocabulary_join_without_a_seam() {
         let log_sum = logit(targets[row] as usize) - want[row];
         for token in 0..vocab {
             let p = (logit(token) - log_sum).exp();
-            let slope = f64::from(d[row]) * (f64::from(u8::from(token == targets[row] as usize)) - p);
+            let d_logit = f64::from(d[row]) * (f64::from(u8::from(token == targets[row] as usize)) - p);
             for at in 0..hidden {
-                let place = token * hidden + at;
-                want_dx[row * hidden + at] += slope * f64::from(w[place]);
-                want_dw[place] += slope * x[at];
+                let element = token * hidden + at;
+                want_dx[row * hidden + at] += d_logit * f64::from(w[element]);
+                want_dw[element] += d_logit * x[at];
             }
         }
     }
     close("dx", &dx, &want_dx);
     close("dw", &dw, &want_dw);
-    let mut slope = vec![f32::NAN; x.len()];
-    cross_entropy::forward(head, (&x, &targets), (&mut logp, &mut lse), &mut logits, Some(&mut slope));
-    close("logp with slopes", &logp, &want);
-    cross_entropy::backward_frozen(&slope, &d, &mut dx);
+    let mut head_gradient = vec![f32::NAN; x.len()];
+    cross_entropy::forward(
+        head,
+        (&x, &targets),
+        (&mut logp, &mut lse),
+        &mut logits,
+        Some(&mut head_gradient),
+    );
+    close("logp with head gradient", &logp, &want);
+    cross_entropy::backward_frozen(&head_gradient, &d, &mut dx);
     close("dx of a frozen head", &dx, &want_dx);
-    // What is not a number in one part is not hidden by the others.
+    // A NaN in one tile is not masked by the others.
     let mut broken = w.clone();
     broken[15_000 * hidden] = f32::NAN;
     let head = Head { weight: View::F32(&broken), ..head };
@@ -125,16 +137,23 @@ fn parts_of_a_large_vocabulary_join_without_a_seam() {
 }
 
 #[test]
-fn extreme_logits_neither_overflow_nor_hide() {
-    let lse = cross_entropy::log_sum_exp(&[1e30, -1e30, 0.0]);
-    assert_eq!(lse, 1e30);
-    assert!(cross_entropy::log_sum_exp(&[0.0, f32::NAN]).is_nan());
-    assert_eq!(cross_entropy::log_sum_exp(&[f32::NEG_INFINITY; 3]), f32::NEG_INFINITY);
+fn extreme_logits_do_not_overflow_and_nan_propagates() {
+    // One row of input 1, so that the logits are the weights.
+    let lse_of = |logits: &[f32]| {
+        let head =
+            Head { weight: View::F32(logits), vocab: logits.len(), hidden: 1, arithmetic: Arithmetic::F32 };
+        let (mut logp, mut lse) = ([0.0], [0.0]);
+        cross_entropy::forward(head, (&[1.0], &[0]), (&mut logp, &mut lse), &mut Logits::default(), None);
+        lse[0]
+    };
+    assert_eq!(lse_of(&[1e30, -1e30, 0.0]), 1e30);
+    assert!(lse_of(&[0.0, f32::NAN]).is_nan());
+    assert_eq!(lse_of(&[f32::NEG_INFINITY; 3]), f32::NEG_INFINITY);
 }
 
 #[test]
-fn kept_logits_give_what_computed_ones_give() {
-    // One tile, which the forward leaves to the backward; two of them; and more, of which the last is left.
+fn kept_logits_equal_recomputed_ones() {
+    // One tile, which the forward keeps for the backward; two tiles; and more, of which only the last is kept.
     for (rows, vocab) in [(1030, 11), (9, 9000), (1030, 16_400)] {
         check_kept(rows, vocab, 3);
     }
@@ -158,7 +177,7 @@ fn check_kept(rows: usize, vocab: usize, hidden: usize) {
             Some(((&mut dw).into(), Write::Accumulate)),
             &mut logits,
         );
-        // What was kept is used once.
+        // The kept tiles are consumed: a second backward recomputes them.
         let mut again = vec![0.0; x.len()];
         cross_entropy::backward(head, rows, &mut again, None, &mut logits);
         assert_eq!(dx, again);

@@ -1,10 +1,10 @@
-//! Dropout masks and row norms against their definitions in f64.
+//! Dropout, noise and row norms against their definitions in f64.
 
 use parlor_kernels::View;
 use parlor_kernels::lora::{Dropout, column_products, row_norms, scale_columns};
 
 #[test]
-fn a_mask_is_repeatable_and_has_its_share() {
+fn dropout_is_repeatable_and_has_its_probability() {
     for probability in [0.0f32, 0.1, 0.5, 0.9] {
         let count = 100_000;
         let mask = |seed| {
@@ -15,7 +15,7 @@ fn a_mask_is_repeatable_and_has_its_share() {
         let first = mask(7);
         assert_eq!(first, mask(7));
         let dropped = first.iter().filter(|&&value| value == 0.0).count() as f64 / count as f64;
-        // Five deviations of a binomial share of 100,000 draws.
+        // Five standard deviations of the mean of 100,000 draws.
         let deviation = (f64::from(probability) * (1.0 - f64::from(probability)) / count as f64).sqrt();
         assert!((dropped - f64::from(probability)).abs() <= 5.0 * deviation, "{probability}: {dropped}");
         let kept = 1.0 / (1.0 - probability);
@@ -23,7 +23,7 @@ fn a_mask_is_repeatable_and_has_its_share() {
         if probability > 0.0 {
             assert_ne!(first, mask(8));
         }
-        // The gradient passes where the value passed, and is added.
+        // The gradient has the mask of the values, and is accumulated.
         let mut dx = vec![1.0; count];
         Dropout { probability, seed: 7 }.apply_backward(&vec![2.0; count], &mut dx);
         assert!(dx.iter().zip(&first).all(|(dx, mask)| *dx == 1.0 + 2.0 * mask));
@@ -42,7 +42,7 @@ fn noise_is_uniform_between_its_bounds() {
     assert_eq!(first, noise(3));
     assert_ne!(first, noise(4));
     assert!(first.iter().all(|x| (-0.25..=0.25).contains(x)));
-    // Five deviations of the means of x and x^2: of a uniform on [-m, m] their variances are m^2 / 3 and 4 m^4 / 45.
+    // Five standard deviations of the means of x and x^2, whose variances on [-m, m] are m^2 / 3 and 4 m^4 / 45.
     let mean = |power: i32| first.iter().map(|x| x.powi(power)).sum::<f64>() / count as f64;
     let (root, m) = ((count as f64).sqrt(), 0.25f64);
     assert!(mean(1).abs() < 5.0 * m / 3f64.sqrt() / root, "{}", mean(1));

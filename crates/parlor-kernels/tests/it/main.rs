@@ -1,8 +1,8 @@
-//! Every operation against a plain scalar f64 version, and every gradient against central differences of that
-//! version, over odd sizes.
+//! Every operation against a scalar f64 reference, and every gradient against central differences of the reference, over
+//! odd sizes.
 //!
-//! Tolerances: an f32 sum of `n` products has a relative error of about `sqrt(n) * 2^-24` of the sum of
-//! magnitudes; `close` allows 2e-5 of the largest magnitude, which covers n up to 10^4 with room for `exp`.
+//! Tolerances: an f32 sum of `n` products has an error of about `sqrt(n) * 2^-24` of the sum of magnitudes; `close`
+//! allows 2e-5 of the largest magnitude, which covers n up to 10^4 and the error of `exp`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod attention;
@@ -25,8 +25,8 @@ use parlor_kernels::cpu::isa::{self, Isa};
 /// Deterministic numbers in [-1, 1): a 64-bit linear congruential generator (Knuth's MMIX constants).
 pub(crate) struct Numbers(u64);
 
-/// Uses the instruction set that `PARLOR_ISA` names, so that the same tests run over each.
-fn use_asked_isa() {
+/// Forces the instruction set that `PARLOR_ISA` names, so that the same tests run on each.
+fn force_isa() {
     if let Ok(name) = std::env::var("PARLOR_ISA") {
         isa::force(Isa::from_name(&name).unwrap()).unwrap();
     }
@@ -34,7 +34,7 @@ fn use_asked_isa() {
 
 impl Numbers {
     pub(crate) fn new(seed: u64) -> Self {
-        use_asked_isa();
+        force_isa();
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 

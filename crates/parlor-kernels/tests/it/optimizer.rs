@@ -7,7 +7,7 @@ use parlor_kernels::optimizer::{
 use parlor_kernels::quant::{DYNAMIC_MAP_BLOCK, DynamicMap, Sign};
 use parlor_kernels::{ValuesMut, View};
 
-use crate::{Numbers, close, wide};
+use crate::{Numbers, close, close_within, wide};
 
 #[test]
 fn adamw_follows_torch() {
@@ -63,7 +63,7 @@ fn lion_follows_the_paper() {
     let mut numbers = Numbers::new(13);
     let n = 40_001;
     let (mut p, mut m) = (numbers.vec(n), vec![0.0; n]);
-    p[0] = 0.5; // its gradient stays 0: it is decayed and not moved
+    p[0] = 0.5; // its gradient stays 0: decayed, not moved
     let (mut wp, mut wm) = (wide(&p), vec![0.0; n]);
     for _ in 0..5 {
         let mut g = numbers.vec(n);
@@ -72,24 +72,32 @@ fn lion_follows_the_paper() {
         optimizer::lion(Parameter::f32(&mut p, &g), &mut m, 0.5, &hyper);
         for i in 0..n {
             let g = 0.5 * f64::from(g[i]);
-            // The sign of a direction that is near zero is that of a rounding: it follows f32.
             let direction = 0.9 * wm[i] + 0.1 * g;
-            let sign = if direction == 0.0 { 0.0 } else { direction.signum() };
-            wp[i] = wp[i] * (1.0 - 1e-2 * 0.1) - 1e-2 * sign;
-            if direction.abs() < 1e-7 {
-                wp[i] = f64::from(p[i]);
-            }
+            let decayed = wp[i] * (1.0 - 1e-2 * 0.1);
+            let signs: &[f64] = if direction == 0.0 {
+                &[0.0]
+            } else if direction.abs() < 1e-7 {
+                // In f32 the sign of so small a direction may be either: its terms are below 0.05, and the roundings of
+                // five steps, at most four each, are below 20 * 2^-24 * 0.05 = 6e-8.
+                &[-1.0, 0.0, 1.0]
+            } else {
+                &[direction.signum()]
+            };
+            let error = |moved: f64| (f64::from(p[i]) - moved).abs();
+            let moved = signs.iter().map(|sign| decayed - 1e-2 * sign);
+            wp[i] = moved.min_by(|a, b| error(*a).total_cmp(&error(*b))).unwrap();
             wm[i] = 0.99 * wm[i] + 0.01 * g;
         }
     }
     close("parameter", &p, &wp);
     close("momentum", &m, &wm);
-    assert!((f64::from(p[0]) - 0.5 * 0.999f64.powi(5)).abs() < 1e-6);
+    // Five products of numbers below 0.5, with a factor that is rounded too.
+    assert!((f64::from(p[0]) - 0.5 * 0.999f64.powi(5)).abs() < 5.0 * 0.5 * 2f64.powi(-23));
 }
 
 #[test]
 fn adafactor_of_a_matrix_follows_transformers() {
-    // More rows than parts, so that a part has several and the last one fewer.
+    // More rows than tasks, so that a task has several rows and the last one fewer.
     let (height, width) = (333, 45);
     let mut numbers = Numbers::new(14);
     let mut p = numbers.vec(height * width);
@@ -158,7 +166,7 @@ fn transposed(a: &[f64], rows: usize, columns: usize) -> Vec<f64> {
     (0..a.len()).map(|i| a[(i % rows) * columns + i / rows]).collect()
 }
 
-/// Newton and Schulz's iteration as PyTorch writes it: on the wide orientation.
+/// The Newton-Schulz iteration as PyTorch writes it: on the wide orientation.
 fn orthogonal(x: &[f64], rows: usize, columns: usize) -> Vec<f64> {
     if rows > columns {
         return transposed(&orthogonal(&transposed(x, rows, columns), columns, rows), columns, rows);
@@ -180,9 +188,15 @@ fn muon(rows: usize, columns: usize, kind: Momentum, adjust: AdjustRate, ratio: 
     let mut numbers = Numbers::new(16);
     let (mut p, mut m, mut scratch) = (numbers.vec(n), vec![0.0; n], Default::default());
     let (mut wp, mut wm) = (wide(&p), vec![0.0; n]);
+    // The error of an update in units of its largest element: a rounding error of the sums of a product, amplified in
+    // each of five iterations by the derivative of the polynomial, whose largest value is that at 0.
+    let bound = 3.4445f64.powi(5) * (rows.max(columns) as f64).sqrt() * 2f64.powi(-24);
     for _ in 0..3 {
         let g = numbers.vec(n);
         let hyper = Muon { lr: 1e-2, weight_decay: 0.1, momentum: 0.95, kind, steps: 5, adjust };
+        // The same step from a parameter of zero shows the update alone.
+        let (mut alone, mut m_alone) = (vec![0.0; n], m.clone());
+        optimizer::muon(&mut alone, &g, &mut m_alone, ((rows, columns), 0.5), &hyper, &mut scratch);
         optimizer::muon(&mut p, &g, &mut m, ((rows, columns), 0.5), &hyper, &mut scratch);
         let g: Vec<f64> = g.iter().map(|&g| 0.5 * f64::from(g)).collect();
         for (m, g) in wm.iter_mut().zip(&g) {
@@ -190,8 +204,10 @@ fn muon(rows: usize, columns: usize, kind: Momentum, adjust: AdjustRate, ratio: 
         }
         let ahead: Vec<f64> = g.iter().zip(&wm).map(|(g, m)| 0.05 * g + 0.95 * m).collect();
         let update = orthogonal(if kind == Momentum::Plain { &wm } else { &ahead }, rows, columns);
-        for (p, u) in wp.iter_mut().zip(&update) {
-            *p = *p * (1.0 - 1e-2 * 0.1) - 1e-2 * ratio * u;
+        let moved: Vec<f64> = update.iter().map(|u| -1e-2 * ratio * u).collect();
+        close_within("update", &alone, &moved, bound);
+        for (p, moved) in wp.iter_mut().zip(&moved) {
+            *p = *p * (1.0 - 1e-2 * 0.1) + moved;
         }
     }
     close("parameter", &p, &wp);
@@ -207,7 +223,7 @@ fn muon_follows_torch_in_either_orientation() {
 }
 
 #[test]
-fn a_matrix_without_gradient_is_decayed_only() {
+fn muon_without_gradient_only_decays() {
     let (mut p, mut m) = (vec![1.0; 12], vec![0.0; 12]);
     let hyper = Muon {
         lr: 1e-2,
@@ -222,7 +238,7 @@ fn a_matrix_without_gradient_is_decayed_only() {
 }
 
 #[test]
-fn the_nearest_value_of_a_dynamic_map_is_found() {
+fn dynamic_map_quantizes_to_the_nearest_value() {
     let mut numbers = Numbers::new(17);
     for sign in [Sign::Signed, Sign::Unsigned] {
         let map = DynamicMap::of(sign);
@@ -239,9 +255,12 @@ fn the_nearest_value_of_a_dynamic_map_is_found() {
         for x in tried.into_iter().filter(|&x| x >= lowest) {
             let distance = |code: usize| (f64::from(values[code]) - f64::from(x)).abs();
             let best = (0..256).min_by(|a, b| distance(*a).total_cmp(&distance(*b))).unwrap();
-            let found = usize::from(map.nearest(x));
-            // A place among 256 is computed in f32, from a slope and an offset of 24 bits: it is wrong by 2^-16 at most, and so far
-            // from a midpoint, where the distances are apart by twice that part of the gap, both count as nearest.
+            // Beside a 1, the scale of the block is 1.
+            let mut quants = [0; 2];
+            map.quantize(&[x, 1.0], &mut quants);
+            let found = usize::from(quants[0]);
+            // The quant, a number up to 256, is computed in f32 and so has an error of up to 2^-16. That far from a midpoint
+            // the distances differ by twice this fraction of the gap, and both neighbours count as nearest.
             assert!(found.abs_diff(best) <= 1, "{sign:?} {x}: {found}, not {best}");
             let gap = f64::from((values[found] - values[best]).abs());
             assert!(
@@ -253,7 +272,7 @@ fn the_nearest_value_of_a_dynamic_map_is_found() {
 }
 
 #[test]
-fn eight_bit_adamw_follows_f64_over_the_same_codes() {
+fn eight_bit_adamw_follows_f64_over_the_same_quants() {
     let n = 40_001usize; // more than one chunk; the last block has 65 elements
     let blocks = n.div_ceil(DYNAMIC_MAP_BLOCK);
     let mut numbers = Numbers::new(18);
@@ -262,12 +281,12 @@ fn eight_bit_adamw_follows_f64_over_the_same_codes() {
     let (mut first_max, mut second_max) = (vec![0.0; blocks], vec![0.0; blocks]);
     for step in 1..=4u64 {
         let g = numbers.vec(n);
-        let moment = |sign, codes: &[u8], largest: &[f32]| -> Vec<f64> {
+        let moment = |sign, quants: &[u8], largest: &[f32]| -> Vec<f64> {
             let values = DynamicMap::of(sign).values();
-            codes
+            quants
                 .iter()
                 .enumerate()
-                .map(|(i, &code)| f64::from(values[code as usize] * largest[i / DYNAMIC_MAP_BLOCK]))
+                .map(|(i, &quant)| f64::from(values[quant as usize] * largest[i / DYNAMIC_MAP_BLOCK]))
                 .collect()
         };
         let mut wp = wide(&p);
@@ -290,7 +309,7 @@ fn eight_bit_adamw_follows_f64_over_the_same_codes() {
         };
         optimizer::adamw_8bit(Parameter::f32(&mut p, &g), moments, 0.5, &hyper);
         close("parameter", &p, &wp);
-        // What is stored is within half the widest gap of the map, 0.9 / 64 or 0.9 / 128 of a block's magnitude.
+        // A stored moment is within half of the map's widest gap: 0.9 / 64 or 0.9 / 128 of its block's largest magnitude.
         let (stored_m, stored_v) =
             (moment(Sign::Signed, &first, &first_max), moment(Sign::Unsigned, &second, &second_max));
         for i in 0..n {
@@ -303,8 +322,8 @@ fn eight_bit_adamw_follows_f64_over_the_same_codes() {
 }
 
 #[test]
-fn every_code_is_read_as_its_value() {
-    // Nothing is added to a moment of code 0 to 255, and the other moment is the same everywhere.
+fn every_quant_widens_to_its_value() {
+    // The gradient is zero, so the moment with quants 0 to 255 is only widened and decayed; the other one is constant.
     let run = |mut first: Vec<u8>, mut second: Vec<u8>| {
         let (mut p, mut first_max, mut second_max) = (vec![0.0; 256], [1.0], [1.0]);
         let moments = Moments8bit {
@@ -317,13 +336,13 @@ fn every_code_is_read_as_its_value() {
         optimizer::adamw_8bit(Parameter::f32(&mut p, &[0.0; 256]), moments, 1.0, &hyper);
         p
     };
-    let codes: Vec<u8> = (0..=255).collect();
-    // Half of the value, over its correction of a half; the root is that of 1.
-    let p = run(codes.clone(), vec![255; 256]);
+    let quants: Vec<u8> = (0..=255).collect();
+    // beta1 halves the value, and the bias correction doubles it; the second moment is 1.
+    let p = run(quants.clone(), vec![255; 256]);
     for (found, value) in p.iter().zip(DynamicMap::of(Sign::Signed).values()) {
         assert!((found + value).abs() <= value.abs() * 2f32.powi(-19), "{found} for {value}");
     }
-    let p = run(vec![255; 256], codes);
+    let p = run(vec![255; 256], quants);
     for (found, value) in p.iter().zip(DynamicMap::of(Sign::Unsigned).values()).skip(1) {
         let root = 1.0 / value.sqrt();
         assert!((found + root).abs() <= root * 2f32.powi(-19), "{found} for {root}");
@@ -331,17 +350,17 @@ fn every_code_is_read_as_its_value() {
 }
 
 #[test]
-fn narrow_parameters_are_updated_in_f32_and_rounded_by_chance() {
+fn bf16_parameters_are_updated_in_f32_and_rounded_stochastically() {
     let n = 70_001usize; // three chunks, odd
     let mut numbers = Numbers::new(19);
     let p: Vec<bf16> = numbers.vec(n).into_iter().map(bf16::from_f32).collect();
     let g: Vec<bf16> = numbers.vec(n).into_iter().map(bf16::from_f32).collect();
     let widen = |values: &[bf16]| values.iter().map(|x| x.to_f32()).collect::<Vec<f32>>();
-    check_narrow(&p, &g, |parameter| {
+    check_bf16(&p, &g, |parameter| {
         let hyper = AdamW { lr: 1e-2, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1, step: 1 };
         optimizer::adamw(parameter, &mut vec![0.1; n], &mut vec![0.2; n], 0.5, &hyper);
     });
-    check_narrow(&p, &g, |parameter| {
+    check_bf16(&p, &g, |parameter| {
         let (lr, beta1, beta2, weight_decay, step) = (1e-2, 0.9, 0.999, 0.1, 1);
         let blocks = n.div_ceil(DYNAMIC_MAP_BLOCK);
         let moments = Moments8bit {
@@ -357,18 +376,18 @@ fn narrow_parameters_are_updated_in_f32_and_rounded_by_chance() {
             &AdamW { lr, beta1, beta2, eps: 1e-8, weight_decay, step },
         );
     });
-    check_narrow(&p, &g, |parameter| {
+    check_bf16(&p, &g, |parameter| {
         let hyper = Lion { lr: 1e-2, beta1: 0.9, beta2: 0.99, weight_decay: 0.1 };
         optimizer::lion(parameter, &mut vec![0.1; n], 0.5, &hyper);
     });
     for momentum in [false, true] {
-        check_narrow(&p, &g, |parameter| {
+        check_bf16(&p, &g, |parameter| {
             let hyper = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.01 };
             let mut buffer = vec![0.1; n];
             optimizer::sgd(parameter, momentum.then_some(&mut buffer[..]), 2.0, &hyper);
         });
     }
-    // Whole, for updates that need all of it.
+    // In one piece, for updates that need the whole parameter.
     let mut narrow = p.clone();
     let mut wide = Default::default();
     let parameter = Parameter { values: ValuesMut::Bf16(&mut narrow), gradient: View::Bf16(&g), seed: 5 };
@@ -382,9 +401,9 @@ fn narrow_parameters_are_updated_in_f32_and_rounded_by_chance() {
     assert!(narrow == rounded);
 }
 
-/// An update of narrow numbers is that of the same numbers in f32, rounded.
+/// The update of a bf16 parameter is that of the same numbers in f32, rounded.
 #[track_caller]
-fn check_narrow(p: &[bf16], g: &[bf16], mut update: impl FnMut(Parameter<'_>)) {
+fn check_bf16(p: &[bf16], g: &[bf16], mut update: impl FnMut(Parameter<'_>)) {
     let widen = |values: &[bf16]| values.iter().map(|x| x.to_f32()).collect::<Vec<f32>>();
     let (mut narrow, mut wide, gradient) = (p.to_vec(), widen(p), widen(g));
     update(Parameter { values: ValuesMut::Bf16(&mut narrow), gradient: View::Bf16(g), seed: 5 });
@@ -395,7 +414,7 @@ fn check_narrow(p: &[bf16], g: &[bf16], mut update: impl FnMut(Parameter<'_>)) {
 }
 
 #[test]
-fn rounding_by_chance_is_right_on_average_and_repeats() {
+fn stochastic_rounding_is_unbiased_and_repeatable() {
     let (low, high) = (1.0f32, 1.0078125f32);
     let n = 1 << 16;
     for share in [0.0f32, 0.1, 0.5, 0.9] {
@@ -404,11 +423,11 @@ fn rounding_by_chance_is_right_on_average_and_repeats() {
         optimizer::round_stochastically(&from, &mut to, 3, 7);
         assert!(to.iter().all(|x| [low, high].contains(&x.to_f32())), "{share}");
         let up = to.iter().filter(|x| x.to_f32() == high).count() as f64 / n as f64;
-        // Five standard deviations of so many coins are at most 5 * 0.5 / 256.
+        // Five standard deviations of the mean of 2^16 coin tosses are at most 5 * 0.5 / 256.
         assert!((up - f64::from(share)).abs() < 0.01, "{share}: {up}");
         let mut again = vec![bf16::ZERO; n - 1];
         optimizer::round_stochastically(&from[1..], &mut again, 3, 8);
-        assert!(again == to[1..], "a number's chance is that of its place");
+        assert!(again == to[1..], "the random bits depend on the index");
         optimizer::round_stochastically(&from, &mut to, 4, 7);
         assert!(share == 0.0 || again != to[1..], "another seed");
     }

@@ -1,4 +1,4 @@
-//! Sharing out work: every task once, on however many threads, within tasks and from several threads at once.
+//! Parallel loops: each task runs once, for any number of tasks, in nested loops and from several threads at once.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use parlor_kernels::parallel::threads;
 
 #[test]
-fn every_task_is_done_once() {
+fn every_task_runs_once() {
     for tasks in [0, 1, 2, 3, 17, 1000] {
         let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
         threads::parallel_for(tasks, |index| {
@@ -17,7 +17,7 @@ fn every_task_is_done_once() {
 }
 
 #[test]
-fn work_within_work_and_from_several_threads_neither_waits_nor_is_lost() {
+fn nested_and_concurrent_loops_complete() {
     let done = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -36,40 +36,40 @@ fn work_within_work_and_from_several_threads_neither_waits_nor_is_lost() {
 }
 
 #[test]
-fn work_alone_stays_on_its_thread() {
+fn serial_work_stays_on_its_thread() {
     let own = std::thread::current().id();
-    let elsewhere = |round: &str| {
+    let assert_serial = |context: &str| {
         let done = AtomicUsize::new(0);
         threads::parallel_for(1000, |_| {
             done.fetch_add(usize::from(std::thread::current().id() == own), Ordering::Relaxed);
         });
-        assert_eq!(done.into_inner(), 1000, "{round}");
+        assert_eq!(done.into_inner(), 1000, "{context}");
     };
     threads::serial(|| {
-        threads::serial(|| elsewhere("within"));
-        // The inner end does not end the outer.
-        elsewhere("after the inner");
+        threads::serial(|| assert_serial("within"));
+        // The end of the inner call does not end the outer one.
+        assert_serial("after the inner");
     });
-    // Nor does a panic leave the thread alone: two tasks meet, unless other tests hold the pool each time.
+    // After a panic the thread uses the pool again: two tasks run at once, unless other tests occupy the pool each time.
     let panicked = std::panic::catch_unwind(|| threads::serial(|| panic!("within")));
     assert!(panicked.is_err());
-    let meet = || {
-        let (here, met) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let tasks_overlap = || {
+        let (started, overlapped) = (AtomicUsize::new(0), AtomicUsize::new(0));
         threads::parallel_for(2, |_| {
-            here.fetch_add(1, Ordering::SeqCst);
+            started.fetch_add(1, Ordering::SeqCst);
             let since = Instant::now();
-            while here.load(Ordering::SeqCst) < 2 && since.elapsed() < Duration::from_millis(20) {
+            while started.load(Ordering::SeqCst) < 2 && since.elapsed() < Duration::from_millis(20) {
                 std::thread::yield_now();
             }
-            met.fetch_add(usize::from(here.load(Ordering::SeqCst) == 2), Ordering::SeqCst);
+            overlapped.fetch_add(usize::from(started.load(Ordering::SeqCst) == 2), Ordering::SeqCst);
         });
-        met.into_inner() == 2
+        overlapped.into_inner() == 2
     };
-    assert!(threads::count() == 1 || (0..500).any(|_| meet()));
+    assert!(threads::count() == 1 || (0..500).any(|_| tasks_overlap()));
 }
 
 #[test]
-fn what_a_task_writes_is_seen_afterwards() {
+fn writes_of_tasks_are_visible_afterwards() {
     let mut values = vec![0usize; 10_000];
     for round in 0..50 {
         threads::for_each_chunk(&mut values, 7, |part, first| {
@@ -83,7 +83,7 @@ fn what_a_task_writes_is_seen_afterwards() {
 }
 
 #[test]
-fn a_task_that_panics_ends_the_caller_and_not_the_pool() {
+fn a_panic_in_a_task_reaches_the_caller_and_the_pool_survives() {
     let result = std::panic::catch_unwind(|| {
         threads::parallel_for(64, |index| assert!(index != 40, "task 40"));
     });

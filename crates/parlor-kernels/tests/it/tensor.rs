@@ -1,4 +1,4 @@
-//! Tensors: shapes are checked, conversions round to nearest even, unaligned maps are copied.
+//! Tensors: checked shapes, conversions that round to nearest even, mapped files with and without alignment.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ fn conversions_round_to_nearest_even() {
 }
 
 #[test]
-fn maps_are_bounded_and_may_be_unaligned() {
+fn mapped_ranges_are_checked_and_unaligned_ones_copied() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bytes");
     let values = [1.5f32, -2.0, 3.25];
