@@ -16,19 +16,19 @@ pub(crate) struct WeightRows {
 }
 
 /// The dot products of some weight rows with some rows of `x`, in `out` by weight row.
-type Dots = unsafe fn(x: &[f32], weight: View<'_>, rows: WeightRows, out: &mut [f32]);
+type DotProducts = unsafe fn(x: &[f32], weight: View<'_>, rows: WeightRows, out: &mut [f32]);
 
 /// A gemv kernel whose instruction set this machine has.
 #[derive(Clone, Copy)]
 pub(crate) struct GemvKernel {
     name: &'static str,
-    dots: Dots,
+    dots: DotProducts,
 }
 
 impl GemvKernel {
     /// # Safety
     /// The instruction set of `dots` is there.
-    pub(crate) const unsafe fn new(name: &'static str, dots: Dots) -> Self {
+    pub(crate) const unsafe fn new(name: &'static str, dots: DotProducts) -> Self {
         Self { name, dots }
     }
 
