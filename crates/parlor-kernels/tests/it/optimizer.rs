@@ -255,7 +255,7 @@ fn dynamic_map_quantizes_to_the_nearest_value() {
         for x in tried.into_iter().filter(|&x| x >= lowest) {
             let distance = |code: usize| (f64::from(values[code]) - f64::from(x)).abs();
             let best = (0..256).min_by(|a, b| distance(*a).total_cmp(&distance(*b))).unwrap();
-            // Beside a 1, the scale of the block is 1.
+            // The second number, 1, makes the scale of the block 1.
             let mut quants = [0; 2];
             map.quantize(&[x, 1.0], &mut quants);
             let found = usize::from(quants[0]);
