@@ -59,8 +59,6 @@ const VENDORS: &[&str] = &["qwen", "llama", "mistral", "gpt2", "gpt_2"];
 
 /// Places where a vendor's name is data that a user sees, not a decision: (end of the path, text of the line).
 const VENDOR_DATA: &[(&str, &str)] = &[
-    ("parlor-model/src/config.rs", "Qwen/Qwen2.5-3B"),
-    ("parlor-model/src/config.rs", "\"qwen\""),
     // Classes of tokenizers as files name them, and words of a template.
     ("parlor-text/src/tokenizer/classes.rs", "name: \""),
     ("parlor-text/src/tokenizer/classes.rs", "model_types: &["),
