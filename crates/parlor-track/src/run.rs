@@ -46,7 +46,10 @@ impl RunStart {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let directory = tempfile::tempdir()?;
 /// let start = RunStart::new(directory.path(), RunInfo::default());
-/// let mut run = Run::start(&MonitoringConfig::default(), start)?;
+/// // Local files only: MLflow is enabled by default.
+/// let mut config = MonitoringConfig::default();
+/// config.mlflow.enabled = false;
+/// let mut run = Run::start(&config, start)?;
 /// for step in 1..=3 {
 ///     run.log(&Row::new(step).with("loss", 2.0 / step as f64))?;
 /// }
