@@ -18,6 +18,7 @@ mod samples;
 mod schedule;
 mod steps;
 mod streaming;
+mod thorough;
 mod tiny;
 mod tokens;
 mod trainer;

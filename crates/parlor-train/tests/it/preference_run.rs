@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::distributed::Threads;
 use crate::run::{Project, metrics, names, refused, run};
+use crate::thorough::thorough;
 
 /// A small trained model that all tests here start from.
 static BASE: LazyLock<Project> = LazyLock::new(|| {
@@ -129,8 +130,9 @@ const LOSSES: [DpoLoss; 7] = [
 
 #[test]
 fn every_loss_moves_the_completions_apart_and_reports_how_far() {
+    let adapters: &[bool] = if thorough() { &[false, true] } else { &[true] };
     for loss in LOSSES {
-        for adapter in [false, true] {
+        for &adapter in adapters {
             let project = PreferenceProject::new();
             let mut request = project.request("out", loss, adapter);
             request.training.dpo.num_train_epochs = 4;
@@ -188,7 +190,8 @@ fn resumed_equals_uninterrupted() {
         run(project.request("whole", loss, adapter), None).0.unwrap();
         let (expected, rows) = (weights(&project.path("whole")), metrics(&project.path("whole")));
         // With the log-probabilities on disk, and without: they are computed again, of the model before training.
-        for (stop, forget) in [(1, false), (3, false), (5, true)] {
+        let stops = [(3, false), (5, true), (1, false)];
+        for &(stop, forget) in if thorough() { &stops[..] } else { &stops[..2] } {
             let name = format!("part-{stop}");
             let part = project.path(&name);
             let first = run(project.request(&name, loss, adapter), Some(stop)).0.unwrap();
