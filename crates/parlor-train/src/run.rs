@@ -103,11 +103,12 @@ pub struct RunPlan {
 ///
 /// # Examples
 /// ```no_run
-/// # fn request() -> parlor_train::TrainRequest { unimplemented!() }
-/// let planned = parlor_train::plan(request())?;
+/// # fn example(request: parlor_train::TrainRequest) -> Result<(), parlor_train::TrainError> {
+/// let planned = parlor_train::plan(request)?;
 /// let total = planned.forecast.memory.total;
 /// println!("{} steps, {total} bytes, {:.0} s", planned.forecast.steps, planned.seconds_estimate);
-/// # Ok::<(), parlor_train::TrainError>(())
+/// # Ok(())
+/// # }
 /// ```
 pub fn plan(request: TrainRequest) -> Result<RunPlan, TrainError> {
     let run = Run::open(request, Purpose::Forecast, &mut |_| {})?;
